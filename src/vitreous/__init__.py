@@ -1,0 +1,14 @@
+"""Vision Transformers that look at the right thing."""
+
+from vitreous.attention import AttentionTrace, record_attention
+from vitreous.errors import VitreousError
+from vitreous.models import Classifier, load_model, save_model
+
+__all__ = [
+    "AttentionTrace",
+    "Classifier",
+    "VitreousError",
+    "load_model",
+    "record_attention",
+    "save_model",
+]

@@ -1,0 +1,113 @@
+"""Weights are read as weights: safetensors, or pickles in weights-only mode."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import os
+import pickle
+import sys
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+
+from vitreous.errors import CheckpointError
+
+logger = logging.getLogger(__name__)
+
+STATE_KEYS = ("state_dict", "model_state_dict", "model", "state_dict_ema", "model_ema")
+PREFIXES = ("", "module.", "model.", "net.", "backbone.", "encoder.", "module.model.")
+HEADS = ("head", "fc", "classifier", "head_dist")
+
+
+@dataclasses.dataclass(frozen=True)
+class Weights:
+    """What a weight file holds.
+
+    Attributes:
+        state: Parameter name → tensor, as stored.
+        architecture: The architecture that the file names (`arch`), if it does.
+        details: Its other plain entries, for example `epoch` and `best_prec1`.
+    """
+
+    state: dict[str, Tensor]
+    architecture: str | None = None
+    details: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+
+def read_weights(path: str | os.PathLike[str]) -> Weights:
+    """Read a weight file without running any code that it may hold.
+
+    Raises:
+        CheckpointError: If it is missing, corrupt, or holds more than weights.
+    """
+    file = Path(path)
+    if not file.is_file():
+        raise CheckpointError(f"no weights at {file}")
+    try:
+        if file.suffix == ".safetensors":
+            return Weights(safetensors.torch.load_file(file))
+        raw = torch.load(file, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise CheckpointError(
+            f"{file} is not a file of weights only: it asks to run code when loaded, which is "
+            "refused; save model.state_dict() and use that"
+        ) from error
+    except (safetensors.SafetensorError, RuntimeError, EOFError, ValueError, KeyError) as error:
+        raise CheckpointError(f"{file} is corrupt or cut short: {_first_line(error)}") from error
+    if not isinstance(raw, dict):
+        raise CheckpointError(f"{file}: expected a state dict, found {type(raw).__name__}")
+    inner = next((raw[k] for k in STATE_KEYS if isinstance(raw.get(k), dict)), raw)
+    state = {str(k): v for k, v in inner.items() if isinstance(v, Tensor)}
+    if not state:
+        raise CheckpointError(f"{file} holds no tensors under any of {', '.join(STATE_KEYS)}")
+    details = {k: v for k, v in raw.items() if isinstance(v, (int, float, str))}
+    return Weights(state, details.get("arch"), details)
+
+
+def load_weights(net: nn.Module, state: dict[str, Tensor], source: str = "the state") -> None:
+    """Load weights into a network, matching prefixes, head size and position embeddings.
+
+    A head of another size stays as initialised, and that is logged; anything else that does not
+    fit is an error.
+
+    Raises:
+        CheckpointError: If the state belongs to another architecture.
+    """
+    own = net.state_dict()
+    prefix = max(PREFIXES, key=lambda p: sum(p + key in state for key in own))
+    state = {
+        k.removeprefix(prefix): v.float() if v.is_floating_point() else v
+        for k, v in state.items()
+        if k.startswith(prefix)
+    }
+    adapt = getattr(sys.modules[type(net).__module__], "checkpoint_filter_fn", None)
+    if adapt is not None and any(k in own and own[k].shape != v.shape for k, v in state.items()):
+        state = adapt(state, net)
+    heads = [k for k in own if k.split(".")[0] in HEADS]
+    new_head = any(k not in state or state[k].shape != own[k].shape for k in heads)
+    if new_head:
+        logger.warning("%s: the head does not fit and starts anew", source)
+    skip = set(heads) if new_head else set()
+    missing = [k for k in own if k not in state and k not in skip]
+    shapes = [k for k in own if k in state and state[k].shape != own[k].shape and k not in skip]
+    if missing or shapes:
+        example = (
+            f"{shapes[0]} is {tuple(state[shapes[0]].shape)}, expected "
+            f"{tuple(own[shapes[0]].shape)}"
+            if shapes
+            else f"{missing[0]} is missing"
+        )
+        raise CheckpointError(
+            f"{source} is of another architecture than {type(net).__name__}: of {len(own)} "
+            f"tensors {len(missing)} are missing and {len(shapes)} have another shape ({example})"
+        )
+    net.load_state_dict({k: state.get(k, own[k]) if k not in skip else own[k] for k in own})
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

@@ -1,0 +1,1 @@
+"""Pictures, masked sets, views and shifted test sets."""

@@ -1,0 +1,123 @@
+"""Picture files to float tensors in [0, 1], and back: one place that knows about bad files."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps, UnidentifiedImageError
+from torch import Tensor
+from torchvision.transforms import v2
+from torchvision.transforms.v2 import functional as F
+
+from vitreous.errors import ImageError
+from vitreous.io import atomic_path
+from vitreous.models import Preprocessing
+
+EXTENSIONS = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".ppm"}
+INTERPOLATIONS = {
+    "bicubic": v2.InterpolationMode.BICUBIC,
+    "bilinear": v2.InterpolationMode.BILINEAR,
+    "nearest": v2.InterpolationMode.NEAREST,
+    "lanczos": v2.InterpolationMode.LANCZOS,
+}
+
+
+def open_image(path: str | os.PathLike[str]) -> Image.Image:
+    """Read a picture as RGB, upright.
+
+    The EXIF rotation is applied; grey, palette, CMYK and 16-bit pictures are converted (16 bits
+    are scaled to 8, not cut off); transparency is laid on white.
+
+    Raises:
+        ImageError: If the file is missing, empty, cut short, or not a picture; names the file.
+    """
+    file = Path(path)
+    try:
+        if file.stat().st_size == 0:
+            raise ImageError(f"{file} is empty (0 bytes)")
+        with warnings.catch_warnings(), Image.open(file) as opened:
+            warnings.simplefilter("ignore")
+            opened.load()
+            image = ImageOps.exif_transpose(opened)
+            return to_rgb(image)
+    except FileNotFoundError as error:
+        raise ImageError(f"no picture at {file}") from error
+    except UnidentifiedImageError as error:
+        raise ImageError(f"{file} is not a picture that can be read") from error
+    except Image.DecompressionBombError as error:
+        raise ImageError(f"{file} is too large to open safely: {error}") from error
+    except (OSError, SyntaxError, ValueError, IndexError) as error:
+        raise ImageError(f"{file} is corrupt or cut short: {error}") from error
+
+
+def to_rgb(image: Image.Image) -> Image.Image:
+    """Convert any PIL picture to 8-bit RGB."""
+    if image.mode.startswith("I;16") or image.mode in ("I", "F"):
+        values = np.asarray(image, dtype=np.float64)
+        top = 65535.0 if image.mode.startswith("I") else max(float(values.max()), 1.0)
+        grey = np.clip(values / top * 255.0, 0, 255).round().astype(np.uint8)
+        return Image.fromarray(grey).convert("RGB")
+    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
+        image = image.convert("RGBA")
+        white = Image.new("RGBA", image.size, (255, 255, 255, 255))
+        return Image.alpha_composite(white, image).convert("RGB")
+    return image.convert("RGB")
+
+
+def to_tensor(image: Image.Image) -> Tensor:
+    """Turn an RGB picture into a float tensor (3, H, W) in [0, 1]."""
+    return F.to_dtype(F.to_image(image), torch.float32, scale=True)
+
+
+def to_uint8(image: Tensor) -> np.ndarray:
+    """Turn a tensor (3, H, W) or (1, H, W) in [0, 1] into an array (H, W, 3) of bytes."""
+    array = image.detach().float().clamp(0, 1).mul(255).round().byte().cpu().numpy()
+    return np.ascontiguousarray(np.broadcast_to(array.transpose(1, 2, 0), (*array.shape[1:], 3)))
+
+
+def save_image(image: Tensor | np.ndarray, path: str | os.PathLike[str]) -> Path:
+    """Write a picture (3, H, W) in [0, 1], or (H, W, 3) bytes, atomically."""
+    array = to_uint8(image) if isinstance(image, Tensor) else image
+    with atomic_path(path) as temporary:
+        Image.fromarray(array).save(temporary)
+    return Path(path)
+
+
+def load_image(path: str | os.PathLike[str], preprocessing: Preprocessing | None = None) -> Tensor:
+    """Read a picture as a tensor (3, H, W) in [0, 1], prepared for a model if its way is given."""
+    image = open_image(path)
+    return to_tensor(image) if preprocessing is None else evaluation_view(preprocessing)(image)
+
+
+def evaluation_view(preprocessing: Preprocessing) -> v2.Transform:
+    """The model's own test-time view: PIL picture → tensor (3, H, W) in [0, 1]."""
+    interpolation = INTERPOLATIONS[preprocessing.interpolation]
+    height, width = preprocessing.size
+    if preprocessing.crop_mode == "squash":
+        steps: list[v2.Transform] = [v2.Resize([height, width], interpolation)]
+    else:
+        resized = [int(height / preprocessing.crop_ratio), int(width / preprocessing.crop_ratio)]
+        shape = resized[0] if height == width else resized
+        steps = [v2.Resize(shape, interpolation), v2.CenterCrop([height, width])]
+    return v2.Compose([*steps, v2.ToImage(), v2.ToDtype(torch.float32, scale=True)])
+
+
+def list_images(folder: str | os.PathLike[str]) -> list[Path]:
+    """List the picture files below a folder, sorted by path.
+
+    Raises:
+        ImageError: If the folder is missing or holds none.
+    """
+    root = Path(folder)
+    if not root.is_dir():
+        raise ImageError(f"no folder at {root}")
+    found = sorted(
+        p for p in root.rglob("*") if p.suffix.lower() in EXTENSIONS and not p.name.startswith(".")
+    )
+    if not found:
+        raise ImageError(f"{root} holds no pictures ({', '.join(sorted(EXTENSIONS))})")
+    return found

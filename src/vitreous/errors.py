@@ -1,0 +1,53 @@
+"""Errors that a user can act on: one line with what was found, what was expected, what to do."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+from collections.abc import Iterable
+from types import ModuleType
+
+
+class VitreousError(Exception):
+    """A user's mistake, or a limit of what is supported; the command line prints it as one line."""
+
+
+class UnsupportedModelError(VitreousError):
+    """A relevance method does not hold for this model family."""
+
+
+class ImageError(VitreousError):
+    """A picture or mask that cannot be read."""
+
+
+class CheckpointError(VitreousError):
+    """Weights that cannot be read, or that belong to another architecture."""
+
+
+def nearest(name: str, valid: Iterable[str]) -> str:
+    """Phrase the valid name closest to `name`, or list the valid names where none is close."""
+    names = sorted(str(v) for v in valid)
+    close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    if close:
+        return f"did you mean '{close[0]}'?"
+    shown = ", ".join(names[:20]) + (", …" if len(names) > 20 else "")
+    return f"valid names are: {shown}" if names else "there are no valid names here"
+
+
+def require(module: str, extra: str) -> ModuleType:
+    """Import an optional dependency where it is used.
+
+    Args:
+        module: Name to import, for example `"cv2"`.
+        extra: The extra of this package that installs it, for example `"masks"`.
+
+    Raises:
+        VitreousError: If it is not installed; the message names the extra.
+    """
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        raise VitreousError(
+            f"'{module}' is not installed (missing module '{error.name}'); it comes with the "
+            f"extra '{extra}': pip install 'vitreous[{extra}]'"
+        ) from error

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Generator
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -61,7 +62,7 @@ class AttentionTrace:
         return [torch.zeros_like(m) if g is None else g for m, g in zip(wanted, found)]
 
 
-def attention_layers(module: nn.Module) -> dict[str, nn.Module]:
+def attention_layers(module: nn.Module) -> dict[str, Any]:
     """Find the layers that apply a dropout to an attention map, by name, in forward order."""
     return {
         name: layer
@@ -71,7 +72,7 @@ def attention_layers(module: nn.Module) -> dict[str, nn.Module]:
 
 
 @contextlib.contextmanager
-def record_attention(module: nn.Module) -> Iterator[AttentionTrace]:
+def record_attention(module: nn.Module) -> Generator[AttentionTrace]:
     """Record the attention maps of forward passes inside the context.
 
     The model is exactly as before afterwards, also after an exception: hooks are removed and
@@ -87,7 +88,7 @@ def record_attention(module: nn.Module) -> Iterator[AttentionTrace]:
     """
     trace = AttentionTrace()
     handles: list[torch.utils.hooks.RemovableHandle] = []
-    fused: list[tuple[nn.Module, bool]] = []
+    fused: list[tuple[Any, bool]] = []
 
     def hook(name: str):
         def keep(_: nn.Module, __: tuple[Tensor, ...], output: Tensor) -> Tensor:

@@ -53,7 +53,8 @@ def build(cls: type[T], values: Any, where: str = "") -> T:
         return values
     if not isinstance(values, dict):
         raise VitreousError(f"{where or cls.__name__}: expected a mapping, found {_show(values)}")
-    fields = {f.name: f for f in dataclasses.fields(cls) if f.init}  # type: ignore[arg-type]
+    kind: Any = cls
+    fields = {f.name: f for f in dataclasses.fields(kind) if f.init}
     for key in values:
         if key not in fields:
             raise VitreousError(f"unknown key '{_join(where, key)}'; {nearest(str(key), fields)}")
@@ -199,9 +200,10 @@ def merge(base: dict[str, Any], top: dict[str, Any]) -> dict[str, Any]:
     merged = dict(base)
     for key, value in top.items():
         old = merged.get(key)
-        both = isinstance(old, dict) and isinstance(value, dict)
-        if both and value.get("name", old.get("name")) == old.get("name"):  # type: ignore[union-attr]
-            merged[key] = merge(old, value)  # type: ignore[arg-type]
+        if not (isinstance(old, dict) and isinstance(value, dict)):
+            merged[key] = value
+        elif value.get("name", old.get("name")) == old.get("name"):
+            merged[key] = merge(old, value)
         else:
             merged[key] = value
     return merged

@@ -1,0 +1,46 @@
+"""The card of one model or of several: `write_card`, and the same as Markdown or as PNG figures.
+
+Everything on a card is read from `results.json` and the run folder beside it. What is not there
+is not on the card: the headline says what was not measured, and a figure without numbers is left
+out. The first model is the one that the others are compared with.
+
+**Records** (`vitreous.results.Record`). All are in the table; these are also in the headline or
+in a figure. Fractions are in [0, 1] and shown as percent. Accuracy is `top1`, `accuracy` or
+`robust_accuracy`.
+
+- suite `clean` (dataset: the ordinary test set), accuracy: headline *Clean*.
+- suite `shifts` (dataset: a shifted test set; settings `convention`), accuracy: headline
+  *Shifted*, the mean over sets; plotted against clean accuracy.
+- suite `attack`, accuracy; settings `attack`, `epsilon` (pictures in [0, 1]; 0 = none), `norm`
+  (`linf`), `steps`, `restarts`: headline *Attacked*, the largest ε up to 4/255; robustness curve.
+- suite `rotation`, accuracy; settings `angle` in degrees: headline *Turned*, the mean of 90, 180
+  and 270; curve by angle. Metric `invariance`: table.
+- suite `corruptions`, accuracy; settings `corruption`, `severity`: heat map.
+- suite `explanation` (dataset: a masked set; settings `method`), `foreground_share`: headline
+  *Relevance on the object*; `pixel_accuracy`, `mean_iou`, `pointing_game`, …: table.
+- suite `brain` (dataset: an assembly; settings `region`, `layer`), `ceiled`, `score` or `raw`:
+  headline *Brain*, the mean over regions; bars by region.
+
+Several records fit one place of the headline: the first is taken, or those whose settings hold
+`headline: true`. Models are compared on records with the same suite, dataset, metric and
+settings; `layer`, `preprocessing`, `size`, `crop_ratio` and `interpolation` may differ.
+
+**`Results.extra`** (each optional):
+
+- `notes`: text, or a list of texts: what the reader must be told; under the headline.
+- `per_class`: `{dataset: {"names": […], "correct": […], "n": […]}}`: change of accuracy by class.
+- `depth`: `{region: [{"layer", "depth", "score", "error"}, …]}`: score by depth.
+- `brain_reference`: `{name: {region: score}}`: published values beside the bars.
+- `rdms`: `{name: square matrix}`: dissimilarity matrices, side by side.
+
+**Run folder** (each optional): `metrics.jsonl` (one object a line: `step`, `epoch`, `split` and
+figures; one curve for each figure), `samples/samples.json` (a list of `{index, label, files:
+{picture, mask, before, after}, foreground_before, foreground_after}`; the best and the worst
+changes are shown), `targeted/targeted.json` (a list of `{title, files: {caption: name}}`: strips
+of targeted perturbations), `recipe.yaml`. `Results.context` (command, seed, device, versions,
+times, …) is the table of facts.
+"""
+
+from vitreous.report.card import write_card
+
+__all__ = ["write_card"]

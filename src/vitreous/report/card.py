@@ -1,0 +1,125 @@
+"""The card: one HTML page that holds everything it shows, and needs no network."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import os
+from collections.abc import Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import jinja2
+from markupsafe import Markup
+
+from vitreous.io import write_text
+from vitreous.report import figures, tables
+from vitreous.report.charts import Chart, Figure
+from vitreous.report.headline import headline
+from vitreous.report.sources import Embedded, Sample, Source, Strip, embed, read_sources
+from vitreous.report.svg import draw, strip
+from vitreous.results import Results
+
+ROLES = ("picture", "mask", "before", "after")
+
+
+def write_card(
+    models: Sequence[Results | str | os.PathLike[str]],
+    out: str | os.PathLike[str],
+    *,
+    title: str = "",
+    note: str = "",
+) -> Path:
+    """Write the card of one to six models as a self-contained HTML file.
+
+    Args:
+        models: Results, `results.json` files or run folders; the first is the one that the
+            others are compared with (the model before training).
+        out: The file to write.
+        title: Heading; the models' names by default.
+        note: A paragraph under the heading.
+
+    Raises:
+        VitreousError: If results cannot be read, or the file cannot be written.
+    """
+    return write_text(out, render(read_sources(models), title=title, note=note))
+
+
+def render(sources: Sequence[Source], *, title: str = "", note: str = "") -> str:
+    """Render the page of sources that were read."""
+    measured, curves = figures.measured(sources), figures.training(sources)
+    tiles = headline(sources)
+    return _template().render(
+        title=title or " · ".join(s.name for s in sources),
+        note=note,
+        notes=_notes(sources),
+        sources=sources,
+        tiles=[t for t in tiles if t.known],
+        missing=[t.title for t in tiles if not t.known],
+        rows=tables.rows(sources),
+        measured=measured,
+        pairs=[(c, s, *_pairs(s)) for c, s in enumerate(sources) if s.samples],
+        strips=[(s, [_strip(t) for t in s.strips]) for s in sources if s.strips],
+        curves=curves,
+        facts=tables.facts(sources),
+    )
+
+
+@functools.cache
+def _template() -> jinja2.Template:
+    folder = resources.files("vitreous.report") / "templates"
+
+    def asset(name: str) -> Markup:
+        return Markup((folder / name).read_text(encoding="utf-8"))
+
+    environment = jinja2.Environment(
+        autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
+    )
+    environment.globals.update(asset=asset, draw=_draw, strip=_mark, legend=_legend)
+    return environment.from_string((folder / "card.html.j2").read_text(encoding="utf-8"))
+
+
+def _draw(figure: Figure) -> Markup:
+    return Markup(draw(figure))
+
+
+def _mark(*arguments: Any) -> Markup:
+    return Markup(strip(*arguments))
+
+
+def _legend(figure: Figure) -> list[tuple[str, int, bool]]:
+    if not isinstance(figure, Chart):
+        return []
+    return [(s.name, s.colour, s.dashed) for s in figure.series]
+
+
+def _notes(sources: Sequence[Source]) -> list[str]:
+    """Remarks of the authors of the results, each once."""
+    found = []
+    for source in sources:
+        notes = source.results.extra.get("notes", [])
+        found += [notes] if isinstance(notes, str) else list(notes)
+    return list(dict.fromkeys(map(str, found)))
+
+
+@dataclasses.dataclass(frozen=True)
+class Pair:
+    """A sample with its pictures embedded, in the order in which they are shown."""
+
+    sample: Sample
+    pictures: Sequence[tuple[str, Embedded | None]]
+
+
+def _pairs(source: Source) -> tuple[list[Pair], list[Pair]]:
+    best, worst = tables.extremes(source.samples)
+    return [_pair(s) for s in best], [_pair(s) for s in worst]
+
+
+def _pair(sample: Sample) -> Pair:
+    roles = [r for r in ROLES if r in sample.files] + [r for r in sample.files if r not in ROLES]
+    return Pair(sample, [(role, embed(sample.files[role])) for role in roles])
+
+
+def _strip(item: Strip) -> tuple[str, list[tuple[str, Embedded | None]]]:
+    return item.title, [(caption, embed(path)) for caption, path in item.files.items()]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import warnings
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import torch
@@ -39,19 +40,35 @@ def open_image(path: str | os.PathLike[str]) -> Image.Image:
     try:
         if file.stat().st_size == 0:
             raise ImageError(f"{file} is empty (0 bytes)")
-        with warnings.catch_warnings(), Image.open(file) as opened:
+    except FileNotFoundError as error:
+        raise ImageError(f"no picture at {file}") from error
+    except OSError as error:
+        raise ImageError(f"{file} cannot be read: {error.strerror or error}") from error
+    return decode_image(file, str(file))
+
+
+def decode_image(source: Path | BinaryIO, name: str) -> Image.Image:
+    """Read a picture as `open_image` does, from a file or an open stream.
+
+    Args:
+        source: The file, or a seekable binary stream.
+        name: What messages call it.
+
+    Raises:
+        ImageError: If it is cut short or not a picture.
+    """
+    try:
+        with warnings.catch_warnings(), Image.open(source) as opened:
             warnings.simplefilter("ignore")
             opened.load()
             image = ImageOps.exif_transpose(opened)
             return to_rgb(image)
-    except FileNotFoundError as error:
-        raise ImageError(f"no picture at {file}") from error
     except UnidentifiedImageError as error:
-        raise ImageError(f"{file} is not a picture that can be read") from error
+        raise ImageError(f"{name} is not a picture that can be read") from error
     except Image.DecompressionBombError as error:
-        raise ImageError(f"{file} is too large to open safely: {error}") from error
+        raise ImageError(f"{name} is too large to open safely: {error}") from error
     except (OSError, SyntaxError, ValueError, IndexError) as error:
-        raise ImageError(f"{file} is corrupt or cut short: {error}") from error
+        raise ImageError(f"{name} is corrupt or cut short: {error}") from error
 
 
 def to_rgb(image: Image.Image) -> Image.Image:

@@ -1,0 +1,29 @@
+"""Evaluation: accuracy on shifted test sets, rotation, explanations, intervals.
+
+Numbers are `Record`s (suite `shifts`, `rotation`, `perturbation`, `explanation` or
+`comparison`). What is more than numbers lies in `Results.extra["evaluation"][DATASET]`, where
+DATASET is a record's `dataset`. Every entry below is optional but the first five; lists of one
+entry run in step, fractions are in [0, 1], files are relative to the folder of `results.json`.
+
+| key | shape |
+| --- | --- |
+| `source` | text: where the set comes from |
+| `n` | pictures, unreadable ones included |
+| `preprocessing` | `{size: [h, w], crop_ratio, interpolation, crop_mode}` as used |
+| `convention` | name of the convention that the entries below are counted under |
+| `unreadable` | `{count, files: [{file, reason}, …]}` (100 named at most); they count as wrong |
+| `per_class` | `{class: [index], name: [text], n: [int], correct: [int]}` |
+| `calibration` | `{edges: [bins + 1], n: [bins], confidence: [bins], accuracy: [bins]}` |
+| `best`, `worst` | `[{picture, relevance or null, file, label, prediction, confidence, nll}]`; \
+`picture` and `relevance` are files of pictures, `label` and `prediction` are class names |
+| `corruptions` | ImageNet-C: `{corruption: [c names], severity: [s numbers], \
+top1: [c × s, null where missing], n: [c × s], error: [c], alexnet_error: [c]}` |
+| `rotation` | `{angle: [degrees], top1: [], low: [], high: [], same_prediction: [], n: []}` |
+| `perturbations` | `{kind: [text], severity: [number], top1: [], low: [], high: [], n: []}` |
+| `factors` | SI-Score-like sets: `{name: text, value: [number or text], top1: [], n: []}` |
+| `shape_bias` | `{category: [text], shape: [int], texture: [int], other: [int]}` |
+| `effective_robustness` | `{x: text, y: text, points: [[x, y], …], line: [intercept, slope] \
+in logits, model: [x, y]}` |
+| `explanations` | `{METHOD: {fraction: [], positive: [], negative: []}}`: accuracy after removing \
+a fraction of the pixels, most (positive) or least (negative) relevant first |
+"""

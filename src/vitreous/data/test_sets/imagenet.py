@@ -1,0 +1,349 @@
+"""ImageNet's own validation set and the shifted sets that share its folders of WordNet ids."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import timm.data
+
+from vitreous.data.test_sets.base import (
+    TEST_SETS,
+    Convention,
+    TestSet,
+    class_map,
+    describe,
+    folder_pictures,
+    imagenet_index,
+    layout_error,
+    picture_names,
+    single,
+    subfolders,
+)
+from vitreous.data.test_sets.pictures import Files, Pictures, read_tar, tar_shards
+from vitreous.errors import VitreousError
+
+WNID = re.compile(r"n\d{8}")
+LABEL_FILES = (
+    "val.txt",
+    "labels.csv",
+    "labels.txt",
+    "LOC_val_solution.csv",
+    "imagenet_2012_validation_synset_labels.txt",
+)
+
+
+def imagenet_set(name: str, pictures: Pictures, targets: np.ndarray, **more: Any) -> TestSet:
+    """Make a test set whose targets are the 1000 classes of ImageNet."""
+    info = timm.data.ImageNetInfo()
+    fields: dict[str, Any] = {
+        "accepted": single(1000),
+        "num_classes": 1000,
+        "target_names": tuple(info.index_to_description(i) for i in range(1000)),
+        **more,
+    }
+    return TestSet(name, pictures, targets, **fields)
+
+
+def wnid_folders(path: Path) -> dict[str, int]:
+    """Map the subfolders that are WordNet ids of ImageNet-1k to class indices."""
+    index = imagenet_index()
+    return {f: index[f] for f in subfolders(path) if f in index}
+
+
+@TEST_SETS.register("imagenet-val")
+@dataclasses.dataclass(frozen=True)
+class ImageNetVal:
+    """ImageNet's validation set.
+
+    It may be folders of WordNet ids; a flat folder with a labels file; a flat folder whose file
+    names begin with the WordNet id; or tar shards (`.cls` beside each picture).
+
+    Attributes:
+        labels: The labels file of a flat folder, relative to it or absolute: lines
+            `NAME CLASS` (a number or a WordNet id), Kaggle's `LOC_val_solution.csv`, or one
+            WordNet id a line in the order of the sorted file names. Usual names are found.
+    """
+
+    labels: Path | None = None
+
+    folders: ClassVar[tuple[str, ...]] = (
+        "imagenet/val",
+        "ILSVRC2012/val",
+        "ILSVRC/Data/CLS-LOC/val",
+        "ILSVRC2012_img_val",
+        "imagenet1k/val",
+        "val",
+    )
+    source: ClassVar[str] = "ILSVRC 2012, https://www.image-net.org"
+    expected: ClassVar[str] = (
+        "1000 folders of WordNet ids (n01440764, …), or a flat folder with a labels file "
+        f"({', '.join(LABEL_FILES)}), or tar shards"
+    )
+
+    def read(self, path: Path) -> list[TestSet]:
+        """Read the set."""
+        name = TEST_SETS.name_of(self)
+        pictures, targets = self._pictures(path)
+        return [imagenet_set(name, pictures, targets, source=self.source)]
+
+    def _pictures(self, path: Path) -> tuple[Pictures, np.ndarray]:
+        name = TEST_SETS.name_of(self)
+        if shards := tar_shards(path):
+            return tar_pictures(shards)
+        if path.is_dir() and (folders := wnid_folders(path)):
+            return folder_pictures(path, folders)
+        files = picture_names(path) if path.is_dir() else []
+        labels = _labels_file(path, self.labels)
+        if files and labels is not None:
+            return Files(path, files), _targets(files, read_labels(labels))
+        index = imagenet_index()
+        if files and all(f[:9] in index for f in files):
+            return Files(path, files), np.array([index[f[:9]] for f in files], dtype=np.int32)
+        raise layout_error(name, self, path, describe(path))
+
+
+def _labels_file(path: Path, given: Path | None) -> Path | None:
+    if given is not None:
+        file = given if given.is_absolute() else path / given
+        if not file.is_file():
+            raise VitreousError(f"no labels file at {file}")
+        return file
+    places = (path / n if p else path.parent / n for p in (True, False) for n in LABEL_FILES)
+    return next((f for f in places if f.is_file()), None)
+
+
+def read_labels(file: Path) -> dict[str, int] | list[int]:
+    """Read a labels file: stem of the picture → class, or classes in the order of the names.
+
+    Raises:
+        VitreousError: For a label that is no class of ImageNet-1k. A bare number a line is
+            refused: the development kit's `ILSVRC2012_validation_ground_truth.txt` numbers the
+            classes in another order.
+    """
+    rows = [re.split(r"[\s,]+", line.strip()) for line in file.read_text("utf-8").splitlines()]
+    rows = [row for row in rows if row != [""]]
+    if rows and rows[0][0].lower() in {"imageid", "name", "path", "file", "filename", "image"}:
+        rows = rows[1:]
+    if rows and all(len(row) == 1 for row in rows):
+        if rows[0][0].isdigit():
+            raise VitreousError(
+                f"{file} holds bare numbers; the development kit's order is not that of the "
+                "sorted WordNet ids, so expected lines NAME CLASS, or one WordNet id a line"
+            )
+        return [_class(row[0], file) for row in rows]
+    return {Path(row[0]).stem: _class(row[1], file) for row in rows}
+
+
+def _class(text: str, file: Path) -> int:
+    if text in imagenet_index():
+        return imagenet_index()[text]
+    if text.isdigit() and int(text) < 1000:
+        return int(text)
+    raise VitreousError(f"{file}: '{text}' is no class of ImageNet-1k (0 to 999, or a WordNet id)")
+
+
+def _targets(files: list[str], labels: dict[str, int] | list[int]) -> np.ndarray:
+    if isinstance(labels, list):
+        if len(labels) != len(files):
+            raise VitreousError(f"found {len(files)} pictures but {len(labels)} labels")
+        return np.array(labels, dtype=np.int32)
+    missing = [f for f in files if Path(f).stem not in labels]
+    if missing:
+        raise VitreousError(f"no label for {missing[0]} (and {len(missing) - 1} more pictures)")
+    return np.array([labels[Path(f).stem] for f in files], dtype=np.int32)
+
+
+def tar_pictures(shards: list[Path]) -> tuple[Pictures, np.ndarray]:
+    """Read tar shards with the class (a number or a WordNet id) in `.cls` beside each picture.
+
+    Raises:
+        VitreousError: If a sample has none.
+    """
+    pictures, beside = read_tar(shards)
+    targets = []
+    for i, members in enumerate(beside):
+        if "cls" not in members:
+            raise VitreousError(
+                f"{pictures.name(i)} has no .cls beside it; expected webdataset samples "
+                "KEY.jpg and KEY.cls"
+            )
+        targets.append(_class(members["cls"].decode().strip(), Path(pictures.name(i))))
+    return pictures, np.array(targets, dtype=np.int32)
+
+
+@TEST_SETS.register("imagenet-real")
+@dataclasses.dataclass(frozen=True)
+class ImageNetReaL(ImageNetVal):
+    """ImageNet's validation set under the Reassessed Labels (Beyer et al. 2020).
+
+    A prediction is right if it is any of a picture's labels; pictures without a label (3,163 of
+    50,000) are not counted. Files need their original names (`ILSVRC2012_val_00000001.JPEG`).
+    """
+
+    source: ClassVar[str] = (
+        "Beyer et al. 2020, Are we done with ImageNet?, "
+        "https://github.com/google-research/reassessed-imagenet, on the pictures of ILSVRC 2012"
+    )
+
+    def read(self, path: Path) -> list[TestSet]:
+        """Read the set."""
+        pictures, _ = self._pictures(path)
+        numbers = [_val_number(pictures.name(i)) for i in range(len(pictures))]
+        original = [f"ILSVRC2012_val_{n:08d}.JPEG" for n in range(1, 50_001)]
+        table = timm.data.RealLabelsImagenet(original).real_labels
+        sets = [tuple(table[original[n - 1]]) for n in numbers]
+        accepted = tuple(dict.fromkeys(sets))
+        rows = {labels: i for i, labels in enumerate(accepted)}
+        targets = np.array([rows[labels] for labels in sets], dtype=np.int32)
+        convention = (Convention("any of the ReaL labels"),)
+        return [
+            TestSet(
+                "imagenet-real",
+                pictures,
+                targets,
+                accepted,
+                convention,
+                num_classes=1000,
+                source=self.source,
+            )
+        ]
+
+
+def _val_number(name: str) -> int:
+    match = re.search(r"ILSVRC2012_val_(\d{8})", name)
+    if match is None or not 1 <= int(match.group(1)) <= 50_000:
+        raise VitreousError(
+            f"ReaL labels go by the original names; found {name}, expected "
+            "ILSVRC2012_val_00000001.JPEG to ILSVRC2012_val_00050000.JPEG"
+        )
+    return int(match.group(1))
+
+
+@dataclasses.dataclass(frozen=True)
+class _V2:
+    """ImageNet-V2: the folders `0` to `999` are class indices, whatever order they sort in."""
+
+    source: ClassVar[str] = "Recht et al. 2019, https://github.com/modestyachts/ImageNetV2"
+    expected: ClassVar[str] = "folders named by class index, 0 to 999"
+    folders: ClassVar[tuple[str, ...]] = ()
+
+    def read(self, path: Path) -> list[TestSet]:
+        """Read the set."""
+        name = TEST_SETS.name_of(self)
+        found = subfolders(path)
+        wrong = [f for f in found if not f.isdigit() or int(f) > 999]
+        if not found or wrong:
+            raise layout_error(name, self, path, describe(path, wrong or found))
+        targets = {f: int(f) for f in sorted(found, key=int)}
+        return [imagenet_set(name, *folder_pictures(path, targets), source=self.source)]
+
+
+@TEST_SETS.register("imagenet-v2-matched-frequency")
+@dataclasses.dataclass(frozen=True)
+class V2MatchedFrequency(_V2):
+    """ImageNet-V2, matched frequency: the variant that is usually meant."""
+
+    folders: ClassVar[tuple[str, ...]] = (
+        "imagenetv2-matched-frequency-format-val",
+        "imagenetv2-matched-frequency",
+        "imagenet-v2",
+        "imagenetv2",
+    )
+
+
+@TEST_SETS.register("imagenet-v2-threshold-0.7")
+@dataclasses.dataclass(frozen=True)
+class V2Threshold(_V2):
+    """ImageNet-V2, threshold 0.7."""
+
+    folders: ClassVar[tuple[str, ...]] = (
+        "imagenetv2-threshold0.7-format-val",
+        "imagenetv2-threshold-0.7-format-val",
+        "imagenetv2-threshold0.7",
+    )
+
+
+@TEST_SETS.register("imagenet-v2-top-images")
+@dataclasses.dataclass(frozen=True)
+class V2TopImages(_V2):
+    """ImageNet-V2, top images."""
+
+    folders: ClassVar[tuple[str, ...]] = (
+        "imagenetv2-top-images-format-val",
+        "imagenetv2-topimages",
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class _Two00:
+    """A set over 200 of ImageNet's classes, under both conventions."""
+
+    map: ClassVar[str] = ""
+    source: ClassVar[str] = ""
+    folders: ClassVar[tuple[str, ...]] = ()
+    expected: ClassVar[str] = "200 folders of WordNet ids"
+
+    def read(self, path: Path) -> list[TestSet]:
+        """Read the set."""
+        name, wnids = TEST_SETS.name_of(self), class_map(self.map)["wnids"]
+        index = imagenet_index()
+        present, found = [w for w in wnids if (path / w).is_dir()], subfolders(path)
+        others = [f for f in found if f not in set(wnids)]
+        if not present or others:
+            raise layout_error(name, self, path, describe(path, others or found))
+        classes = tuple(index[w] for w in wnids)
+        conventions = (
+            Convention("over its 200 classes", classes),
+            Convention("over all 1000 classes"),
+        )
+        pictures, targets = folder_pictures(path, {w: index[w] for w in present})
+        return [imagenet_set(name, pictures, targets, conventions=conventions, source=self.source)]
+
+
+@TEST_SETS.register("imagenet-a")
+@dataclasses.dataclass(frozen=True)
+class ImageNetA(_Two00):
+    """ImageNet-A: natural pictures that fooled a ResNet-50."""
+
+    map: ClassVar[str] = "imagenet_a"
+    folders: ClassVar[tuple[str, ...]] = ("imagenet-a", "imagenet_a")
+    source: ClassVar[str] = "https://github.com/hendrycks/natural-adv-examples"
+
+
+@TEST_SETS.register("imagenet-r")
+@dataclasses.dataclass(frozen=True)
+class ImageNetR(_Two00):
+    """ImageNet-R: paintings, toys, tattoos and other renditions."""
+
+    map: ClassVar[str] = "imagenet_r"
+    folders: ClassVar[tuple[str, ...]] = ("imagenet-r", "imagenet_r")
+    source: ClassVar[str] = "https://github.com/hendrycks/imagenet-r"
+
+
+@TEST_SETS.register("imagenet-sketch")
+@dataclasses.dataclass(frozen=True)
+class ImageNetSketch:
+    """ImageNet-Sketch: black and white drawings of all 1000 classes."""
+
+    folders: ClassVar[tuple[str, ...]] = (
+        "imagenet-sketch",
+        "imagenet_sketch",
+        "ImageNet-Sketch",
+        "sketch",
+    )
+    source: ClassVar[str] = "Wang et al. 2019, https://github.com/HaohanWang/ImageNet-Sketch"
+    expected: ClassVar[str] = "1000 folders of WordNet ids, or tar shards"
+
+    def read(self, path: Path) -> list[TestSet]:
+        """Read the set."""
+        name = TEST_SETS.name_of(self)
+        if shards := tar_shards(path):
+            return [imagenet_set(name, *tar_pictures(shards), source=self.source)]
+        folders = wnid_folders(path)
+        if not folders:
+            raise layout_error(name, self, path, describe(path))
+        return [imagenet_set(name, *folder_pictures(path, folders), source=self.source)]

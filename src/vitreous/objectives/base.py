@@ -3,39 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import ClassVar, Protocol
+from typing import ClassVar, Literal, Protocol
 
-import torch
 from torch import Tensor, nn
 
 from vitreous.attention import AttentionTrace
+from vitreous.data.batch import Batch
+from vitreous.models import Classifier
 from vitreous.registry import Registry
-
-
-@dataclasses.dataclass
-class Batch:
-    """Pictures with what is known of them, all on one device.
-
-    Attributes:
-        images: (B, 3, H, W) in [0, 1].
-        labels: (B,) int64.
-        masks: (B, 1, H, W) in [0, 1], 1 = foreground; zeros in rows without a mask.
-        has_mask: (B,) bool: which rows have a mask.
-        indices: (B,) int64 place of each picture in its data set.
-    """
-
-    images: Tensor
-    labels: Tensor
-    masks: Tensor
-    has_mask: Tensor
-    indices: Tensor
-
-    def to(self, device: torch.device) -> Batch:
-        """Copy to a device."""
-        return Batch(*(getattr(self, f.name).to(device) for f in dataclasses.fields(self)))
-
-    def __len__(self) -> int:
-        return len(self.labels)
 
 
 @dataclasses.dataclass
@@ -45,6 +20,7 @@ class Step:
     Attributes:
         model: The model (wrapped for several processes if need be), for objectives that need
             further forward passes; pictures in [0, 1] → logits.
+        classifier: The same model unwrapped.
         batch: What went in: `images` are those of the forward pass, perturbed by the adversary
             if there is one.
         clean: The pictures before the adversary; the same tensor without one.
@@ -54,6 +30,7 @@ class Step:
     """
 
     model: nn.Module
+    classifier: Classifier
     batch: Batch
     clean: Tensor
     logits: Tensor
@@ -70,10 +47,18 @@ class Step:
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
-    """A scalar loss, not yet weighted, and detached figures to log."""
+    """A scalar loss, not yet weighted, and detached figures to log.
+
+    Attributes:
+        loss: The scalar.
+        log: Figures, each a mean over the rows of the batch.
+        reduction: Whether the loss is a mean or a sum over rows, so that several processes give
+            the gradient of one.
+    """
 
     loss: Tensor
     log: dict[str, float | Tensor] = dataclasses.field(default_factory=dict)
+    reduction: Literal["mean", "sum"] = "mean"
 
 
 class Objective(Protocol):

@@ -1,0 +1,92 @@
+"""Relevance on the object and not on the background: the objective of RobustViT."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from vitreous.objectives.base import OBJECTIVES, Outcome, Step
+from vitreous.objectives.classification import Target, target_classes
+from vitreous.relevance import METHODS, context_of_step, min_max
+
+
+def foreground_share(maps: Tensor, masks: Tensor) -> Tensor:
+    """Share of each map's relevance that lies on the foreground.
+
+    Args:
+        maps: (B, 1, H, W), not negative.
+        masks: (B, 1, H, W) in [0, 1], 1 = foreground.
+
+    Returns:
+        (B,) in [0, 1]; 0 where the map is all zeros.
+    """
+    total = maps.sum((1, 2, 3))
+    return (maps * masks).sum((1, 2, 3)) / total.masked_fill(total == 0, 1.0)
+
+
+@OBJECTIVES.register("relevance")
+@dataclasses.dataclass(frozen=True)
+class Relevance:
+    """`background · MSE(R ∘ (1 - M), 0) + foreground · MSE(R ∘ M, M)` (Chefer et al. 2022, eq. 2–4).
+
+    R is the relevance map of the target class, scaled to [0, 1], and M the mask; rows without a
+    mask do not count.
+
+    Attributes:
+        weight: Factor in the sum.
+        background: Factor of the term that asks for none on the background.
+        foreground: Factor of the term that asks for relevance on the object.
+        target: Class whose map is taken.
+        start_layer: First attention layer that counts.
+        second_order: Derive through the gradients of attention too. The paper holds them
+            constant; the two are not the same method.
+        method: Relevance method; one that needs attention.
+    """
+
+    weight: float = 1.0
+    background: float = 2.0
+    foreground: float = 0.3
+    target: Target = "label"
+    start_layer: int = 0
+    second_order: bool = False
+    method: str = "gradient_attention"
+    needs: ClassVar[frozenset[str]] = frozenset({"masks", "attention"})
+
+    def __post_init__(self) -> None:
+        if self.method not in METHODS or "attention" not in METHODS[self.method].needs:
+            names = [name for name in METHODS if "attention" in METHODS[name].needs]
+            raise ValueError(f"method: found '{self.method}', expected one of {', '.join(names)}")
+
+    def __call__(self, step: Step) -> Outcome:
+        """Return the weighted sum of both terms, each a mean over all pixels of masked rows."""
+        rows = step.batch.has_mask
+        if not rows.any():
+            return Outcome(step.logits.sum() * 0.0)
+        maps, constant = self.maps(step)
+        maps, masks = maps[rows], step.batch.masks[rows]
+        background = F.mse_loss(maps * (1 - masks), torch.zeros_like(maps))
+        foreground = F.mse_loss(maps * masks, masks.expand_as(maps))
+        log = {
+            "background": background.detach(),
+            "foreground": foreground.detach(),
+            "foreground_share": foreground_share(maps.detach(), masks).mean(),
+            "constant_maps": constant[rows].float().mean(),
+        }
+        return Outcome(self.background * background + self.foreground * foreground, log)
+
+    def maps(self, step: Step) -> tuple[Tensor, Tensor]:
+        """Relevance maps (B, 1, H, W) of the step's own pass, and which (B,) are constant."""
+        context = context_of_step(
+            step.classifier,
+            step.batch.images,
+            step.logits,
+            step.attention,
+            target_classes(step, self.target),
+            start_layer=self.start_layer,
+            second_order=self.second_order,
+        )
+        return min_max(METHODS[self.method](context))

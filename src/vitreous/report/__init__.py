@@ -28,7 +28,9 @@ settings; `layer`, `preprocessing`, `size`, `crop_ratio` and `interpolation` may
 **`Results.extra`** (each optional):
 
 - `notes`: text, or a list of texts: what the reader must be told; under the headline.
-- `per_class`: `{dataset: {"names": […], "correct": […], "n": […]}}`: change of accuracy by class.
+- `evaluation`: `{dataset: {…}}` as `vitreous.evaluation` describes it: change of accuracy by class,
+  turned, perturbed, by factor, calibration, shape bias, effective robustness, removed pixels; the
+  best and the worst pictures.
 - `depth`: `{region: [{"layer", "depth", "score", "error"}, …]}`: score by depth.
 - `brain_reference`: `{name: {region: score}}`: published values beside the bars.
 - `rdms`: `{name: square matrix}`: dissimilarity matrices, side by side.

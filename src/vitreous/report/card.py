@@ -19,6 +19,7 @@ from vitreous.report.charts import Chart, Figure
 from vitreous.report.headline import headline
 from vitreous.report.sources import Embedded, Sample, Source, Strip, embed, read_sources
 from vitreous.report.svg import draw, strip
+from vitreous.report.values import signed
 from vitreous.results import Results
 
 ROLES = ("picture", "mask", "before", "after")
@@ -76,7 +77,8 @@ def _template() -> jinja2.Template:
     environment = jinja2.Environment(
         autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
     )
-    environment.globals.update(asset=asset, draw=_draw, strip=_mark, legend=_legend)
+    names: dict[str, Any] = environment.globals
+    names |= {"asset": asset, "draw": _draw, "strip": _mark, "legend": _legend, "signed": signed}
     return environment.from_string((folder / "card.html.j2").read_text(encoding="utf-8"))
 
 

@@ -20,6 +20,7 @@ class Series:
         high: Upper ends, or empty.
         dashed: Draw the line dashed (training beside validation).
         labels: What a pointer over a point shows beside the value, or empty.
+        line: Draw it as a line in a chart of points.
     """
 
     name: str
@@ -30,6 +31,7 @@ class Series:
     high: Sequence[float] = ()
     dashed: bool = False
     labels: Sequence[str] = ()
+    line: bool = False
 
     def interval(self, index: int) -> tuple[float, float] | None:
         """The interval of one point, if it has one."""
@@ -179,7 +181,7 @@ def limits(chart: Chart) -> tuple[float, float]:
 def tick_text(values: Sequence[float], as_percent: bool) -> Callable[[float], str]:
     """A way to write all tick labels of one axis with the same number of digits."""
     scale = 100 if as_percent else 1
-    step = (values[1] - values[0]) * scale if len(values) > 1 else 1
+    step = round((values[1] - values[0]) * scale, 9) if len(values) > 1 else 1
     largest = max((abs(v) * scale for v in values), default=0)
     if largest and (largest < 1e-3 or largest >= 1e5):
         return lambda value: f"{value * scale:.1e}" if value else "0"

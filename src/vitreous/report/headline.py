@@ -8,7 +8,15 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from vitreous.report.sources import Source
-from vitreous.report.values import ACCURACIES, ALIASES, Value, describe, identity, is_fraction
+from vitreous.report.values import (
+    ACCURACIES,
+    ALIASES,
+    Value,
+    describe,
+    identity,
+    is_fraction,
+    signed,
+)
 from vitreous.results import Record
 
 
@@ -48,7 +56,7 @@ class Tile:
         if place == 0 or not first.known or not value.known:
             return ""
         difference = value.value - first.value
-        return f"{100 * difference:+.1f}" if self.fraction else f"{difference:+.3f}"
+        return signed(100 * difference, 1) if self.fraction else signed(difference, 3)
 
 
 def headline(sources: Sequence[Source]) -> list[Tile]:

@@ -118,13 +118,14 @@ def _category_names(chart: Chart, axes: _Axes) -> list[str]:
 
 def _line(chart: Chart, axes: _Axes, series: Series) -> list[str]:
     show = percent if chart.percent else number
+    lined = chart.kind == "line" or series.line
     points = [
         (axes.x(x), axes.y(y), i)
         for i, (x, y) in enumerate(zip(series.x, series.y))
         if math.isfinite(x) and math.isfinite(y)
     ]
     parts = []
-    if chart.kind == "line" and len(points) > 1:
+    if lined and len(points) > 1:
         band = [(axes.x(series.x[i]), series.interval(i)) for _, _, i in points]
         ends = [(x, ci) for x, ci in band if ci is not None]
         if len(ends) == len(points):
@@ -134,11 +135,11 @@ def _line(chart: Chart, axes: _Axes, series: Series) -> list[str]:
         dash = " dashed" if series.dashed else ""
         path = _join([(x, y) for x, y, _ in points])
         parts.append(f'<polyline class="line s{series.colour}{dash}" points="{path}"/>')
-    if chart.kind == "points" or len(points) <= 24:
-        radius = 5 if chart.kind == "points" else 3.2
+    if not lined or len(points) <= 24:
+        radius = 3.2 if lined or len(points) > 24 else 5
         for x, y, i in points:
             interval = series.interval(i)
-            if chart.kind == "points" and interval is not None:
+            if not lined and interval is not None:
                 parts.append(_whisker(x, axes, interval, series.colour))
             label = f"{series.labels[i]}: " if series.labels else ""
             tip = f"{series.name} · {label}{show(series.y[i])}{_between(interval, show)}"
@@ -248,16 +249,16 @@ def strip(
     value: float, interval: tuple[float, float] | None, colour: int, low: float, high: float
 ) -> str:
     """Draw one value with its interval as a thin horizontal mark, for the headline."""
-    width, span = 120, (high - low) or 1
+    width, span = 240, (high - low) or 1
 
     def place(v: float) -> float:
-        return 4 + (width - 8) * min(max((v - low) / span, 0.0), 1.0)
+        return 5 + (width - 10) * min(max((v - low) / span, 0.0), 1.0)
 
     parts = [
-        f'<svg class="strip" viewBox="0 0 {width} 14" aria-hidden="true">',
-        _segment(4, 7, width - 4, 7, "grid"),
+        f'<svg class="strip" viewBox="0 0 {width} 12" aria-hidden="true">',
+        _segment(4, 6, width - 4, 6, "grid"),
     ]
     if interval is not None:
-        parts.append(_segment(place(interval[0]), 7, place(interval[1]), 7, f"wide s{colour}"))
-    parts.append(f'<circle class="f{colour}" cx="{place(value):.1f}" cy="7" r="4"/></svg>')
+        parts.append(_segment(place(interval[0]), 6, place(interval[1]), 6, f"wide s{colour}"))
+    parts.append(f'<circle class="f{colour}" cx="{place(value):.1f}" cy="6" r="4.5"/></svg>')
     return "".join(parts)

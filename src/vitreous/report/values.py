@@ -60,6 +60,14 @@ class Value:
         return math.isfinite(self.value)
 
 
+def signed(value: float, digits: int) -> str:
+    """Write a difference with its sign: `+1.2`, `−0.5`, `±0.0`."""
+    text = f"{abs(value):.{digits}f}"
+    if not text.strip("0."):
+        return f"±{text}"
+    return ("+" if value > 0 else "−") + text
+
+
 def is_fraction(record: Record) -> bool:
     """Whether a record's value is a share that reads best as percent."""
     metric = ALIASES.get(record.metric, record.metric)

@@ -1,0 +1,142 @@
+"""Figures of accuracy: under shift, attack, rotation and corruption."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from vitreous.report.charts import Chart, Figure, Heatmap
+from vitreous.report.figures.common import datasets_of, records_of, series_of, slug
+from vitreous.report.sources import Source
+from vitreous.report.values import ACCURACIES
+from vitreous.results import Record
+
+
+def shift_figure(sources: Sequence[Source]) -> list[Figure]:
+    """Accuracy on every shifted set against accuracy on the clean one."""
+    series = []
+    for colour, source in enumerate(sources):
+        clean = records_of(source, "clean", ACCURACIES)
+        shifted = {r.dataset: r for r in reversed(records_of(source, "shifts", ACCURACIES))}
+        if clean and shifted:
+            found = [(clean[0].value, r) for r in reversed(shifted.values())]
+            series.append(series_of(source, colour, found, labels=[r.dataset for _, r in found]))
+    if not series:
+        return []
+    return [
+        Chart(
+            "accuracy_against_shift",
+            "Accuracy under shift against clean accuracy",
+            "points",
+            series,
+            "clean accuracy",
+            "accuracy on the shifted set",
+            percent=True,
+            percent_x=True,
+            diagonal=True,
+            caption="One point for each shifted set; on the dashed line nothing is lost.",
+        )
+    ]
+
+
+def robustness_figures(sources: Sequence[Source]) -> list[Figure]:
+    """Accuracy against the size of the perturbation, one figure for each set, attack and norm."""
+    groups = [records_of(s, "attack", ACCURACIES) for s in sources]
+    kinds = dict.fromkeys(
+        (r.dataset, str(r.settings.get("attack", "")), str(r.settings.get("norm", "linf")))
+        for group in groups
+        for r in group
+        if "epsilon" in r.settings
+    )
+    figures: list[Figure] = []
+    for dataset, attack, norm in kinds:
+        series = []
+        for colour, group in enumerate(groups):
+            mine = [r for r in group if r.dataset == dataset and "epsilon" in r.settings]
+            mine = [r for r in mine if str(r.settings.get("attack", "")) == attack]
+            mine = [r for r in mine if str(r.settings.get("norm", "linf")) == norm]
+            points = _worst_by(mine, "epsilon")
+            if points:
+                scale = 255 if norm == "linf" else 1
+                scaled = [(x * scale, r) for x, r in points]
+                series.append(series_of(sources[colour], colour, scaled))
+        if max((len(s.x) for s in series), default=0) > 1:
+            unit = "ε (in 1/255, L∞)" if norm == "linf" else f"ε ({norm})"
+            figures.append(
+                Chart(
+                    slug("robustness", dataset, attack, norm),
+                    f"Accuracy under attack: {attack or 'attack'} on {dataset}",
+                    "line",
+                    series,
+                    unit,
+                    "accuracy",
+                    percent=True,
+                )
+            )
+    return figures
+
+
+def _worst_by(records: list[Record], setting: str) -> list[tuple[float, Record]]:
+    """The lowest accuracy at each value of a setting: the strongest of several attacks."""
+    worst: dict[float, Record] = {}
+    for record in records:
+        place = float(record.settings[setting])
+        if place not in worst or record.value < worst[place].value:
+            worst[place] = record
+    return sorted(worst.items())
+
+
+def rotation_figures(sources: Sequence[Source]) -> list[Figure]:
+    """Accuracy against the angle by which pictures are turned."""
+    groups = [
+        [r for r in records_of(s, "rotation", ACCURACIES) if "angle" in r.settings] for s in sources
+    ]
+    figures: list[Figure] = []
+    for dataset in datasets_of(groups):
+        series = [
+            series_of(
+                s, c, [(float(r.settings["angle"]), r) for r in group if r.dataset == dataset]
+            )
+            for c, (s, group) in enumerate(zip(sources, groups))
+            if any(r.dataset == dataset for r in group)
+        ]
+        if max(len(s.x) for s in series) > 1:
+            figures.append(
+                Chart(
+                    slug("rotation", dataset),
+                    f"Accuracy on turned pictures: {dataset}",
+                    "line",
+                    series,
+                    "angle (degrees)",
+                    "accuracy",
+                    percent=True,
+                )
+            )
+    return figures
+
+
+def corruption_figures(sources: Sequence[Source]) -> list[Figure]:
+    """Accuracy by corruption and severity, a heat map for each model and set."""
+    figures: list[Figure] = []
+    for source in sources:
+        records = [
+            r
+            for r in records_of(source, "corruptions", ACCURACIES)
+            if {"corruption", "severity"} <= r.settings.keys()
+        ]
+        for dataset in datasets_of([records]):
+            mine = [r for r in records if r.dataset == dataset]
+            rows = list(dict.fromkeys(str(r.settings["corruption"]) for r in mine))
+            columns = sorted({r.settings["severity"] for r in mine})
+            table = {(str(r.settings["corruption"]), r.settings["severity"]): r.value for r in mine}
+            figures.append(
+                Heatmap(
+                    slug("corruptions", source.name, dataset),
+                    f"Accuracy (%) by corruption and severity: {source.name}",
+                    [row.replace("_", " ") for row in rows],
+                    [str(c) for c in columns],
+                    [[table.get((row, c), math.nan) for c in columns] for row in rows],
+                    caption=f"{dataset}; columns are severities.",
+                )
+            )
+    return figures

@@ -1,0 +1,304 @@
+"""Figures from `extra["evaluation"]`: classes, perturbations, calibration, explanations."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+from vitreous.report.charts import Chart, Figure, Series
+from vitreous.report.figures.common import slug
+from vitreous.report.sources import Source
+
+Table = Mapping[str, Any]
+
+
+def _tables(sources: Sequence[Source], key: str) -> Iterator[tuple[str, list[Table | None]]]:
+    """For every data set that has the entry, the entry of each model (None where it has none)."""
+    sets = [s.results.extra.get("evaluation", {}) for s in sources]
+    for dataset in dict.fromkeys(name for one in sets for name in one):
+        found = [one.get(dataset, {}).get(key) or None for one in sets]
+        if any(found):
+            yield dataset, found
+
+
+def _numbers(values: Sequence[Any] | None) -> list[float]:
+    return [math.nan if v is None else float(v) for v in values or ()]
+
+
+def _lines(sources: Sequence[Source], tables: list[Table | None], x: str, y: str) -> list[Series]:
+    return [
+        Series(
+            source.name,
+            colour,
+            _numbers(table[x]),
+            _numbers(table[y]),
+            _numbers(table.get("low")),
+            _numbers(table.get("high")),
+        )
+        for colour, (source, table) in enumerate(zip(sources, tables))
+        if table
+    ]
+
+
+def class_figures(sources: Sequence[Source]) -> list[Figure]:
+    """Change of accuracy for each class from the first model to every other."""
+    figures: list[Figure] = []
+    for dataset, tables in _tables(sources, "per_class"):
+        if tables[0] is None:
+            continue
+        base = _class_accuracy(tables[0])
+        changes = [
+            (colour, source, {k: v - base[k] for k, v in _class_accuracy(t).items() if k in base})
+            for colour, (source, t) in enumerate(zip(sources, tables))
+            if colour and t
+        ]
+        if not changes:
+            continue
+        first = changes[0][2]
+        ranked = sorted(first, key=lambda k: first[k])
+        shown = ranked if len(ranked) <= 16 else [*ranked[:8], *ranked[-8:]]
+        series = [
+            Series(s.name, c, range(len(shown)), [d.get(k, math.nan) for k in shown])
+            for c, s, d in changes
+        ]
+        figures.append(
+            Chart(
+                slug("classes", dataset),
+                f"Change of accuracy by class: {dataset}",
+                "bars",
+                series,
+                "",
+                f"change from {sources[0].name}",
+                percent=True,
+                categories=shown,
+                caption="" if len(shown) == len(ranked) else "The eight worst and the eight best.",
+                rule=0.0,
+            )
+        )
+    return figures
+
+
+def _class_accuracy(table: Table) -> dict[str, float]:
+    rows = zip(table.get("name", []), table.get("correct", []), table.get("n", []))
+    return {str(name): correct / n for name, correct, n in rows if n}
+
+
+def turned_figures(sources: Sequence[Source]) -> list[Figure]:
+    """How often the answer stays the same when the picture is turned."""
+    return [
+        Chart(
+            slug("invariance", dataset),
+            f"Same answer on the turned picture: {dataset}",
+            "line",
+            [
+                Series(s.name, c, _numbers(t["angle"]), _numbers(t["same_prediction"]))
+                for c, (s, t) in enumerate(zip(sources, tables))
+                if t and t.get("same_prediction")
+            ],
+            "angle (degrees)",
+            "same prediction",
+            percent=True,
+        )
+        for dataset, tables in _tables(sources, "rotation")
+        if any(t and t.get("same_prediction") for t in tables)
+    ]
+
+
+def perturbation_figures(sources: Sequence[Source]) -> list[Figure]:
+    """Accuracy against the severity of blur, noise and the like, a figure for each kind."""
+    figures: list[Figure] = []
+    for dataset, tables in _tables(sources, "perturbations"):
+        for kind in dict.fromkeys(k for t in tables if t for k in t["kind"]):
+            parts = [_only(t, "kind", kind) for t in tables]
+            figures.append(
+                Chart(
+                    slug("perturbation", dataset, kind),
+                    f"Accuracy under {kind.replace('_', ' ')}: {dataset}",
+                    "line",
+                    _lines(sources, parts, "severity", "top1"),
+                    "severity",
+                    "accuracy",
+                    percent=True,
+                )
+            )
+    return figures
+
+
+def _only(table: Table | None, column: str, value: Any) -> Table | None:
+    """The rows of a table whose column has a value."""
+    if table is None:
+        return None
+    keep = [i for i, v in enumerate(table[column]) if v == value]
+    return {k: [v[i] for i in keep] for k, v in table.items() if v} if keep else None
+
+
+def factor_figures(sources: Sequence[Source]) -> list[Figure]:
+    """Accuracy by place, angle or size of the object (SI-Score and sets like it)."""
+    figures: list[Figure] = []
+    for dataset, tables in _tables(sources, "factors"):
+        one = next(t for t in tables if t)
+        words = any(isinstance(v, str) for v in one["value"])
+        categories = [str(v) for v in one["value"]] if words else []
+        series = [
+            Series(
+                source.name,
+                colour,
+                [categories.index(str(v)) for v in table["value"] if str(v) in categories]
+                if words
+                else _numbers(table["value"]),
+                _numbers(table["top1"]),
+            )
+            for colour, (source, table) in enumerate(zip(sources, tables))
+            if table and (not words or [str(v) for v in table["value"]] == categories)
+        ]
+        name = str(one.get("name", "factor"))
+        title = f"Accuracy by {name}: {dataset}"
+        kind = "bars" if words else "line"
+        figures.append(
+            Chart(
+                slug("factor", dataset, name),
+                title,
+                kind,
+                series,
+                name,
+                "accuracy",
+                percent=True,
+                categories=categories,
+            )
+        )
+    return figures
+
+
+def calibration_figures(sources: Sequence[Source]) -> list[Figure]:
+    """Accuracy against confidence."""
+    figures: list[Figure] = []
+    for dataset, tables in _tables(sources, "calibration"):
+        series = []
+        for colour, (source, table) in enumerate(zip(sources, tables)):
+            if not table:
+                continue
+            rows = zip(table["confidence"], table["accuracy"], table["n"])
+            points = [(float(c), float(a)) for c, a, n in rows if n and c is not None]
+            if points:
+                x, y = zip(*points)
+                series.append(Series(source.name, colour, x, y))
+        if series:
+            figures.append(
+                Chart(
+                    slug("calibration", dataset),
+                    f"Calibration: {dataset}",
+                    "line",
+                    series,
+                    "confidence",
+                    "accuracy",
+                    percent=True,
+                    percent_x=True,
+                    diagonal=True,
+                    caption="On the dashed line the model is as sure as it is right.",
+                )
+            )
+    return figures
+
+
+def shape_figures(sources: Sequence[Source]) -> list[Figure]:
+    """Shape bias by category: share of shape among decisions for shape or texture."""
+    figures: list[Figure] = []
+    for dataset, tables in _tables(sources, "shape_bias"):
+        categories = [str(c) for c in next(t for t in tables if t)["category"]]
+        series = []
+        for colour, (source, table) in enumerate(zip(sources, tables)):
+            if table and [str(c) for c in table["category"]] == categories:
+                pairs = zip(table["shape"], table["texture"])
+                shares = [s / (s + t) if s + t else math.nan for s, t in pairs]
+                series.append(Series(source.name, colour, range(len(shares)), shares))
+        figures.append(
+            Chart(
+                slug("shape_bias", dataset),
+                f"Shape bias: {dataset}",
+                "bars",
+                series,
+                "",
+                "shape / (shape + texture)",
+                percent=True,
+                categories=categories,
+            )
+        )
+    return figures
+
+
+def testbed_figures(sources: Sequence[Source]) -> list[Figure]:
+    """Accuracy on a shifted set against the clean one, among published models."""
+    figures: list[Figure] = []
+    for dataset, tables in _tables(sources, "effective_robustness"):
+        one = next(t for t in tables if t)
+        known = [p for p in one.get("points", []) if None not in p]
+        xs, ys = [float(x) for x, _ in known], [float(y) for _, y in known]
+        series = [Series("published models", 5, xs, ys)] if known else []
+        if one.get("line") and known:
+            series.append(_logit_line(one["line"], xs))
+        for colour, (source, table) in enumerate(zip(sources, tables)):
+            if table and table.get("model"):
+                x, y = _numbers(table["model"])
+                series.append(Series(source.name, colour, [x], [y]))
+        figures.append(
+            Chart(
+                slug("effective_robustness", dataset),
+                f"Effective robustness: {dataset}",
+                "points",
+                series,
+                str(one.get("x", "accuracy")),
+                str(one.get("y", dataset)),
+                percent=True,
+                percent_x=True,
+                caption="The line fits the published models; above it is effective robustness.",
+            )
+        )
+    return figures
+
+
+def _logit_line(line: Sequence[float], xs: Sequence[float]) -> Series:
+    """A line in logits, drawn in accuracies."""
+    intercept, slope = _numbers(line)
+    low, high = max(min(xs), 0.01), min(max(xs), 0.99)
+    x = [low + (high - low) * i / 40 for i in range(41)]
+    y = [1 / (1 + math.exp(-(intercept + slope * math.log(v / (1 - v))))) for v in x]
+    return Series("their line", 5, x, y, line=True)
+
+
+def removal_figures(sources: Sequence[Source]) -> list[Figure]:
+    """Accuracy after removing the most, and the least, relevant pixels, by method."""
+    figures: list[Figure] = []
+    for dataset, tables in _tables(sources, "explanations"):
+        for kind, words in (("positive", "most"), ("negative", "least")):
+            for method in dict.fromkeys(m for t in tables if t for m in t):
+                parts = [t.get(method) if t else None for t in tables]
+                series = _lines(
+                    sources, [p if p and p.get(kind) else None for p in parts], "fraction", kind
+                )
+                if series:
+                    figures.append(
+                        Chart(
+                            slug("removal", kind, dataset, method),
+                            f"Removing the {words} relevant pixels first: {method}, {dataset}",
+                            "line",
+                            series,
+                            "share of pixels removed",
+                            "accuracy",
+                            percent=True,
+                            percent_x=True,
+                        )
+                    )
+    return figures
+
+
+MAKERS: tuple[Callable[[Sequence[Source]], list[Figure]], ...] = (
+    class_figures,
+    turned_figures,
+    perturbation_figures,
+    factor_figures,
+    testbed_figures,
+    shape_figures,
+    calibration_figures,
+    removal_figures,
+)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import os
 from collections.abc import Sequence
@@ -17,12 +16,11 @@ from vitreous.io import write_text
 from vitreous.report import figures, tables
 from vitreous.report.charts import Chart, Figure
 from vitreous.report.headline import headline
-from vitreous.report.sources import Embedded, Sample, Source, Strip, embed, read_sources
+from vitreous.report.pictures import galleries, pairs, strip_pictures
+from vitreous.report.sources import Source, read_sources
 from vitreous.report.svg import draw, strip
 from vitreous.report.values import signed
 from vitreous.results import Results
-
-ROLES = ("picture", "mask", "before", "after")
 
 
 def write_card(
@@ -60,8 +58,10 @@ def render(sources: Sequence[Source], *, title: str = "", note: str = "") -> str
         missing=[t.title for t in tiles if not t.known],
         rows=tables.rows(sources),
         measured=measured,
-        pairs=[(c, s, *_pairs(s)) for c, s in enumerate(sources) if s.samples],
-        strips=[(s, [_strip(t) for t in s.strips]) for s in sources if s.strips],
+        matrices=figures.matrices(sources),
+        pairs=[(c, s, *pairs(s)) for c, s in enumerate(sources) if s.samples],
+        galleries=galleries(sources),
+        strips=[(s, [strip_pictures(t) for t in s.strips]) for s in sources if s.strips],
         curves=curves,
         facts=tables.facts(sources),
     )
@@ -103,25 +103,3 @@ def _notes(sources: Sequence[Source]) -> list[str]:
         notes = source.results.extra.get("notes", [])
         found += [notes] if isinstance(notes, str) else list(notes)
     return list(dict.fromkeys(map(str, found)))
-
-
-@dataclasses.dataclass(frozen=True)
-class Pair:
-    """A sample with its pictures embedded, in the order in which they are shown."""
-
-    sample: Sample
-    pictures: Sequence[tuple[str, Embedded | None]]
-
-
-def _pairs(source: Source) -> tuple[list[Pair], list[Pair]]:
-    best, worst = tables.extremes(source.samples)
-    return [_pair(s) for s in best], [_pair(s) for s in worst]
-
-
-def _pair(sample: Sample) -> Pair:
-    roles = [r for r in ROLES if r in sample.files] + [r for r in sample.files if r not in ROLES]
-    return Pair(sample, [(role, embed(sample.files[role])) for role in roles])
-
-
-def _strip(item: Strip) -> tuple[str, list[tuple[str, Embedded | None]]]:
-    return item.title, [(caption, embed(path)) for caption, path in item.files.items()]

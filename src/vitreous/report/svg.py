@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import math
 from collections.abc import Sequence
 from html import escape
+
+import numpy as np
+from PIL import Image
 
 from vitreous.report.charts import (
     Chart,
@@ -24,7 +29,9 @@ LEFT, RIGHT, TOP, BOTTOM = 58, 14, 12, 46
 
 def draw(figure: Figure) -> str:
     """Draw a figure as an `<svg>` element with a text alternative."""
-    return _heatmap(figure) if isinstance(figure, Heatmap) else _chart(figure)
+    if isinstance(figure, Chart):
+        return _chart(figure)
+    return _heatmap(figure) if figure.cells else _matrix(figure)
 
 
 def _open(alt: str, height: float) -> str:
@@ -182,9 +189,9 @@ def _whisker(x: float, axes: _Axes, interval: tuple[float, float], colour: int |
 
 
 def _heatmap(heatmap: Heatmap) -> str:
-    left = min(150, 12 + 6.6 * max((len(r) for r in heatmap.rows), default=0))
+    left = min(180, 12 + 7.8 * max((len(r) for r in heatmap.rows), default=0))
     cell_width = (WIDTH - left - 8) / max(1, len(heatmap.columns))
-    cell_height = 22 if len(heatmap.rows) <= 24 else max(2, 420 / len(heatmap.rows))
+    cell_height = 22
     height = 8 + cell_height * len(heatmap.rows) + 24
     flat = [v for row in heatmap.values for v in row if math.isfinite(v)]
     low, high = (min(flat), max(flat)) if flat else (0.0, 1.0)
@@ -206,28 +213,46 @@ def _heatmap(heatmap: Heatmap) -> str:
                 f'width="{cell_width - 1.5:.1f}" height="{cell_height - 1.5:.1f}" '
                 f'style="fill:{ramp(share)}"><title>{escape(tip)}</title></rect>'
             )
-            if heatmap.cells:
-                text = f"{100 * value:.0f}" if heatmap.percent else number(value)
-                tone = "on-dark" if share < 0.55 else "on-light"
-                middle = (x + cell_width / 2, y + cell_height / 2 + 4)
-                parts.append(_text(*middle, text, "middle", tone))
+            text = f"{100 * value:.0f}" if heatmap.percent else number(value)
+            tone = "on-dark" if share < 0.55 else "on-light"
+            middle = (x + cell_width / 2, y + cell_height / 2 + 4)
+            parts.append(_text(*middle, text, "middle", tone))
     for c, name in enumerate(heatmap.columns):
         parts.append(_text(left + (c + 0.5) * cell_width, height - 6, name, "middle"))
     return "".join([*parts, "</svg>"])
 
 
+def _matrix(heatmap: Heatmap) -> str:
+    """Draw a large table as one picture, a pixel for each value."""
+    values = np.array(heatmap.values, dtype=np.float64)
+    low, high = np.nanmin(values), np.nanmax(values)
+    shares = np.nan_to_num((values - low) / ((high - low) or 1))
+    colours = [[ramp_rgb(share) for share in row] for row in shares.tolist()]
+    buffer = io.BytesIO()
+    Image.fromarray(np.array(colours, dtype=np.uint8)).save(buffer, "PNG")
+    uri = "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
+    rows, columns = values.shape
+    return (
+        f'<svg class="figure" viewBox="0 0 {columns} {rows}" role="img" '
+        f'aria-label="{escape(heatmap.alt, quote=True)}">'
+        f'<image href="{uri}" width="{columns}" height="{rows}"/></svg>'
+    )
+
+
 RAMP = ((68, 30, 84), (64, 67, 135), (41, 120, 142), (34, 167, 132), (121, 209, 81), (253, 231, 36))
 
 
-def ramp(share: float) -> str:
+def ramp_rgb(share: float) -> tuple[int, int, int]:
     """Colour of a value between 0 and 1: dark violet over green to yellow, readable without hue."""
     place = min(max(share, 0.0), 1.0) * (len(RAMP) - 1)
     index = min(int(place), len(RAMP) - 2)
-    mix = place - index
-    red, green, blue = (
-        round(a + mix * (b - a)) for a, b in zip(RAMP[index], RAMP[index + 1], strict=True)
-    )
-    return f"rgb({red},{green},{blue})"
+    (r0, g0, b0), (r1, g1, b1), mix = RAMP[index], RAMP[index + 1], place - index
+    return round(r0 + mix * (r1 - r0)), round(g0 + mix * (g1 - g0)), round(b0 + mix * (b1 - b0))
+
+
+def ramp(share: float) -> str:
+    """Write the colour of a value between 0 and 1."""
+    return "rgb({},{},{})".format(*ramp_rgb(share))
 
 
 def _segment(x1: float, y1: float, x2: float, y2: float, style: str) -> str:

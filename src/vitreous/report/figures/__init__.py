@@ -9,7 +9,9 @@ from vitreous.report.figures import accuracy, brain, evaluation
 from vitreous.report.figures.training import training
 from vitreous.report.sources import Source
 
-__all__ = ["measured", "training"]
+__all__ = ["matrices", "measured", "training"]
+
+matrices = brain.matrix_figures
 
 MAKERS = (
     accuracy.shift_figure,
@@ -19,7 +21,6 @@ MAKERS = (
     *evaluation.MAKERS,
     brain.region_figures,
     brain.depth_figures,
-    brain.matrix_figures,
 )
 
 

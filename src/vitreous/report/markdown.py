@@ -1,0 +1,148 @@
+"""The card as Markdown: a Hugging Face model card with its YAML metadata."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from vitreous.io import write_text
+from vitreous.report import tables
+from vitreous.report.headline import Tile, headline
+from vitreous.report.png import write_figures
+from vitreous.report.sources import Source, read_sources
+from vitreous.report.values import Value
+from vitreous.results import Results
+
+
+def write_markdown(
+    models: Sequence[Results | str | os.PathLike[str]],
+    out: str | os.PathLike[str],
+    *,
+    title: str = "",
+    note: str = "",
+    license: str = "",
+) -> Path:
+    """Write a model card of the last of the models, beside the others, and its figures.
+
+    Figures lie in a folder `<name>_figures` beside the file.
+
+    Args:
+        models: Results, `results.json` files or run folders.
+        out: The file to write, for example `README.md` of a model's folder.
+        title: Heading; the last model's name by default.
+        note: A paragraph under the heading.
+        license: Licence of the weights, as Hugging Face names it; left out if empty.
+    """
+    sources, target = read_sources(models), Path(out)
+    pictures = target.with_name(f"{target.stem}_figures")
+    drawn = [(alt, f"{pictures.name}/{p.name}") for alt, p in write_figures(sources, pictures)]
+    return write_text(target, render(sources, title=title, note=note, license=license, drawn=drawn))
+
+
+def render(
+    sources: Sequence[Source],
+    *,
+    title: str = "",
+    note: str = "",
+    license: str = "",
+    drawn: Sequence[tuple[str, str]] = (),
+) -> str:
+    """Render the Markdown of sources that were read; `drawn` are text and path of figures."""
+    names = [s.name for s in sources]
+    notes = [n for s in sources for n in _texts(s.results.extra.get("notes", []))]
+    parts = [
+        "---\n" + metadata(sources[-1], license) + "---",
+        f"# {title or names[-1]}",
+        note,
+        *dict.fromkeys(notes),
+        *_section("At a glance", _headline(headline(sources), names)),
+        *_section("Measurements", _records(tables.rows(sources), names)),
+    ]
+    if drawn:
+        parts += ["## Figures", *(f"![{_plain(alt)}]({path})" for alt, path in drawn)]
+    parts += _section("How it was made", _facts(tables.facts(sources), names))
+    for source in sources:
+        if source.recipe:
+            parts.append(f"Recipe of {source.name}:\n\n```yaml\n{source.recipe.rstrip()}\n```")
+    return "\n\n".join(p for p in parts if p) + "\n"
+
+
+def metadata(source: Source, license: str = "") -> str:
+    """YAML metadata as the Hugging Face hub reads it, with the accuracies as results."""
+    results = [
+        {
+            "task": {"type": "image-classification"},
+            "dataset": {"name": record.dataset, "type": record.dataset},
+            "metrics": [
+                {
+                    "type": "accuracy",
+                    "name": " ".join([record.suite, record.metric]),
+                    "value": record.value,
+                }
+            ],
+        }
+        for record in source.results.records
+        if record.suite in ("clean", "shifts") and record.metric in ("top1", "accuracy")
+    ]
+    values: dict[str, Any] = {
+        "library_name": "timm",
+        "pipeline_tag": "image-classification",
+        "tags": ["vitreous", "image-classification", "vision-transformer"],
+    }
+    if license:
+        values["license"] = license
+    if results:
+        values["model-index"] = [{"name": source.name, "results": results}]
+    return yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
+
+
+def _texts(notes: Any) -> list[str]:
+    return [notes] if isinstance(notes, str) else [str(n) for n in notes]
+
+
+def _section(heading: str, table: str) -> list[str]:
+    return [f"## {heading}", table] if table else []
+
+
+def _headline(tiles: Sequence[Tile], names: Sequence[str]) -> str:
+    lines = [[t.title, *(_cell(v) for v in t.values), t.note] for t in tiles if t.known]
+    return _table(["", *names, "what"], lines)
+
+
+def _records(rows: Sequence[tables.Row], names: Sequence[str]) -> str:
+    lines = [
+        [
+            row.suite,
+            row.dataset,
+            row.metric,
+            row.settings,
+            *(_cell(v) for v in row.values),
+            "–" if row.n is None else str(row.n),
+        ]
+        for row in rows
+    ]
+    return _table(["suite", "set", "measure", "settings", *names, "n"], lines)
+
+
+def _facts(facts: Sequence[tuple[str, list[str]]], names: Sequence[str]) -> str:
+    return _table(["", *names], [[name, *values] for name, values in facts])
+
+
+def _cell(value: Value) -> str:
+    return f"{value.text} ({value.interval})" if value.ci95 else value.text
+
+
+def _table(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+    if not lines:
+        return ""
+    rows = [head, ["---"] * len(head), *lines]
+    return "\n".join("| " + " | ".join(_plain(c) for c in row) + " |" for row in rows)
+
+
+def _plain(text: str) -> str:
+    """Keep text inside one cell of a Markdown table."""
+    return " ".join(str(text).replace("|", "\\|").replace("[", "(").replace("]", ")").split())

@@ -110,17 +110,21 @@ def load_image(path: str | os.PathLike[str], preprocessing: Preprocessing | None
     return to_tensor(image) if preprocessing is None else evaluation_view(preprocessing)(image)
 
 
-def evaluation_view(preprocessing: Preprocessing) -> v2.Transform:
-    """The model's own test-time view: PIL picture → tensor (3, H, W) in [0, 1]."""
+def evaluation_crop(preprocessing: Preprocessing) -> v2.Transform:
+    """The resizing and cropping of the model's own test-time view: PIL picture → PIL picture."""
     interpolation = INTERPOLATIONS[preprocessing.interpolation]
     height, width = preprocessing.size
     if preprocessing.crop_mode == "squash":
-        steps: list[v2.Transform] = [v2.Resize([height, width], interpolation)]
-    else:
-        resized = [int(height / preprocessing.crop_ratio), int(width / preprocessing.crop_ratio)]
-        shape = resized[0] if height == width else resized
-        steps = [v2.Resize(shape, interpolation), v2.CenterCrop([height, width])]
-    return v2.Compose([*steps, v2.ToImage(), v2.ToDtype(torch.float32, scale=True)])
+        return v2.Resize([height, width], interpolation)
+    resized = [int(height / preprocessing.crop_ratio), int(width / preprocessing.crop_ratio)]
+    shape = resized[0] if height == width else resized
+    return v2.Compose([v2.Resize(shape, interpolation), v2.CenterCrop([height, width])])
+
+
+def evaluation_view(preprocessing: Preprocessing) -> v2.Transform:
+    """The model's own test-time view: PIL picture → tensor (3, H, W) in [0, 1]."""
+    steps = [evaluation_crop(preprocessing), v2.ToImage(), v2.ToDtype(torch.float32, scale=True)]
+    return v2.Compose(steps)
 
 
 def list_images(folder: str | os.PathLike[str]) -> list[Path]:

@@ -1,0 +1,113 @@
+"""From a test set to batches of bytes, in worker processes; bad files travel as reasons."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from vitreous.data.images import evaluation_crop
+from vitreous.data.test_sets import TestSet
+from vitreous.errors import ImageError
+from vitreous.models import Preprocessing
+
+
+@dataclasses.dataclass(frozen=True)
+class Batch:
+    """Some pictures of a set.
+
+    Attributes:
+        indices: (B,) which pictures, int64.
+        images: (B, 3, H, W) bytes.
+        unreadable: Index → reason, of the pictures of this batch that are not in it.
+    """
+
+    indices: Tensor
+    images: Tensor
+    unreadable: dict[int, str]
+
+
+def crop_for(test_set: TestSet, preprocessing: Preprocessing) -> Callable[[Any], Any]:
+    """Make the view PIL → PIL of a set's pictures for a model's input."""
+    height, width = preprocessing.size
+    if test_set.fit == "model":
+        view = evaluation_crop(preprocessing)
+    else:
+        view = evaluation_crop(dataclasses.replace(preprocessing, crop_mode="squash"))
+
+    def crop(image: Image.Image) -> Image.Image:
+        if test_set.border:
+            edge = test_set.border
+            image = image.crop((edge, edge, image.width - edge, image.height - edge))
+        ready = test_set.fit == "as_is" and image.size == (width, height)
+        return image if ready else view(image)
+
+    return crop
+
+
+class _Pictures(Dataset[tuple[int, Any]]):
+    def __init__(self, test_set: TestSet, preprocessing: Preprocessing, indices: np.ndarray):
+        self.test_set, self.indices = test_set, indices
+        self.crop = crop_for(test_set, preprocessing)
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __getitem__(self, index: int) -> tuple[int, Any]:
+        number = int(self.indices[index])
+        try:
+            image = self.crop(self.test_set.pictures.open(number))
+        except ImageError as error:
+            return number, str(error)
+        return number, np.asarray(image).transpose(2, 0, 1)
+
+
+def _collate(samples: list[tuple[int, Any]]) -> Batch:
+    good = [(i, x) for i, x in samples if not isinstance(x, str)]
+    bad = {i: x for i, x in samples if isinstance(x, str)}
+    images = np.stack([x for _, x in good]) if good else np.zeros((0, 3, 1, 1), np.uint8)
+    indices = torch.tensor([i for i, _ in good], dtype=torch.int64)
+    return Batch(indices, torch.from_numpy(images), bad)
+
+
+def batches(
+    test_set: TestSet,
+    preprocessing: Preprocessing,
+    indices: np.ndarray,
+    *,
+    batch_size: int = 64,
+    workers: int = 0,
+) -> Iterator[Batch]:
+    """Read pictures of a set, in order, a batch at a time.
+
+    Args:
+        test_set: The set.
+        preprocessing: The model's, or another.
+        indices: (N,) which pictures.
+        batch_size: Pictures in a batch.
+        workers: Processes that read and resize beside the caller.
+
+    Yields:
+        Batches; every index is in one of them, as a picture or as a reason.
+    """
+    loader = DataLoader(
+        _Pictures(test_set, preprocessing, indices),
+        batch_size=batch_size,
+        num_workers=workers,
+        collate_fn=_collate,
+        prefetch_factor=4 if workers else None,
+    )
+    yield from loader
+
+
+def as_floats(batch: Batch, device: torch.device) -> Tensor:
+    """Move a batch's pictures to a device, as floats in [0, 1]."""
+    if device.type == "cuda":
+        return batch.images.pin_memory().to(device, non_blocking=True).float().div_(255)
+    return batch.images.float().div_(255)

@@ -1,0 +1,121 @@
+"""Measures of a classifier's answers: pure functions of arrays."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+
+import numpy as np
+
+
+@dataclasses.dataclass(frozen=True)
+class Calibration:
+    """Confidence against accuracy, in bins of equal width.
+
+    Attributes:
+        edges: (bins + 1,) of the confidence.
+        n: (bins,) pictures.
+        confidence: (bins,) mean; NaN where a bin is empty.
+        accuracy: (bins,); NaN where a bin is empty.
+    """
+
+    edges: np.ndarray
+    n: np.ndarray
+    confidence: np.ndarray
+    accuracy: np.ndarray
+
+    @property
+    def error(self) -> float:
+        """Expected calibration error (Guo et al. 2017, eq. 3)."""
+        gaps = np.abs(self.accuracy - self.confidence)
+        return float(np.nansum(self.n * gaps) / max(self.n.sum(), 1))
+
+
+def calibration(confidence: np.ndarray, correct: np.ndarray, bins: int = 15) -> Calibration:
+    """Compare confidence (N,) in [0, 1] with correctness (N,) bool."""
+    edges = np.linspace(0, 1, bins + 1)
+    places = np.clip(np.digitize(confidence, edges, right=True) - 1, 0, bins - 1)
+    n = np.bincount(places, minlength=bins)
+
+    def mean(values: np.ndarray) -> np.ndarray:
+        total = np.bincount(places, weights=values.astype(np.float64), minlength=bins)
+        return np.divide(total, n, out=np.full(bins, np.nan), where=n > 0)
+
+    return Calibration(edges, n, mean(confidence), mean(correct))
+
+
+def mean_corruption_error(errors: Mapping[str, float], reference: Mapping[str, float]) -> float:
+    """Compute mCE (Hendrycks and Dietterich 2019): mean over corruptions of error / reference.
+
+    Args:
+        errors: Corruption → top-1 error, mean over the severities.
+        reference: Corruption → AlexNet's.
+    """
+    return float(np.mean([error / reference[name] for name, error in errors.items()]))
+
+
+def logit(p: np.ndarray | float) -> np.ndarray:
+    """Logarithm of the odds; 0 and 1 are held off by 1e-6."""
+    clipped = np.clip(np.asarray(p, dtype=np.float64), 1e-6, 1 - 1e-6)
+    return np.log(clipped / (1 - clipped))
+
+
+def fit_line(x: np.ndarray, y: np.ndarray) -> tuple[float, float]:
+    """Fit logit(y) = intercept + slope · logit(x) by least squares (Taori et al. 2020)."""
+    slope, intercept = np.polyfit(logit(x), logit(y), 1)
+    return float(intercept), float(slope)
+
+
+def effective_robustness(x: float, y: float, line: tuple[float, float]) -> float:
+    """Compute accuracy `y` on a shift beyond what the line expects of accuracy `x`."""
+    expected = 1 / (1 + np.exp(-(line[0] + line[1] * logit(x))))
+    return float(y - expected)
+
+
+def paired_bootstrap(
+    first: np.ndarray, second: np.ndarray, *, draws: int = 10_000, seed: int = 0
+) -> tuple[float, float]:
+    """Bound the difference of two accuracies on the same pictures.
+
+    Pictures are drawn with replacement, both models' answers together. The difference depends
+    only on how many pictures one model alone has right, so the counts are drawn (multinomially),
+    which is the same and costs nothing for a large set.
+
+    Args:
+        first: (N,) bool.
+        second: (N,) bool, the same pictures.
+        draws: Bootstrap samples.
+        seed: Of the draws.
+
+    Returns:
+        95 % interval of accuracy(second) − accuracy(first).
+    """
+    n = len(first)
+    if n == 0:
+        return (-1.0, 1.0)
+    gained, lost = int((second & ~first).sum()), int((first & ~second).sum())
+    shares = [gained / n, lost / n, 1 - (gained + lost) / n]
+    counts = np.random.default_rng(seed).multinomial(n, shares, size=draws)
+    low, high = np.quantile((counts[:, 0] - counts[:, 1]) / n, [0.025, 0.975])
+    return float(low), float(high)
+
+
+def cohens_kappa(first: np.ndarray, second: np.ndarray) -> float:
+    """Compute error consistency: agreement of two models' correctness beyond chance.
+
+    Args:
+        first: (N,) bool.
+        second: (N,) bool.
+
+    Returns:
+        Cohen's kappa (Geirhos et al. 2020); NaN where chance alone gives full agreement.
+    """
+    a, b = float(first.mean()), float(second.mean())
+    expected = a * b + (1 - a) * (1 - b)
+    observed = float((first == second).mean())
+    return (observed - expected) / (1 - expected) if expected < 1 else float("nan")
+
+
+def trapezoid_area(x: np.ndarray, y: np.ndarray) -> float:
+    """Area under a curve, in percent (`trapezoid(y, x) · 100`)."""
+    return float(np.trapezoid(y, x) * 100)

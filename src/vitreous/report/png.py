@@ -98,7 +98,7 @@ def _chart(chart: Chart, axes: Axes) -> None:
     axes.set_axisbelow(True)
     axes.spines[["top", "right", "left"]].set_visible(False)
     if len(chart.series) > 1:
-        axes.legend(frameon=False, fontsize=8)
+        axes.legend(framealpha=0.85, edgecolor="none", fontsize=8)
 
 
 def _line(chart: Chart, series: Series, axes: Axes) -> None:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from vitreous.report.charts import Chart, Figure, Series
+from vitreous.report.charts import Chart, Figure, Heatmap, Series
 from vitreous.report.figures.common import slug
 from vitreous.report.sources import Source
 
@@ -131,6 +131,25 @@ def _only(table: Table | None, column: str, value: Any) -> Table | None:
         return None
     keep = [i for i, v in enumerate(table[column]) if v == value]
     return {k: [v[i] for i in keep] for k, v in table.items() if v} if keep else None
+
+
+def corruption_figures(sources: Sequence[Source]) -> list[Figure]:
+    """Accuracy by corruption and severity, a heat map for each model."""
+    figures: list[Figure] = []
+    for dataset, tables in _tables(sources, "corruptions"):
+        for source, table in zip(sources, tables):
+            if table:
+                figures.append(
+                    Heatmap(
+                        slug("corruptions", source.name, dataset),
+                        f"Accuracy (%) by corruption and severity: {source.name}",
+                        [str(c).replace("_", " ") for c in table["corruption"]],
+                        [str(s) for s in table["severity"]],
+                        [_numbers(row) for row in table["top1"]],
+                        caption=f"{dataset}; columns are severities.",
+                    )
+                )
+    return figures
 
 
 def factor_figures(sources: Sequence[Source]) -> list[Figure]:
@@ -296,6 +315,7 @@ MAKERS: tuple[Callable[[Sequence[Source]], list[Figure]], ...] = (
     class_figures,
     turned_figures,
     perturbation_figures,
+    corruption_figures,
     factor_figures,
     testbed_figures,
     shape_figures,

@@ -1,6 +1,6 @@
 """Evaluation: accuracy on shifted test sets, rotation, explanations, intervals.
 
-Numbers are `Record`s (suite `shifts`, `rotation`, `perturbation`, `explanation` or
+Numbers are `Record`s (suite `clean`, `shifts`, `corruptions`, `rotation`, `explanation` or
 `comparison`). What is more than numbers lies in `Results.extra["evaluation"][DATASET]`, where
 DATASET is a record's `dataset`. Every entry below is optional but the first five; lists of one
 entry run in step, fractions are in [0, 1], files are relative to the folder of `results.json`.
@@ -19,8 +19,11 @@ entry run in step, fractions are in [0, 1], files are relative to the folder of 
 | `corruptions` | ImageNet-C: `{corruption: [c names], severity: [s numbers], \
 top1: [c × s, null where missing], n: [c × s], error: [c], alexnet_error: [c]}` |
 | `rotation` | `{angle: [degrees], top1: [], low: [], high: [], same_prediction: [], n: []}` |
-| `perturbations` | `{kind: [text], severity: [number], top1: [], low: [], high: [], n: []}` |
-| `factors` | SI-Score-like sets: `{name: text, value: [number or text], top1: [], n: []}` |
+| `perturbations` | noise and blur of the view: `{kind: [text], severity: [number], top1: [], \
+low: [], high: [], n: []}` |
+| `factors` | SI-Score-like sets, what varies most: `{name: text, value: [number or text], \
+top1: [], n: []}` |
+| `all_factors` | a list of such tables, one for each factor that varies |
 | `shape_bias` | `{category: [text], shape: [int], texture: [int], other: [int]}` |
 | `effective_robustness` | `{x: text, y: text, points: [[x, y], …], line: [intercept, slope] \
 in logits, model: [x, y]}` |

@@ -84,8 +84,8 @@ class Perturbation:
 
     def settings(self) -> dict[str, Any]:
         """What records say."""
-        return {"perturbation": self.kind, "severity": self.severity}
+        return {"corruption": self.kind, "severity": self.severity}
 
 
-def _noise(shape: torch.Size, seed: int) -> Tensor:
+def _noise(shape: tuple[int, ...], seed: int) -> Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed))

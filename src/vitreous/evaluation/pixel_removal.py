@@ -43,7 +43,7 @@ def removal_hits(
     whole = right(images)
     curves = []
     for highest in (True, False):
-        order = relevance.flatten(1).sort(1, descending=highest, stable=True).indices
+        order = relevance.flatten(1).sort(dim=1, descending=highest, stable=True).indices
         rest = [right(remove_pixels(images, order, f)) for f in fractions]
         curves.append(torch.stack([whole, *rest], 1))
     return torch.stack(curves, 1)

@@ -78,9 +78,20 @@ class Predictions:
 
     @property
     def counted(self) -> np.ndarray:
-        """(N,) bool: pictures that have an accepted class (unreadable ones count, as wrong)."""
-        some = np.array([bool(classes) for classes in self.test_set.accepted])
-        return some[self.test_set.targets[self.rows["index"]]]
+        """(N,) bool: pictures that count under the first convention."""
+        return self.counted_by(0)
+
+    def counted_by(self, convention: int) -> np.ndarray:
+        """(N,) bool: pictures that have an accepted class among a convention's candidates.
+
+        Unreadable pictures count too, as wrong.
+        """
+        among = self.conventions[convention].classes
+        some = [
+            bool(classes) and (among is None or not set(among).isdisjoint(classes))
+            for classes in self.test_set.accepted
+        ]
+        return np.array(some)[self.test_set.targets[self.rows["index"]]]
 
     def correct(self, convention: int = 0, top: int = 1) -> np.ndarray:
         """(N,) bool: an accepted class is among the first `top` candidates."""

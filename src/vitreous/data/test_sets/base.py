@@ -19,6 +19,7 @@ from vitreous.io import read_json
 from vitreous.registry import Registry
 
 Fit = Literal["model", "as_is", "squash"]
+Suite = Literal["clean", "shifts", "corruptions"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,6 +59,8 @@ class TestSet:
         settings: What tells this part of a set from the others (corruption, severity).
         factors: For sets that vary something: (N,) its value for each picture, by its name.
         second: For cue conflict: (N,) targets of the texture.
+        suite: `clean` for an ordinary test set, `shifts` for one that differs from training,
+            `corruptions` for a part of a corrupted one.
         source: Where the set comes from.
     """
 
@@ -75,6 +78,7 @@ class TestSet:
     settings: dict[str, Any] = dataclasses.field(default_factory=dict)
     factors: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
     second: np.ndarray | None = None
+    suite: Suite = "shifts"
     source: str = ""
 
     def __len__(self) -> int:

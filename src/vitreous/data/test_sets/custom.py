@@ -67,6 +67,7 @@ class TinyImageNet:
                     single(len(wnids)),
                     target_names=tuple(wnids),
                     num_classes=len(wnids),
+                    suite="clean",
                     source=self.source,
                 )
             ]
@@ -85,6 +86,7 @@ class TinyImageNet:
                 Files(val, files),
                 targets,
                 conventions=conventions,
+                suite="clean",
                 source=self.source,
             )
         ]
@@ -120,6 +122,7 @@ class Folder:
         class_map: The JSON file.
         label_column: The column of a CSV file that holds the label.
         name: How results call the set; the folder's or file's name by default.
+        shifted: The pictures differ from those of training.
         class_names: Names of the model's classes, in order.
         num_classes: How many classes the model has.
     """
@@ -127,6 +130,7 @@ class Folder:
     class_map: Path | None = None
     label_column: str = "label"
     name: str = ""
+    shifted: bool = False
     class_names: tuple[str, ...] = ()
     num_classes: int = 0
 
@@ -154,6 +158,7 @@ class Folder:
                 accepted,
                 target_names=texts,
                 num_classes=self.num_classes,
+                suite="shifts" if self.shifted else "clean",
                 source=str(path.name),
             )
         ]

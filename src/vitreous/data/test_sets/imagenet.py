@@ -54,6 +54,22 @@ def wnid_folders(path: Path) -> dict[str, int]:
     return {f: index[f] for f in subfolders(path) if f in index}
 
 
+def home_convention(shift: str) -> Convention:
+    """The rule under which a shift's classes are scored on ImageNet's own pictures.
+
+    For a set of only some of the classes, their pictures count, and the decision is among them.
+    """
+    if shift in ("imagenet-a", "imagenet-r"):
+        wnids = class_map(shift.replace("-", "_"))["wnids"]
+        classes = tuple(imagenet_index()[w] for w in wnids)
+    elif shift == "objectnet":
+        table = class_map("objectnet")["classes"]
+        classes = tuple(sorted({i for ids in table.values() for i in ids}))
+    else:
+        return Convention("all classes")
+    return Convention(f"{len(classes)} classes of {shift}", classes)
+
+
 @TEST_SETS.register("imagenet-val")
 @dataclasses.dataclass(frozen=True)
 class ImageNetVal:
@@ -88,7 +104,17 @@ class ImageNetVal:
         """Read the set."""
         name = TEST_SETS.name_of(self)
         pictures, targets = self._pictures(path)
-        return [imagenet_set(name, pictures, targets, source=self.source)]
+        shifts = ("", "imagenet-a", "imagenet-r", "objectnet")
+        return [
+            imagenet_set(
+                name,
+                pictures,
+                targets,
+                conventions=tuple(map(home_convention, shifts)),
+                suite="clean",
+                source=self.source,
+            )
+        ]
 
     def _pictures(self, path: Path) -> tuple[Pictures, np.ndarray]:
         name = TEST_SETS.name_of(self)
@@ -208,6 +234,7 @@ class ImageNetReaL(ImageNetVal):
                 accepted,
                 convention,
                 num_classes=1000,
+                suite="clean",
                 source=self.source,
             )
         ]

@@ -72,6 +72,7 @@ class ImageNetC:
             "imagenet-c",
             *folder_pictures(folder, folders),
             fit="as_is",
+            suite="corruptions",
             settings={"corruption": corruption, "severity": severity},
             source=self.source,
         )

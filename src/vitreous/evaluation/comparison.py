@@ -1,0 +1,49 @@
+"""Two models on the same pictures: the difference with its interval, and how far they agree."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from vitreous.evaluation.metrics import cohens_kappa, paired_bootstrap
+from vitreous.evaluation.prediction import Predictions
+from vitreous.results import Record, accuracy_record
+
+
+def comparison_records(first: Predictions, second: Predictions, against: str) -> list[Record]:
+    """Compare a model with a first one.
+
+    Args:
+        first: Answers of the model that is compared with.
+        second: Answers of the model that the records belong to.
+        against: Name of the first model.
+
+    Returns:
+        `top1_difference` (second − first) with a paired bootstrap interval, `agreement` (the same
+        prediction) and `error_consistency` (Cohen's kappa of being right), over the pictures that
+        both have.
+    """
+    _, a, b = np.intersect1d(first.rows["index"], second.rows["index"], return_indices=True)
+    kept = first.counted[a]
+    a, b = a[kept], b[kept]
+    if not len(a):
+        return []
+    settings: dict[str, Any] = {
+        "against": against,
+        "convention": second.conventions[0].name,
+        **second.test_set.settings,
+        **second.change,
+    }
+    right, other = first.correct()[a], second.correct()[b]
+    same = int((first.rows["prediction0"][a] == second.rows["prediction0"][b]).sum())
+    difference = float(other.mean() - right.mean())
+    interval = paired_bootstrap(right, other)
+    name, n = second.test_set.name, len(a)
+    return [
+        Record("comparison", name, "top1_difference", difference, n, interval, settings),
+        accuracy_record("comparison", name, "agreement", same, n, **settings),
+        Record(
+            "comparison", name, "error_consistency", cohens_kappa(right, other), n, None, settings
+        ),
+    ]

@@ -1,0 +1,96 @@
+"""Effective robustness: accuracy on a shift beyond what accuracy at home lets one expect."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from importlib import resources
+from typing import Any
+
+import numpy as np
+
+from vitreous.data.test_sets.imagenet import home_convention
+from vitreous.evaluation.metrics import effective_robustness, fit_line
+from vitreous.evaluation.prediction import Predictions
+from vitreous.io import read_json
+from vitreous.results import Record
+
+LEAST_X = 0.55
+
+
+@functools.cache
+def testbed() -> dict[str, Any]:
+    """Published accuracies of the ImageNet testbed's models of standard training, with source."""
+    place = resources.files("vitreous.evaluation") / "facts" / "testbed.json"
+    with resources.as_file(place) as file:
+        return read_json(file)
+
+
+def testbed_line(shift: str) -> tuple[list[tuple[float, float]], tuple[float, float]]:
+    """Points (accuracy at home, accuracy on the shift) of the testbed, and the line through them.
+
+    As in Taori et al. 2020: models of standard training with more than 55 % at home, least
+    squares between logits. For -A, -R and ObjectNet home is ImageNet's validation set on the
+    classes of the shift.
+
+    Args:
+        shift: Name of the set, one of `testbed()["shifts"]`.
+    """
+    facts = testbed()
+    x, y = (facts["columns"].index(c) for c in facts["shifts"][shift])
+    points = [
+        (row[x], row[y])
+        for row in facts["models"].values()
+        if row[x] is not None and row[y] is not None and row[x] >= LEAST_X
+    ]
+    table = np.array(points)
+    return points, fit_line(table[:, 0], table[:, 1])
+
+
+def effective_records(
+    home: Predictions, shifts: Sequence[Predictions]
+) -> tuple[list[Record], dict[str, dict[str, Any]]]:
+    """Effective robustness on every shift that the testbed has a line for.
+
+    Home is ImageNet's validation set, for -A, -R and ObjectNet only its pictures of the classes
+    of the shift, with the decision among these.
+
+    Returns:
+        Records (suite `shifts`, metric `effective_robustness`), and for each set the entry
+        `effective_robustness` of `Results.extra`.
+    """
+    records, entries = [], {}
+    for shift in shifts:
+        name = shift.test_set.name
+        if name not in testbed()["shifts"]:
+            continue
+        x, y = (
+            _home_accuracy(home, home_classes(name)),
+            float(shift.correct()[shift.counted].mean()),
+        )
+        if np.isnan(x):
+            continue
+        points, line = testbed_line(name)
+        value = effective_robustness(x, y, line)
+        settings = {
+            "convention": shift.conventions[0].name,
+            "home": home.conventions[place].name,
+        }
+        records.append(
+            Record("shifts", name, "effective_robustness", value, len(shift.rows), None, settings)
+        )
+        axes = testbed()["shifts"][name]
+        entries[name] = {
+            "x": axes[0],
+            "y": axes[1],
+            "points": [list(p) for p in points],
+            "line": list(line),
+            "model": [x, y],
+        }
+    return records, entries
+
+
+def _home_convention(home: Predictions, shift: str) -> int:
+    names = [c.name for c in home.conventions]
+    wanted = home_convention(shift).name
+    return names.index(wanted) if wanted in names else 0

@@ -81,9 +81,16 @@ def run(name: str, arguments: list[str]) -> Any:
             args=arguments,
             description=module.__doc__,
             return_unknown_args=True,
+            config=(tyro.conf.FlagCreatePairsOff,),
         )
         return parsed.run(overrides)
-    parsed = tyro.cli(command, prog=program, args=arguments, description=module.__doc__)
+    parsed = tyro.cli(
+        command,
+        prog=program,
+        args=arguments,
+        description=module.__doc__,
+        config=(tyro.conf.FlagCreatePairsOff,),
+    )
     return parsed.run()
 
 

@@ -143,8 +143,8 @@ class ViewedItems(Dataset[dict[str, Any]]):
     def __len__(self) -> int:
         return len(self.items)
 
-    def __getitem__(self, key: tuple[int, int]) -> dict[str, Any]:
-        epoch, index = key
+    def __getitem__(self, index: Any) -> dict[str, Any]:
+        epoch, index = index
         image, mask, label = self.items.read(index)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(derive_seed(self.seed, epoch, index))

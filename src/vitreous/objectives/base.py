@@ -67,11 +67,14 @@ class Objective(Protocol):
     Attributes:
         needs: Any of `masks`, `attention` (the forward pass is recorded), `input_gradients`
             (the pictures of the forward pass require a gradient).
-        weight: Factor of the loss in the sum.
     """
 
     needs: ClassVar[frozenset[str]]
-    weight: float
+
+    @property
+    def weight(self) -> float:
+        """Factor of the loss in the sum."""
+        ...
 
     def __call__(self, step: Step) -> Outcome:
         """Return the unweighted loss of one step: a mean over the rows that it can use."""

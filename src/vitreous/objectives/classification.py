@@ -8,14 +8,26 @@ from typing import ClassVar, Literal
 from torch import Tensor
 from torch.nn import functional as F
 
+from vitreous.errors import VitreousError
 from vitreous.objectives.base import OBJECTIVES, Outcome, Step
 
 Target = Literal["label", "prediction"]
 
 
 def target_classes(step: Step, target: Target) -> Tensor:
-    """The classes (B,) that an objective speaks of: the labels, or what the model predicts now."""
-    return step.batch.labels if target == "label" else step.logits.detach().argmax(1)
+    """The classes (B,) that an objective speaks of: the labels, or what the model predicts now.
+
+    Raises:
+        VitreousError: If labels are asked for and the pictures have none.
+    """
+    if target == "prediction":
+        return step.logits.detach().argmax(1)
+    if (step.batch.labels < 0).any():
+        raise VitreousError(
+            "these pictures have no labels; set the objective's target to prediction, for example "
+            "--objectives.relevance.target prediction"
+        )
+    return step.batch.labels
 
 
 @OBJECTIVES.register("classification")

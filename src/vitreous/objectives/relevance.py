@@ -31,10 +31,10 @@ def foreground_share(maps: Tensor, masks: Tensor) -> Tensor:
 @OBJECTIVES.register("relevance")
 @dataclasses.dataclass(frozen=True)
 class Relevance:
-    """`background · MSE(R ∘ (1 - M), 0) + foreground · MSE(R ∘ M, M)` (Chefer et al. 2022, eq. 2–4).
+    """`background · MSE(R ∘ (1 - M), 0) + foreground · MSE(R ∘ M, M)`.
 
-    R is the relevance map of the target class, scaled to [0, 1], and M the mask; rows without a
-    mask do not count.
+    From Chefer et al. 2022, equations 2 to 4. R is the relevance map of the target class, scaled
+    to [0, 1], and M the mask; rows without a mask do not count.
 
     Attributes:
         weight: Factor in the sum.

@@ -123,7 +123,7 @@ def read_folders(root: Path, classes: list[str] | None = None) -> tuple[list[Sam
     missing = [name for name in names if name not in found]
     if missing:
         raise VitreousError(
-            f"{root} lacks {len(missing)} of {len(names)} class folders, the first is '{missing[0]}'"
+            f"{root} lacks {len(missing)} of {len(names)} class folders, first '{missing[0]}'"
         )
     samples = [
         Sample(path, label) for label, name in enumerate(names) for path in list_images(root / name)

@@ -8,14 +8,23 @@ from pathlib import Path
 import numpy as np
 
 from vitreous.data.items import FileItems, Sample
+from vitreous.data.mask_files import MaskFormat
 from vitreous.data.sources.base import SOURCES, Split
 from vitreous.data.sources.files import OnBad, match_masks, read_folders
 from vitreous.errors import VitreousError
 
-MERGED = (
-    "n04356056 n04355933 n04493381 n02808440 n03642806 "
-    "n03832673 n04008634 n03773504 n03887697 n15075141"
-).split()
+MERGED = [
+    "n04356056",
+    "n04355933",
+    "n04493381",
+    "n02808440",
+    "n03642806",
+    "n03832673",
+    "n04008634",
+    "n03773504",
+    "n03887697",
+    "n15075141",
+]
 
 
 @SOURCES.register("imagenet_s")
@@ -32,6 +41,7 @@ class ImageNetS:
         masks: Folder of wnid folders with ImageNet-S's masks (class = R + 256·G).
         classes: How many classes train.
         per_class: How many pictures of each train.
+        mask_format: `imagenet_s`, or `binary` for masks of another source.
         split_seed: Of the selection; 0 is a seed like any other.
         on_bad: As in `folders`.
     """
@@ -40,6 +50,7 @@ class ImageNetS:
     masks: str
     classes: int = 500
     per_class: int = 3
+    mask_format: MaskFormat = "imagenet_s"
     split_seed: int = 0
     on_bad: OnBad = "error"
 
@@ -66,7 +77,7 @@ class ImageNetS:
             raise VitreousError(f"{root}: '{unknown[0]}' is not a wnid of ImageNet-1k")
 
         def items(pairs: list[tuple[str, Path]]) -> FileItems:
-            return FileItems([Sample(p, index[w], masks[p]) for w, p in pairs], "imagenet_s")
+            return FileItems([Sample(p, index[w], masks[p]) for w, p in pairs], self.mask_format)
 
         note = {
             "train": [p.relative_to(root).as_posix() for _, p in chosen],
@@ -88,7 +99,8 @@ def select(
     names = sorted(name for name, pictures in by_class.items() if pictures)
     if len(names) < classes:
         raise VitreousError(
-            f"expected at least {classes} classes with masks, found {len(names)}; lower data.classes"
+            f"expected at least {classes} classes with masks, found {len(names)}; "
+            "lower data.classes"
         )
     order = [names[i] for i in generator.permutation(len(names))]
     train, validation = [], []

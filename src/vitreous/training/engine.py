@@ -1,0 +1,354 @@
+"""The engine: one loop for every recipe, on one process or many, resumable at any point."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import math
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from tqdm import tqdm
+
+from vitreous.config import plain
+from vitreous.data.batch import Batch
+from vitreous.data.items import ViewedItems, epoch_batches, load_batches
+from vitreous.data.sources import Split
+from vitreous.data.views import compose
+from vitreous.errors import VitreousError
+from vitreous.models import Classifier, save_model
+from vitreous.results import Results
+from vitreous.training.recipe import Recipe
+from vitreous.training.run import (
+    RunFolder,
+    random_state,
+    restore_random_state,
+    seed_everything,
+)
+from vitreous.training.setup import flatten, make_accelerator, make_optimizer
+from vitreous.training.step import compute_loss
+from vitreous.training.summary import draw_samples, summarise
+
+
+def train(
+    recipe: Recipe,
+    out: str | os.PathLike[str],
+    *,
+    classifier: Classifier | None = None,
+    split: Split | None = None,
+    quiet: bool = False,
+) -> Results:
+    """Train by a recipe, or go on with what an interrupted run left in the folder.
+
+    Interrupted and resumed equals uninterrupted, bit for bit on the CPU.
+
+    Args:
+        recipe: The experiment.
+        out: The run folder.
+        classifier: Start from this model instead of the recipe's.
+        split: Use these pictures instead of the recipe's.
+        quiet: No progress bar.
+
+    Returns:
+        The results that were written to the folder.
+
+    Raises:
+        VitreousError: If the folder holds another recipe, a picture cannot be read, the loss is
+            not finite (says the step; the last good state is kept), or the disk is full.
+    """
+    return Trainer(recipe, Path(out), classifier, split, quiet).run()
+
+
+@dataclasses.dataclass
+class Progress:
+    """Where a run stands.
+
+    Attributes:
+        epoch: Epochs done.
+        position: Batches done in the present epoch.
+        step: Optimiser steps done.
+        best: Best value of the selection metric so far.
+        best_epoch: Epoch it came from.
+        seconds: Time spent.
+    """
+
+    epoch: int = 0
+    position: int = 0
+    step: int = 0
+    best: float | None = None
+    best_epoch: int = 0
+    seconds: float = 0.0
+
+
+class Trainer:
+    """State of one run; `train` is the way to use it.
+
+    Args:
+        recipe: The experiment.
+        out: The run folder.
+        classifier: Start from this model instead of the recipe's.
+        split: Use these pictures instead of the recipe's.
+        quiet: No progress bar.
+    """
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        out: Path,
+        classifier: Classifier | None = None,
+        split: Split | None = None,
+        quiet: bool = False,
+    ):
+        settings = recipe.training
+        self.recipe, self.settings, self.quiet = recipe, settings, quiet
+        self.folder = RunFolder(out)
+        self.accelerator = make_accelerator(recipe, out)
+        if self.accelerator.is_main_process:
+            self.folder.prepare(recipe)
+        self.accelerator.wait_for_everyone()
+        seed_everything(settings.seed)
+        self.split = split or recipe.data.load(settings.seed)
+        self.classifier = classifier or recipe.model.load(self.split.class_names)
+        views = recipe.views
+        self.train_data = ViewedItems(
+            self.split.train, compose(views.train.values()), settings.seed
+        )
+        self.validation_data = ViewedItems(
+            self.split.validation, compose(views.validation.values()), settings.seed
+        )
+        if not len(self.train_data):
+            raise VitreousError("the data source gave no pictures to train on")
+        optimizer = make_optimizer(self.classifier, recipe.optimizer)
+        model = torch.compile(self.classifier) if settings.compile else self.classifier
+        self.model, self.optimizer = self.accelerator.prepare(model, optimizer)
+        self.adversary_state: dict[str, torch.Tensor] = {}
+        self.progress = Progress()
+
+    def run(self) -> Results:
+        """Train to the end; returns (and writes) the results."""
+        self.resume()
+        self.accelerator.init_trackers("logs", flatten(plain(self.recipe)))
+        main = self.accelerator.is_main_process
+        if self.progress.step == 0:
+            if main:
+                draw_samples(
+                    self.folder, self.classifier, self.validation_data, self.recipe, "before"
+                )
+            self.accelerator.wait_for_everyone()
+            self.log("validation", self.validate())
+            self.save()
+        total = self.settings.epochs * self.steps_per_epoch
+        with tqdm(
+            total=total,
+            initial=self.progress.step,
+            disable=True if self.quiet or not main else None,
+            desc=self.folder.path.name,
+            unit="step",
+        ) as bar:
+            while self.progress.epoch < self.settings.epochs:
+                self.run_epoch(bar)
+        self.accelerator.end_training()
+        results = summarise(
+            self.folder, self.classifier, self.recipe, self.split, self.progress.__dict__
+        )
+        if main:
+            draw_samples(self.folder, self.classifier, self.validation_data, self.recipe, "after")
+            results.write(self.folder.path / "results.json")
+        self.accelerator.wait_for_everyone()
+        return results
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Optimiser steps in one pass over the training pictures."""
+        return math.ceil(len(self.train_data) / self.settings.batch_size)
+
+    def run_epoch(self, bar: tqdm) -> None:
+        """Train the rest of the present epoch, validate, keep the model if it is the best."""
+        settings, progress = self.settings, self.progress
+        batches = epoch_batches(
+            len(self.train_data),
+            settings.batch_size,
+            settings.seed,
+            progress.epoch,
+            settings.shuffle,
+        )[progress.position :]
+        mine = [self.own_share(batch) for batch in batches]
+        self.model.train()
+        loader = load_batches(self.train_data, mine, progress.epoch, settings.workers)
+        for whole, batch in zip(batches, loader):
+            figures = self.step(batch, whole)
+            progress.position += 1
+            progress.step += 1
+            self.log("train", figures)
+            bar.update()
+            shown = [key for key in ("loss", "accuracy", "lr") if key in figures]
+            bar.set_postfix({key: f"{figures[key]:.4g}" for key in shown})
+            every = settings.checkpoint_every
+            if every and progress.step % every == 0 and progress.position < self.steps_per_epoch:
+                self.save()
+        progress.epoch, progress.position = progress.epoch + 1, 0
+        figures = self.validate()
+        self.log("validation", figures)
+        self.keep_if_best(figures)
+        self.save()
+
+    def own_share(self, batch: Sequence[int]) -> list[int]:
+        """The rows of a batch that this process reads; one to stand in where there is none."""
+        share = list(batch[self.accelerator.process_index :: self.accelerator.num_processes])
+        return share or [batch[0]]
+
+    def step(self, batch: Batch, whole: Sequence[int]) -> dict[str, float]:
+        """One optimiser step; returns the figures to log."""
+        accelerator, settings, progress = self.accelerator, self.settings, self.progress
+        seed_everything(settings.seed, progress.step, accelerator.process_index)
+        rate = self.recipe.schedule(
+            self.recipe.optimizer.lr, progress.step / self.steps_per_epoch, settings.epochs
+        )
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        own = len(whole[accelerator.process_index :: accelerator.num_processes])
+        size = math.ceil(len(batch) / settings.accumulation)
+        starts = range(0, len(batch), size)
+        figures: dict[str, torch.Tensor] = {}
+        for start in starts:
+            part = batch.rows(start, start + size).to(accelerator.device)
+            last = start == starts[-1]
+            with accelerator.no_sync(self.model) if not last else contextlib.nullcontext():
+                found = self.backward(part, len(part) if own else 0, len(whole))
+            for key, value in found.items():
+                figures[key] = figures.get(key, 0.0) + value * (len(part) / len(batch))
+        values = self.reduce(figures)
+        self.require_finite(values)
+        if settings.clip_norm is not None:
+            accelerator.clip_grad_norm_(self.model.parameters(), settings.clip_norm)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        return {**values, "lr": rate}
+
+    def backward(self, batch: Batch, rows: int, all_rows: int) -> dict[str, torch.Tensor]:
+        """Perturb, forward, backward of one part of a batch."""
+        share = self.progress.step / (self.settings.epochs * self.steps_per_epoch)
+        clean = batch.images
+        with self.accelerator.autocast():
+            if self.recipe.adversary is not None:
+                perturbed = self.recipe.adversary(
+                    self.classifier, clean, batch.labels, self.adversary_state, share
+                )
+                batch = dataclasses.replace(batch, images=perturbed)
+            loss = compute_loss(
+                self.model,
+                self.classifier,
+                batch,
+                self.recipe.objectives,
+                clean=clean,
+                progress=share,
+            )
+        self.accelerator.backward(loss.scaled(rows, all_rows, self.accelerator.num_processes))
+        return loss.figures
+
+    def reduce(self, figures: dict[str, torch.Tensor]) -> dict[str, float]:
+        """Mean over processes, brought to the host at once."""
+        values = torch.stack([value.to(torch.float32).reshape(()) for value in figures.values()])
+        return dict(zip(figures, self.accelerator.reduce(values, "mean").tolist()))
+
+    def require_finite(self, values: dict[str, float]) -> None:
+        """Stop at a loss that is not a number, before it reaches the weights."""
+        if math.isfinite(values["loss"]):
+            return
+        parts = ", ".join(f"{k} {v:.3g}" for k, v in values.items() if not math.isfinite(v))
+        kept = f"the last good state is kept in {self.folder.checkpoint}"
+        raise VitreousError(
+            f"the loss is not finite at step {self.progress.step + 1} (epoch "
+            f"{self.progress.epoch + 1}): {parts}; {kept}; lower optimizer.lr, set "
+            "training.clip_norm, or use training.precision fp32"
+        )
+
+    def validate(self) -> dict[str, float]:
+        """Figures over all validation pictures, each counted once."""
+        count = len(self.validation_data)
+        if count == 0:
+            return {}
+        accelerator = self.accelerator
+        share = max(1, self.settings.validation_batch_size // accelerator.num_processes)
+        mine = list(range(count))[accelerator.process_index :: accelerator.num_processes]
+        batches = [mine[i : i + share] for i in range(0, len(mine), share)]
+        self.model.eval()
+        totals: dict[str, torch.Tensor] = {}
+        # Epoch 0 of the validation views: the same random choices, if any, each time.
+        for batch in load_batches(self.validation_data, batches, 0, self.settings.workers):
+            batch = batch.to(accelerator.device)
+            with accelerator.autocast():
+                loss = compute_loss(self.classifier, self.classifier, batch, self.recipe.objectives)
+            for key, value in loss.figures.items():
+                totals[key] = totals.get(key, 0.0) + value.double() * len(batch)
+        keys = sorted({*totals})
+        summed = torch.stack([totals[k].reshape(()) for k in keys]) if keys else torch.zeros(0)
+        if accelerator.num_processes > 1:
+            summed = accelerator.reduce(summed, "sum")
+        self.model.train()
+        return dict(zip(keys, (summed / count).tolist()))
+
+    def keep_if_best(self, figures: dict[str, float]) -> None:
+        """Write the model if this epoch is the best so far (or nothing tells them apart)."""
+        selection, progress = self.recipe.selection, self.progress
+        name = selection.metric.removeprefix("validation/")
+        if figures and name not in figures:
+            raise VitreousError(
+                f"selection.metric: no figure '{selection.metric}'; there are "
+                + ", ".join(f"validation/{key}" for key in figures)
+            )
+        value = figures.get(name)
+        if value is not None and not (
+            math.isfinite(value) and selection.better(value, progress.best)
+        ):
+            return
+        progress.best, progress.best_epoch = value, progress.epoch
+        if self.accelerator.is_main_process:
+            save_model(self.classifier, self.folder.path)
+
+    def log(self, split: str, figures: dict[str, float]) -> None:
+        """Write figures to the metrics and the trackers."""
+        if not figures or not self.accelerator.is_main_process:
+            return
+        progress = self.progress
+        head = {"step": progress.step, "epoch": progress.epoch, "split": split}
+        self.folder.log({**head, **figures})
+        self.accelerator.log({f"{split}/{k}": v for k, v in figures.items()}, step=progress.step)
+
+    def save(self) -> None:
+        """Write the resumable state."""
+        self.accelerator.wait_for_everyone()
+        if not self.accelerator.is_main_process:
+            return
+        scaler = self.accelerator.scaler
+        self.folder.save_state(
+            {
+                "model": self.classifier.net.state_dict(),
+                "optimizer": self.optimizer.state_dict(),
+                "scaler": scaler.state_dict() if scaler is not None else None,
+                "adversary": self.adversary_state,
+                "progress": dict(self.progress.__dict__),
+                "random": random_state(),
+                "metrics_size": self.folder.metrics_size(),
+            }
+        )
+
+    def resume(self) -> None:
+        """Go on from the last state, if there is one."""
+        state = self.folder.load_state()
+        if state is None:
+            if self.accelerator.is_main_process:
+                self.folder.rewind(0)
+            return
+        self.classifier.net.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        if self.accelerator.scaler is not None and state["scaler"]:
+            self.accelerator.scaler.load_state_dict(state["scaler"])
+        device = self.accelerator.device
+        self.adversary_state = {k: v.to(device) for k, v in state["adversary"].items()}
+        self.progress = Progress(**state["progress"])
+        restore_random_state(state["random"])
+        if self.accelerator.is_main_process:
+            self.folder.rewind(state["metrics_size"])

@@ -1,0 +1,234 @@
+"""A recipe is the experiment: typed settings, YAML files, the ones that ship with the package."""
+
+from __future__ import annotations
+
+import dataclasses
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal
+
+from vitreous.adversaries import ADVERSARIES, Adversary
+from vitreous.config import build, merge, part, parts, read_yaml
+from vitreous.data.sources import SOURCES, Source
+from vitreous.data.views import VIEWS, View
+from vitreous.errors import VitreousError, nearest
+from vitreous.models import Classifier, load_model
+from vitreous.objectives import OBJECTIVES, Objective
+from vitreous.training.schedules import SCHEDULES, Schedule
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelSettings:
+    """Which model; see `vitreous.load_model`.
+
+    Attributes:
+        name: timm name with its tag, `local-dir:…`, a folder, or a checkpoint file.
+        checkpoint: Weights to load into that architecture.
+        pretrained: Use timm's weights where no checkpoint is given.
+        num_classes: Size of the head.
+        image_size: Input size in pixels.
+        normalisation: `model`, or `half` (0.5 for all), as RobustViT's scripts use.
+        options: More arguments of the architecture.
+    """
+
+    name: str
+    checkpoint: str | None = None
+    pretrained: bool = True
+    num_classes: int | None = None
+    image_size: int | None = None
+    normalisation: Literal["model", "half"] = "model"
+    options: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+    def load(self, class_names: list[str] | None = None) -> Classifier:
+        """Load the model; with class names, the head gets that size unless one is given."""
+        count = self.num_classes
+        if count is None and class_names:
+            count = len(class_names)
+        return load_model(
+            self.name,
+            checkpoint=self.checkpoint,
+            pretrained=self.pretrained,
+            num_classes=count,
+            image_size=self.image_size,
+            normalisation=self.normalisation,
+            class_names=class_names or (),
+            **self.options,
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class ViewSettings:
+    """How pictures are seen in training and in validation; in order, name → settings."""
+
+    train: dict[str, View] = parts(VIEWS)
+    validation: dict[str, View] = parts(VIEWS)
+
+
+@dataclasses.dataclass(frozen=True)
+class OptimizerSettings:
+    """The optimiser.
+
+    Attributes:
+        name: `adamw` (decoupled weight decay), `adam` (weight decay as an L2 term) or `sgd`.
+        lr: Base learning rate.
+        weight_decay: On all weights.
+        betas: Of Adam.
+        momentum: Of SGD.
+    """
+
+    name: Literal["adamw", "adam", "sgd"] = "adamw"
+    lr: float = 1e-4
+    weight_decay: float = 0.0
+    betas: tuple[float, float] = (0.9, 0.999)
+    momentum: float = 0.9
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainingSettings:
+    """The loop.
+
+    Attributes:
+        epochs: Passes over the training pictures.
+        batch_size: Pictures an optimiser step, over all processes.
+        validation_batch_size: Pictures a validation batch, over all processes.
+        accumulation: Parts into which each batch is cut to save memory; the step is the same.
+        precision: `fp32`, `bf16`, or `fp16` with loss scaling.
+        clip_norm: Largest norm of the gradient; none where not given.
+        compile: Use `torch.compile`; not with objectives that record attention.
+        shuffle: Shuffle each epoch (RobustViT's published loop does not).
+        seed: Of everything.
+        workers: Processes that read pictures.
+        checkpoint_every: Steps between two resumable checkpoints; one each epoch in any case.
+        trackers: `tensorboard`, `wandb` (offline unless it is told otherwise).
+        samples: How many validation pictures are shown with relevance before and after.
+    """
+
+    epochs: int = 10
+    batch_size: int = 8
+    validation_batch_size: int = 32
+    accumulation: int = 1
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    clip_norm: float | None = None
+    compile: bool = False
+    shuffle: bool = True
+    seed: int = 0
+    workers: int = 0
+    checkpoint_every: int | None = None
+    trackers: tuple[Literal["tensorboard", "wandb"], ...] = ("tensorboard",)
+    samples: int = 8
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch_size", "validation_batch_size", "accumulation"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, found {getattr(self, name)}")
+
+
+@dataclasses.dataclass(frozen=True)
+class SelectionSettings:
+    """Which epoch is the best one.
+
+    Attributes:
+        metric: A logged figure, for example `validation/loss` or `validation/accuracy`.
+        mode: `min` or `max`.
+    """
+
+    metric: str = "validation/loss"
+    mode: Literal["min", "max"] = "min"
+
+    def better(self, new: float, old: float | None) -> bool:
+        """Whether a value beats the best so far."""
+        return old is None or (new < old if self.mode == "min" else new > old)
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """One experiment, whole.
+
+    Attributes:
+        model: Which model.
+        data: Where pictures, labels and masks come from.
+        views: How pictures are seen.
+        adversary: What perturbs the pictures of a step; none where not given.
+        objectives: What the loss adds up: name → settings with `weight`.
+        optimizer: The optimiser.
+        schedule: The learning rate over time.
+        training: The loop.
+        selection: Which epoch is kept.
+        description: What it is, and its source.
+        expect: Time and result to expect.
+    """
+
+    model: ModelSettings
+    data: Source = part(SOURCES)
+    views: ViewSettings = dataclasses.field(default_factory=ViewSettings)
+    adversary: Adversary | None = part(ADVERSARIES)
+    objectives: dict[str, Objective] = parts(OBJECTIVES)
+    optimizer: OptimizerSettings = dataclasses.field(default_factory=OptimizerSettings)
+    schedule: Schedule = part(SCHEDULES, "constant")
+    training: TrainingSettings = dataclasses.field(default_factory=TrainingSettings)
+    selection: SelectionSettings = dataclasses.field(default_factory=SelectionSettings)
+    description: str = ""
+    expect: str = ""
+
+    def __post_init__(self) -> None:
+        if self.data is None:
+            raise ValueError("missing key 'data'")
+        if not self.objectives:
+            raise ValueError("objectives: expected at least one")
+        if self.training.compile and "attention" in self.needs:
+            raise ValueError(
+                "training.compile does not go with objectives that record attention; set one off"
+            )
+
+    @property
+    def needs(self) -> frozenset[str]:
+        """What the objectives need, together."""
+        return frozenset().union(*(o.needs for o in self.objectives.values()))
+
+
+def recipe_folder() -> Path:
+    """Folder of the recipes in the package."""
+    return Path(str(resources.files("vitreous") / "recipes"))
+
+
+def list_recipes() -> list[str]:
+    """Names of the recipes in the package, for example `robust_vit/vit_base`."""
+    root = recipe_folder()
+    found = (p.relative_to(root).with_suffix("").as_posix() for p in root.rglob("*.yaml"))
+    return sorted(name for name in found if not name.rsplit("/", 1)[-1].startswith("_"))
+
+
+def recipe_values(name: str) -> dict[str, Any]:
+    """Plain values of a recipe by name or file, laid over those that it `extends`.
+
+    Raises:
+        VitreousError: For an unknown name, a file that is not YAML, or a circle of `extends`.
+    """
+    return _values(name, Path.cwd(), ())
+
+
+def _values(name: str, base: Path, seen: tuple[str, ...]) -> dict[str, Any]:
+    shipped = recipe_folder() / f"{name}.yaml"
+    local = (base / name).expanduser()
+    path = local if local.suffix in (".yaml", ".yml") else shipped
+    if not path.is_file():
+        if path is local:
+            raise VitreousError(f"no recipe at {path}")
+        raise VitreousError(f"unknown recipe '{name}'; {nearest(name, list_recipes())}")
+    if str(path) in seen:
+        raise VitreousError(f"recipes extend each other in a circle: {' → '.join([*seen, name])}")
+    values = read_yaml(path)
+    parent = values.pop("extends", None)
+    if parent is None:
+        return values
+    return merge(_values(str(parent), path.parent, (*seen, str(path))), values)
+
+
+def load_recipe(name: str, overrides: dict[str, Any] | None = None) -> Recipe:
+    """Load a recipe by name or file, with overrides laid over it.
+
+    Raises:
+        VitreousError: For unknown or ill-typed keys, with the nearest valid name.
+    """
+    values = merge(recipe_values(name), overrides or {})
+    return build(Recipe, values)

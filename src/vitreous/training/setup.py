@@ -1,0 +1,57 @@
+"""What a run is set up with: devices and processes, the optimiser."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
+from accelerate.utils import DistributedDataParallelKwargs
+
+from vitreous.errors import VitreousError
+from vitreous.training.recipe import OptimizerSettings, Recipe
+
+PRECISIONS = {"fp32": "no", "bf16": "bf16", "fp16": "fp16"}
+
+
+def make_accelerator(recipe: Recipe, out: Path) -> Accelerator:
+    """Set up devices and processes for a recipe."""
+    settings = recipe.training
+    if settings.precision == "fp16" and not torch.cuda.is_available():
+        raise VitreousError("training.precision fp16 needs a GPU; use bf16 or fp32 here")
+    if "wandb" in settings.trackers:
+        os.environ.setdefault("WANDB_MODE", "offline")
+    AcceleratorState._reset_state()
+    unused = DistributedDataParallelKwargs(
+        find_unused_parameters="classification" not in recipe.objectives
+    )
+    return Accelerator(
+        mixed_precision=PRECISIONS[settings.precision],
+        log_with=list(settings.trackers) or None,
+        project_dir=str(out),
+        kwargs_handlers=[unused],
+    )
+
+
+def make_optimizer(model: torch.nn.Module, settings: OptimizerSettings) -> torch.optim.Optimizer:
+    """Build the optimiser over all weights."""
+    weights = [p for p in model.parameters() if p.requires_grad]
+    if settings.name == "sgd":
+        return torch.optim.SGD(
+            weights, settings.lr, settings.momentum, weight_decay=settings.weight_decay
+        )
+    kind = torch.optim.AdamW if settings.name == "adamw" else torch.optim.Adam
+    return kind(weights, settings.lr, settings.betas, weight_decay=settings.weight_decay)
+
+
+def flatten(values: Any, key: str = "") -> dict[str, Any]:
+    """Flatten nested settings to dotted keys with values that every tracker takes."""
+    if isinstance(values, dict):
+        flat: dict[str, Any] = {}
+        for name, value in values.items():
+            flat.update(flatten(value, f"{key}.{name}" if key else str(name)))
+        return flat
+    return {key: values if isinstance(values, (int, float, str, bool)) else str(values)}

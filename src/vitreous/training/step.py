@@ -1,0 +1,110 @@
+"""One training step: perturb, one forward pass, all objectives, one scalar."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from vitreous.attention import record_attention
+from vitreous.data.batch import Batch
+from vitreous.models import Classifier
+from vitreous.objectives import Objective, Outcome, Step
+
+
+@dataclasses.dataclass(frozen=True)
+class Loss:
+    """What a forward pass came to.
+
+    Attributes:
+        means: Weighted sum of the objectives that are means over rows.
+        sums: Weighted sum of the objectives that are sums over rows.
+        figures: Detached scalars by name: `loss`, `accuracy`, each objective, its own figures.
+    """
+
+    means: Tensor
+    sums: Tensor
+    figures: dict[str, Tensor]
+
+    def scaled(self, rows: int, all_rows: int, processes: int) -> Tensor:
+        """The scalar whose gradients, averaged over processes and added over parts, are right.
+
+        Args:
+            rows: Rows of this pass; 0 if it stands in for an empty one and must not count.
+            all_rows: Rows of the optimiser step, over all parts and processes.
+            processes: Number of processes, over which gradients are averaged.
+        """
+        counts = float(rows > 0)
+        return self.means * (rows * processes / all_rows) + self.sums * (processes * counts)
+
+
+def compute_loss(
+    model: nn.Module,
+    classifier: Classifier,
+    batch: Batch,
+    objectives: Mapping[str, Objective],
+    *,
+    clean: Tensor | None = None,
+    progress: float = 0.0,
+) -> Loss:
+    """Make one forward pass and add up the objectives.
+
+    Only what an objective needs is made: attention is recorded, or the pictures get a gradient
+    (with the attention kernel that can be derived twice).
+
+    Args:
+        model: The model that is trained, wrapped if need be.
+        classifier: The same model unwrapped.
+        batch: What goes in.
+        objectives: Name → objective.
+        clean: The pictures before the adversary, if there was one.
+        progress: Share of the training that is done.
+    """
+    needs = frozenset().union(*(o.needs for o in objectives.values()))
+    images = batch.images
+    if "input_gradients" in needs:
+        images = images.detach().requires_grad_()
+        batch = dataclasses.replace(batch, images=images)
+    with contextlib.ExitStack() as stack:
+        if "input_gradients" in needs:
+            stack.enter_context(sdpa_kernel(SDPBackend.MATH))
+        trace = stack.enter_context(record_attention(classifier)) if "attention" in needs else None
+        logits = model(images)
+    step = Step(
+        model=model,
+        classifier=classifier,
+        batch=batch,
+        clean=batch.images if clean is None else clean,
+        logits=logits,
+        trace=trace,
+        progress=progress,
+    )
+    return add_up(
+        step, {name: objective(step) for name, objective in objectives.items()}, objectives
+    )
+
+
+def add_up(
+    step: Step, outcomes: Mapping[str, Outcome], objectives: Mapping[str, Objective]
+) -> Loss:
+    """Weigh the outcomes and collect their figures."""
+    zero = step.logits.new_zeros((), dtype=torch.float32)
+    totals = {"mean": zero, "sum": zero}
+    figures: dict[str, Tensor] = {}
+    if (step.batch.labels >= 0).all():
+        correct = step.logits.detach().argmax(1) == step.batch.labels
+        figures["accuracy"] = correct.float().mean()
+    for name, outcome in outcomes.items():
+        weighted = objectives[name].weight * outcome.loss.float()
+        totals[outcome.reduction] = totals[outcome.reduction] + weighted
+        share = 1 if outcome.reduction == "mean" else len(step.batch)
+        figures[name] = outcome.loss.detach().float() / share
+        for key, value in outcome.log.items():
+            if key != "accuracy":
+                figures[f"{name}/{key}"] = torch.as_tensor(value, dtype=torch.float32)
+    figures["loss"] = (totals["mean"] + totals["sum"]).detach()
+    return Loss(totals["mean"], totals["sum"], figures)

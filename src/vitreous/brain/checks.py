@@ -1,0 +1,75 @@
+"""Checks of what a user hands over: one clear line each, before any computation starts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from vitreous.errors import VitreousError
+
+
+def check_pair(features: Any, responses: Any) -> np.ndarray:
+    """Check features (images × units) against responses (images × neuroids).
+
+    Returns:
+        The responses in float64.
+
+    Raises:
+        VitreousError: If the shapes do not match or the responses hold NaN or infinities.
+    """
+    responses = np.asarray(responses, dtype=np.float64)
+    if np.ndim(features) != 2:
+        raise VitreousError(f"features: expected images × units, found shape {features.shape}")
+    if responses.ndim != 2:
+        raise VitreousError(
+            f"responses: expected images × neuroids, found shape {responses.shape}; average "
+            "repetitions first"
+        )
+    if len(features) != len(responses):
+        raise VitreousError(
+            f"pictures and responses do not match: {len(features)} rows of features, "
+            f"{len(responses)} rows of responses"
+        )
+    check_finite(responses, "responses", "neuroid")
+    return responses
+
+
+def check_finite(values: np.ndarray, name: str, column: str) -> None:
+    """Refuse NaN and infinities, naming the first column that has some."""
+    bad = ~np.isfinite(values)
+    if bad.any():
+        rows, columns = int(bad.any(axis=1).sum()), bad.any(axis=0)
+        raise VitreousError(
+            f"{name} hold {int(bad.sum())} values that are NaN or infinite, in {rows} of "
+            f"{len(values)} rows; the first {column} with one is number {int(columns.argmax())}: "
+            "drop those rows or neuroids, or average over the trials that exist"
+        )
+
+
+def check_components(components: int, training: int, units: int | None = None) -> None:
+    """Refuse more components than training pictures or units allow."""
+    if components < 1:
+        raise VitreousError(f"components: expected at least 1, found {components}")
+    if training <= components:
+        raise VitreousError(
+            f"fewer stimuli than components: {training} training pictures for {components} "
+            "components; use fewer components or more pictures"
+        )
+    if units is not None and units < components:
+        raise VitreousError(
+            f"fewer units than components: {units} units for {components} components; use fewer "
+            "components or a larger layer"
+        )
+
+
+def check_unique(identifiers: Sequence[Any] | np.ndarray, name: str = "stimulus_id") -> None:
+    """Refuse identifiers that occur twice."""
+    values, counts = np.unique(np.asarray(identifiers), return_counts=True)
+    if (counts > 1).any():
+        first = values[counts > 1][0]
+        raise VitreousError(
+            f"{int((counts > 1).sum())} values of {name} occur more than once, first '{first}': "
+            "average repetitions, or give each picture its own name"
+        )

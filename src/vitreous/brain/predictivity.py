@@ -1,0 +1,197 @@
+"""Neural predictivity: regress responses on features in random splits, correlate, aggregate."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from vitreous.brain.backend import choose_backend
+from vitreous.brain.checks import check_components, check_pair
+from vitreous.brain.gram import Kernel, blas_threads
+from vitreous.brain.pls import TOLERANCE, pls_predictions
+from vitreous.brain.ridge import PENALTIES, ridge_predictions
+from vitreous.brain.score import Score, aggregate
+from vitreous.brain.splits import Split, Splits
+
+logger = logging.getLogger(__name__)
+Groups = Sequence[Any] | np.ndarray | None
+
+
+def pearson(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Pearson correlation of each column of two arrays; NaN where a column is constant."""
+    a = first - first.mean(axis=0)
+    b = second - second.mean(axis=0)
+    norms = np.linalg.norm(a, axis=0) * np.linalg.norm(b, axis=0)
+    floor = np.finfo(np.float64).eps * len(first)
+    scale = np.abs(first).max(axis=0, initial=0) * np.abs(second).max(axis=0, initial=0)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        r = (a * b).sum(axis=0) / norms
+    return np.where(norms > floor * scale, np.clip(r, -1.0, 1.0), np.nan)
+
+
+def pls_predictivity(
+    features: np.ndarray,
+    responses: np.ndarray,
+    groups: Groups = None,
+    *,
+    components: int = 25,
+    splits: Splits | None = None,
+    tolerance: float | None = TOLERANCE,
+    device: str = "cpu",
+    threads: int | None = None,
+    kernel: Kernel | None = None,
+) -> Score:
+    """Score features against responses by PLS regression as Brain-Score does.
+
+    Args:
+        features: images × units, of any size (a memory map is streamed).
+        responses: images × neuroids, averaged over repetitions.
+        groups: One label a picture for stratified splits: the object or the texture.
+        components: Number of PLS components.
+        splits: How to split; by default Brain-Score's ten splits of 90 to 10 %.
+        tolerance: 1e-6 stops the search for a component where scikit-learn does, as in
+            Brain-Score; None solves to machine precision.
+        device: `cpu` (NumPy), or a torch device.
+        threads: Limit of BLAS threads; None leaves it.
+        kernel: `Kernel.of(features)`, where it is used for several scores.
+
+    Returns:
+        The score (median over neuroids, mean over splits), its error, and r of splits × neuroids.
+
+    Raises:
+        VitreousError: If pictures and responses do not match, responses hold NaN, or there are
+            fewer stimuli or units than components.
+    """
+    return pls_curve(
+        features,
+        responses,
+        groups,
+        counts=(components,),
+        splits=splits,
+        tolerance=tolerance,
+        device=device,
+        threads=threads,
+        kernel=kernel,
+    )[components]
+
+
+def pls_curve(
+    features: np.ndarray,
+    responses: np.ndarray,
+    groups: Groups = None,
+    *,
+    counts: Sequence[int] = (1, 2, 5, 10, 25, 50),
+    splits: Splits | None = None,
+    tolerance: float | None = TOLERANCE,
+    device: str = "cpu",
+    threads: int | None = None,
+    kernel: Kernel | None = None,
+) -> dict[int, Score]:
+    """Score several numbers of PLS components by one fit; see `pls_predictivity`."""
+    responses = check_pair(features, responses)
+    drawn = (splits or Splits()).draw(len(responses), groups)
+    check_components(max(counts), len(drawn[0][0]), features.shape[1])
+    with blas_threads(threads):
+        kernel = kernel or Kernel.of(features)
+        backend = choose_backend(device)
+        found = pls_predictions(kernel, responses, drawn, counts, backend, tolerance)
+    return {k: _score([f[k] for f in found], responses, drawn) for k in counts}
+
+
+def ridge_predictivity(
+    features: np.ndarray,
+    responses: np.ndarray,
+    groups: Groups = None,
+    *,
+    penalty: float | Sequence[float] = 1.0,
+    splits: Splits | None = None,
+    threads: int | None = None,
+    kernel: Kernel | None = None,
+) -> Score:
+    """Score by ridge regression with α = 1 (Brain-Score's), another, or the best of several.
+
+    With several penalties the one of the smallest leave-one-out error on the training pictures is
+    taken in each split. Other arguments and errors as for `pls_predictivity`.
+    """
+    responses = check_pair(features, responses)
+    drawn = (splits or Splits()).draw(len(responses), groups)
+    with blas_threads(threads):
+        found, used = ridge_predictions(kernel or Kernel.of(features), responses, drawn, penalty)
+    logger.info("ridge penalties: %s", used)
+    return _score(found, responses, drawn)
+
+
+def ridge_cv_predictivity(
+    features: np.ndarray, responses: np.ndarray, groups: Groups = None, **options: Any
+) -> Score:
+    """Score by ridge regression with the penalty chosen from Brain-Score's 95 values."""
+    return ridge_predictivity(features, responses, groups, penalty=PENALTIES, **options)
+
+
+def linear_predictivity(
+    features: np.ndarray, responses: np.ndarray, groups: Groups = None, **options: Any
+) -> Score:
+    """Score by least squares; of smallest norm where there are more units than pictures."""
+    return ridge_predictivity(features, responses, groups, penalty=0.0, **options)
+
+
+def one_to_one(
+    features: np.ndarray,
+    responses: np.ndarray,
+    groups: Groups = None,
+    *,
+    splits: Splits | None = None,
+    threads: int | None = None,
+    block: int = 4096,
+    kernel: Kernel | None = None,
+) -> Score:
+    """Score each neuroid by the one unit that correlates best with it on the training pictures.
+
+    Brain-Score's `neuron_to_neuron` (Arend et al. 2018). Units that are constant in training are
+    never chosen. Arguments and errors as for `pls_predictivity`; `kernel` has no use here.
+    """
+    responses = check_pair(features, responses)
+    drawn = (splits or Splits()).draw(len(responses), groups)
+    with blas_threads(threads):
+        chosen = _best_units(features, responses, drawn, block)
+    found = [
+        np.stack([np.asarray(features[test, unit], dtype=np.float64) for unit in units], axis=1)
+        for units, (_, test) in zip(chosen, drawn)
+    ]
+    return _score(found, responses, drawn)
+
+
+def _best_units(
+    features: np.ndarray, responses: np.ndarray, splits: list[Split], block: int
+) -> np.ndarray:
+    """Index of the best unit: splits × neuroids, by one pass over blocks of units."""
+    shape = (len(splits), responses.shape[1])
+    best, found = np.full(shape, -np.inf), np.zeros(shape, dtype=np.int64)
+    for start in range(0, features.shape[1], block):
+        piece = np.asarray(features[:, start : start + block], dtype=np.float64)
+        for row, (train, _) in enumerate(splits):
+            r = _standardised(piece[train]).T @ _standardised(responses[train])
+            r = np.where(np.isnan(r), -np.inf, r)
+            index = r.argmax(axis=0)
+            value = r[index, np.arange(shape[1])]
+            better = value > best[row]
+            best[row][better], found[row][better] = value[better], start + index[better]
+    return found
+
+
+def _standardised(values: np.ndarray) -> np.ndarray:
+    values = values - values.mean(axis=0)
+    norm = np.linalg.norm(values, axis=0)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.where(norm > 0, values / norm, np.nan)
+
+
+def _score(predictions: list[np.ndarray], responses: np.ndarray, splits: list[Split]) -> Score:
+    raw = np.stack([pearson(p, responses[test]) for p, (_, test) in zip(predictions, splits)])
+    constant = int(np.isnan(raw).all(axis=0).sum())
+    if constant:
+        logger.warning("%d neuroids are constant in every split and are left out", constant)
+    return aggregate(raw)

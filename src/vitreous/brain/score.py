@@ -1,0 +1,112 @@
+"""`Score`: what every metric of this package returns, and the aggregation that Brain-Score uses."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from importlib import resources
+from typing import Any, Literal
+
+import numpy as np
+
+from vitreous.errors import VitreousError, nearest
+
+CONVENTIONS = {
+    "brainscore_2026": "r² / ceiling: the share of the explainable variance, since January 2026",
+    "brainscore_2022": "(r / ceiling)²: Brain-Score before 2026, and the table of the 2022 paper",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Score:
+    """A score with what it was made of.
+
+    Attributes:
+        score: The aggregate.
+        error: Its standard error over the splits: standard deviation / √splits.
+        raw: What was aggregated: splits × neuroids for predictivity and consistency (NaN where
+            a neuroid is constant in a split), splits for similarities; one value where there is
+            no split.
+    """
+
+    score: float
+    error: float
+    raw: np.ndarray
+
+    def interval(
+        self,
+        over: Literal["splits", "neuroids"] = "neuroids",
+        resamples: int = 1000,
+        seed: int = 0,
+    ) -> tuple[float, float]:
+        """The 95 % bootstrap interval of the score.
+
+        Args:
+            over: What is resampled: the splits, or the neuroids (another sample of cells).
+            resamples: Number of bootstrap samples.
+            seed: Seed of the resampling.
+
+        Raises:
+            VitreousError: If `raw` has no such axis.
+        """
+        axis = {"splits": 0, "neuroids": 1}.get(over)
+        if axis is None:
+            raise VitreousError(f"unknown axis '{over}'; {nearest(over, ['splits', 'neuroids'])}")
+        if self.raw.ndim <= axis or self.raw.size == 0:
+            raise VitreousError(f"this score has no {over} to resample: raw is {self.raw.shape}")
+        generator = np.random.default_rng(seed)
+        size = self.raw.shape[axis]
+        values = [
+            aggregate(np.take(self.raw, generator.integers(0, size, size), axis)).score
+            for _ in range(resamples)
+        ]
+        low, high = np.nanquantile(values, [0.025, 0.975])
+        return float(low), float(high)
+
+
+def aggregate(raw: np.ndarray) -> Score:
+    """Median over neuroids, mean over splits; error = standard deviation / √splits.
+
+    Args:
+        raw: splits × neuroids, or splits. Neuroids that are NaN in a split are left out of its
+            median, as in Brain-Score.
+    """
+    raw = np.asarray(raw, dtype=np.float64)
+    per_split = median_over_neuroids(raw) if raw.ndim == 2 else raw
+    if not np.isfinite(per_split).any():
+        return Score(math.nan, math.nan, raw)
+    error = float(np.nanstd(per_split)) / math.sqrt(len(per_split))
+    return Score(float(np.nanmean(per_split)), error, raw)
+
+
+def median_over_neuroids(raw: np.ndarray) -> np.ndarray:
+    """Median of each row without its NaN; NaN for a row that has nothing else."""
+    return np.array([np.median(row[ok]) if (ok := ~np.isnan(row)).any() else np.nan for row in raw])
+
+
+def ceiled(raw: float, ceiling: float, convention: str = "brainscore_2026") -> float:
+    """Relate a raw correlation to the noise ceiling, under a published convention.
+
+    Args:
+        raw: Correlation of prediction and response.
+        ceiling: Internal consistency, a correlation.
+        convention: `brainscore_2026`: r²/c; `brainscore_2022`: (r/c)². The sign of r is kept.
+
+    Raises:
+        VitreousError: For an unknown convention or a ceiling that is not positive.
+    """
+    if convention not in CONVENTIONS:
+        raise VitreousError(
+            f"unknown convention '{convention}'; {nearest(convention, CONVENTIONS)}"
+        )
+    if not ceiling > 0:
+        raise VitreousError(f"the ceiling is {ceiling:.3g}, expected a positive consistency")
+    power = 1 if convention == "brainscore_2026" else 2
+    return math.copysign(raw * raw, raw) / ceiling**power
+
+
+def published() -> dict[str, Any]:
+    """The published rows of CrossViT Adv+Rot, Brain-Score's ceilings, and AlexNet's values."""
+    text = resources.files("vitreous.brain").joinpath("published.json").read_text("utf-8")
+    return json.loads(text)

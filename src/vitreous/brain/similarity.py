@@ -1,0 +1,152 @@
+"""Similarity of representations: dissimilarity matrices (RSA) and centred kernel alignment."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from vitreous.brain.checks import check_pair
+from vitreous.brain.gram import gram
+from vitreous.brain.score import Score, aggregate
+from vitreous.brain.splits import Splits
+from vitreous.errors import VitreousError, require
+
+# The held-out side of each split is compared; Brain-Score leaves ten per cent out.
+LEAVE_OUT = Splits(number=10, test_size=0.9, seed=1)
+
+
+def rdm(features: np.ndarray) -> np.ndarray:
+    """Representational dissimilarity: 1 − Pearson correlation of each two pictures' patterns.
+
+    Args:
+        features: images × units.
+
+    Returns:
+        images × images, zero on the diagonal. A picture whose pattern is constant has NaN.
+    """
+    rows = np.asarray(features, dtype=np.float64)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        matrix = 1.0 - np.atleast_2d(np.corrcoef(rows))
+    np.fill_diagonal(matrix, 0.0)
+    return matrix
+
+
+def compare_rdms(first: np.ndarray, second: np.ndarray) -> float:
+    """Spearman correlation of the upper triangles of two dissimilarity matrices.
+
+    Entries that are NaN in either are left out.
+
+    Raises:
+        VitreousError: If the matrices are not square, of different sizes, or too small.
+    """
+    stats: Any = require("scipy.stats", "brain")
+    first, second = np.asarray(first, np.float64), np.asarray(second, np.float64)
+    if first.shape != second.shape or first.ndim != 2 or first.shape[0] != first.shape[1]:
+        raise VitreousError(
+            f"dissimilarity matrices do not match: {first.shape} and {second.shape}; expected two "
+            "square ones over the same pictures"
+        )
+    upper = np.triu_indices(len(first), k=1)
+    a, b = first[upper], second[upper]
+    known = np.isfinite(a) & np.isfinite(b)
+    if known.sum() < 3:
+        raise VitreousError(f"only {int(known.sum())} pairs of pictures can be compared")
+    if np.ptp(a[known]) == 0 or np.ptp(b[known]) == 0:
+        return float("nan")
+    return float(stats.spearmanr(a[known], b[known])[0])
+
+
+def rdm_similarity(
+    features: np.ndarray,
+    responses: np.ndarray,
+    groups: Sequence[Any] | np.ndarray | None = None,
+    *,
+    splits: Splits | None = None,
+) -> Score:
+    """Spearman correlation of the two RDMs (Kriegeskorte et al. 2008; Brain-Score's `rdm`).
+
+    Args:
+        features: images × units.
+        responses: images × neuroids, averaged over repetitions.
+        groups: Labels for stratified splits, where `splits` is given.
+        splits: Repeat on random subsets (`LEAVE_OUT` is Brain-Score's `rdm_cv`); none by default.
+
+    Raises:
+        VitreousError: If pictures and responses do not match or the responses hold NaN.
+    """
+    responses = check_pair(features, responses)
+    first, second = rdm(features), rdm(responses)
+
+    def on(index: np.ndarray) -> float:
+        return compare_rdms(first[np.ix_(index, index)], second[np.ix_(index, index)])
+
+    return _over_splits(on, len(responses), groups, splits)
+
+
+def cka(
+    features: np.ndarray,
+    responses: np.ndarray,
+    groups: Sequence[Any] | np.ndarray | None = None,
+    *,
+    unbiased: bool = True,
+    splits: Splits | None = None,
+) -> Score:
+    """Linear centred kernel alignment (Kornblith et al. 2019).
+
+    Args:
+        features: images × units, of any size; only its Gram matrix is formed.
+        responses: images × neuroids.
+        groups: Labels for stratified splits, where `splits` is given.
+        unbiased: Use the unbiased estimator of HSIC (Song et al. 2007), as Brain-Score does now;
+            it does not grow with the number of units. Else the biased one.
+        splits: Repeat on random subsets (`LEAVE_OUT` is Brain-Score's `cka_cv`).
+
+    Raises:
+        VitreousError: If pictures and responses do not match, or fewer than 4 pictures.
+    """
+    responses = check_pair(features, responses)
+    if len(responses) < 4:
+        raise VitreousError(f"CKA needs at least 4 pictures, found {len(responses)}")
+    first, second = gram(features), gram(responses)
+    measure = _unbiased_hsic if unbiased else _biased_hsic
+
+    def on(index: np.ndarray) -> float:
+        return _alignment(first[np.ix_(index, index)], second[np.ix_(index, index)], measure)
+
+    return _over_splits(on, len(responses), groups, splits)
+
+
+def _alignment(
+    first: np.ndarray, second: np.ndarray, hsic: Callable[[np.ndarray, np.ndarray], float]
+) -> float:
+    product = hsic(first, first) * hsic(second, second)
+    return hsic(first, second) / product**0.5 if product > 0 else 0.0
+
+
+def _biased_hsic(first: np.ndarray, second: np.ndarray) -> float:
+    mean = first.mean(axis=0)
+    centred = first - mean - mean[:, None] + mean.mean()
+    return float((centred * second).sum())
+
+
+def _unbiased_hsic(first: np.ndarray, second: np.ndarray) -> float:
+    """Song et al. 2007, up to the factor 1 / (n (n − 3)), which cancels."""
+    n = len(first)
+    k, q = first - np.diag(np.diag(first)), second - np.diag(np.diag(second))
+    rows, columns = k.sum(axis=0), q.sum(axis=0)
+    return float(
+        (k * q).sum()
+        + rows.sum() * columns.sum() / ((n - 1) * (n - 2))
+        - 2.0 * (rows @ columns) / (n - 2)
+    )
+
+
+def _over_splits(
+    measure: Callable[[np.ndarray], float], n: int, groups: Any, splits: Splits | None
+) -> Score:
+    if splits is None:
+        value = measure(np.arange(n))
+        return Score(value, float("nan"), np.array([value]))
+    return aggregate(np.array([measure(held) for _, held in splits.draw(n, groups)]))

@@ -105,9 +105,7 @@ class Trainer:
         self.recipe, self.settings, self.quiet = recipe, settings, quiet
         self.folder = RunFolder(out)
         self.accelerator = make_accelerator(recipe, out)
-        if self.accelerator.is_main_process:
-            self.folder.prepare(recipe)
-        self.accelerator.wait_for_everyone()
+        self.folder.check(recipe)
         seed_everything(settings.seed)
         self.split = split or recipe.data.load(settings.seed)
         self.classifier = classifier or recipe.model.load(self.split.class_names)
@@ -128,10 +126,13 @@ class Trainer:
 
     def run(self) -> Results:
         """Train to the end; returns (and writes) the results."""
-        self.resume()
+        if self.accelerator.is_main_process:
+            self.folder.prepare(self.recipe)
+        self.accelerator.wait_for_everyone()
+        resumed = self.resume()
         self.accelerator.init_trackers("logs", flatten(plain(self.recipe)))
         main = self.accelerator.is_main_process
-        if self.progress.step == 0:
+        if not resumed:
             if main:
                 draw_samples(
                     self.folder, self.classifier, self.validation_data, self.recipe, "before"
@@ -335,13 +336,13 @@ class Trainer:
             }
         )
 
-    def resume(self) -> None:
-        """Go on from the last state, if there is one."""
+    def resume(self) -> bool:
+        """Go on from the last state, if there is one; returns whether there was."""
         state = self.folder.load_state()
         if state is None:
             if self.accelerator.is_main_process:
                 self.folder.rewind(0)
-            return
+            return False
         self.classifier.net.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         if self.accelerator.scaler is not None and state["scaler"]:
@@ -352,3 +353,4 @@ class Trainer:
         restore_random_state(state["random"])
         if self.accelerator.is_main_process:
             self.folder.rewind(state["metrics_size"])
+        return True

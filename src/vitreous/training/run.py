@@ -44,8 +44,8 @@ class RunFolder:
         """Pictures with masks and relevance before and after."""
         return self.path / "samples"
 
-    def prepare(self, recipe: Recipe) -> None:
-        """Make the folder, or check that what is there is the same recipe.
+    def check(self, recipe: Recipe) -> None:
+        """Check that the folder is new, or holds a run of the same recipe.
 
         Raises:
             VitreousError: If a run of another recipe is there; says which key differs.
@@ -58,7 +58,10 @@ class RunFolder:
                     f"{self.path} holds a run of another recipe ({difference}); give another "
                     "folder with --out, or remove it"
                 )
-        write_text(stored, to_yaml(recipe))
+
+    def prepare(self, recipe: Recipe) -> None:
+        """Make the folder and store the recipe in it."""
+        write_text(self.path / "recipe.yaml", to_yaml(recipe))
 
     def save_state(self, state: dict[str, Any]) -> None:
         """Write a resumable state, replacing the last one whole."""

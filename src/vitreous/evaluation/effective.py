@@ -19,14 +19,14 @@ LEAST_X = 0.55
 
 
 @functools.cache
-def testbed() -> dict[str, Any]:
+def published_accuracies() -> dict[str, Any]:
     """Published accuracies of the ImageNet testbed's models of standard training, with source."""
     place = resources.files("vitreous.evaluation") / "facts" / "testbed.json"
     with resources.as_file(place) as file:
         return read_json(file)
 
 
-def testbed_line(shift: str) -> tuple[list[tuple[float, float]], tuple[float, float]]:
+def published_line(shift: str) -> tuple[list[tuple[float, float]], tuple[float, float]]:
     """Points (accuracy at home, accuracy on the shift) of the testbed, and the line through them.
 
     As in Taori et al. 2020: models of standard training with more than 55 % at home, least
@@ -34,9 +34,9 @@ def testbed_line(shift: str) -> tuple[list[tuple[float, float]], tuple[float, fl
     classes of the shift.
 
     Args:
-        shift: Name of the set, one of `testbed()["shifts"]`.
+        shift: Name of the set, one of `published_accuracies()["shifts"]`.
     """
-    facts = testbed()
+    facts = published_accuracies()
     x, y = (facts["columns"].index(c) for c in facts["shifts"][shift])
     points = [
         (row[x], row[y])
@@ -62,15 +62,15 @@ def effective_records(
     records, entries = [], {}
     for shift in shifts:
         name = shift.test_set.name
-        if name not in testbed()["shifts"]:
+        if name not in published_accuracies()["shifts"]:
             continue
-        x, y = (
-            _home_accuracy(home, home_classes(name)),
-            float(shift.correct()[shift.counted].mean()),
-        )
-        if np.isnan(x):
+        place = _home_convention(home, name)
+        counted = home.counted_by(place)
+        if not counted.any():
             continue
-        points, line = testbed_line(name)
+        x = float(home.correct(place)[counted].mean())
+        y = float(shift.correct()[shift.counted].mean())
+        points, line = published_line(name)
         value = effective_robustness(x, y, line)
         settings = {
             "convention": shift.conventions[0].name,
@@ -79,7 +79,7 @@ def effective_records(
         records.append(
             Record("shifts", name, "effective_robustness", value, len(shift.rows), None, settings)
         )
-        axes = testbed()["shifts"][name]
+        axes = published_accuracies()["shifts"][name]
         entries[name] = {
             "x": axes[0],
             "y": axes[1],

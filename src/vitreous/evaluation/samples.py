@@ -1,0 +1,106 @@
+"""The best and worst pictures of a set, written beside `results.json` with their maps."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vitreous.data.images import save_image, to_tensor
+from vitreous.errors import ImageError, UnsupportedModelError
+from vitreous.evaluation.loading import crop_for
+from vitreous.evaluation.prediction import Predictions
+from vitreous.evaluation.scoring import READ
+from vitreous.models import Classifier
+from vitreous.relevance import relevance
+
+MAPS = ("gradient_attention", "input_gradient")
+DIM = 0.15
+
+
+def write_samples(
+    classifier: Classifier, found: Predictions, folder: Path, count: int = 6
+) -> dict[str, list[dict[str, Any]]]:
+    """Write the surest right and the surest wrong pictures with their relevance maps.
+
+    Args:
+        classifier: The model that answered.
+        found: Its answers.
+        folder: Where `results.json` is; pictures go to `samples/evaluation/SET/`.
+        count: How many of each.
+
+    Returns:
+        `best` and `worst`, as `vitreous.evaluation` describes them.
+    """
+    rows = found.rows[found.counted & (found.rows["status"] == READ)]
+    order = rows[np.argsort(-rows["confidence"], kind="stable")]
+    chosen = {"best": order[order["rank0"] == 0], "worst": order[order["rank0"] > 0]}
+    method = _method(classifier)
+    return {
+        kind: [
+            entry
+            for i, row in enumerate(some[:count])
+            if (entry := _write(classifier, found, row, folder, f"{kind}-{i}", method))
+        ]
+        for kind, some in chosen.items()
+    }
+
+
+def _method(classifier: Classifier) -> str | None:
+    """The first method that holds for this model."""
+    blank = torch.zeros(1, 3, *classifier.preprocessing.size, device=classifier.device)
+    for method in MAPS:
+        try:
+            relevance(classifier, blank, method=method)
+        except UnsupportedModelError:
+            continue
+        return method
+    return None
+
+
+def _write(
+    classifier: Classifier,
+    found: Predictions,
+    row: np.void,
+    folder: Path,
+    name: str,
+    method: str | None,
+) -> dict[str, Any] | None:
+    test_set, index = found.test_set, int(row["index"])
+    try:
+        picture = crop_for(test_set, found.preprocessing)(test_set.pictures.open(index))
+    except ImageError:
+        return None
+    image = to_tensor(picture)
+    place = Path("samples", "evaluation", test_set.name)
+    save_image(image, folder / place / f"{name}.png")
+    target = int(test_set.targets[index])
+    entry: dict[str, Any] = {
+        "picture": (place / f"{name}.png").as_posix(),
+        "relevance": None,
+        "file": test_set.pictures.name(index),
+        "label": test_set.target_names[target] if test_set.target_names else str(target),
+        "prediction": _answer(classifier, found, int(row["prediction0"])),
+        "confidence": float(row["confidence"]),
+        "nll": float(row["nll"]),
+    }
+    if method is not None:
+        shown = image[None].to(classifier.device)
+        overlay = dimmed(shown, relevance(classifier, shown, method=method))[0]
+        save_image(overlay, folder / place / f"{name}-relevance.png")
+        entry["relevance"] = (place / f"{name}-relevance.png").as_posix()
+    return entry
+
+
+def _answer(classifier: Classifier, found: Predictions, prediction: int) -> str:
+    if found.conventions[0].groups is not None:
+        return found.test_set.target_names[prediction]
+    return classifier.class_name(prediction)
+
+
+def dimmed(images: Tensor, maps: Tensor) -> Tensor:
+    """Show relevance (B, 1, H, W) as light: pictures (B, 3, H, W) dark where nothing counts."""
+    return images * (DIM + (1 - DIM) * maps)

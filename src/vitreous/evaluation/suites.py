@@ -1,0 +1,182 @@
+"""Suites: which sets, where, with which settings; YAML in the package or of the user's."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from vitreous.config import build, read_yaml
+from vitreous.data.items import FileItems, Items
+from vitreous.data.sources.files import match_masks, read_folders
+from vitreous.data.test_sets import TEST_SETS, TestSet, find_set, read_set, segmentation
+from vitreous.data.test_sets.segmentation import SegmentationFile
+from vitreous.errors import VitreousError, nearest
+from vitreous.evaluation.changes import Perturbation, Rotation
+
+SEGMENTATION = "imagenet-segmentation"
+SEGMENTATION_FILES = ("gtsegs_ijcv.mat", "imagenet-segmentation/gtsegs_ijcv.mat")
+
+
+@dataclasses.dataclass(frozen=True)
+class SetSettings:
+    """One test set of a suite.
+
+    Attributes:
+        name: Name in `vitreous.data.test_sets.TEST_SETS`.
+        path: Its folder; looked for below the root by its usual names where not given.
+        settings: Settings of its reader.
+    """
+
+    name: str
+    path: Path | None = None
+    settings: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.name not in TEST_SETS:
+            raise ValueError(f"unknown test set '{self.name}'; {nearest(self.name, TEST_SETS)}")
+
+    def find(self, root: Path | None) -> Path | None:
+        """Find its folder (None if it is not there)."""
+        if self.path is not None:
+            path = self.path if self.path.is_absolute() or root is None else root / self.path
+            return path if path.exists() else None
+        return find_set(self.name, root) if root is not None else None
+
+    def read(self, path: Path) -> list[TestSet]:
+        """Read its parts."""
+        settings = {k: tuple(v) if isinstance(v, list) else v for k, v in self.settings.items()}
+        try:
+            return read_set(self.name, path, **settings)
+        except TypeError as error:
+            raise VitreousError(f"{self.name}: {error}") from error
+
+
+@dataclasses.dataclass(frozen=True)
+class MaskedSettings:
+    """One masked set of a suite.
+
+    Attributes:
+        name: `imagenet-segmentation` (the HDF5 file), or any name.
+        path: The HDF5 file, or a folder of class folders with pictures.
+        masks: The folder of masks, for such a folder.
+    """
+
+    name: str
+    path: Path | None = None
+    masks: Path | None = None
+
+    def find(self, root: Path | None) -> Path | None:
+        """Find its file or folder (None if it is not there)."""
+        places = [self.path] if self.path is not None else [Path(f) for f in SEGMENTATION_FILES]
+        for place in places:
+            path = place if place.is_absolute() or root is None else root / place
+            if path.exists():
+                return path
+        return None
+
+    def read(self, path: Path, classes: tuple[str, ...]) -> Items:
+        """Open it; labels are places in `classes` where all folders are among them, else unknown.
+
+        Raises:
+            VitreousError: If it is not what it should be.
+        """
+        if path.is_file():
+            return SegmentationFile(path)
+        if self.masks is None:
+            raise VitreousError(f"{self.name}: give the folder of masks of {path}")
+        samples, names = read_folders(path)
+        table = [classes.index(n) if n in classes else -1 for n in names]
+        if len(names) == len(classes) and -1 in table:
+            table = list(range(len(names)))
+        labelled = [dataclasses.replace(s, label=table[s.label]) for s in samples]
+        return FileItems(match_masks(labelled, path, self.masks, require=False))
+
+
+@dataclasses.dataclass(frozen=True)
+class Suite:
+    """A list of measurements.
+
+    Attributes:
+        description: What it is, in a line.
+        sets: Test sets.
+        rotation: Angles in degrees at which every clean set is measured again.
+        disc: Turn only the inscribed disc, see `Rotation`.
+        perturbations: `gaussian_noise` or `gaussian_blur` → severities at which every clean set
+            is measured again.
+        masked: Masked sets on which explanations are measured.
+        methods: Relevance methods for these.
+        removal: Remove pixels by their relevance, too.
+    """
+
+    description: str = ""
+    sets: tuple[SetSettings, ...] = ()
+    rotation: tuple[float, ...] = ()
+    disc: bool = False
+    perturbations: dict[str, tuple[int, ...]] = dataclasses.field(default_factory=dict)
+    masked: tuple[MaskedSettings, ...] = ()
+    methods: tuple[str, ...] = ("gradient_attention",)
+    removal: bool = True
+
+    def __post_init__(self) -> None:
+        for kind in self.perturbations:
+            if kind not in KINDS:
+                raise ValueError(f"unknown perturbation '{kind}'; {nearest(kind, KINDS)}")
+
+    def changes(self) -> Iterator[Rotation | Perturbation]:
+        """What is done to the pictures of clean sets, one after the other."""
+        yield from (Rotation(float(a), self.disc) for a in self.rotation if a % 360)
+        for kind, severities in self.perturbations.items():
+            yield from (build(Perturbation, {"kind": kind, "severity": s}) for s in severities)
+
+
+KINDS = ("gaussian_noise", "gaussian_blur")
+
+
+def suite_names() -> list[str]:
+    """Names of the suites in the package."""
+    folder = resources.files("vitreous.evaluation") / "suites"
+    return sorted(f.name.removesuffix(".yaml") for f in folder.iterdir() if f.name.endswith("yaml"))
+
+
+def load_suite(name: str) -> Suite:
+    """Read a suite of the package by its name, or a YAML file.
+
+    Raises:
+        VitreousError: For an unknown name, or settings that do not fit.
+    """
+    if name.endswith((".yaml", ".yml")):
+        return build(Suite, read_yaml(Path(name)), "")
+    if name not in suite_names():
+        raise VitreousError(f"unknown suite '{name}'; {nearest(name, suite_names())}")
+    with resources.as_file(resources.files("vitreous.evaluation") / "suites" / f"{name}.yaml") as f:
+        return build(Suite, read_yaml(f), "")
+
+
+def combine(suites: list[Suite]) -> Suite:
+    """Lay suites together, each set once."""
+    sets = {repr(s): s for suite in suites for s in suite.sets}
+    masked = {repr(s): s for suite in suites for s in suite.masked}
+    perturbations: dict[str, tuple[int, ...]] = {}
+    for suite in suites:
+        for kind, severities in suite.perturbations.items():
+            merged = {*perturbations.get(kind, ()), *severities}
+            perturbations[kind] = tuple(sorted(merged))
+    methods = dict.fromkeys(m for suite in suites if suite.masked for m in suite.methods)
+    return Suite(
+        " + ".join(s.description for s in suites if s.description),
+        tuple(sets.values()),
+        tuple(sorted({a for suite in suites for a in suite.rotation})),
+        any(s.disc for s in suites),
+        perturbations,
+        tuple(masked.values()),
+        tuple(methods) or ("gradient_attention",),
+        all(s.removal for s in suites),
+    )
+
+
+def source_of(name: str) -> str:
+    """Where a set comes from, for messages about missing ones."""
+    return segmentation.SOURCE if name not in TEST_SETS else TEST_SETS[name].source

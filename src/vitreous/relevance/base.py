@@ -93,7 +93,7 @@ class Context:
 
     def start_rows(self) -> list[Tensor]:
         """For each stream the row (B, tokens) that the head reads."""
-        reference, count = self.trace.maps[-1], len(self.images)
+        reference, count = self.trace.maps[-1], self.images.shape[0]
         return [
             s.start.to(reference.device, self.dtype).expand(count, -1) for s in self.tokens.streams
         ]

@@ -27,7 +27,7 @@ def min_max(maps: Tensor) -> tuple[Tensor, Tensor]:
 
 def stream_map(row: Tensor, stream: Stream, size: tuple[int, int]) -> Tensor:
     """Upsample the patch part of a row (B, tokens) to the picture (B, 1, H, W), bilinearly."""
-    patches = row[:, stream.prefix :].reshape(len(row), 1, *stream.grid)
+    patches = row[:, stream.prefix :].reshape(row.shape[0], 1, *stream.grid)
     covered = (round(size[0] * stream.cover[0]), round(size[1] * stream.cover[1]))
     upsampled = F.interpolate(patches, size=covered, mode="bilinear", align_corners=False)
     if covered == size:

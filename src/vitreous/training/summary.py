@@ -13,6 +13,7 @@ from vitreous.io import read_json, write_json
 from vitreous.models import Classifier, load_model
 from vitreous.objectives.relevance import foreground_share
 from vitreous.relevance import relevance
+from vitreous.relevance.draw import overlay
 from vitreous.results import Record, Results, accuracy_record, run_context
 from vitreous.training.recipe import Recipe
 from vitreous.training.run import RunFolder
@@ -51,7 +52,8 @@ def draw_samples(
         if labelled:
             row["class_name"] = classifier.class_name(int(batch.labels[place]))
         files = row.setdefault("files", {})
-        shown = {"picture": batch.images[place], when: maps[place]}
+        picture = batch.images[place]
+        shown = {"picture": picture, when: overlay(picture, maps[place])}
         if masked:
             shown["mask"] = batch.masks[place]
             row[f"foreground_{when}"] = float(shares[place])

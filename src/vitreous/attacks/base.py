@@ -1,0 +1,154 @@
+"""What an attack is, and what all attacks share: the goal, the borrowed model, the best so far."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from collections.abc import Callable, Generator
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from vitreous.attacks.balls import Norm
+from vitreous.modes import evaluation_mode
+from vitreous.registry import Registry
+
+FIRST_SCALE = 2.0**12
+
+
+class Attack(Protocol):
+    """Frozen settings and a call; `dataclasses.replace(attack, epsilon=…)` gives another radius.
+
+    Attributes:
+        epsilon: Radius of the ball, in units of the pictures ([0, 1]).
+        norm: `linf` or `l2`.
+    """
+
+    @property
+    def epsilon(self) -> float: ...  # noqa: D102
+
+    @property
+    def norm(self) -> Norm: ...  # noqa: D102
+
+    def __call__(
+        self,
+        model: nn.Module,
+        images: Tensor,
+        labels: Tensor,
+        *,
+        targets: Tensor | None = None,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        """Look for pictures that fool a model.
+
+        The model is attacked in evaluation mode; its modes, `requires_grad` flags and gradients
+        are as before afterwards, also after an exception.
+
+        Args:
+            model: Pictures in [0, 1] → logits (B, C).
+            images: (B, 3, H, W) in [0, 1].
+            labels: (B,) int64, the true classes.
+            targets: (B,) int64: fooled means that the model says this class; by default it means
+                that the model does not say the label.
+            generator: Source of randomness; torch's global one by default.
+
+        Returns:
+            (B, 3, H, W) in the ball around `images` and in [0, 1]; where the goal was not
+            reached, the picture that came closest.
+        """
+        ...
+
+
+ATTACKS: Registry[type[Any]] = Registry("attack", "vitreous.attacks")
+
+
+@dataclasses.dataclass(frozen=True)
+class Goal:
+    """What counts as fooled.
+
+    Attributes:
+        labels: (B,) true classes.
+        targets: (B,) classes that the model shall say, or None: anything but the label.
+    """
+
+    labels: Tensor
+    targets: Tensor | None = None
+
+    def reached(self, logits: Tensor) -> Tensor:
+        """Where (B,) bool the model is fooled; logits that are not numbers do not count."""
+        said = logits.argmax(1)
+        fooled = said != self.labels if self.targets is None else said == self.targets
+        return fooled & logits.isfinite().all(1)
+
+    def __getitem__(self, rows: Tensor) -> Goal:
+        """Select rows."""
+        return Goal(self.labels[rows], None if self.targets is None else self.targets[rows])
+
+
+class Best:
+    """The best picture so far of each row: fooling ones first, then the highest loss."""
+
+    def __init__(self, images: Tensor):
+        self.pictures = images.clone()
+        self.fooled = torch.zeros(len(images), dtype=torch.bool, device=images.device)
+        self._loss = torch.full((len(images),), -torch.inf, device=images.device)
+
+    def update(self, rows: Tensor, pictures: Tensor, loss: Tensor, fooled: Tensor) -> Tensor:
+        """Offer pictures for rows (their indices); returns which were better."""
+        known = self.fooled[rows]
+        better = (fooled & ~known) | ((fooled == known) & (loss > self._loss[rows]))
+        chosen = rows[better]
+        self.pictures[chosen] = pictures[better].detach()
+        self._loss[chosen] = loss[better].detach()
+        self.fooled[chosen] = fooled[better]
+        return better
+
+    def open_rows(self) -> Tensor:
+        """Indices of the rows that are not fooled yet."""
+        return (~self.fooled).nonzero()[:, 0]
+
+
+@contextlib.contextmanager
+def borrowed(model: nn.Module) -> Generator[None]:
+    """Attack in evaluation mode with frozen weights; give the model back as it was."""
+    flags = [(p, p.requires_grad) for p in model.parameters()]
+    with evaluation_mode(model):
+        try:
+            for parameter, _ in flags:
+                parameter.requires_grad_(False)
+            yield
+        finally:
+            for parameter, flag in flags:
+                parameter.requires_grad_(flag)
+
+
+def loss_and_gradient(
+    model: nn.Module, pictures: Tensor, loss: Callable[[Tensor], Tensor]
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Logits (B, C), loss (B,) and the gradient (B, 3, H, W) of the loss for the pictures.
+
+    The losses are added in float32. Half-precision logits are scaled so that small gradients do
+    not underflow, and less where they overflow.
+    """
+    with torch.enable_grad():
+        variable = pictures.detach().requires_grad_()
+        raw = model(variable)
+        logits = raw.float()
+        values = loss(logits)
+        half = raw.dtype == torch.float16
+        scale = FIRST_SCALE if half else 1.0
+        (gradient,) = torch.autograd.grad(values.sum() * scale, variable, retain_graph=half)
+        while half and scale > 1 and not bool(gradient.isfinite().all()):
+            scale /= 2
+            (gradient,) = torch.autograd.grad(values.sum() * scale, variable, retain_graph=True)
+    return logits.detach(), values.detach(), gradient.nan_to_num(0.0, 0.0, 0.0)
+
+
+@torch.no_grad()
+def loss_only(
+    model: nn.Module, pictures: Tensor, loss: Callable[[Tensor], Tensor]
+) -> tuple[Tensor, Tensor]:
+    """Logits (B, C) and loss (B,)."""
+    logits = model(pictures).float()
+    return logits, loss(logits)

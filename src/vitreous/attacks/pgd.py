@@ -1,0 +1,135 @@
+"""Projected gradient attacks: one step (FGSM) and many (PGD)."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import torch
+from torch import Tensor, nn
+
+from vitreous.attacks.balls import Norm, inside, random_start, steepest
+from vitreous.attacks.base import ATTACKS, Best, Goal, borrowed, loss_and_gradient, loss_only
+from vitreous.attacks.losses import LOSSES, LossName
+
+
+@ATTACKS.register("pgd")
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PGD:
+    """Projected gradient ascent with restarts (Madry et al. 2018).
+
+    Every iterate counts: a picture is done as soon as one fools the model, and later steps and
+    restarts are spent on the others only.
+
+    Attributes:
+        epsilon: Radius of the ball.
+        norm: `linf` or `l2`.
+        steps: Gradient steps of each start.
+        step: Length of one; 2.5 ε / steps by default.
+        restarts: How many starts.
+        random_start: Start inside the ball; off, the first start is the picture itself.
+        loss: `cross_entropy`, `margin` or `dlr`.
+        early_stop: Stop on pictures that are fooled; off, the loss is raised to the last step.
+    """
+
+    epsilon: float = 2 / 255
+    norm: Norm = "linf"
+    steps: int = 50
+    step: float | None = None
+    restarts: int = 1
+    random_start: bool = True
+    loss: LossName = "cross_entropy"
+    early_stop: bool = True
+
+    def __post_init__(self) -> None:
+        if self.epsilon < 0 or self.steps < 1 or self.restarts < 1:
+            raise ValueError("expected epsilon >= 0, steps >= 1 and restarts >= 1")
+
+    def __call__(
+        self,
+        model: nn.Module,
+        images: Tensor,
+        labels: Tensor,
+        *,
+        targets: Tensor | None = None,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        """Look for pictures that fool a model; see `Attack`."""
+        goal, best = Goal(labels, targets), Best(images)
+        with borrowed(model):
+            for restart in range(self.restarts):
+                rows = best.open_rows() if self.early_stop else torch.arange(len(images))
+                if len(rows) == 0:
+                    break
+                random = self.random_start or restart > 0
+                self._climb(model, images, goal, best, rows.to(images.device), random, generator)
+        return best.pictures
+
+    def _climb(
+        self,
+        model: nn.Module,
+        images: Tensor,
+        goal: Goal,
+        best: Best,
+        rows: Tensor,
+        random: bool,
+        generator: torch.Generator | None,
+    ) -> None:
+        """Run one start for some rows; keeps every better picture in `best`."""
+        length = 2.5 * self.epsilon / self.steps if self.step is None else self.step
+        clean, pictures, part = images[rows], images[rows], goal[rows]
+        if random:
+            start = random_start(clean, self.epsilon, self.norm, generator)
+            pictures = inside(clean, clean + start, self.epsilon, self.norm)
+        for _ in range(self.steps):
+            logits, loss, gradient = loss_and_gradient(
+                model, pictures, lambda z, g=part: LOSSES[self.loss](z, g.labels, g.targets)
+            )
+            fooled = part.reached(logits)
+            best.update(rows, pictures, loss, fooled)
+            if self.early_stop and bool(fooled.any()):
+                stay = ~fooled
+                rows, clean, part = rows[stay], clean[stay], part[stay]
+                pictures, gradient = pictures[stay], gradient[stay]
+                if len(rows) == 0:
+                    return
+            moved = pictures + length * steepest(gradient, self.norm)
+            pictures = inside(clean, moved, self.epsilon, self.norm)
+        logits, loss = loss_only(
+            model, pictures, lambda z: LOSSES[self.loss](z, part.labels, part.targets)
+        )
+        best.update(rows, pictures, loss, part.reached(logits))
+
+
+@ATTACKS.register("fgsm")
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class FGSM:
+    """One step of the full radius (Goodfellow et al. 2015).
+
+    Attributes:
+        epsilon: Radius of the ball, and length of the step.
+        norm: `linf` or `l2`.
+        random_start: Start inside the ball instead of at the picture.
+    """
+
+    epsilon: float = 2 / 255
+    norm: Norm = "linf"
+    random_start: bool = False
+
+    def __call__(
+        self,
+        model: nn.Module,
+        images: Tensor,
+        labels: Tensor,
+        *,
+        targets: Tensor | None = None,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        """Look for pictures that fool a model; see `Attack`."""
+        step = PGD(
+            epsilon=self.epsilon,
+            norm=self.norm,
+            steps=1,
+            step=self.epsilon,
+            random_start=self.random_start,
+        )
+        return step(model, images, labels, targets=targets, generator=generator)

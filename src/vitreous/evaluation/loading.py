@@ -24,7 +24,7 @@ class Batch:
 
     Attributes:
         indices: (B,) which pictures, int64.
-        images: (B, 3, H, W) bytes.
+        images: (B, H, W, 3) bytes.
         unreadable: Index → reason, of the pictures of this batch that are not in it.
     """
 
@@ -37,7 +37,7 @@ def crop_for(test_set: TestSet, preprocessing: Preprocessing) -> Callable[[Any],
     """Make the view PIL → PIL of a set's pictures for a model's input."""
     height, width = preprocessing.size
     if test_set.fit == "model":
-        view = evaluation_crop(preprocessing)
+        view = centre_view(preprocessing)
     else:
         view = evaluation_crop(dataclasses.replace(preprocessing, crop_mode="squash"))
 
@@ -49,6 +49,31 @@ def crop_for(test_set: TestSet, preprocessing: Preprocessing) -> Callable[[Any],
         return image if ready else view(image)
 
     return crop
+
+
+def centre_view(preprocessing: Preprocessing) -> Callable[[Any], Any]:
+    """Make the model's own view, at about half the work.
+
+    Only what the crop will show is resized. The filter sees the same pixels at the same places as
+    when the whole picture is resized and then cropped, so that the result is the same but for
+    rounding: about 7 of 100,000 bytes differ, by 2 of 255 at most.
+    """
+    whole = evaluation_crop(preprocessing)
+    height, width = preprocessing.size
+    short = int(height / preprocessing.crop_ratio)
+    if preprocessing.crop_mode != "center" or height != width or short < height:
+        return whole
+    filter_name = Image.Resampling[preprocessing.interpolation.upper()]
+
+    def view(image: Image.Image) -> Image.Image:
+        scale = min(image.size)
+        across, down = (short * side // scale for side in image.size)
+        left, top = round((across - width) / 2), round((down - height) / 2)
+        x, y = image.width / across, image.height / down
+        box = (left * x, top * y, (left + width) * x, (top + height) * y)
+        return image.resize((width, height), filter_name, box)
+
+    return view if preprocessing.interpolation != "nearest" else whole
 
 
 class _Pictures(Dataset[tuple[int, Any]]):
@@ -65,13 +90,13 @@ class _Pictures(Dataset[tuple[int, Any]]):
             image = self.crop(self.test_set.pictures.open(number))
         except ImageError as error:
             return number, str(error)
-        return number, np.asarray(image).transpose(2, 0, 1)
+        return number, np.asarray(image)
 
 
 def _collate(samples: list[tuple[int, Any]]) -> Batch:
     good = [(i, x) for i, x in samples if not isinstance(x, str)]
     bad = {i: x for i, x in samples if isinstance(x, str)}
-    images = np.stack([x for _, x in good]) if good else np.zeros((0, 3, 1, 1), np.uint8)
+    images = np.stack([x for _, x in good]) if good else np.zeros((0, 1, 1, 3), np.uint8)
     indices = torch.tensor([i for i, _ in good], dtype=torch.int64)
     return Batch(indices, torch.from_numpy(images), bad)
 
@@ -107,7 +132,7 @@ def batches(
 
 
 def as_floats(batch: Batch, device: torch.device) -> Tensor:
-    """Move a batch's pictures to a device, as floats in [0, 1]."""
-    if device.type == "cuda":
-        return batch.images.pin_memory().to(device, non_blocking=True).float().div_(255)
-    return batch.images.float().div_(255)
+    """Move a batch's pictures to a device, as floats (B, 3, H, W) in [0, 1]."""
+    images = batch.images.pin_memory() if device.type == "cuda" else batch.images
+    moved = images.to(device, non_blocking=True).permute(0, 3, 1, 2)
+    return moved.to(torch.float32, memory_format=torch.contiguous_format).div_(255)

@@ -1,0 +1,202 @@
+"""Input pipeline against timm's loader, the whole against the bare forward pass, and memory.
+
+    python benchmarks/evaluation.py --data FOLDER_OF_PICTURES
+    python benchmarks/evaluation.py --part memory
+
+Alternatives take turns within one run and medians are compared, so that ratios hold on a busy
+machine. Floors: input >= 1 x timm; whole >= 0.9 x bare forward; memory at 20,000 pictures about
+that at 1,000. Without --data, pictures are generated.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import timm.data
+import torch
+from PIL import Image
+
+from vitreous.data.test_sets import TestSet, read_set
+from vitreous.evaluation.loading import as_floats, batches
+from vitreous.evaluation.prediction import Streaming, predict, predictions
+from vitreous.models import load_model
+
+SIZE, BATCH = 224, 32
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument(
+        "--data", type=Path, help="folder of pictures, of which the first are taken"
+    )
+    parser.add_argument("--part", choices=("input", "whole", "memory", "all"), default="all")
+    parser.add_argument("--pictures", type=int, default=256)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--workers", type=int, default=0)
+    parser.add_argument("--memory-of", type=Path, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", os.cpu_count() or 1)))
+    if arguments.memory_of:
+        print(peak_of(arguments.memory_of))
+        return
+    with tempfile.TemporaryDirectory() as name:
+        root = Path(name)
+        if arguments.part in ("input", "whole", "all"):
+            lay_out(root / "set", arguments.data, arguments.pictures)
+        if arguments.part in ("input", "all"):
+            input_pipeline(root / "set", arguments.rounds, arguments.workers)
+        if arguments.part in ("whole", "all"):
+            whole(root / "set", arguments.rounds, arguments.workers)
+        if arguments.part in ("memory", "all"):
+            memory(root)
+
+
+def lay_out(folder: Path, data: Path | None, count: int) -> None:
+    """Put the pictures into one class folder, which both loaders read."""
+    place = folder / "a"
+    place.mkdir(parents=True)
+    if data is not None:
+        files = [f for f in sorted(data.rglob("*")) if f.suffix.lower() in (".jpg", ".jpeg")]
+        for i, file in enumerate(files[:count]):
+            (place / f"{i:05d}.jpg").symlink_to(file.resolve())
+        return
+    random = np.random.default_rng(0)
+    for i in range(count):
+        coarse = random.integers(0, 255, (24, 32, 3)).astype(np.uint8)
+        picture = Image.fromarray(coarse).resize((500, 375), Image.Resampling.BICUBIC)
+        picture.save(place / f"{i:05d}.jpg", quality=90)
+
+
+def own_set(folder: Path, classes: int) -> TestSet:
+    table = folder.parent / "map.json"
+    table.write_text('{"a": 0}')
+    (found,) = read_set("folder", folder, num_classes=classes, class_map=table)
+    return found
+
+
+def compare(
+    title: str, ours: Callable[[], int], other: Callable[[], int], rounds: int, floor: str
+) -> None:
+    """Time two alternatives in turns; print pictures a second and the median ratio."""
+    ours(), other()
+    pairs = []
+    for i in range(rounds):
+        order = (ours, other) if i % 2 == 0 else (other, ours)
+        rates = {call: rate(call) for call in order}
+        pairs.append((rates[ours], rates[other]))
+    ratio = statistics.median(a / b for a, b in pairs)
+    first, second = (statistics.median(c) for c in zip(*pairs))
+    print(
+        f"{title}: {first:.1f} against {second:.1f} pictures/s, ratio {ratio:.3f} (floor {floor})"
+    )
+
+
+def rate(call: Callable[[], int]) -> float:
+    started = time.perf_counter()
+    count = call()
+    return count / (time.perf_counter() - started)
+
+
+def input_pipeline(folder: Path, rounds: int, workers: int) -> None:
+    classifier = load_model("vit_small_patch16_224", pretrained=False)
+    classifier.preprocessing = type(classifier.preprocessing)((SIZE, SIZE), 0.875, "bicubic")
+    test_set = own_set(folder, 1000)
+    every = np.arange(len(test_set))
+
+    def ours() -> int:
+        seen = 0
+        for batch in batches(
+            test_set, classifier.preprocessing, every, batch_size=BATCH, workers=workers
+        ):
+            seen += len(as_floats(batch, torch.device("cpu")))
+        return seen
+
+    def timms(prefetcher: bool) -> Callable[[], int]:
+        loader = timm.data.create_loader(
+            timm.data.create_dataset("", root=str(folder)),
+            (3, SIZE, SIZE),
+            BATCH,
+            use_prefetcher=prefetcher,
+            interpolation="bicubic",
+            crop_pct=0.875,
+            num_workers=workers,
+            pin_memory=False,
+            device=torch.device("cpu"),
+            persistent_workers=False,
+        )
+        return lambda: sum(len(images) for images, _ in loader)
+
+    title = f"input pipeline ({workers} workers) against timm's loader"
+    compare(title, ours, timms(False), rounds, "1.0")
+    compare(f"{title} with its prefetcher", ours, timms(True), rounds, "1.0")
+
+
+def whole(folder: Path, rounds: int, workers: int) -> None:
+    classifier = load_model("vit_small_patch16_224", pretrained=False)
+    test_set = own_set(folder, 1000)
+    chosen = np.arange(min(len(test_set), 128))
+    batch = torch.rand(BATCH, 3, SIZE, SIZE)
+    streaming = Streaming(BATCH, workers, progress=False)
+
+    def ours() -> int:
+        return sum(len(r) for r, _ in predict(classifier, test_set, chosen, streaming=streaming))
+
+    def bare() -> int:
+        with torch.inference_mode():
+            for _ in range(len(chosen) // BATCH):
+                classifier(batch)
+        return len(chosen) // BATCH * BATCH
+
+    title = f"whole evaluation of a ViT-S ({workers} workers) against its bare forward pass"
+    compare(title, ours, bare, rounds, "0.9")
+
+
+def memory(root: Path) -> None:
+    """Peak memory of a fresh process that evaluates 1,000 and 20,000 pictures."""
+    peaks = {}
+    for count in (1_000, 20_000):
+        place = root / f"m{count}" / "set" / "a"
+        place.mkdir(parents=True)
+        random = np.random.default_rng(0)
+        for i in range(count):
+            pixels = random.integers(0, 255, (32, 32, 3)).astype(np.uint8)
+            Image.fromarray(pixels).save(place / f"picture-{i:06d}.png", compress_level=0)
+        command = [sys.executable, __file__, "--memory-of", str(place.parent)]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        peaks[count] = float(done.stdout.split()[-1])
+    growth = peaks[20_000] - peaks[1_000]
+    print(
+        f"peak memory: {peaks[1_000]:.0f} MiB at 1,000 pictures, {peaks[20_000]:.0f} MiB at "
+        f"20,000 ({growth:+.1f} MiB, {growth * 1024**2 / 19_000:.0f} bytes a picture more)"
+    )
+
+
+def peak_of(folder: Path) -> float:
+    """Evaluate a folder with a tiny ViT; returns this process's peak memory in MiB."""
+    classifier = load_model(
+        "vit_tiny_patch16_224",
+        pretrained=False,
+        num_classes=10,
+        image_size=32,
+        patch_size=16,
+        embed_dim=24,
+        depth=1,
+        num_heads=2,
+    )
+    streaming = Streaming(BATCH, 0, progress=False)
+    predictions(classifier, own_set(folder, 10), folder.parent / "rows", streaming=streaming)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+if __name__ == "__main__":
+    main()

@@ -68,6 +68,7 @@ class Generated:
         validation: How many validate.
         masks: `exact`, `none`, or a folder with `CLASS/00000.png` for the training pictures; a
             picture whose file is missing there goes without a mask.
+        masked: How many of the training pictures keep their mask; all where not given.
         scenes_seed: Everything in the pictures follows from it; the run's seed plays no part, so
             that runs can be compared.
     """
@@ -79,6 +80,7 @@ class Generated:
     train: int = 2048
     validation: int = 256
     masks: str = "none"
+    masked: int | None = None
     scenes_seed: int = 0
 
     @property
@@ -94,6 +96,8 @@ class Generated:
         items = DrawnItems.of(world, train, masked=self.masks != "none")
         if self.masks not in ("exact", "none"):
             items = dataclasses.replace(items, masks=read_masks(items, Path(self.masks)))
+        if self.masked is not None:
+            items.masks[self.masked :] = 0
         note = {"masks": int(items.masks.flatten(1).any(1).sum())}
         return Split(items, DrawnItems.of(world, held), list(self.classes), note)
 

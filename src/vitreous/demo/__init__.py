@@ -1,0 +1,5 @@
+"""`vitreous demo`: a small Vision Transformer learns a shortcut and is finetuned out of it."""
+
+from vitreous.demo.story import QUICK, Plan, Story
+
+__all__ = ["QUICK", "Plan", "Story"]

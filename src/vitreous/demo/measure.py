@@ -1,0 +1,135 @@
+"""What the demo measures on every model, all on the same drawn pictures."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from vitreous.attacks import PGD
+from vitreous.data.generated import World, draw, sample_scenes, shift_cues, without_cues
+from vitreous.models import Classifier
+from vitreous.objectives.relevance import foreground_share
+from vitreous.relevance import relevance
+from vitreous.results import Record, accuracy_record
+
+NORMAL, SHIFTED, PLAIN_GROUND = "normal", "tag of another class", "no tag"
+EPSILONS = (1 / 255, 2 / 255, 4 / 255)
+ANGLES = (0, 90, 180, 270)
+NORMAL_QUANTILE = 1.959963984540054
+
+
+@dataclasses.dataclass(frozen=True)
+class TestPictures:
+    """The test sets: the same scenes with the cue of their class, of another class, and without.
+
+    Attributes:
+        labels: (N,) classes, the same for all sets.
+        masks: (N, 1, S, S) exact foreground, the same for all sets.
+        sets: Name → pictures (N, 3, S, S).
+    """
+
+    labels: Tensor
+    masks: Tensor
+    sets: dict[str, Tensor]
+
+
+def draw_tests(world: World, count: int, seed: int) -> TestPictures:
+    """Draw `count` test scenes three times over, cue by cue."""
+    scenes = sample_scenes(world, count, seed=seed)
+    normal, masks = draw(world, scenes)
+    shifted, _ = draw(world, shift_cues(world, scenes, seed=seed + 1))
+    bare, _ = draw(world, without_cues(scenes))
+    return TestPictures(
+        scenes.labels, masks, {NORMAL: normal, SHIFTED: shifted, PLAIN_GROUND: bare}
+    )
+
+
+def measure(classifier: Classifier, tests: TestPictures, attacked: int, seed: int) -> list[Record]:
+    """Measure accuracy, relevance on the foreground, robustness and turned pictures.
+
+    Args:
+        classifier: The model.
+        tests: The test sets.
+        attacked: How many of the pictures are attacked.
+        seed: Of the attack's random starts.
+    """
+    return [
+        *accuracies(classifier, tests),
+        *shares(classifier, tests),
+        *attacks(classifier, tests, attacked, seed),
+        *turns(classifier, tests),
+    ]
+
+
+@torch.no_grad()
+def count_correct(classifier: Classifier, images: Tensor, labels: Tensor) -> int:
+    """Number of pictures that the model classifies correctly."""
+    parts = zip(images.split(256), labels.split(256))
+    return sum(int((classifier(x).argmax(1) == y).sum()) for x, y in parts)
+
+
+def accuracies(classifier: Classifier, tests: TestPictures) -> Iterator[Record]:
+    """Top-1 accuracy on every set, with Wilson intervals."""
+    for name, images in tests.sets.items():
+        correct = count_correct(classifier, images, tests.labels)
+        suite = "clean" if name == NORMAL else "shifts"
+        settings = {"headline": True} if name == SHIFTED else {}
+        yield accuracy_record(suite, name, "top1", correct, len(images), **settings)
+
+
+def shares(classifier: Classifier, tests: TestPictures) -> Iterator[Record]:
+    """Share of the relevance of the true class that lies on the object, with its interval.
+
+    The object's share of the area, which a map that says nothing would have, is in the settings.
+    """
+    area = float(tests.masks.mean())
+    for name in (NORMAL, SHIFTED):
+        parts = zip(*(t.split(128) for t in (tests.sets[name], tests.labels, tests.masks)))
+        found = torch.cat([foreground_share(relevance(classifier, x, y), m) for x, y, m in parts])
+        mean, n = float(found.mean()), len(found)
+        half = NORMAL_QUANTILE * float(found.std()) / math.sqrt(n)
+        settings = {"method": "gradient_attention", "object_area": round(area, 3)}
+        yield Record(
+            "explanation", name, "foreground_share", mean, n, (mean - half, mean + half), settings
+        )
+
+
+def attacks(classifier: Classifier, tests: TestPictures, count: int, seed: int) -> Iterator[Record]:
+    """Accuracy under PGD with 10 steps, on the first pictures of the normal set."""
+    images, labels = tests.sets[NORMAL][:count], tests.labels[:count]
+    for epsilon in (0.0, *EPSILONS):
+        pictures = images
+        if epsilon:
+            generator = torch.Generator().manual_seed(seed)
+            attack = PGD(epsilon=epsilon, steps=10)
+            pictures = torch.cat(
+                [
+                    attack(classifier, x, y, generator=generator)
+                    for x, y in zip(images.split(128), labels.split(128))
+                ]
+            )
+        correct = count_correct(classifier, pictures, labels)
+        yield accuracy_record(
+            "attack",
+            NORMAL,
+            "robust_accuracy",
+            correct,
+            len(labels),
+            attack="pgd",
+            epsilon=epsilon,
+            norm="linf",
+            steps=10,
+            restarts=1,
+        )
+
+
+def turns(classifier: Classifier, tests: TestPictures) -> Iterator[Record]:
+    """Accuracy on the normal set turned by quarter turns."""
+    for angle in ANGLES:
+        turned = torch.rot90(tests.sets[NORMAL], angle // 90, (2, 3))
+        correct = count_correct(classifier, turned, tests.labels)
+        yield accuracy_record("rotation", NORMAL, "top1", correct, len(turned), angle=angle)

@@ -1,0 +1,133 @@
+"""What the page shows of one model and one picture: answers and maps, turned and attacked."""
+
+from __future__ import annotations
+
+import dataclasses
+import threading
+from collections.abc import Sequence
+
+import torch
+from PIL import Image
+from torch import Tensor
+from torchvision.transforms.v2 import functional as F
+
+from vitreous.attacks import PGD
+from vitreous.data.images import INTERPOLATIONS, evaluation_view
+from vitreous.errors import UnsupportedModelError
+from vitreous.models import Classifier
+from vitreous.relevance import explain
+from vitreous.relevance.draw import overlay
+
+# Relevance records attention by hooks and switches fused attention off meanwhile, so that one
+# model serves one visitor at a time.
+_LOCK = threading.Lock()
+TOP = 5
+
+
+@dataclasses.dataclass(frozen=True)
+class Disturbance:
+    """What is done to the picture before the model sees it.
+
+    Attributes:
+        angle: Degrees by which it is turned, counterclockwise; corners that come in are black.
+        epsilon: Radius of the L∞ attack, of pictures in [0, 1]; 0 for none.
+        steps: Gradient steps of the attack.
+    """
+
+    angle: float = 0.0
+    epsilon: float = 0.0
+    steps: int = 10
+
+
+@dataclasses.dataclass(frozen=True)
+class View:
+    """What one model makes of a picture.
+
+    Attributes:
+        top: Class, name and probability of the five most probable classes, best first.
+        undisturbed: Name and probability of the best class before the attack.
+        target: The class that the maps explain.
+        picture: (3, H, W) in [0, 1], as the model saw it.
+        maps: Method → map laid over the picture (3, H, W) in [0, 1].
+        notes: What the reader must know: methods that do not hold, constant maps.
+    """
+
+    top: Sequence[tuple[int, str, float]]
+    undisturbed: tuple[str, float]
+    target: int
+    picture: Tensor
+    maps: dict[str, Tensor]
+    notes: Sequence[str]
+
+
+def analyse(
+    classifier: Classifier,
+    image: Image.Image,
+    methods: Sequence[str],
+    target: int | None = None,
+    disturbance: Disturbance | None = None,
+) -> View:
+    """Classify and explain one picture.
+
+    Args:
+        classifier: The model; it is left as it was.
+        image: The picture, RGB.
+        methods: Relevance methods.
+        target: Class to explain; the predicted one by default, and where the model has no such.
+        disturbance: How the picture is turned and attacked first; not at all by default. The
+            attack leads away from what the model says of the turned picture, and has no random
+            start, so that the same request gives the same answer.
+    """
+    wanted = disturbance or Disturbance()
+    clean = turn(evaluation_view(classifier.preprocessing)(image), wanted.angle)
+    images = clean[None].to(classifier.device)
+    with _LOCK:
+        with torch.no_grad():
+            before = classifier(images).float().softmax(1)[0]
+        best = int(before.argmax())
+        if wanted.epsilon > 0:
+            attack = PGD(epsilon=wanted.epsilon, steps=wanted.steps, random_start=False)
+            images = attack(classifier, images, torch.tensor([best], device=images.device))
+        return _explained(classifier, images, methods, target, before)
+
+
+def _explained(
+    classifier: Classifier,
+    images: Tensor,
+    methods: Sequence[str],
+    target: int | None,
+    before: Tensor,
+) -> View:
+    with torch.no_grad():
+        probabilities = classifier(images).float().softmax(1)[0].cpu()
+    values, classes = probabilities.topk(min(TOP, len(probabilities)))
+    best = int(before.argmax())
+    chosen = int(classes[0])
+    if target is not None and 0 <= target < len(probabilities):
+        chosen = target
+    picture, maps, notes = images[0].cpu(), {}, []
+    for method in methods:
+        try:
+            found = explain(classifier, images, chosen, method)
+        except UnsupportedModelError:
+            notes.append(f"{method.replace('_', ' ')} does not hold for this family of models")
+            continue
+        maps[method] = overlay(picture, found.relevance[0].cpu())
+        if bool(found.constant[0]):
+            notes.append(f"the map of {method.replace('_', ' ')} is constant, shown as zeros")
+    return View(
+        [(int(c), classifier.class_name(int(c)), float(v)) for v, c in zip(values, classes)],
+        (classifier.class_name(best), float(before[best])),
+        chosen,
+        picture,
+        maps,
+        notes,
+    )
+
+
+def turn(image: Tensor, angle: float) -> Tensor:
+    """Turn a picture (3, H, W) counterclockwise; quarter turns of square pictures are exact."""
+    quarters, rest = divmod(angle, 90)
+    if rest == 0 and (quarters % 2 == 0 or image.shape[1] == image.shape[2]):
+        return torch.rot90(image, int(quarters) % 4, (1, 2))
+    return F.rotate(image, angle, INTERPOLATIONS["bilinear"])

@@ -1,0 +1,50 @@
+"""Pictures from visitors: limits on bytes and dimensions, messages instead of stack traces."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from pathlib import Path
+
+from PIL import Image, UnidentifiedImageError
+
+from vitreous.data.images import open_image
+from vitreous.errors import ImageError
+
+LARGEST_FILE = 10 * 2**20
+LARGEST_SIDE = 8192
+MOST_PIXELS = 40_000_000
+
+
+def open_upload(path: str | os.PathLike[str]) -> Image.Image:
+    """Open a visitor's picture as RGB.
+
+    The dimensions are read from the header and checked before a pixel is decoded.
+
+    Raises:
+        ImageError: If it is too large, too small, or cannot be read; names the file without its
+            folder.
+    """
+    file = Path(path)
+    name = file.name
+    try:
+        size = file.stat().st_size
+        if size > LARGEST_FILE:
+            raise ImageError(f"{name} has {size / 2**20:.0f} MB; {LARGEST_FILE >> 20} are allowed")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            with Image.open(file) as header:
+                width, height = header.size
+    except Image.DecompressionBombError as error:
+        raise ImageError(f"{name} has too many pixels") from error
+    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
+        raise ImageError(f"{name} is not a picture that can be read") from error
+    if max(width, height) > LARGEST_SIDE or width * height > MOST_PIXELS:
+        raise ImageError(
+            f"{name} has {width} × {height} pixels; at most {LARGEST_SIDE} a side and "
+            f"{MOST_PIXELS // 10**6} million in all are allowed"
+        )
+    try:
+        return open_image(file)
+    except ImageError as error:
+        raise ImageError(str(error).replace(str(file), name)) from error

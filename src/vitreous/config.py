@@ -10,7 +10,6 @@ from __future__ import annotations
 import dataclasses
 import types
 import typing
-from fractions import Fraction
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Union
 
@@ -164,7 +163,8 @@ def _to_float(value: Any, where: str) -> float:
         return float(value)
     if isinstance(value, str):
         try:
-            return float(Fraction(value)) if "/" in value else float(value)
+            numerator, slash, denominator = value.partition("/")
+            return float(numerator) / float(denominator) if slash else float(value)
         except (ValueError, ZeroDivisionError):
             pass
     raise VitreousError(f"{where}: expected a number (2/255 is one too), found {_show(value)}")

@@ -18,6 +18,10 @@ from vitreous.errors import CheckpointError, VitreousError, nearest
 from vitreous.io import read_json, write_json
 
 HALF = (0.5, 0.5, 0.5)
+FIXED = {
+    "half": (HALF, HALF),
+    "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,7 +104,7 @@ def load_model(
     pretrained: bool = True,
     num_classes: int | None = None,
     image_size: int | tuple[int, int] | None = None,
-    normalisation: Literal["model", "half"] = "model",
+    normalisation: Literal["model", "half", "imagenet"] = "model",
     class_names: Sequence[str] = (),
     device: str | torch.device = "cpu",
     **options: Any,
@@ -118,7 +122,8 @@ def load_model(
         num_classes: Size of the head; a head of another size is made anew.
         image_size: Input size in pixels; position embeddings are resized.
         normalisation: `model`: the mean and standard deviation that come with the weights;
-            `half`: 0.5 for both, as RobustViT's published scripts use for every model.
+            `half`: 0.5 for both, as RobustViT's published scripts use for every model; `imagenet`:
+            ImageNet's, as CrossViT Adv+Rot's published scripts use for every model.
         class_names: Names of the classes; ImageNet's are filled in for 1000 classes.
         device: Where to put the model.
         **options: More arguments for the architecture, for example `embed_dim=96`.
@@ -145,11 +150,12 @@ def load_model(
     _, height, width = config["input_size"]
     size = arguments.get("img_size") or stored.get("image_size") or (height, width)
     labels = list(class_names) or stored.get("class_names") or _imagenet_names(net)
-    half = normalisation == "half"
+    own = (stored.get("mean") or config["mean"], stored.get("std") or config["std"])
+    mean, std = FIXED.get(normalisation, own)
     classifier = Classifier(
         net,
-        HALF if half else stored.get("mean") or config["mean"],
-        HALF if half else stored.get("std") or config["std"],
+        mean,
+        std,
         name=stored.get("name") or spec,
         preprocessing=Preprocessing(
             size=(size, size) if isinstance(size, int) else (int(size[0]), int(size[1])),

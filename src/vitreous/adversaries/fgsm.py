@@ -34,6 +34,11 @@ class FGSM(BoundedAdversary):
     step: float = 2.5 / 255
     random_start: bool = True
 
+    @property
+    def carries_over(self) -> bool:
+        """Whether the perturbation of a row is the start of the same row in the next batch."""
+        return not self.random_start
+
     def __call__(
         self,
         model: nn.Module,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import logging
 import math
 import os
 from collections.abc import Sequence
@@ -20,6 +21,7 @@ from vitreous.data.views import compose
 from vitreous.errors import VitreousError
 from vitreous.models import Classifier, save_model
 from vitreous.results import Results
+from vitreous.training.probe import make_probe, sudden_drop
 from vitreous.training.recipe import Recipe
 from vitreous.training.run import (
     RunFolder,
@@ -30,6 +32,8 @@ from vitreous.training.run import (
 from vitreous.training.setup import flatten, make_accelerator, make_optimizer
 from vitreous.training.step import compute_loss
 from vitreous.training.summary import draw_samples, summarise
+
+logger = logging.getLogger(__name__)
 
 
 def train(
@@ -72,6 +76,9 @@ class Progress:
         best: Best value of the selection metric so far.
         best_epoch: Epoch it came from.
         seconds: Time spent.
+        robust: Accuracy under the probe's attack before the first and after each epoch.
+        probed: Accuracy of the same pictures unperturbed.
+        warnings: What the probe reported.
     """
 
     epoch: int = 0
@@ -80,6 +87,9 @@ class Progress:
     best: float | None = None
     best_epoch: int = 0
     seconds: float = 0.0
+    robust: list[float] = dataclasses.field(default_factory=list)
+    probed: list[float] = dataclasses.field(default_factory=list)
+    warnings: list[str] = dataclasses.field(default_factory=list)
 
 
 class Trainer:
@@ -122,6 +132,7 @@ class Trainer:
         model = torch.compile(self.classifier) if settings.compile else self.classifier
         self.model, self.optimizer = self.accelerator.prepare(model, optimizer)
         self.adversary_state: dict[str, torch.Tensor] = {}
+        self.probe = make_probe(recipe.probe, recipe.adversary, self.validation_data)
         self.progress = Progress()
 
     def run(self) -> Results:
@@ -138,7 +149,7 @@ class Trainer:
                     self.folder, self.classifier, self.validation_data, self.recipe, "before"
                 )
             self.accelerator.wait_for_everyone()
-            self.log("validation", self.validate())
+            self.log("validation", {**self.validate(), **self.measure_robustness()})
             self.save()
         total = self.settings.epochs * self.steps_per_epoch
         with tqdm(
@@ -174,6 +185,7 @@ class Trainer:
             settings.seed,
             progress.epoch,
             settings.shuffle,
+            getattr(self.split.train, "spread", None),
         )[progress.position :]
         mine = [self.own_share(batch) for batch in batches]
         self.model.train()
@@ -190,7 +202,7 @@ class Trainer:
             if every and progress.step % every == 0 and progress.position < self.steps_per_epoch:
                 self.save()
         progress.epoch, progress.position = progress.epoch + 1, 0
-        figures = self.validate()
+        figures = {**self.validate(), **self.measure_robustness()}
         self.log("validation", figures)
         self.keep_if_best(figures)
         self.save()
@@ -281,7 +293,9 @@ class Trainer:
         for batch in load_batches(self.validation_data, batches, 0, self.settings.workers):
             batch = batch.to(accelerator.device)
             with accelerator.autocast():
-                loss = compute_loss(self.classifier, self.classifier, batch, self.recipe.objectives)
+                loss = compute_loss(
+                    self.classifier, self.classifier, batch, self.recipe.objectives, progress=1.0
+                )
             for key, value in loss.figures.items():
                 totals[key] = totals.get(key, 0.0) + value.double() * len(batch)
         keys = sorted({*totals})
@@ -291,10 +305,25 @@ class Trainer:
         self.model.train()
         return dict(zip(keys, (summed / count).tolist()))
 
+    def measure_robustness(self) -> dict[str, float]:
+        """Figures of the PGD probe; reports catastrophic overfitting in the epoch it happens."""
+        if self.probe is None:
+            return {}
+        progress = self.progress
+        figures = self.probe(self.classifier)
+        progress.robust.append(figures["robust_accuracy"])
+        progress.probed.append(figures["probe_accuracy"])
+        message = sudden_drop(progress.robust, progress.probed)
+        if message is not None:
+            progress.warnings.append(f"epoch {progress.epoch}: {message}")
+            if self.accelerator.is_main_process:
+                logger.warning("epoch %d: %s", progress.epoch, message)
+        return figures
+
     def keep_if_best(self, figures: dict[str, float]) -> None:
         """Write the model if this epoch is the best so far (or nothing tells them apart)."""
         selection, progress = self.recipe.selection, self.progress
-        name = selection.metric.removeprefix("validation/")
+        name = str(selection.metric).removeprefix("validation/")
         if figures and name not in figures:
             raise VitreousError(
                 f"selection.metric: no figure '{selection.metric}'; there are "

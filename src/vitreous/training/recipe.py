@@ -14,6 +14,7 @@ from vitreous.data.views import VIEWS, View
 from vitreous.errors import VitreousError, nearest
 from vitreous.models import Classifier, load_model
 from vitreous.objectives import OBJECTIVES, Objective
+from vitreous.training.probe import ProbeSettings
 from vitreous.training.schedules import SCHEDULES, Schedule
 
 
@@ -27,7 +28,8 @@ class ModelSettings:
         pretrained: Use timm's weights where no checkpoint is given.
         num_classes: Size of the head.
         image_size: Input size in pixels.
-        normalisation: `model`, or `half` (0.5 for all), as RobustViT's scripts use.
+        normalisation: `model`, `half` (0.5 for all, as RobustViT's scripts use) or `imagenet` (as
+            CrossViT Adv+Rot's use).
         options: More arguments of the architecture.
     """
 
@@ -36,7 +38,7 @@ class ModelSettings:
     pretrained: bool = True
     num_classes: int | None = None
     image_size: int | None = None
-    normalisation: Literal["model", "half"] = "model"
+    normalisation: Literal["model", "half", "imagenet"] = "model"
     options: dict[str, Any] = dataclasses.field(default_factory=dict)
 
     def load(self, class_names: list[str] | None = None) -> Classifier:
@@ -128,12 +130,19 @@ class SelectionSettings:
     """Which epoch is the best one.
 
     Attributes:
-        metric: A logged figure, for example `validation/loss` or `validation/accuracy`.
-        mode: `min` or `max`.
+        metric: A logged figure, for example `validation/loss` or `validation/accuracy`. Where not
+            given: `validation/robust_accuracy` with an adversary, else `validation/loss`.
+        mode: `min` or `max`; for losses `min`, for all else `max` where not given.
     """
 
-    metric: str = "validation/loss"
-    mode: Literal["min", "max"] = "min"
+    metric: str | None = None
+    mode: Literal["min", "max"] | None = None
+
+    def resolve(self, robust: bool) -> SelectionSettings:
+        """Fill in what is not given."""
+        default = "validation/robust_accuracy" if robust else "validation/loss"
+        metric = self.metric or default
+        return SelectionSettings(metric, self.mode or ("min" if "loss" in metric else "max"))
 
     def better(self, new: float, old: float | None) -> bool:
         """Whether a value beats the best so far."""
@@ -154,6 +163,7 @@ class Recipe:
         schedule: The learning rate over time.
         training: The loop.
         selection: Which epoch is kept.
+        probe: PGD on held-out pictures each epoch, where there is an adversary.
         description: What it is, and its source.
         expect: Time and result to expect.
     """
@@ -167,6 +177,7 @@ class Recipe:
     schedule: Schedule = part(SCHEDULES, "constant")
     training: TrainingSettings = dataclasses.field(default_factory=TrainingSettings)
     selection: SelectionSettings = dataclasses.field(default_factory=SelectionSettings)
+    probe: ProbeSettings = dataclasses.field(default_factory=ProbeSettings)
     description: str = ""
     expect: str = ""
 
@@ -175,6 +186,14 @@ class Recipe:
             raise ValueError("missing key 'data'")
         if not self.objectives:
             raise ValueError("objectives: expected at least one")
+        robust = self.adversary is not None and self.probe.pictures > 0
+        # The one field that depends on others: the stored recipe says what was chosen by.
+        object.__setattr__(self, "selection", self.selection.resolve(robust))
+        if getattr(self.adversary, "carries_over", False) and self.training.accumulation > 1:
+            raise ValueError(
+                "adversary.random_start false carries perturbations from row to row of whole "
+                "batches; set training.accumulation 1 or adversary.random_start true"
+            )
         if self.training.compile and "attention" in self.needs:
             raise ValueError(
                 "training.compile does not go with objectives that record attention; set one off"

@@ -88,6 +88,8 @@ def summarise(
         validation_pictures=count,
     )
     results.extra["split"] = split.note
+    if progress["warnings"]:
+        results.extra["warnings"] = progress["warnings"]
     return results
 
 

@@ -98,7 +98,7 @@ def sweep(
             chosen = merge(chosen, parse_overrides([f"--{axis.key}", str(axis.suggest(trial))]))
         folder = out / f"trial_{trial.number:04d}"
         train(load_recipe(recipe, merge(overrides or {}, chosen)), folder)
-        return best_figure(folder, selection.metric, selection.mode)
+        return best_figure(folder, str(selection.metric), str(selection.mode))
 
     done = sum(t.state.is_finished() for t in study.trials)
     study.optimize(objective, n_trials=max(0, trials - done), catch=())

@@ -165,8 +165,8 @@ def _write(classifier: Classifier, plugin: Plugin, layers: dict[str, str], folde
         "weights_path": None if by_name or plugin.weights == "copy" else plugin.weights,
         "size": (height, width),
         "interpolation": classifier.preprocessing.interpolation.upper(),
-        "mean": tuple(round(v, 9) for v in classifier.mean.flatten().tolist()),
-        "std": tuple(round(v, 9) for v in classifier.std.flatten().tolist()),
+        "mean": _shortest(classifier.mean),
+        "std": _shortest(classifier.std),
         "layers": list(dict.fromkeys([*regions.values(), layers[BEHAVIOUR]])),
         "readout": layers[BEHAVIOUR],
         "degrees": plugin.degrees,
@@ -184,6 +184,11 @@ def _write(classifier: Classifier, plugin: Plugin, layers: dict[str, str], folde
         state = classifier.net.state_dict()
         tensors = {k: v.detach().cpu().contiguous() for k, v in state.items()}
         safetensors.torch.save_file(tensors, folder / "model.safetensors")
+
+
+def _shortest(values: Tensor) -> tuple[float, ...]:
+    """The shortest decimals that give the same single-precision numbers."""
+    return tuple(float(str(value)) for value in values.flatten().cpu().numpy())
 
 
 def _template(name: str) -> jinja2.Template:

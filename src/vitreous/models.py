@@ -164,7 +164,7 @@ def load_model(
             crop_mode=config["crop_mode"],
         ),
         class_names=labels,
-        architecture={"architecture": _base_name(spec), "model_args": arguments},
+        architecture={"architecture": _base_name(spec, net), "model_args": arguments},
     )
     return classifier.to(device).eval()
 
@@ -276,8 +276,10 @@ def save_model(classifier: Classifier, folder: str | os.PathLike[str]) -> Path:
     return target
 
 
-def _base_name(spec: str) -> str:
-    return spec if spec.startswith(("hf_hub:", "hf-hub:")) else spec.partition(".")[0]
+def _base_name(spec: str, net: nn.Module) -> str:
+    if spec.startswith(("hf_hub:", "hf-hub:")):
+        return str(getattr(getattr(net, "pretrained_cfg", None), "architecture", spec))
+    return spec.partition(".")[0]
 
 
 def _head_size(state: dict[str, Tensor]) -> int | None:

@@ -11,7 +11,7 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from accelerate.utils import DistributedDataParallelKwargs
 
-from vitreous.errors import VitreousError
+from vitreous.errors import VitreousError, require
 from vitreous.training.recipe import OptimizerSettings, Recipe
 
 PRECISIONS = {"fp32": "no", "bf16": "bf16", "fp16": "fp16"}
@@ -23,6 +23,7 @@ def make_accelerator(recipe: Recipe, out: Path) -> Accelerator:
     if settings.precision == "fp16" and not torch.cuda.is_available():
         raise VitreousError("training.precision fp16 needs a GPU; use bf16 or fp32 here")
     if "wandb" in settings.trackers:
+        require("wandb", "wandb")
         os.environ.setdefault("WANDB_MODE", "offline")
     AcceleratorState._reset_state()
     unused = DistributedDataParallelKwargs(

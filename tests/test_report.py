@@ -38,13 +38,15 @@ def make_results(name: str, gain: int = 0) -> Results:
             add("attack", "photos", "top1", 53 + gain, 1000, attack="pgd", epsilon=8 / 255),
             *(add("rotation", "photos", "top1", 700 + a // 90, 1000, angle=a) for a in (0, 90)),
             Record("explanation", "photos", "foreground_share", 0.5731, 40, (0.551, 0.592)),
-            Record("brain", "monkeys", "ceiled", 0.4389, 168, None, {"region": "V4"}),
+            Record(
+                *("brain", "monkeys", "ceiled", 0.4389, 168, None),
+                {"region": "V4", "layer": name, "convention": "brainscore_2022"},
+            ),
         ]
     )
-    results.extra["depth"] = {
-        "V4": [{"layer": f"blocks.{i}", "depth": i, "score": 0.1 + i / 17} for i in range(3)]
-    }
-    results.extra["rdms"] = {"V4": [[0, 0.5], [0.5, 0]]}
+    layers = [{"layer": f"blocks.{i}", "depth": i, "score": i / 17} for i in range(3)]
+    rdms = [{"name": f"IT {name}", "size": 2, "matrix": [[0, 0.5], [0.5, 0]]}]
+    results.extra["brain"] = {"score_by_depth": {"V4": layers}, "rdms": rdms}
     results.extra["notes"] = "Nothing rose beyond its interval."
     results.context = {"command": "vitreous train x", "seed": 3, "versions": {"torch": "9.9.9"}}
     return results

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import base64
 import dataclasses
 import functools
+import io
 import os
 import re
 from collections.abc import Mapping, Sequence
+from html import escape
 from typing import Any
 
 from PIL import Image
+from torch import Tensor
 
 from vitreous.app.analysis import Disturbance, View, analyse
 from vitreous.app.examples import example_pictures
-from vitreous.app.uploads import LARGEST_FILE, LARGEST_SIDE, open_upload
+from vitreous.app.uploads import LARGEST_FILE, open_upload
 from vitreous.data.images import to_uint8
 from vitreous.errors import ImageError, VitreousError, require
 from vitreous.models import Classifier
@@ -27,7 +31,15 @@ INTRODUCTION = (
     "Drop a picture, or take an example. Click a class to explain it; turn the picture, attack "
     "it, and watch answer and map change. Nothing leaves this machine."
 )
-CSS = ".gradio-container {max-width: 1240px !important; margin: 0 auto} footer {display: none}"
+CSS = """
+.gradio-container {max-width: 1240px !important; margin: 0 auto}
+footer {display: none !important}
+.maps {display: grid; grid-template-columns: repeat(auto-fill, minmax(200px, 1fr)); gap: 10px}
+.maps figure {margin: 0}
+.maps img {width: 100%; image-rendering: auto; border-radius: 8px}
+.maps figcaption {font-size: 13px; opacity: .75; margin-top: 3px}
+#message p {font-size: 17px}
+"""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,11 +50,11 @@ class Panel:
     column: Any
     status: Any
     label: Any
-    gallery: Any
+    maps: Any
 
     def outputs(self) -> list[Any]:
         """In the order in which `_show` fills them."""
-        return [self.column, self.status, self.label, self.gallery]
+        return [self.column, self.status, self.label, self.maps]
 
 
 def build(models: Mapping[str, Classifier]) -> Any:
@@ -73,15 +85,17 @@ def build(models: Mapping[str, Classifier]) -> Any:
 
 
 def _inputs(gradio: Any, names: Sequence[str]) -> tuple[dict[str, Any], Any]:
-    limit = f"a file of at most {LARGEST_FILE >> 20} MB and {LARGEST_SIDE} pixels a side"
+    limit = f"at most {LARGEST_FILE >> 20} MB"
     with gradio.Row():
         with gradio.Column(scale=1, min_width=260):
-            file = gradio.File(label=f"Picture: {limit}", type="filepath", height=130)
+            file = gradio.File(label=f"Picture ({limit})", type="filepath", height=130)
+            gradio.Markdown("Or an example, drawn by this program:")
             examples = gradio.Gallery(
                 example_pictures(),
-                label="Examples (drawn by this program)",
-                columns=6,
-                height=110,
+                show_label=False,
+                label="Examples",
+                columns=3,
+                height=250,
                 allow_preview=False,
                 object_fit="contain",
                 interactive=False,
@@ -95,7 +109,7 @@ def _inputs(gradio: Any, names: Sequence[str]) -> tuple[dict[str, Any], Any]:
                 label="Relevance methods",
             )
         with gradio.Column(scale=1, min_width=260):
-            angle = gradio.Slider(0, 345, 0, step=15, label="Turn (degrees, counterclockwise)")
+            angle = gradio.Slider(0, 345, 0, step=15, label="Turn (degrees)")
             epsilon = gradio.Slider(0, 16, 0, step=0.5, label="Attack: ε in 1/255 (L∞ PGD)")
             steps = gradio.Slider(1, 50, 10, step=1, label="Steps of the attack")
     example, target = gradio.State(0), gradio.State({})
@@ -116,15 +130,8 @@ def _panel(gradio: Any, name: str) -> Panel:
     with gradio.Column(min_width=280, visible=False) as column:
         status = gradio.Markdown()
         label = gradio.Label(num_top_classes=5, label="Top five: click a class to explain it")
-        gallery = gradio.Gallery(
-            label="As the model sees it, and what it looks at",
-            columns=2,
-            height="auto",
-            object_fit="contain",
-            format="png",
-            interactive=False,
-        )
-    return Panel(name, column, status, label, gallery)
+        maps = gradio.HTML()
+    return Panel(name, column, status, label, maps)
 
 
 def _connect(
@@ -208,7 +215,7 @@ def _compute(gradio: Any, models: Mapping[str, Classifier], values: Inputs) -> l
             if name in values.chosen
         }
     except (ImageError, VitreousError) as error:
-        hidden = [gradio.Column(visible=False), "", None, None]
+        hidden = [gradio.Column(visible=False), "", None, ""]
         return [f"**{error}**", *(part for _ in models for part in hidden)]
     shown: list[Any] = [_message(values)]
     for name in models:
@@ -233,11 +240,26 @@ def _show(
     gradio: Any, name: str, model: Classifier, view: View | None, values: Inputs
 ) -> list[Any]:
     if view is None:
-        return [gradio.Column(visible=False), "", None, None]
+        return [gradio.Column(visible=False), "", None, ""]
     label = {f"{text} [{index}]": value for index, text, value in view.top}
-    pictures = [(to_uint8(view.picture), _caption(values))]
-    pictures += [(to_uint8(m), method.replace("_", " ")) for method, m in view.maps.items()]
-    return [gradio.Column(visible=True), _status(name, model, view, values), label, pictures]
+    explained = model.class_name(view.target)
+    pictures = [figure(view.picture, _caption(values), f"The picture, {_caption(values)}")]
+    for method, one in view.maps.items():
+        words = method.replace("_", " ")
+        pictures.append(figure(one, words, f"Relevance for {explained} by {words}"))
+    maps = f'<div class="maps">{"".join(pictures)}</div>'
+    return [gradio.Column(visible=True), _status(name, model, view, values), label, maps]
+
+
+def figure(picture: Tensor, caption: str, alt: str) -> str:
+    """A picture (3, H, W) with its caption as HTML, its bytes inside, nothing on the disk."""
+    buffer = io.BytesIO()
+    Image.fromarray(to_uint8(picture)).save(buffer, "PNG")
+    uri = "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
+    return (
+        f'<figure><img src="{uri}" alt="{escape(alt, quote=True)}">'
+        f"<figcaption>{escape(caption)}</figcaption></figure>"
+    )
 
 
 def _caption(values: Inputs) -> str:

@@ -42,16 +42,16 @@ class Command:
 
     def run(self) -> None:
         """Serve the page until interrupted."""
-        require("gradio", "app")
         if not 1 <= len(self.models) <= 6:
             raise VitreousError(f"give one to six models, found {len(self.models)}")
+        require("gradio", "app")
         page = build(self._load())
         if self.host not in LOOPBACK:
             print(f"open to your network: anyone who reaches {self.host} can use this page")
         _, url, _ = launch(
             page,
             host=self.host,
-            port=_free_port(self.host, self.port),
+            port=free_port(self.host, self.port),
             inbrowser=self.open,
             prevent_thread_lock=True,
         )
@@ -69,7 +69,7 @@ class Command:
         return loaded
 
 
-def _free_port(host: str, first: int) -> int:
+def free_port(host: str, first: int) -> int:
     """The first port from `first` on that nobody listens on."""
     for port in range(first, first + 50):
         family = socket.AF_INET6 if ":" in host else socket.AF_INET

@@ -31,13 +31,12 @@ settings; `layer`, `preprocessing`, `size`, `crop_ratio` and `interpolation` may
 - `evaluation`: `{dataset: {…}}` as `vitreous.evaluation` describes it: change of accuracy by class,
   turned, perturbed, by factor, calibration, shape bias, effective robustness, removed pixels; the
   best and the worst pictures.
-- `depth`: `{region: [{"layer", "depth", "score", "error"}, …]}`: score by depth.
-- `brain_reference`: `{name: {region: score}}`: published values beside the bars.
-- `rdms`: `{name: square matrix}`: dissimilarity matrices, side by side.
+- `brain`: `score_by_depth` and `rdms` as `vitreous.brain` describes them: score by depth,
+  dissimilarity matrices. The bars by region are drawn from the records.
 
 **Run folder** (each optional): `metrics.jsonl` (one object a line: `step`, `epoch`, `split` and
-figures; one curve for each figure), `samples/samples.json` (a list of `{index, label, files:
-{picture, mask, before, after}, foreground_before, foreground_after}`; the best and the worst
+figures; one curve for each figure), `samples/samples.json` (a list of `{index, label, class_name,
+files: {picture, mask, before, after}, foreground_before, foreground_after}`; the best and the worst
 changes are shown), `targeted/targeted.json` (a list of `{title, files: {caption: name}}`: strips
 of targeted perturbations), `recipe.yaml`. `Results.context` (command, seed, device, versions,
 times, …) is the table of facts.

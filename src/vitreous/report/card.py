@@ -50,7 +50,7 @@ def render(sources: Sequence[Source], *, title: str = "", note: str = "") -> str
     measured, curves = figures.measured(sources), figures.training(sources)
     tiles = headline(sources)
     return _template().render(
-        title=title or " · ".join(s.name for s in sources),
+        title=title or _title(sources),
         note=note,
         notes=_notes(sources),
         sources=sources,
@@ -65,6 +65,10 @@ def render(sources: Sequence[Source], *, title: str = "", note: str = "") -> str
         curves=curves,
         facts=tables.facts(sources),
     )
+
+
+def _title(sources: Sequence[Source]) -> str:
+    return sources[0].name if len(sources) == 1 else f"{len(sources)} models side by side"
 
 
 @functools.cache

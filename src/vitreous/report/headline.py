@@ -154,15 +154,18 @@ def _attacked(sources: Sequence[Source]) -> list[Value]:
 def _turned(sources: Sequence[Source]) -> list[Value]:
     values = []
     for group in _same(sources, "rotation", ACCURACIES):
-        turned = [r for r in group if r.settings.get("angle") in (90, 180, 270)]
+        quarters = [r for r in group if r.settings.get("angle") in (90, 180, 270)]
+        turned = [r for r in quarters if not r.settings.get("disc")]
         datasets = {r.dataset for r in turned[:1]}
         turned = [r for r in turned if r.dataset in datasets]
         dataset = next(iter(datasets), "")
         angles = ", ".join(f"{r.settings['angle']:g}°" for r in turned)
         value = _average(turned, f"{dataset} · mean of {angles}")
         if value.ci95 and len(turned) > 1:
+            # The same pictures, turned: not independent, so the mean is no surer than its parts.
             widest = max(r.ci95[1] - r.ci95[0] for r in turned if r.ci95) / 2
-            value = dataclasses.replace(value, ci95=(value.value - widest, value.value + widest))
+            ends = (max(0.0, value.value - widest), min(1.0, value.value + widest))
+            value = dataclasses.replace(value, ci95=ends)
         values.append(value)
     return values
 

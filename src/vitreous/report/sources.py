@@ -150,7 +150,7 @@ def _sample(entry: dict[str, Any], folder: Path, listing: Path) -> Sample:
     try:
         return Sample(
             int(entry["index"]),
-            str(entry.get("label", "")),
+            str(entry.get("class_name", entry.get("label", ""))),
             {str(role): folder / name for role, name in entry["files"].items()},
             entry.get("foreground_before"),
             entry.get("foreground_after"),

@@ -8,10 +8,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from vitreous.report.sources import Sample, Source
-from vitreous.report.values import PER_MODEL, Value, identity, is_fraction, setting_text
+from vitreous.report.values import PER_MODEL, Value, identity, is_fraction, settings_text
 from vitreous.results import Record
 
 LONGEST_TEXT = 4000
+SUITES = ("clean", "shifts", "attack", "rotation", "corruptions", "explanation", "brain")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,13 +39,17 @@ class Row:
 
 
 def rows(sources: Sequence[Source]) -> list[Row]:
-    """Put the records of all models side by side, in the order in which they are first found."""
+    """Put the records of all models side by side: known suites first, what training said last."""
     table: dict[tuple[str, ...], dict[int, Record]] = {}
     for place, source in enumerate(sources):
         for record in source.results.records:
             table.setdefault(identity(record), {}).setdefault(place, record)
     found = [_row(records, len(sources)) for records in table.values()]
-    suites = list(dict.fromkeys(row.suite for row in found))
+    suites = [
+        *SUITES,
+        *(s for s in dict.fromkeys(row.suite for row in found) if s != "training"),
+        "training",
+    ]
     return sorted(found, key=lambda row: suites.index(row.suite))
 
 
@@ -63,18 +68,22 @@ def _row(records: Mapping[int, Record], count: int) -> Row:
         )
         for place in range(count)
     ]
-    settings = ", ".join(f"{k} {setting_text(k, v)}" for k, v in sorted(shown.items()))
+    settings = settings_text(shown)
     return Row(one.suite, one.dataset, one.metric.replace("_", " "), settings, one.n, values)
 
 
 def _own_settings(record: Record) -> str:
     own = {k: v for k, v in record.settings.items() if k in PER_MODEL and k != "headline"}
-    return ", ".join(f"{k} {setting_text(k, v)}" for k, v in sorted(own.items()))
+    return settings_text(own)
 
 
 def facts(sources: Sequence[Source]) -> list[tuple[str, list[str]]]:
     """Context of every run as rows of text: command, seed, device, versions, times."""
-    flat = [_flatten(source.results.context) for source in sources]
+    shown_below = {"recipe"} if any(s.recipe for s in sources) else set()
+    flat = [
+        _flatten({k: v for k, v in s.results.context.items() if k not in shown_below})
+        for s in sources
+    ]
     names = dict.fromkeys(name for table in flat for name in table)
     order = ("command", "seed", "device", "cores", "seconds")
     ranked = sorted(names, key=lambda n: order.index(n) if n in order else len(order))

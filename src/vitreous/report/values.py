@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Mapping
 from typing import Any
 
 from vitreous.report.charts import number, percent
@@ -51,7 +52,7 @@ class Value:
             return ""
         low, high = self.ci95
         if self.fraction:
-            return f"{100 * low:.1f} – {100 * high:.1f}"
+            return f"{100 * low:.1f} – {100 * high:.1f}".replace("-", "−")
         return f"{number(low)} – {number(high)}"
 
     @property
@@ -76,10 +77,18 @@ def is_fraction(record: Record) -> bool:
 
 def describe(record: Record, with_suite: bool = False) -> str:
     """Say in words what a record measures."""
-    settings = ", ".join(f"{k} {setting_text(k, v)}" for k, v in sorted(record.settings.items()))
+    shown = {k: v for k, v in record.settings.items() if k not in PER_MODEL and v is not None}
+    settings = settings_text(shown)
     parts = [record.suite] if with_suite else []
     parts += [record.dataset, record.metric.replace("_", " ")]
     return " · ".join(p for p in [*parts, settings] if p)
+
+
+def settings_text(settings: Mapping[str, Any]) -> str:
+    """Write settings in one line."""
+    return ", ".join(
+        f"{k.replace('_', ' ')} {setting_text(k, v)}" for k, v in sorted(settings.items())
+    )
 
 
 def setting_text(name: str, value: Any) -> str:

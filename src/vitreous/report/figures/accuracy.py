@@ -89,7 +89,12 @@ def _worst_by(records: list[Record], setting: str) -> list[tuple[float, Record]]
 def rotation_figures(sources: Sequence[Source]) -> list[Figure]:
     """Accuracy against the angle by which pictures are turned."""
     groups = [
-        [r for r in records_of(s, "rotation", ACCURACIES) if "angle" in r.settings] for s in sources
+        [
+            r
+            for r in records_of(s, "rotation", ACCURACIES)
+            if "angle" in r.settings and not r.settings.get("disc")
+        ]
+        for s in sources
     ]
     figures: list[Figure] = []
     for dataset in datasets_of(groups):
@@ -116,13 +121,19 @@ def rotation_figures(sources: Sequence[Source]) -> list[Figure]:
 
 
 def corruption_figures(sources: Sequence[Source]) -> list[Figure]:
-    """Accuracy by corruption and severity, a heat map for each model and set."""
+    """Accuracy by corruption and severity, a heat map for each model and set.
+
+    Sets whose tables in `extra` are drawn by `figures.evaluation` are left to it.
+    """
     figures: list[Figure] = []
     for source in sources:
+        drawn = source.results.extra.get("evaluation", {})
         records = [
             r
             for r in records_of(source, "corruptions", ACCURACIES)
             if {"corruption", "severity"} <= r.settings.keys()
+            and not drawn.get(r.dataset, {}).get("perturbations")
+            and not drawn.get(r.dataset, {}).get("corruptions")
         ]
         for dataset in datasets_of([records]):
             mine = [r for r in records if r.dataset == dataset]

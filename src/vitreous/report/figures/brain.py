@@ -3,101 +3,141 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
+from vitreous.brain.score import published
 from vitreous.report.charts import Chart, Figure, Heatmap, Series
 from vitreous.report.figures.common import records_of, series_of, slug
 from vitreous.report.sources import Source
 from vitreous.results import Record
 
 
+def _extra(source: Source) -> dict[str, Any]:
+    return source.results.extra.get("brain", {})
+
+
 def depth_figures(sources: Sequence[Source]) -> list[Figure]:
     """Brain score of every layer against its depth, a figure for each region."""
-    tables = [s.results.extra.get("depth", {}) for s in sources]
+    tables = [_extra(s).get("score_by_depth", {}) for s in sources]
     figures: list[Figure] = []
     for region in dict.fromkeys(name for table in tables for name in table):
-        series = []
-        for colour, (source, table) in enumerate(zip(sources, tables)):
-            rows = [r for r in table.get(region, []) if r.get("score") is not None]
-            rows = sorted(rows, key=lambda r: r.get("depth", 0))
-            if rows:
-                errors = [float(r.get("error") or math.nan) for r in rows]
-                scores = [float(r["score"]) for r in rows]
-                series.append(
-                    Series(
-                        source.name,
-                        colour,
-                        [float(r.get("depth", i)) for i, r in enumerate(rows)],
-                        scores,
-                        [s - 1.96 * e for s, e in zip(scores, errors)],
-                        [s + 1.96 * e for s, e in zip(scores, errors)],
-                        labels=[str(r.get("layer", "")) for r in rows],
-                    )
-                )
+        found = [
+            _depth_series(source, colour, table[region])
+            for colour, (source, table) in enumerate(zip(sources, tables))
+            if table.get(region)
+        ]
+        series = [s for s in found if s.y]
         if series:
-            title = f"Score by depth: {region}"
-            figures.append(Chart(slug("depth", region), title, "line", series, "depth", "score"))
+            figures.append(
+                Chart(
+                    slug("depth", region),
+                    f"Score by depth: {region}",
+                    "line",
+                    series,
+                    "depth (0: first layer, 1: last)",
+                    "score",
+                    caption="Bands are 95 % over the splits.",
+                )
+            )
     return figures
 
 
+def _depth_series(source: Source, colour: int, rows: Sequence[Mapping[str, Any]]) -> Series:
+    known = sorted((r for r in rows if r.get("score") is not None), key=lambda r: r["depth"])
+    scores = [float(r["score"]) for r in known]
+    halves = [math.nan if r.get("error") is None else 1.96 * float(r["error"]) for r in known]
+    return Series(
+        source.name,
+        colour,
+        [float(r["depth"]) for r in known],
+        scores,
+        [s - h for s, h in zip(scores, halves)],
+        [s + h for s, h in zip(scores, halves)],
+        labels=[str(r.get("layer", "")) for r in known],
+    )
+
+
 def region_figures(sources: Sequence[Source]) -> list[Figure]:
-    """Brain scores by region; published rows from `extra["brain_reference"]` beside them."""
-    groups = [
-        [
-            r
-            for r in records_of(s, "brain", ("ceiled", "ceiled_score", "score"))
-            if "region" in r.settings
+    """Brain scores by region: ceiled beside the published rows, and raw beside AlexNet."""
+    figures: list[Figure] = []
+    for metric, convention, words in (
+        ("ceiled", "brainscore_2022", "ceiled as in the 2022 paper"),
+        ("ceiled", "brainscore_2026", "ceiled, r² / ceiling"),
+        ("raw", None, "raw correlation"),
+    ):
+        groups = [
+            _by_region(r for r in _scores(s, metric) if r.settings.get("convention") == convention)
+            for s in sources
         ]
-        for s in sources
-    ]
-    regions = list(dict.fromkeys(str(r.settings["region"]) for g in groups for r in g))
-    if not regions:
-        return []
-    series = []
-    for colour, (source, group) in enumerate(zip(sources, groups)):
-        first: dict[str, Record] = {}
-        for record in group:
-            first.setdefault(str(record.settings["region"]), record)
-        points = [(float(regions.index(k)), r) for k, r in first.items()]
-        if points:
-            series.append(series_of(source, colour, points))
-    reference = next((r for s in sources if (r := s.results.extra.get("brain_reference"))), {})
-    for name, row in list(reference.items())[: max(0, 6 - len(series))]:
-        scores = [float(row.get(region, math.nan)) for region in regions]
-        series.append(Series(f"{name} (published)", len(series), range(len(regions)), scores))
-    return [
-        Chart(
-            "brain_regions",
-            "Brain scores by region",
-            "bars",
-            series,
-            "",
-            "score",
-            categories=regions,
+        regions = list(dict.fromkeys(region for group in groups for region in group))
+        if not regions:
+            continue
+        series = [
+            series_of(s, c, [(float(regions.index(k)), r) for k, r in group.items()])
+            for c, (s, group) in enumerate(zip(sources, groups))
+            if group
+        ]
+        rows = _published(metric, convention)
+        for colour, (name, row) in enumerate(rows.items(), start=len(sources)):
+            values = [float(row.get(region, math.nan)) for region in regions]
+            series.append(Series(f"{name} (published)", colour % 6, range(len(regions)), values))
+        caption = "Published rows are of Brain-Score's private sets." if rows else ""
+        figures.append(
+            Chart(
+                slug("brain", convention or metric),
+                f"Brain scores by region: {words}",
+                "bars",
+                series,
+                "",
+                "score",
+                categories=regions,
+                caption=caption,
+            )
         )
-    ]
+    return figures
+
+
+def _scores(source: Source, metric: str) -> list[Record]:
+    return [r for r in records_of(source, "brain", (metric,)) if "region" in r.settings]
+
+
+def _by_region(records: Iterable[Record]) -> dict[str, Record]:
+    first: dict[str, Record] = {}
+    for record in records:
+        first.setdefault(str(record.settings["region"]), record)
+    return first
+
+
+def _published(metric: str, convention: str | None) -> dict[str, Mapping[str, Any]]:
+    """Rows of the paper under the convention of its table, or AlexNet's raw correlations."""
+    facts = published()
+    if convention == "brainscore_2022":
+        return {row["name"]: row for row in facts["models"]}
+    return {"AlexNet": facts["reference"]["AlexNet"]} if metric == "raw" else {}
 
 
 def matrix_figures(sources: Sequence[Source]) -> list[Figure]:
-    """Dissimilarity matrices, side by side; those of the same data from several models once."""
+    """Dissimilarity matrices, side by side; one that several models share is shown once."""
     figures: list[Figure] = []
     seen: list[object] = []
     for source in sources:
-        for name, matrix in source.results.extra.get("rdms", {}).items():
-            if (name, matrix) in seen:
+        for entry in _extra(source).get("rdms", []):
+            if (entry["name"], entry["matrix"]) in seen:
                 continue
-            seen.append((name, matrix))
-            labels = [str(i + 1) for i in range(len(matrix))]
-            values = [[math.nan if v is None else float(v) for v in row] for row in matrix]
+            seen.append((entry["name"], entry["matrix"]))
+            values = [[math.nan if v is None else float(v) for v in row] for row in entry["matrix"]]
+            labels = [str(i + 1) for i in range(len(values))]
             figures.append(
                 Heatmap(
-                    slug("rdm", source.name, name),
-                    f"Dissimilarity of responses: {name} ({source.name})",
+                    slug("rdm", source.name, str(entry["name"])),
+                    f"Dissimilarity of responses: {entry['name']}",
                     labels,
                     labels,
                     values,
                     percent=False,
                     cells=False,
+                    caption=f"{entry.get('size', len(values))} pictures.",
                 )
             )
     return figures

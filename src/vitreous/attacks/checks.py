@@ -1,0 +1,170 @@
+"""What can make an attack look weaker than it is: each finding says why and what to do."""
+
+from __future__ import annotations
+
+import dataclasses
+import warnings
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from vitreous.attacks.base import borrowed, loss_and_gradient
+from vitreous.attacks.losses import cross_entropy, margin
+from vitreous.attacks.pgd import PGD
+
+LOST_SHARE = 0.001
+LARGE_EPSILON = 0.5
+
+
+class AttackWarning(UserWarning):
+    """A result of an attack may not mean what it seems to mean."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Finding:
+    """One check that found something.
+
+    Attributes:
+        name: Of the check.
+        message: What was found, why it matters, what to do.
+    """
+
+    name: str
+    message: str
+
+
+def check(model: nn.Module, images: Tensor, labels: Tensor) -> list[Finding]:
+    """Look for what makes attacks misleading, on one batch; the model is left as it was.
+
+    Args:
+        model: Pictures in [0, 1] → logits.
+        images: (B, 3, H, W); a few will do.
+        labels: (B,) int64.
+
+    Returns:
+        A finding for each thing that is wrong; none if all is well.
+    """
+    found = [_train_mode(model), _range(images)]
+    with borrowed(model):
+        found += [_stochastic(model, images), *_gradients(model, images, labels)]
+        found.append(_large_epsilon(model, images, labels))
+    return [finding for finding in found if finding is not None]
+
+
+def warn(findings: list[Finding]) -> None:
+    """Issue the findings as warnings."""
+    for finding in findings:
+        warnings.warn(finding.message, AttackWarning, stacklevel=2)
+
+
+def _train_mode(model: nn.Module) -> Finding | None:
+    if not any(part.training for part in model.modules()):
+        return None
+    return Finding(
+        "train mode",
+        "the model is in train mode, where dropout and batch statistics change its answers; it is "
+        "attacked in evaluation mode and put back afterwards, so call model.eval() to use what "
+        "was measured",
+    )
+
+
+def _range(images: Tensor) -> Finding | None:
+    low, high = float(images.min()), float(images.max())
+    if low >= 0 and high <= 1:
+        return None
+    return Finding(
+        "range",
+        f"pictures are in [{low:.3g}, {high:.3g}] and not in [0, 1], so epsilon has another unit "
+        "and results are cut to [0, 1]; pass pictures before normalisation (it belongs into the "
+        "model)",
+    )
+
+
+@torch.no_grad()
+def _stochastic(model: nn.Module, images: Tensor) -> Finding | None:
+    first, second = model(images), model(images)
+    change = float((first - second).abs().max())
+    if change <= 1e-3 * max(1e-6, float(first.abs().max())):
+        return None
+    return Finding(
+        "stochastic",
+        f"the same pictures give logits that differ by {change:.3g} in evaluation mode, so one "
+        "gradient says little; average several forward passes inside the model, or use "
+        "autoattack with version rand",
+    )
+
+
+def _gradients(model: nn.Module, images: Tensor, labels: Tensor) -> list[Finding]:
+    """Gradients that vanish, and those that are lost to rounding, for two losses."""
+    found = []
+    _, _, entropy = loss_and_gradient(model, images, lambda z: cross_entropy(z, labels))
+    _, _, gap = loss_and_gradient(model, images, lambda z: margin(z, labels))
+    empty = (entropy.flatten(1) == 0).all(1)
+    dead = (gap.flatten(1) == 0).all(1)
+    if bool(dead.any()):
+        found.append(
+            Finding(
+                "vanishing gradients",
+                f"the logits of {int(dead.sum())} of {len(images)} pictures do not depend on the "
+                "pixels by their gradient (gradient masking: rounding, thresholds, or detached "
+                "inputs inside the model); gradient attacks are blind then, trust square only",
+            )
+        )
+    if bool((empty & ~dead).any()):
+        found.append(
+            Finding(
+                "vanishing gradients",
+                f"the cross entropy of {int((empty & ~dead).sum())} of {len(images)} pictures is "
+                "saturated and its gradient is 0; use apgd_t, or pgd with loss dlr, which do not "
+                "depend on the scale of logits",
+            )
+        )
+    rows = ~empty
+    lost = float((entropy[rows] == 0).float().mean()) if bool(rows.any()) else 0.0
+    if lost > LOST_SHARE:
+        found.append(
+            Finding(
+                "lost perturbations",
+                f"{lost:.2%} of the gradient's values are 0 or not finite, more than "
+                f"{LOST_SHARE:.1%}: their pixels stay unperturbed (sign 0); attack in float32 or "
+                "bfloat16",
+            )
+        )
+    return found
+
+
+def _large_epsilon(model: nn.Module, images: Tensor, labels: Tensor) -> Finding | None:
+    """At half the range of pixels any picture can be made gray, so nothing may withstand."""
+    few = slice(0, 16)
+    attack = PGD(epsilon=LARGE_EPSILON, steps=20, loss="margin")
+    generator = torch.Generator().manual_seed(0)
+    perturbed = attack(model, images[few], labels[few], generator=generator)
+    with torch.no_grad():
+        withstand = int((model(perturbed).argmax(1) == labels[few]).sum())
+    total = len(perturbed)
+    classes = int(model(images[:1]).shape[1]) if total else 1
+    if withstand <= max(1.0, 2 * total / classes):
+        return None
+    return Finding(
+        "gradient masking",
+        f"{withstand} of {total} pictures withstand PGD at epsilon {LARGE_EPSILON}, where any "
+        "picture can be made gray: the gradients do not lead anywhere; compare with square, and "
+        "do not report what gradient attacks say",
+    )
+
+
+def masked_by(outcomes: dict[str, Any]) -> Finding | None:
+    """Say so if an attack without gradients found more than those with them.
+
+    Args:
+        outcomes: Attack → robust accuracy at the same ε.
+    """
+    gradient = [v for k, v in outcomes.items() if k not in ("square", "sequence", "autoattack")]
+    if "square" not in outcomes or not gradient or outcomes["square"] >= min(gradient):
+        return None
+    return Finding(
+        "gradient masking",
+        f"square, which sees no gradients, leaves {outcomes['square']:.1%} and the best gradient "
+        f"attack {min(gradient):.1%}: gradients are masked; report the least of all attacks",
+    )

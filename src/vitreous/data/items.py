@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -164,15 +164,31 @@ def derive_seed(*parts: int) -> int:
     return (int(state[0]) << 31) ^ int(state[1])
 
 
+Spread = Callable[[np.ndarray, np.random.Generator], np.ndarray]
+
+
 def epoch_batches(
-    count: int, batch_size: int, seed: int, epoch: int, shuffle: bool = True
+    count: int,
+    batch_size: int,
+    seed: int,
+    epoch: int,
+    shuffle: bool = True,
+    spread: Spread | None = None,
 ) -> list[list[int]]:
-    """The order of one epoch as batches over all processes; the last one may be short."""
-    order = (
-        np.random.default_rng(derive_seed(seed, epoch)).permutation(count)
-        if shuffle
-        else np.arange(count)
-    )
+    """The order of one epoch as batches over all processes; the last one may be short.
+
+    Args:
+        count: Number of pictures.
+        batch_size: Pictures a batch.
+        seed: Of the run.
+        epoch: Which epoch.
+        shuffle: Shuffle; else in order.
+        spread: Rearranges the order, so that each batch gets its share of each kind of picture.
+    """
+    random = np.random.default_rng(derive_seed(seed, epoch))
+    order = random.permutation(count) if shuffle else np.arange(count)
+    if spread is not None:
+        order = spread(order, random)
     return [order[i : i + batch_size].tolist() for i in range(0, count, batch_size)]
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from typing import ClassVar, Literal, Protocol
 
 from torch import Tensor, nn
 
-from vitreous.attention import AttentionTrace
+from vitreous.attention import AttentionTrace, record_attention
 from vitreous.data.batch import Batch
 from vitreous.models import Classifier
 from vitreous.registry import Registry
@@ -36,6 +37,7 @@ class Step:
     logits: Tensor
     trace: AttentionTrace | None = None
     progress: float = 0.0
+    _clean_step: Step | None = dataclasses.field(default=None, init=False, repr=False)
 
     @property
     def attention(self) -> AttentionTrace:
@@ -43,6 +45,35 @@ class Step:
         if self.trace is None:
             raise RuntimeError("this objective needs attention: add 'attention' to its `needs`")
         return self.trace
+
+    def again(self, images: Tensor, *, recorded: bool) -> Step:
+        """The same step after one more forward pass, of other pictures of the same rows.
+
+        The pass goes through the unwrapped model: several processes may make different numbers of
+        such passes, and the wrapped one would wait for the others.
+
+        Args:
+            images: (B, 3, H, W) in [0, 1].
+            recorded: Record attention.
+        """
+        recording = record_attention(self.classifier) if recorded else contextlib.nullcontext()
+        with recording as trace:
+            logits = self.classifier(images)
+        batch = dataclasses.replace(self.batch, images=images)
+        return dataclasses.replace(self, batch=batch, clean=images, logits=logits, trace=trace)
+
+    @property
+    def on_clean(self) -> Step:
+        """The same step seen on the clean pictures: itself without an adversary.
+
+        With one it costs a second forward pass, made once for all objectives that ask, and
+        recorded if this one was.
+        """
+        if self.clean is self.batch.images:
+            return self
+        if self._clean_step is None:
+            self._clean_step = self.again(self.clean, recorded=self.trace is not None)
+        return self._clean_step
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,8 +92,33 @@ class Outcome:
     reduction: Literal["mean", "sum"] = "mean"
 
 
+@dataclasses.dataclass(frozen=True)
+class Weighted:
+    """What the settings of all objectives share: a weight, which may change over time.
+
+    Attributes:
+        weight: Factor of the loss in the sum.
+        ramp: Shares of the training between which the weight grows linearly from 0 to `weight`;
+            [0.5, 0.0] lets it fall to 0 by the middle instead. Constant where not given.
+    """
+
+    weight: float = 1.0
+    ramp: tuple[float, float] | None = dataclasses.field(default=None, kw_only=True)
+
+    def __post_init__(self) -> None:
+        if self.ramp is not None and self.ramp[0] == self.ramp[1]:
+            raise ValueError(f"ramp: expected two different shares, found {list(self.ramp)}")
+
+    def weight_at(self, progress: float) -> float:
+        """The weight at a share of the training in [0, 1]; validation weighs as at its end."""
+        if self.ramp is None:
+            return self.weight
+        start, end = self.ramp
+        return self.weight * min(1.0, max(0.0, (progress - start) / (end - start)))
+
+
 class Objective(Protocol):
-    """Frozen settings and a call.
+    """Frozen settings and a call; `Weighted` gives an objective its weight.
 
     Attributes:
         needs: Any of `masks`, `attention` (the forward pass is recorded), `input_gradients`
@@ -71,9 +127,8 @@ class Objective(Protocol):
 
     needs: ClassVar[frozenset[str]]
 
-    @property
-    def weight(self) -> float:
-        """Factor of the loss in the sum."""
+    def weight_at(self, progress: float) -> float:
+        """Factor of the loss in the sum at a share of the training."""
         ...
 
     def __call__(self, step: Step) -> Outcome:

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from vitreous.errors import VitreousError
-from vitreous.objectives.base import OBJECTIVES, Outcome, Step
+from vitreous.objectives.base import OBJECTIVES, Outcome, Step, Weighted
 
 Target = Literal["label", "prediction"]
 
@@ -32,7 +32,7 @@ def target_classes(step: Step, target: Target) -> Tensor:
 
 @OBJECTIVES.register("classification")
 @dataclasses.dataclass(frozen=True)
-class Classification:
+class Classification(Weighted):
     """Cross entropy of logits / temperature.
 
     Attributes:
@@ -50,6 +50,7 @@ class Classification:
     needs: ClassVar[frozenset[str]] = frozenset()
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.temperature <= 0:
             raise ValueError(f"temperature must be positive, found {self.temperature}")
 

@@ -8,7 +8,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from vitreous.objectives.base import OBJECTIVES, Outcome, Step
+from vitreous.objectives.base import OBJECTIVES, Outcome, Step, Weighted
 
 Gradient = Literal["second_order", "released"]
 INPUT_GRADIENTS = frozenset({"masks", "input_gradients"})
@@ -29,7 +29,7 @@ def input_gradient(step: Step, score: Tensor, gradient: Gradient) -> Tensor:
 
 @OBJECTIVES.register("gradmask")
 @dataclasses.dataclass(frozen=True)
-class GradMask:
+class GradMask(Weighted):
     """`MSE(∂ logit_label / ∂ x ∘ (1 - M), 0)` (Simpson et al. 2019).
 
     Attributes:
@@ -55,7 +55,7 @@ class GradMask:
 
 @OBJECTIVES.register("rrr")
 @dataclasses.dataclass(frozen=True)
-class RightForTheRightReasons:
+class RightForTheRightReasons(Weighted):
     """`Σ (∂ Σ_k log(softmax_k + 1e-11) / ∂ x ∘ (1 - M))²` (Ross et al. 2017), a sum over the batch.
 
     Attributes:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from vitreous.objectives.base import OBJECTIVES, Outcome, Step
+from vitreous.objectives.base import OBJECTIVES, Outcome, Step, Weighted
 from vitreous.objectives.classification import Target, target_classes
 from vitreous.relevance import METHODS, context_of_step, min_max
 
@@ -28,9 +28,48 @@ def foreground_share(maps: Tensor, masks: Tensor) -> Tensor:
     return (maps * masks).sum((1, 2, 3)) / total.masked_fill(total == 0, 1.0)
 
 
+def check_method(method: str) -> None:
+    """Refuse a relevance method that does not work on recorded attention."""
+    if method not in METHODS or "attention" not in METHODS[method].needs:
+        names = [name for name in METHODS if "attention" in METHODS[name].needs]
+        raise ValueError(f"method: found '{method}', expected one of {', '.join(names)}")
+
+
+def maps_of_step(
+    step: Step,
+    classes: Tensor,
+    *,
+    method: str = "gradient_attention",
+    start_layer: int = 0,
+    second_order: bool = False,
+) -> tuple[Tensor, Tensor]:
+    """Relevance maps of a recorded step, differentiable; gradients of attention are constants.
+
+    Args:
+        step: A step whose pass was recorded.
+        classes: (B,) class whose map is taken.
+        method: Relevance method; one that needs attention.
+        start_layer: First attention layer that counts.
+        second_order: Make the gradients of attention differentiable too.
+
+    Returns:
+        Maps (B, 1, H, W) in [0, 1], and which (B,) were constant, and so are all zeros.
+    """
+    context = context_of_step(
+        step.classifier,
+        step.batch.images,
+        step.logits,
+        step.attention,
+        classes,
+        start_layer=start_layer,
+        second_order=second_order,
+    )
+    return min_max(METHODS[method](context))
+
+
 @OBJECTIVES.register("relevance")
 @dataclasses.dataclass(frozen=True)
-class Relevance:
+class Relevance(Weighted):
     """`background · MSE(R ∘ (1 - M), 0) + foreground · MSE(R ∘ M, M)`.
 
     From Chefer et al. 2022, equations 2 to 4. R is the relevance map of the target class, scaled
@@ -45,6 +84,9 @@ class Relevance:
         second_order: Derive through the gradients of attention too. The paper holds them
             constant; the two are not the same method.
         method: Relevance method; one that needs attention.
+        pictures: Take the map of the pictures as fed, which the adversary has `perturbed`, or of
+            the `clean` ones, at the cost of a second forward pass; one and the same without an
+            adversary.
     """
 
     weight: float = 1.0
@@ -54,12 +96,12 @@ class Relevance:
     start_layer: int = 0
     second_order: bool = False
     method: str = "gradient_attention"
+    pictures: Literal["perturbed", "clean"] = "perturbed"
     needs: ClassVar[frozenset[str]] = frozenset({"masks", "attention"})
 
     def __post_init__(self) -> None:
-        if self.method not in METHODS or "attention" not in METHODS[self.method].needs:
-            names = [name for name in METHODS if "attention" in METHODS[name].needs]
-            raise ValueError(f"method: found '{self.method}', expected one of {', '.join(names)}")
+        super().__post_init__()
+        check_method(self.method)
 
     def __call__(self, step: Step) -> Outcome:
         """Return the weighted sum of both terms, each a mean over all pixels of masked rows."""
@@ -79,14 +121,12 @@ class Relevance:
         return Outcome(self.background * background + self.foreground * foreground, log)
 
     def maps(self, step: Step) -> tuple[Tensor, Tensor]:
-        """Relevance maps (B, 1, H, W) of the step's own pass, and which (B,) are constant."""
-        context = context_of_step(
-            step.classifier,
-            step.batch.images,
-            step.logits,
-            step.attention,
-            target_classes(step, self.target),
+        """Relevance maps (B, 1, H, W) of the step, and which (B,) are constant."""
+        seen = step.on_clean if self.pictures == "clean" else step
+        return maps_of_step(
+            seen,
+            target_classes(seen, self.target),
+            method=self.method,
             start_layer=self.start_layer,
             second_order=self.second_order,
         )
-        return min_max(METHODS[self.method](context))

@@ -66,6 +66,7 @@ def compute_loss(
     """
     needs = frozenset().union(*(o.needs for o in objectives.values()))
     images = batch.images
+    attacked = clean is not images
     if "input_gradients" in needs:
         images = images.detach().requires_grad_()
         batch = dataclasses.replace(batch, images=images)
@@ -78,7 +79,7 @@ def compute_loss(
         model=model,
         classifier=classifier,
         batch=batch,
-        clean=batch.images if clean is None else clean,
+        clean=clean if clean is not None and attacked else batch.images,
         logits=logits,
         trace=trace,
         progress=progress,
@@ -99,7 +100,7 @@ def add_up(
         correct = step.logits.detach().argmax(1) == step.batch.labels
         figures["accuracy"] = correct.float().mean()
     for name, outcome in outcomes.items():
-        weighted = objectives[name].weight * outcome.loss.float()
+        weighted = objectives[name].weight_at(step.progress) * outcome.loss.float()
         totals[outcome.reduction] = totals[outcome.reduction] + weighted
         share = 1 if outcome.reduction == "mean" else len(step.batch)
         figures[name] = outcome.loss.detach().float() / share

@@ -48,10 +48,9 @@ def star(x: Tensor, y: Tensor) -> Tensor:
 
 def heart(x: Tensor, y: Tensor) -> Tensor:
     """A heart."""
-    lobes = torch.hypot(x.abs() - 0.42, y + 0.3) - 0.5
-    side = x.abs() * 0.72 + (y - 0.95) * 0.69
-    wedge = torch.maximum(side, -(y + 0.24))
-    return torch.minimum(lobes, wedge)
+    diamond = (x.abs() + (y - 0.05).abs()) / math.sqrt(2) - 0.56
+    lobes = torch.hypot(x.abs() - 0.396, y + 0.346) - 0.56
+    return torch.minimum(diamond, lobes)
 
 
 def moon(x: Tensor, y: Tensor) -> Tensor:
@@ -81,12 +80,12 @@ def flower(x: Tensor, y: Tensor) -> Tensor:
     angle = _angle(x, y, 6)
     radius = torch.hypot(x, y)
     petal = torch.hypot(radius * torch.sin(angle), radius * torch.cos(angle) - 0.6) - 0.33
-    return torch.minimum(petal, radius - 0.45)
+    return torch.minimum(petal, radius - 0.64)
 
 
 def house(x: Tensor, y: Tensor) -> Tensor:
     """A house with a roof."""
-    walls = _box(x, y - 0.38, 0.62, 0.47)
+    walls = _box(x, y - 0.28, 0.62, 0.57)
     roof = torch.maximum(x.abs() * 0.66 - (y + 0.95) * 0.75, y + 0.05)
     return torch.minimum(walls, roof)
 
@@ -101,20 +100,20 @@ def fish(x: Tensor, y: Tensor) -> Tensor:
 def arrow(x: Tensor, y: Tensor) -> Tensor:
     """An arrow that points upwards."""
     head = torch.maximum(x.abs() * 0.78 - (y + 0.98) * 0.63, y + 0.02)
-    return torch.minimum(head, _box(x, y - 0.42, 0.27, 0.5))
+    return torch.minimum(head, _box(x, y - 0.3, 0.27, 0.62))
 
 
 def tree(x: Tensor, y: Tensor) -> Tensor:
     """A fir tree."""
     top = torch.maximum(x.abs() * 0.84 - (y + 1.02) * 0.55, y + 0.12)
     low = torch.maximum(x.abs() * 0.8 - (y + 0.62) * 0.6, y - 0.58)
-    return torch.minimum(torch.minimum(top, low), _box(x, y - 0.72, 0.17, 0.26))
+    return torch.minimum(torch.minimum(top, low), _box(x, y - 0.6, 0.17, 0.38))
 
 
 def mushroom(x: Tensor, y: Tensor) -> Tensor:
     """A mushroom."""
     cap = torch.maximum(torch.hypot(x * 0.88, y - 0.05) - 0.82, y - 0.06)
-    return torch.minimum(cap, _box(x, y - 0.48, 0.27, 0.46))
+    return torch.minimum(cap, _box(x, y - 0.36, 0.27, 0.58))
 
 
 def gear(x: Tensor, y: Tensor) -> Tensor:
@@ -128,7 +127,7 @@ def gear(x: Tensor, y: Tensor) -> Tensor:
 
 def triangle(x: Tensor, y: Tensor) -> Tensor:
     """A triangle with its tip upwards."""
-    return _polygon(x, y - 0.2, 3, 1.12)
+    return _polygon(x, y - 0.2, 3, 1.06)
 
 
 def square(x: Tensor, y: Tensor) -> Tensor:

@@ -50,6 +50,14 @@ class World:
     tag_size: float = 0.25
 
     def __post_init__(self) -> None:
+        self.require_drawable()
+
+    def require_drawable(self) -> None:
+        """Refuse kinds of objects that are not known.
+
+        Raises:
+            ValueError: If there are fewer than two classes, or an unknown one.
+        """
         unknown = [c for c in self.classes if c not in OUTLINES]
         if unknown or len(self.classes) < 2:
             raise ValueError(
@@ -108,7 +116,7 @@ def sample_scenes(world: World, n: int, *, seed: int, agreement: float = 1.0) ->
     others = (labels + torch.randint(1, count, (n,), generator=random)) % count
     cues = torch.where(uniform(0, 1) < agreement, labels, others)
     radius = uniform(*world.object_size)
-    room = (0.92 - radius).clamp(min=0.0, max=0.3)
+    room = (0.9 - radius).clamp(min=0.0, max=0.3)
     mirror = torch.where(uniform(0, 1) < 0.5, -1.0, 1.0)
     pose = [uniform(-1, 1) * room, uniform(-1, 1) * room, radius, uniform(-0.5, 0.5), mirror]
     ground_hue = uniform(0, 1)
@@ -148,7 +156,7 @@ def draw(world: World, scenes: Scenes, *, chunk: int = 256) -> tuple[Tensor, Ten
     Returns:
         Pictures (N, 3, S, S) in [0, 1] and exact masks (N, 1, S, S) of 0 and 1.
     """
-    parts = [_draw(world, scenes[i : i + chunk]) for i in range(0, len(scenes), chunk)]
+    parts = [_draw(world, scenes[i : i + chunk]) for i in range(0, max(len(scenes), 1), chunk)]
     return torch.cat([p[0] for p in parts]), torch.cat([p[1] for p in parts])
 
 

@@ -13,7 +13,6 @@ import torch
 
 from vitreous.config import merge
 from vitreous.data.generated import World
-from vitreous.data.sources.generated import Generated
 from vitreous.demo.measure import draw_tests, measure
 from vitreous.demo.words import summary
 from vitreous.errors import VitreousError
@@ -27,6 +26,7 @@ TITLES = {
     "shortcut": "with the shortcut",
     "plain": "finetuned plainly",
     "guided": "guided",
+    "swapped": "backgrounds swapped",
     "robust": "robust",
     "joint": "joint",
 }
@@ -44,17 +44,21 @@ class Plan:
         overrides: Settings laid over the recipes, by recipe.
     """
 
-    variants: tuple[str, ...] = ("plain", "guided", "robust", "joint")
+    variants: tuple[str, ...] = ("plain", "guided", "swapped", "robust", "joint")
     tests: int = 512
     attacked: int = 128
     overrides: dict[str, dict[str, Any]] = dataclasses.field(default_factory=dict)
 
 
-SHORT = {"data": {"train": 64, "validation": 16}, "training": {"epochs": 1}}
+SHORT = {"data": {"train": 64, "validation": 16}, "training": {"epochs": 1, "samples": 2}}
+SHORT_JOINT = {
+    "data": {"stream": {"train": 32}, "masked": {"train": 16, "validation": 16}},
+    "training": {"epochs": 1, "samples": 2},
+}
 QUICK = Plan(
     tests=64,
     attacked=16,
-    overrides={name: SHORT for name in TITLES},
+    overrides={**{name: SHORT for name in TITLES}, "joint": SHORT_JOINT},
 )
 
 
@@ -115,8 +119,8 @@ class Story:
     @property
     def world(self) -> World:
         """What the pictures look like, from the recipe."""
-        source = self.recipe("shortcut").data
-        return source.world if isinstance(source, Generated) else World()
+        source: Any = self.recipe("shortcut").data
+        return source.world
 
     def train(self, name: str, start: Path) -> Path:
         """Train by one recipe from a model, or go on where an interrupted demo stopped."""
@@ -134,7 +138,8 @@ class Story:
         tests = draw_tests(self.world, self.plan.tests, TEST_SEED)
         began = time.monotonic()
         classifier = load_model(folder)
-        results.add(measure(classifier, tests, self.plan.attacked, self.seed))
+        trained, results.records = results.records, []
+        results.add([*measure(classifier, tests, self.plan.attacked, self.seed), *trained])
         results.model = TITLES.get(folder.name, folder.name)
         results.context.update(run_context(self.seed))
         results.context["seconds_measured"] = round(time.monotonic() - began, 1)

@@ -10,7 +10,6 @@ from PIL import Image
 from torch import Tensor
 
 from vitreous.data.generated import KINDS, Cue, Scenes, World, draw, sample_scenes
-from vitreous.data.images import to_uint8
 from vitreous.data.mask_files import read_mask
 from vitreous.data.sources.base import SOURCES, Split
 
@@ -37,7 +36,7 @@ class DrawnItems:
     def of(cls, world: World, scenes: Scenes, masked: bool = True) -> DrawnItems:
         """Draw scenes, with their exact masks or without any."""
         pictures, masks = draw(world, scenes)
-        images = torch.stack([torch.from_numpy(to_uint8(p)) for p in pictures])
+        images = (pictures * 255).round().byte().permute(0, 2, 3, 1).contiguous()
         return cls(images, masks if masked else masks * 0, scenes.labels, world.classes)
 
     def __len__(self) -> int:
@@ -82,6 +81,9 @@ class Generated:
     masks: str = "none"
     masked: int | None = None
     scenes_seed: int = 0
+
+    def __post_init__(self) -> None:
+        self.world.require_drawable()
 
     @property
     def world(self) -> World:

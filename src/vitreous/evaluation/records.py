@@ -167,6 +167,9 @@ def curve_records(
 ) -> tuple[list[Record], dict[str, Any]]:
     """Records and curves of changed views: turns (with invariance), noise and blur.
 
+    Curves of turns begin with the unchanged pictures, at angle 0 (with `disc`, what is turned is
+    another picture, and `changed` holds its own angle 0).
+
     Args:
         base: Answers on the unchanged pictures.
         changed: Answers on the same pictures after each change.
@@ -174,6 +177,9 @@ def curve_records(
     name, records = base.test_set.name, []
     convention = {"convention": base.conventions[0].name}
     turned = [p for p in changed if "angle" in p.change]
+    if turned and not any(p.change["angle"] == 0 for p in turned):
+        turned.insert(0, dataclasses.replace(base, change={"angle": 0.0}))
+    base = next((p for p in turned if p.change["angle"] == 0), base)
     angles: dict[str, list[Any]] = {k: [] for k in (*CURVE, "same_prediction")} | {"angle": []}
     for part in turned:
         right, n = int(part.correct()[part.counted].sum()), int(part.counted.sum())
@@ -219,7 +225,7 @@ def _invariance(
     base: Predictions, turned: Sequence[Predictions], convention: dict[str, Any]
 ) -> list[Record]:
     """Share of pictures whose prediction is one and the same at 0, 90, 180 and 270 degrees."""
-    quarters = {p.change["angle"] % 360: p for p in turned if not p.change.get("disc")}
+    quarters = {p.change["angle"] % 360: p for p in turned}
     if not {90.0, 180.0, 270.0} <= set(quarters):
         return []
     same = np.logical_and.reduce([_same(base, quarters[a]) for a in (90.0, 180.0, 270.0)])
@@ -232,6 +238,7 @@ def _invariance(
             len(same),
             angles="0, 90, 180, 270",
             **convention,
+            **({"disc": True} if base.change.get("disc") else {}),
         )
     ]
 

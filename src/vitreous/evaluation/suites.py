@@ -127,7 +127,10 @@ class Suite:
 
     def changes(self) -> Iterator[Rotation | Perturbation]:
         """What is done to the pictures of clean sets, one after the other."""
-        yield from (Rotation(float(a), self.disc) for a in self.rotation if a % 360)
+        angles = [float(a) for a in self.rotation if a % 360]
+        if self.disc and angles:
+            angles.insert(0, 0.0)
+        yield from (Rotation(a, self.disc) for a in angles)
         for kind, severities in self.perturbations.items():
             yield from (build(Perturbation, {"kind": kind, "severity": s}) for s in severities)
 

@@ -332,3 +332,15 @@ def test_wrong_arguments_are_told_in_one_line():
         relevance(classifier, torch.rand(1, 3, 32, 32), 7)
     with pytest.raises(VitreousError, match=r"found uint8"):
         relevance(classifier, torch.zeros(1, 3, 32, 32, dtype=torch.uint8))
+
+
+def test_half_precision_does_not_lose_small_gradients():
+    weight = torch.ones(4, requires_grad=True)
+    with torch.autocast("cpu", dtype=torch.float16):
+        score = (weight.half() * 2**-14).sum().float() * 2**-14
+        (plain,) = torch.autograd.grad(score, weight, retain_graph=True)
+        (found,) = vitreous.attention.scaled_gradients(
+            score, [weight], create_graph=False, retain_graph=False
+        )
+    assert torch.allclose(found, torch.full((4,), 2.0**-28), rtol=1e-3)
+    assert torch.equal(plain, torch.zeros(4))

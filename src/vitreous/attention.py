@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+HALF_PRECISION_SCALE = 4096.0
 
 
 @dataclasses.dataclass
@@ -52,14 +54,34 @@ class AttentionTrace:
             One tensor a map from `start` on; zeros where the scalar does not depend on the map.
         """
         wanted = self.maps[start:]
-        found = torch.autograd.grad(
-            scalar,
-            wanted,
-            create_graph=create_graph,
-            retain_graph=retain_graph,
-            allow_unused=True,
+        return scaled_gradients(
+            scalar, wanted, create_graph=create_graph, retain_graph=retain_graph
         )
-        return [torch.zeros_like(m) if g is None else g for m, g in zip(wanted, found)]
+
+
+def scaled_gradients(
+    scalar: Tensor, inputs: Sequence[Tensor], *, create_graph: bool, retain_graph: bool
+) -> list[Tensor]:
+    """Derive a scalar; in fp16 it is scaled up meanwhile, because small gradients underflow.
+
+    Returns:
+        One tensor an input; zeros where the scalar does not depend on it.
+    """
+    device = scalar.device.type
+    half = torch.is_autocast_enabled(device) and torch.get_autocast_dtype(device) == torch.float16
+    half = half or any(one.dtype == torch.float16 for one in inputs)
+    scale = HALF_PRECISION_SCALE if half else 1.0
+    found = torch.autograd.grad(
+        scalar * scale if half else scalar,
+        inputs,
+        create_graph=create_graph,
+        retain_graph=retain_graph,
+        allow_unused=True,
+    )
+    return [
+        torch.zeros_like(one) if g is None else g.float() / scale if half else g
+        for one, g in zip(inputs, found)
+    ]
 
 
 def attention_layers(module: nn.Module) -> dict[str, Any]:

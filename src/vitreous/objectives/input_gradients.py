@@ -5,9 +5,9 @@ from __future__ import annotations
 import dataclasses
 from typing import ClassVar, Literal
 
-import torch
 from torch import Tensor
 
+from vitreous.attention import scaled_gradients
 from vitreous.objectives.base import OBJECTIVES, Outcome, Step, Weighted
 
 Gradient = Literal["second_order", "released"]
@@ -21,8 +21,8 @@ def input_gradient(step: Step, score: Tensor, gradient: Gradient) -> Tensor:
     by the standard deviation. `released` gives a constant, as the published code does for want of
     `create_graph`: the penalty is reported and trains nothing.
     """
-    (found,) = torch.autograd.grad(
-        score, step.batch.images, create_graph=gradient == "second_order", retain_graph=True
+    (found,) = scaled_gradients(
+        score, [step.batch.images], create_graph=gradient == "second_order", retain_graph=True
     )
     return found * step.classifier.std.to(found.dtype)
 

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from vitreous.attention import scaled_gradients
 from vitreous.relevance.base import METHODS, Context
 from vitreous.relevance.families import Mixing
 from vitreous.relevance.maps import combine
@@ -170,9 +171,9 @@ class InputGradient:
 
     def __call__(self, context: Context) -> Tensor:
         """Return maps (B, 1, H, W), not yet scaled."""
-        (gradient,) = torch.autograd.grad(
+        (gradient,) = scaled_gradients(
             context.score,
-            context.images,
+            [context.images],
             create_graph=context.second_order,
             retain_graph=context.retain_graph or context.second_order,
         )

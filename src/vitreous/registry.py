@@ -62,6 +62,10 @@ class Registry(Generic[T]):
         package_name, self._package = self._package, None
         if package_name is None:
             return
-        package = importlib.import_module(package_name)
-        for module in pkgutil.iter_modules(package.__path__):
-            importlib.import_module(f"{package_name}.{module.name}")
+        try:
+            package = importlib.import_module(package_name)
+            for module in pkgutil.iter_modules(package.__path__):
+                importlib.import_module(f"{package_name}.{module.name}")
+        except BaseException:
+            self._package = package_name  # the next look-up tells the cause again, not "unknown"
+            raise

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import tarfile
 from pathlib import Path
 
 import numpy as np
@@ -315,15 +314,13 @@ def test_own_csv_and_tar_shards(tmp_path: Path) -> None:
     with pytest.raises(VitreousError, match="columns path, kind"):
         read_set("folder", tmp_path / "list.csv", num_classes=3)
 
+    webdataset = pytest.importorskip("webdataset")
     content = io.BytesIO()
     Image.new("RGB", (8, 8), (1, 2, 3)).save(content, "PNG")
     for shard in (0, 1):
-        with tarfile.open(tmp_path / f"{shard:03d}.tar", "w") as opened:
+        with webdataset.TarWriter(str(tmp_path / f"{shard:03d}.tar")) as writer:
             for key in ("x", "y"):
-                for end, data in (("png", content.getvalue()), ("cls", b"2")):
-                    member = tarfile.TarInfo(f"{shard}{key}.{end}")
-                    member.size = len(data)
-                    opened.addfile(member, io.BytesIO(data))
+                writer.write({"__key__": f"{shard}{key}", "png": content.getvalue(), "cls": 2})
     (found,) = read_set("folder", tmp_path, num_classes=3)
     assert names(found) == ["000.tar/0x.png", "000.tar/0y.png", "001.tar/1x.png", "001.tar/1y.png"]
     assert accepted(found, 3) == (2,)

@@ -23,6 +23,7 @@ import tyro
 from vitreous.data.compositing import CompositeItems, Factor, plan, write_composites
 from vitreous.data.cutouts import find_cutouts
 from vitreous.data.images import list_images
+from vitreous.data.mask_files import MaskFormat
 from vitreous.data.test_sets import TEST_SETS, TestSet, read_set
 from vitreous.errors import VitreousError
 from vitreous.evaluation.explanations import Explaining
@@ -129,6 +130,8 @@ class Command:
     """Severities (1 to 5) of Gaussian blur at which clean sets are measured again."""
     masks: Path | None = None
     """Folder of masks for --data: explanations are measured on it."""
+    mask_format: MaskFormat = "binary"
+    """How mask files are read: binary, or imagenet_s (class = R + 256·G)."""
     segmentation: Path | None = None
     """ImageNet-Segmentation's file (gtsegs_ijcv.mat): explanations are measured on it."""
     methods: tuple[str, ...] = ()
@@ -224,7 +227,11 @@ class Command:
 
     def _suite(self) -> Suite:
         single = tuple(_named(text) for text in self.sets)
-        masked = [MaskedSettings(p.name, p.absolute(), self.masks) for p in self.data if self.masks]
+        masked = [
+            MaskedSettings(p.name, p.absolute(), self.masks, self.mask_format)
+            for p in self.data
+            if self.masks
+        ]
         if self.segmentation is not None:
             masked.append(MaskedSettings("imagenet-segmentation", self.segmentation.absolute()))
         perturbations = {"gaussian_noise": self.noise, "gaussian_blur": self.blur}

@@ -31,6 +31,24 @@ in logits, model: [x, y]}` |
 a fraction of the pixels, most (positive) or least (negative) relevant first |
 """
 
+from vitreous.evaluation.explanations import Explaining, measure_explanations
+from vitreous.evaluation.prediction import Predictions, Streaming, predict, predictions
+from vitreous.evaluation.run import Evaluation, Place, compare, evaluate
 from vitreous.evaluation.segmentation import segmentation_scores
+from vitreous.evaluation.suites import Suite, load_suite
 
-__all__ = ["segmentation_scores"]
+__all__ = [
+    "Evaluation",
+    "Explaining",
+    "Place",
+    "Predictions",
+    "Streaming",
+    "Suite",
+    "compare",
+    "evaluate",
+    "load_suite",
+    "measure_explanations",
+    "predict",
+    "predictions",
+    "segmentation_scores",
+]

@@ -10,6 +10,7 @@ from typing import Any
 
 from vitreous.config import build, read_yaml
 from vitreous.data.items import FileItems, Items
+from vitreous.data.mask_files import MaskFormat
 from vitreous.data.sources.files import match_masks, read_folders
 from vitreous.data.test_sets import TEST_SETS, TestSet, find_set, read_set, segmentation
 from vitreous.data.test_sets.segmentation import SegmentationFile
@@ -62,11 +63,13 @@ class MaskedSettings:
         name: `imagenet-segmentation` (the HDF5 file), or any name.
         path: The HDF5 file, or a folder of class folders with pictures.
         masks: The folder of masks, for such a folder.
+        mask_format: How mask files are read: `binary`, or `imagenet_s`.
     """
 
     name: str
     path: Path | None = None
     masks: Path | None = None
+    mask_format: MaskFormat = "binary"
 
     def find(self, root: Path | None) -> Path | None:
         """Find its file or folder (None if it is not there)."""
@@ -92,7 +95,8 @@ class MaskedSettings:
         if len(names) == len(classes) and -1 in table:
             table = list(range(len(names)))
         labelled = [dataclasses.replace(s, label=table[s.label]) for s in samples]
-        return FileItems(match_masks(labelled, path, self.masks, require=False))
+        matched = match_masks(labelled, path, self.masks, require=False)
+        return FileItems(matched, self.mask_format)
 
 
 @dataclasses.dataclass(frozen=True)

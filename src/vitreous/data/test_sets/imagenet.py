@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import re
 from pathlib import Path
 from typing import Any, ClassVar
@@ -38,14 +39,20 @@ LABEL_FILES = (
 
 def imagenet_set(name: str, pictures: Pictures, targets: np.ndarray, **more: Any) -> TestSet:
     """Make a test set whose targets are the 1000 classes of ImageNet."""
-    info = timm.data.ImageNetInfo()
     fields: dict[str, Any] = {
         "accepted": single(1000),
         "num_classes": 1000,
-        "target_names": tuple(info.index_to_description(i) for i in range(1000)),
+        "target_names": imagenet_names(),
         **more,
     }
     return TestSet(name, pictures, targets, **fields)
+
+
+@functools.cache
+def imagenet_names() -> tuple[str, ...]:
+    """Names of the 1000 classes in order."""
+    info = timm.data.ImageNetInfo()
+    return tuple(info.index_to_description(i) for i in range(1000))
 
 
 def wnid_folders(path: Path) -> dict[str, int]:

@@ -1,8 +1,9 @@
 """Train the small pretrained model that the demo starts from: it knows objects, and tags.
 
 It stands for a large pretrained model: sixteen kinds of objects on grounds and with tags at
-random, so nothing is a shortcut yet; like any broadly trained model it also knows what is beside
-the object (an auxiliary head names the tag). Auxiliary heads are thrown away at the end.
+random, so nothing is a shortcut yet. First it learns objects alone, then also what is beside
+them (readouts name the tag and the pattern of the ground), as any broadly trained model does.
+The auxiliary readouts are thrown away at the end.
 
     python -m vitreous.demo.pretrain --out pretrained
 
@@ -22,31 +23,34 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from tqdm import trange
 
-from vitreous.data.generated import KINDS, World, draw, sample_scenes
+from vitreous.data.generated import KINDS, PATTERN_KINDS, Scenes, World, draw, sample_scenes
 from vitreous.io import atomic_path
 from vitreous.models import Classifier, load_model, save_model
 
 WORLD = World(classes=KINDS, object_size=(0.48, 0.72))
 ARCHITECTURE: dict[str, Any] = {"patch_size": 6, "embed_dim": 96, "depth": 4, "num_heads": 4}
 BATCH, ROUND, RATE = 64, 50, 2e-3
+STEPS, HORIZON = 3450, 5000
+SECOND_STAGE = 1650
 BARE = 0.3
 COVERED = 0.35
-TAG_WEIGHT = 0.5
+TAG_WEIGHT, PATTERN_WEIGHT = 0.5, 0.3
 
 
 class Heads(nn.ModuleDict):
-    """Auxiliary readouts: what each patch shows, and which tag is in the picture."""
+    """Auxiliary readouts: what each patch shows; the tag, and the pattern, of the picture."""
 
     def __init__(self, width: int):
         count = len(WORLD.classes) + 1
-        super().__init__({"patch": nn.Linear(width, count), "tag": nn.Linear(width, count)})
+        sizes = {"patch": count, "tag": count, "pattern": len(PATTERN_KINDS)}
+        super().__init__({name: nn.Linear(width, size) for name, size in sizes.items()})
 
 
 def main() -> None:
     """Train, save the state every few steps, write the model at the end."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--out", type=Path, default=Path("pretrained"))
-    parser.add_argument("--steps", type=int, default=3000)
+    parser.add_argument("--steps", type=int, default=STEPS)
     parser.add_argument("--pause", type=int, default=None, help="stop after so many steps")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
@@ -102,15 +106,19 @@ def train_round(
     bare = torch.rand(len(scenes), generator=random) < BARE
     scenes = dataclasses.replace(scenes, cues=torch.where(bare, -1, scenes.cues))
     images, masks = draw(WORLD, scenes)
+    if start == SECOND_STAGE:
+        optimizer.state.clear()
     modules.train()
     totals: dict[str, float] = {}
     for place, rows in enumerate(torch.randperm(len(scenes), generator=random).split(BATCH)):
-        share = (start + place) / arguments.steps
+        share = (start + place) / HORIZON
         rate = min(1.0, (start + place + 1) / 100) * 0.5 * (1 + math.cos(math.pi * share))
         for group in optimizer.param_groups:
             group["lr"] = RATE * rate
         part = scenes[rows]
         losses = compute_losses(classifier, modules, images[rows], masks[rows], part)
+        if start < SECOND_STAGE:
+            losses = {name: losses[name] for name in ("object", "patch")}
         optimizer.zero_grad()
         sum(losses.values(), torch.zeros(())).backward()
         nn.utils.clip_grad_norm_(modules.parameters(), 1.0)
@@ -121,9 +129,9 @@ def train_round(
 
 
 def compute_losses(
-    classifier: Classifier, modules: nn.ModuleDict, images: Tensor, masks: Tensor, scenes
+    classifier: Classifier, modules: nn.ModuleDict, images: Tensor, masks: Tensor, scenes: Scenes
 ) -> dict[str, Tensor]:
-    """Cross entropies: the object, what each patch shows, the tag."""
+    """Cross entropies: the object, what each patch shows, the tag, the pattern."""
     net: Any = classifier.net
     heads: Any = modules["heads"]
     tokens = net.forward_features((images - classifier.mean) / classifier.std)
@@ -135,6 +143,7 @@ def compute_losses(
         "object": F.cross_entropy(net.forward_head(tokens), scenes.labels, label_smoothing=0.05),
         "patch": F.cross_entropy(patches.flatten(0, 1), shown.flatten()),
         "tag": TAG_WEIGHT * F.cross_entropy(heads["tag"](tokens[:, 0]), tags),
+        "pattern": PATTERN_WEIGHT * F.cross_entropy(heads["pattern"](tokens[:, 0]), scenes.ground),
     }
 
 

@@ -13,19 +13,21 @@ import torch
 
 from vitreous.config import merge
 from vitreous.data.generated import World
+from vitreous.demo.masks import find_masks
 from vitreous.demo.measure import draw_tests, measure
 from vitreous.demo.words import summary
 from vitreous.errors import VitreousError
 from vitreous.io import read_json, write_json
 from vitreous.models import Classifier, load_model, save_model
 from vitreous.report import write_card
-from vitreous.results import Results, run_context
+from vitreous.results import Record, Results, run_context
 from vitreous.training import Recipe, load_recipe, train
 
 TITLES = {
     "shortcut": "with the shortcut",
     "plain": "finetuned plainly",
     "guided": "guided",
+    "guided_tokencut": "guided, TokenCut masks",
     "swapped": "backgrounds swapped",
     "robust": "robust",
     "joint": "joint",
@@ -55,6 +57,7 @@ SHORT_JOINT = {
     "data": {"stream": {"train": 32}, "masked": {"train": 16, "validation": 16}},
     "training": {"epochs": 1, "samples": 2},
 }
+TOKENCUT = ("plain", "guided", "guided_tokencut", "swapped", "joint")
 QUICK = Plan(
     tests=64,
     attacked=16,
@@ -86,10 +89,15 @@ class Story:
         """
         begun = time.monotonic()
         self.check()
-        shortcut = self.train("shortcut", self.pretrained())
+        start = self.pretrained()
+        shortcut = self.train("shortcut", start)
+        found = {}
+        if "guided_tokencut" in self.plan.variants:
+            items: Any = self.recipe("guided").data.load(self.seed).train
+            found["guided_tokencut"] = find_masks(load_model(start), items, self.out / "tokencut")
         runs = [shortcut, *(self.train(name, shortcut) for name in self.plan.variants)]
         for folder in runs:
-            self.measure(folder)
+            self.measure(folder, found.get(folder.name))
         models = [Results.read(folder) for folder in runs]
         return self.card(runs, models, time.monotonic() - begun), models
 
@@ -126,11 +134,14 @@ class Story:
         """Train by one recipe from a model, or go on where an interrupted demo stopped."""
         folder = self.out / name
         if not (folder / "results.json").is_file():
-            train(self.recipe(name, model={"name": str(start)}), folder, quiet=self.quiet)
+            values: dict[str, Any] = {"model": {"name": str(start)}}
+            if name == "guided_tokencut":
+                values["data"] = {"masks": str(self.out / "tokencut")}
+            train(self.recipe(name, **values), folder, quiet=self.quiet)
             shutil.rmtree(folder / "checkpoints", ignore_errors=True)
         return folder
 
-    def measure(self, folder: Path) -> None:
+    def measure(self, folder: Path, masks: Record | None = None) -> None:
         """Measure a run on the test sets and add the records to its results."""
         results = Results.read(folder)
         if results.find(suite="clean"):
@@ -139,7 +150,8 @@ class Story:
         began = time.monotonic()
         classifier = load_model(folder)
         trained, results.records = results.records, []
-        results.add([*measure(classifier, tests, self.plan.attacked, self.seed), *trained])
+        results.add(measure(classifier, tests, self.plan.attacked, self.seed))
+        results.add([*([masks] if masks else []), *trained])
         results.model = TITLES.get(folder.name, folder.name)
         results.context.update(run_context(self.seed))
         results.context["seconds_measured"] = round(time.monotonic() - began, 1)

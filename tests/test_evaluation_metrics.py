@@ -10,11 +10,16 @@ import torch
 from sklearn.metrics import average_precision_score, cohen_kappa_score
 from torch import nn
 
-from vitreous.data.test_sets import Convention, TestSet
+from vitreous.data.test_sets import Convention, TestSet, base
 from vitreous.data.test_sets.base import class_map, single
+from vitreous.data.test_sets.imagenet import home_convention
 from vitreous.evaluation import segmentation_scores
 from vitreous.evaluation.changes import Perturbation, Rotation
-from vitreous.evaluation.effective import published_accuracies, published_line
+from vitreous.evaluation.effective import (
+    effective_records,
+    published_accuracies,
+    published_line,
+)
 from vitreous.evaluation.metrics import (
     calibration,
     cohens_kappa,
@@ -24,9 +29,11 @@ from vitreous.evaluation.metrics import (
     paired_bootstrap,
 )
 from vitreous.evaluation.pixel_removal import removal_area, removal_hits
-from vitreous.evaluation.scoring import NOT_FINITE, UNRANKED, Scorer, rank
+from vitreous.evaluation.prediction import Predictions
+from vitreous.evaluation.records import corruption_records, corruption_table
+from vitreous.evaluation.scoring import NOT_FINITE, UNRANKED, Scorer, rank, row_type
 from vitreous.evaluation.segmentation import average_precision, foreground_share, pointing_hits
-from vitreous.models import Classifier
+from vitreous.models import Classifier, Preprocessing
 
 
 class Nothing:
@@ -165,6 +172,66 @@ def test_alexnets_own_corruption_error_is_one() -> None:
     assert mean_corruption_error(errors, errors) == pytest.approx(1.0)
     halved = {k: v / 2 for k, v in errors.items()}
     assert mean_corruption_error(halved, errors) == pytest.approx(0.5)
+
+
+def answers(test_set: TestSet, right: np.ndarray) -> Predictions:
+    """Answers of a model that is right where `right` (N,) says so, under every convention."""
+    rows = np.zeros(len(right), row_type(test_set.conventions))
+    rows["index"] = np.arange(len(right))
+    for i in range(len(test_set.conventions)):
+        rows[f"rank{i}"] = np.where(right, 0, 9)
+    return Predictions(test_set, rows, {}, Preprocessing())
+
+
+def test_imagenet_c_is_summed_up_by_hand() -> None:
+    """Corruption i of the paper has error 1/2 + s/20 at severity s, but fog is always right."""
+    facts = class_map("imagenet_c")
+    paper = [c for g in ("noise", "blur", "weather", "digital") for c in facts["groups"][g]]
+    parts = []
+    for corruption in [*paper, "saturate"]:
+        for severity in (1, 2, 3, 4, 5):
+            wrong = 0 if corruption == "fog" else 10 + severity
+            part = TestSet(
+                "imagenet-c",
+                Nothing(20),
+                np.zeros(20, np.int32),
+                single(2),
+                settings={"corruption": corruption, "severity": severity},
+            )
+            parts.append(answers(part, np.arange(20) >= wrong))
+    records = {r.metric: r for r in corruption_records(parts)}
+    errors = {c: 0.0 if c == "fog" else 0.65 for c in paper}
+    assert records["mean_error"].value == pytest.approx(14 * 0.65 / 15)
+    assert records["mce"].value == pytest.approx(
+        sum(errors[c] / facts["alexnet_error"][c] for c in paper) / 15
+    )
+    assert records["mce"].n == 15 * 5 * 20  # the extra corruption is not in it
+    table = corruption_table(parts)
+    assert table["top1"][table["corruption"].index("snow")] == pytest.approx(
+        [0.45, 0.4, 0.35, 0.3, 0.25]
+    )
+    missing = {r.metric for r in corruption_records(parts[5:])}
+    assert "mce" not in missing and "mean_error" in missing
+
+
+def test_effective_robustness_takes_home_accuracy_on_the_classes_of_the_shift() -> None:
+    """A model with a testbed model's two accuracies has that model's effective robustness."""
+    facts, n = published_accuracies(), 20_000
+    row = dict(zip(facts["columns"], facts["models"]["resnet50"]))
+    ours = base.imagenet_index()
+    among = [ours[w] for w in class_map("imagenet_a")["wnids"]]
+    conventions = (home_convention(""), home_convention("imagenet-a"))
+    targets = np.repeat([among[0], 0], n)  # class 0 is not one of ImageNet-A
+    home = TestSet("imagenet-val", Nothing(2 * n), targets, single(1000), conventions)
+    x, y = row["val-on-imagenet-a-classes"], row["imagenet-a"]
+    right = np.concatenate([np.arange(n) < round(x * n), np.zeros(n, bool)])
+    shift = TestSet("imagenet-a", Nothing(n), np.full(n, among[0]), single(1000))
+    records, entries = effective_records(
+        answers(home, right), [answers(shift, np.arange(n) < round(y * n))]
+    )
+    _, line = published_line("imagenet-a")
+    assert records[0].value == pytest.approx(effective_robustness(x, y, line), abs=2e-4)
+    assert entries["imagenet-a"]["model"] == pytest.approx([x, y], abs=1e-4)
 
 
 def test_paired_bootstrap_agrees_with_drawing_pictures() -> None:

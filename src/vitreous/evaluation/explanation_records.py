@@ -66,7 +66,7 @@ def _entry(found: Explained, curves: dict[str, Any]) -> dict[str, Any]:
         "unreadable": {
             "count": len(bad),
             "files": [
-                {"file": str(i), "reason": found.reasons.get(int(i), "")}
+                {"file": found.names.get(i, str(i)), "reason": found.reasons.get(i, "")}
                 for i in bad[:100].tolist()
             ],
         },

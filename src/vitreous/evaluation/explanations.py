@@ -80,7 +80,8 @@ class Explained:
             under each method's name.
         methods: The methods that hold for this model.
         unsupported: Method → why it does not hold.
-        reasons: Why pictures could not be read.
+        reasons: Why pictures could not be read: index → reason.
+        names: Their names: index → name.
         preprocessing: How they were prepared.
         removal: Whether pixels were removed.
     """
@@ -90,6 +91,7 @@ class Explained:
     methods: tuple[str, ...]
     unsupported: dict[str, str]
     reasons: dict[int, str]
+    names: dict[int, str]
     preprocessing: Preprocessing
     removal: bool
 
@@ -181,8 +183,10 @@ def measure_explanations(
     rows = rows[np.isin(rows["index"], chosen)]
     if not (rows["status"] == READ).any():
         raise VitreousError(f"{name}: none of {len(rows)} pictures has a mask that can be read")
+    reasons = shards.reasons()
+    names = {i: items.name(i) for i in reasons}
     return Explained(
-        name, rows, methods, unsupported, shards.reasons(), preprocessing, explaining.removal
+        name, rows, methods, unsupported, reasons, names, preprocessing, explaining.removal
     )
 
 

@@ -86,9 +86,10 @@ class Predictions:
 
         Unreadable pictures count too, as wrong.
         """
-        among = self.conventions[convention].classes
+        candidates = self.conventions[convention].classes
+        among = None if candidates is None else set(candidates)
         some = [
-            bool(classes) and (among is None or not set(among).isdisjoint(classes))
+            bool(classes) and (among is None or not among.isdisjoint(classes))
             for classes in self.test_set.accepted
         ]
         return np.array(some)[self.test_set.targets[self.rows["index"]]]

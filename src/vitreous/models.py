@@ -293,4 +293,6 @@ def _head_size(state: dict[str, Tensor]) -> int | None:
 def _imagenet_names(net: nn.Module) -> list[str]:
     if getattr(net, "num_classes", None) != 1000:
         return []
-    return [timm.data.ImageNetInfo().index_to_description(i) for i in range(1000)]
+    # One table for all names: reading it takes longer than building a small network.
+    names = timm.data.ImageNetInfo()
+    return [names.index_to_description(i) for i in range(1000)]

@@ -19,6 +19,7 @@ import pytest
 import torch
 from PIL import Image
 
+from chromium import open_page
 from vitreous import VitreousError, cli, load_model, relevance, save_model
 from vitreous.app.analysis import Disturbance, analyse, turn
 from vitreous.app.examples import example_pictures
@@ -213,6 +214,43 @@ def test_a_bad_picture_gets_a_message(served):
         upload(served, "heavy.png", b"0" * (LARGEST_FILE + 1))
     assert caught.value.code == 413
     caught.value.close()
+
+
+@pytest.mark.browser
+def test_a_picture_is_dropped_explained_turned_and_attacked(served, tmp_path):
+    pixels = np.random.default_rng(1).integers(0, 256, (70, 70, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "x.png")
+    (tmp_path / "cut.png").write_bytes((tmp_path / "x.png").read_bytes()[:3000])
+    with open_page(tmp_path / "profile") as page:
+        page.view(1240)
+        page.open(served)
+        maps = "document.querySelectorAll('.maps img').length"
+        page.wait(f"{maps} === 2")
+        shown = "document.querySelector('.maps img').src"
+        first = page.evaluate(shown)
+        page.choose_file("input[type=file]", tmp_path / "x.png")
+        page.wait(f"{shown} !== {first!r}")
+        uploaded = page.evaluate(shown)
+        page.evaluate("document.querySelectorAll('.confidence-set')[2].click()")
+        page.wait(
+            "document.body.innerText.includes('Explained: ' + document.querySelectorAll("
+            "'.confidence-set')[2].innerText.split(' [')[0].trim())"
+        )
+        page.evaluate(
+            "(() => { const field = document.querySelectorAll('input[type=number]')[1]; "
+            "field.focus(); field.value = 8; field.dispatchEvent(new Event('input')); "
+            "field.blur(); })()"
+        )
+        page.wait("document.body.innerText.includes('attacked, ε 8/255')")
+        assert page.evaluate(shown) != uploaded
+        assert page.problems == []
+        page.evaluate("document.querySelector('[aria-label=Clear]').click()")
+        page.wait("document.querySelector('input[type=file]') !== null")
+        page.choose_file("input[type=file]", tmp_path / "cut.png")
+        page.wait("document.body.innerText.includes('cut.png is corrupt or cut short')")
+        assert page.problems == []
+        hosts = {r.split("/")[2] for r in page.requests if r.startswith("http")}
+        assert hosts == {served.split("/")[2]}
 
 
 def test_building_a_page_needs_a_model():

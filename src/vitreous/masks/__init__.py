@@ -1,0 +1,35 @@
+"""Foreground masks from anything: readers, TokenCut, saliency networks, the model itself.
+
+| part | what is in it |
+| --- | --- |
+| `sources` | one file for each kind of mask: `SOURCES` is the registry |
+| `tokencut` | the method, as functions on tensors |
+| `edges` | refinement of coarse masks by the picture's own edges |
+| `quality` | what a mask looks like, and which masks are dropped |
+| `folder` | the one form on disk: PNG files and a manifest; resumable |
+| `sheet` | the contact sheet, worst first |
+"""
+
+from vitreous.masks.base import SOURCES, Found, Item, MaskError, MaskSource
+from vitreous.masks.edges import EDGES
+from vitreous.masks.folder import MaskFolder, write_masks
+from vitreous.masks.quality import Filters, Quality, intersection_over_union, measure
+from vitreous.masks.sheet import write_sheet
+from vitreous.masks.tokencut import tokencut_masks
+
+__all__ = [
+    "EDGES",
+    "SOURCES",
+    "Filters",
+    "Found",
+    "Item",
+    "MaskError",
+    "MaskFolder",
+    "MaskSource",
+    "Quality",
+    "intersection_over_union",
+    "measure",
+    "tokencut_masks",
+    "write_masks",
+    "write_sheet",
+]

@@ -1,0 +1,172 @@
+"""What a mask source is: one interface for readers of files and for methods."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from PIL import Image
+
+from vitreous.data.images import EXTENSIONS, list_images
+from vitreous.errors import VitreousError
+from vitreous.registry import Registry
+
+
+class MaskError(VitreousError):
+    """No mask for one picture; the run goes on and the manifest says why."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Item:
+    """One mask to make.
+
+    Attributes:
+        name: Relative path without suffix, `a/b` for the picture `a/b.jpg`; the mask becomes
+            `a/b.png`.
+        picture: The picture, where there is one.
+        source: The file that the mask is read from; the picture where it is found in it.
+        key: What an annotation file calls the picture.
+    """
+
+    name: str
+    picture: Path | None
+    source: Path
+    key: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Found:
+    """One mask.
+
+    Attributes:
+        mask: (H, W) bool, of the picture's size.
+        note: What was odd about it, in one line; empty where nothing was.
+    """
+
+    mask: np.ndarray
+    note: str = ""
+
+
+class MaskSource(Protocol):
+    """Frozen settings that find masks; heavy parts are loaded with the first batch."""
+
+    def items(self, images: Path | None) -> list[Item]:
+        """List what there is to do, sorted by name.
+
+        Args:
+            images: Folder of the pictures; sources that hold their own need none.
+        """
+        ...
+
+    def find(self, items: Sequence[Item]) -> list[Found | MaskError]:
+        """Find the masks of a batch, in order; an error takes the place of a mask."""
+        ...
+
+
+SOURCES: Registry[type[MaskSource]] = Registry("mask method", "vitreous.masks.sources")
+
+
+def picture_items(images: Path | None, source: str) -> list[Item]:
+    """One item for each picture of a folder (or for one picture file).
+
+    Raises:
+        VitreousError: If there is no folder, or two pictures would share one mask.
+    """
+    if images is None:
+        raise VitreousError(f"the method '{source}' needs a folder of pictures")
+    if images.is_file():
+        return [Item(images.stem, images, images)]
+    items = [Item(stem(path, images), path, path) for path in list_images(images)]
+    unique(items)
+    return items
+
+
+def file_items(root: Path, images: Path | None, suffixes: Sequence[str], kind: str) -> list[Item]:
+    """One item for each annotation file below `root`, with its picture if there is a folder.
+
+    With pictures, the items are the pictures: those without an annotation are kept, and fail one
+    by one with a line that says what is missing. A picture `a/b.jpg` is matched with `a/b.*`
+    below `root`, else with the only file called `b.*`.
+
+    Raises:
+        VitreousError: If the folder is missing or holds no such files.
+    """
+    if not root.is_dir():
+        raise VitreousError(f"no folder at {root}; expected {kind} in it")
+    found = [p for p in sorted(root.rglob("*")) if p.suffix.lower() in suffixes and visible(p)]
+    if not found:
+        raise VitreousError(f"{root} holds no {kind} ({', '.join(suffixes)})")
+    if images is None:
+        items = [Item(stem(path, root), None, path) for path in found]
+        unique(items)
+        return items
+    exact = {stem(path, root): path for path in found}
+    by_name: dict[str, list[Path]] = {}
+    for path in found:
+        by_name.setdefault(path.stem, []).append(path)
+    items = []
+    for item in picture_items(images, kind):
+        near = by_name.get(Path(item.name).name, [])
+        match = exact.get(item.name) or (near[0] if len(near) == 1 else None)
+        items.append(dataclasses.replace(item, source=match or root / f"{item.name}{suffixes[0]}"))
+    return items
+
+
+def stem(path: Path, root: Path) -> str:
+    """Relative path without the suffix, with forward slashes."""
+    return path.relative_to(root).with_suffix("").as_posix()
+
+
+def visible(path: Path) -> bool:
+    """Whether neither the file nor a folder above it is hidden or a by-product of a run."""
+    return not any(part.startswith((".", "_")) for part in path.parts[-3:])
+
+
+def unique(items: Sequence[Item]) -> None:
+    """Refuse two items that would be written to one mask."""
+    seen: dict[str, Item] = {}
+    for item in items:
+        other = seen.setdefault(item.name, item)
+        if other is not item:
+            raise VitreousError(
+                f"{other.source} and {item.source} would share the mask {item.name}.png; rename one"
+            )
+
+
+def picture_size(item: Item) -> tuple[int, int] | None:
+    """Width and height of the upright picture, None where there is none.
+
+    Raises:
+        MaskError: If it cannot be read.
+    """
+    if item.picture is None:
+        return None
+    try:
+        with Image.open(item.picture) as opened:
+            width, height = opened.size
+            turned = opened.getexif().get(0x0112, 1) in (5, 6, 7, 8)
+    except (OSError, SyntaxError, ValueError) as error:
+        raise MaskError(f"{item.picture} is not a picture that can be read: {error}") from error
+    return (height, width) if turned else (width, height)
+
+
+def check_size(mask: np.ndarray, item: Item) -> None:
+    """Refuse a mask that is not of its picture's size.
+
+    Raises:
+        MaskError: With both sizes.
+    """
+    size = picture_size(item)
+    if size is not None and mask.shape != (size[1], size[0]):
+        raise MaskError(
+            f"{item.source} is {mask.shape[1]}×{mask.shape[0]} pixels, its picture {item.picture} "
+            f"is {size[0]}×{size[1]}; they must be of one size"
+        )
+
+
+def is_picture(path: Path) -> bool:
+    """Whether the suffix is that of a picture."""
+    return path.suffix.lower() in EXTENSIONS

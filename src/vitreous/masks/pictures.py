@@ -1,0 +1,54 @@
+"""Reading pictures for methods that look at them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from vitreous.data.images import open_image, to_tensor
+from vitreous.errors import ImageError
+from vitreous.masks.base import Found, Item, MaskError
+
+Maker = Callable[[list[Image.Image]], list[Found]]
+
+
+def find_in_pictures(items: Sequence[Item], make: Maker) -> list[Found | MaskError]:
+    """Read a batch of pictures and make their masks; an unreadable one becomes an error.
+
+    Args:
+        items: The batch.
+        make: From the readable pictures to their masks, in order.
+    """
+    results: list[Found | MaskError] = []
+    pictures: list[Image.Image] = []
+    rows: list[int] = []
+    for row, item in enumerate(items):
+        try:
+            pictures.append(open_image(item.source))
+            rows.append(row)
+            results.append(MaskError(f"{item.source}: no mask was made"))
+        except ImageError as error:
+            results.append(MaskError(str(error)))
+    for row, found in zip(rows, make(pictures) if pictures else []):
+        results[row] = found
+    return results
+
+
+def squash(pictures: Sequence[Image.Image], size: tuple[int, int]) -> Tensor:
+    """Resize whole pictures to one height and width, whatever their shape.
+
+    Returns:
+        (B, 3, H, W) float32 in [0, 1].
+    """
+    height, width = size
+    resized = [p.resize((width, height), Image.Resampling.BICUBIC) for p in pictures]
+    return torch.stack([to_tensor(picture) for picture in resized])
+
+
+def pixels(picture: Image.Image) -> np.ndarray:
+    """Bytes (H, W, 3) of a picture."""
+    return np.array(picture.convert("RGB"))

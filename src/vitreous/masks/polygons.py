@@ -1,0 +1,70 @@
+"""Polygons and boxes to masks, through pycocotools."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from vitreous.errors import require
+
+
+def fill(polygons: Sequence[Sequence[float]], size: tuple[int, int]) -> tuple[np.ndarray, str]:
+    """Fill polygons; what lies outside the picture is cut off.
+
+    Args:
+        polygons: Each x1, y1, x2, y2, … in pixels.
+        size: Width and height of the picture.
+
+    Returns:
+        Their union (H, W) bool, and a note about what was odd, empty where nothing was.
+    """
+    tools: Any = require("pycocotools.mask", "masks")
+    width, height = size
+    good = [list(p) for p in polygons if is_polygon(p)]
+    notes = []
+    if len(good) < len(polygons):
+        notes.append(f"{len(polygons) - len(good)} malformed polygons left out")
+    if beyond := sum(outside(p, size) for p in good):
+        notes.append(f"{beyond} polygons reach beyond the picture and were cut off")
+    mask = np.zeros((height, width), bool)
+    if good:
+        parts = tools.frPyObjects(good, height, width)
+        mask = tools.decode(tools.merge(parts)).astype(bool)
+    return mask, "; ".join(notes)
+
+
+def is_polygon(polygon: Sequence[float]) -> bool:
+    """Whether these are three or more points with finite coordinates."""
+    return len(polygon) >= 6 and len(polygon) % 2 == 0 and all(map(math.isfinite, polygon))
+
+
+def outside(polygon: Sequence[float], size: tuple[int, int]) -> bool:
+    """Whether a point is more than a pixel outside of the picture."""
+    xs, ys = polygon[::2], polygon[1::2]
+    return min(*xs, *ys) < -1 or max(xs) > size[0] + 1 or max(ys) > size[1] + 1
+
+
+def boxes_mask(
+    boxes: Sequence[tuple[float, float, float, float]], size: tuple[int, int]
+) -> tuple[np.ndarray, str]:
+    """Fill boxes; what lies outside the picture is cut off.
+
+    Args:
+        boxes: Left, top, right, bottom in pixels, right and bottom exclusive.
+        size: Width and height of the picture.
+
+    Returns:
+        Their union (H, W) bool, and a note, empty where nothing was odd.
+    """
+    width, height = size
+    mask = np.zeros((height, width), bool)
+    beyond = 0
+    for left, top, right, bottom in boxes:
+        beyond += left < -1 or top < -1 or right > width + 1 or bottom > height + 1
+        mask[
+            max(round(top), 0) : max(round(bottom), 0), max(round(left), 0) : max(round(right), 0)
+        ] = True
+    return mask, f"{beyond} boxes reach beyond the picture and were cut off" if beyond else ""

@@ -1,0 +1,1 @@
+"""Where masks come from: one file a kind, registered by name."""

@@ -1,0 +1,146 @@
+"""COCO's JSON: polygons and run-length encoded masks."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vitreous.errors import VitreousError, nearest, require
+from vitreous.io import read_json
+from vitreous.masks.base import (
+    SOURCES,
+    Found,
+    Item,
+    MaskError,
+    check_size,
+    picture_items,
+    unique,
+)
+from vitreous.masks.polygons import fill
+
+
+@SOURCES.register("coco")
+@dataclasses.dataclass(frozen=True)
+class Coco:
+    """Foreground = the union of the objects of a COCO file.
+
+    Attributes:
+        annotations: The JSON file.
+        categories: Names of the categories that count; all where not given.
+        minimum_area: Objects that cover less of the picture than this share are left out.
+        crowds: Whether groups marked `iscrowd` count.
+    """
+
+    annotations: Path
+    categories: tuple[str, ...] | None = None
+    minimum_area: float = 0.0
+    crowds: bool = True
+
+    def items(self, images: Path | None) -> list[Item]:
+        """One for each picture of the file; with a folder, also those that only the folder has."""
+        table = self._pictures
+        if images is None:
+            items = [Item(_stem(name), None, self.annotations, name) for name in sorted(table)]
+            unique(items)
+            return items
+        by_name = {Path(name).name: name for name in table}
+        items, seen = [], set()
+        for item in picture_items(images, "coco"):
+            picture = item.source
+            path = picture.relative_to(images).as_posix() if images.is_dir() else picture.name
+            key = path if path in table else by_name.get(picture.name, "")
+            seen.add(key)
+            items.append(dataclasses.replace(item, source=self.annotations, key=key))
+        lost = [Item(_stem(n), None, self.annotations, n) for n in sorted(set(table) - seen)]
+        return items + lost
+
+    def find(self, items: Sequence[Item]) -> list[Found | MaskError]:
+        """Draw their objects."""
+        return [self._one(item) for item in items]
+
+    def _one(self, item: Item) -> Found | MaskError:
+        if item.key not in self._pictures:
+            return MaskError(f"{self.annotations} does not list {item.picture}")
+        entry = self._pictures[item.key]
+        try:
+            size = (int(entry["width"]), int(entry["height"]))
+            mask, notes = np.zeros(size[::-1], bool), []
+            for annotation in self._objects.get(entry["id"], []):
+                part, note = self._draw(annotation, size)
+                if part.mean() >= self.minimum_area:
+                    mask |= part
+                if note:
+                    notes.append(note)
+            check_size(mask, item)
+        except MaskError as error:
+            return error
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            return MaskError(
+                f"{self.annotations}: {item.key} is not described as in COCO: {error!r}"
+            )
+        return Found(mask, "; ".join(dict.fromkeys(notes)))
+
+    def _draw(self, annotation: dict[str, Any], size: tuple[int, int]) -> tuple[np.ndarray, str]:
+        shape = annotation["segmentation"]
+        if isinstance(shape, list):
+            return fill(shape, size)
+        tools: Any = require("pycocotools.mask", "masks")
+        if tuple(shape["size"]) != size[::-1]:
+            raise MaskError(
+                f"{self.annotations}: a run-length mask of {shape['size'][1]}×{shape['size'][0]} "
+                f"pixels for a picture of {size[0]}×{size[1]}"
+            )
+        if isinstance(shape["counts"], list):
+            if sum(shape["counts"]) != size[0] * size[1]:
+                raise MaskError(f"{self.annotations}: a run-length mask is cut short")
+            shape = tools.frPyObjects(shape, size[1], size[0])
+        return tools.decode(shape).astype(bool), ""
+
+    @functools.cached_property
+    def _file(self) -> dict[str, Any]:
+        content = read_json(self.annotations)
+        lists = ("images", "annotations")
+        if not isinstance(content, dict) or not all(
+            isinstance(content.get(k), list) for k in lists
+        ):
+            raise VitreousError(
+                f"{self.annotations} is not a COCO file: expected lists 'images' and 'annotations'"
+            )
+        return content
+
+    @functools.cached_property
+    def _pictures(self) -> dict[str, dict[str, Any]]:
+        try:
+            return {str(entry["file_name"]): entry for entry in self._file["images"]}
+        except (KeyError, TypeError) as error:
+            raise VitreousError(f"{self.annotations}: a picture without {error}") from error
+
+    @functools.cached_property
+    def _objects(self) -> dict[Any, list[dict[str, Any]]]:
+        wanted = self._wanted()
+        table: dict[Any, list[dict[str, Any]]] = {}
+        for annotation in self._file["annotations"]:
+            known = wanted is None or annotation.get("category_id") in wanted
+            if known and (self.crowds or not annotation.get("iscrowd")):
+                table.setdefault(annotation["image_id"], []).append(annotation)
+        return table
+
+    def _wanted(self) -> set[Any] | None:
+        if self.categories is None:
+            return None
+        names = {entry["name"]: entry["id"] for entry in self._file.get("categories", [])}
+        for name in self.categories:
+            if name not in names:
+                raise VitreousError(
+                    f"{self.annotations} has no category '{name}'; {nearest(name, names)}"
+                )
+        return {names[name] for name in self.categories}
+
+
+def _stem(name: str) -> str:
+    return Path(name).with_suffix("").as_posix()

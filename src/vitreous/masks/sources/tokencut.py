@@ -1,0 +1,77 @@
+"""TokenCut as a mask source."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Sequence
+from pathlib import Path
+
+from PIL import Image
+
+from vitreous.errors import VitreousError, nearest
+from vitreous.masks.base import SOURCES, Found, Item, MaskError, picture_items
+from vitreous.masks.edges import EDGES, refine
+from vitreous.masks.pictures import find_in_pictures, pixels, squash
+from vitreous.masks.tokencut import FEATURES, Features, best_features, partitions, patch_features
+from vitreous.models import Classifier, load_model
+
+
+@SOURCES.register("tokencut")
+@dataclasses.dataclass(frozen=True)
+class TokenCut:
+    """TokenCut (Wang et al. 2022): no labels, only a self-supervised Vision Transformer.
+
+    Attributes:
+        model: A timm name or a folder; the paper's is DINO's ViT-B/16.
+        checkpoint: A file of weights for it.
+        image_size: Height and width to which pictures are resized, a multiple of the patch; the
+            model's own where not given.
+        features: What describes a patch: `key` of the last layer (the paper), `query`, `value` or
+            `token`; where not given, `token` for DINOv2 (whose keys do not serve) and else `key`.
+        tau: Cosine similarity above which two patches are joined.
+        edges: Refinement of the edges: `grabcut`, `guided`, `bilateral_solver` (the paper) or
+            `none`.
+        device: `cpu`, `cuda`, ….
+    """
+
+    model: str = "vit_base_patch16_224.dino"
+    checkpoint: str | None = None
+    image_size: int | None = None
+    features: Features | None = None
+    tau: float = 0.2
+    edges: str = "grabcut"
+    device: str = "cpu"
+
+    def __post_init__(self) -> None:
+        if self.edges not in EDGES:
+            raise VitreousError(f"unknown edges '{self.edges}'; {nearest(self.edges, EDGES)}")
+        if self.features not in (None, *FEATURES):
+            raise VitreousError(f"unknown features; {nearest(str(self.features), FEATURES)}")
+
+    def items(self, images: Path | None) -> list[Item]:
+        """One for each picture."""
+        return picture_items(images, "tokencut")
+
+    def find(self, items: Sequence[Item]) -> list[Found | MaskError]:
+        """Cut a batch."""
+        return find_in_pictures(items, self._make)
+
+    def _make(self, pictures: list[Image.Image]) -> list[Found]:
+        images = squash(pictures, self.classifier.preprocessing.size)
+        features = patch_features(
+            self.classifier, images, self.features or best_features(self.classifier)
+        )
+        cuts = partitions(features, tau=self.tau)
+        return [Found(*refine(self.edges, pixels(p), c.foreground)) for p, c in zip(pictures, cuts)]
+
+    @functools.cached_property
+    def classifier(self) -> Classifier:
+        """The model, loaded with the first batch."""
+        return load_model(
+            self.model,
+            checkpoint=self.checkpoint,
+            pretrained=self.checkpoint is None,
+            image_size=self.image_size,
+            device=self.device,
+        )

@@ -1,0 +1,244 @@
+"""TokenCut: foreground from a Vision Transformer's patch similarities, without any label.
+
+Wang et al. 2022, "Self-supervised Transformers for unsupervised object discovery using normalized
+cut". The picture's patches form a graph; the second smallest eigenvector of its normalised cut
+splits it in two, and the part that holds the most extreme patch is the object.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, Literal, get_args
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from vitreous.attention import attention_layers
+from vitreous.data.images import to_uint8
+from vitreous.errors import UnsupportedModelError, VitreousError, require
+from vitreous.masks.edges import refine
+from vitreous.models import Classifier
+from vitreous.modes import evaluation_mode
+
+WEAK = 1e-5
+Features = Literal["key", "query", "value", "token"]
+FEATURES: tuple[str, ...] = get_args(Features)
+
+
+@dataclasses.dataclass(frozen=True)
+class Partition:
+    """One picture's cut.
+
+    Attributes:
+        foreground: (rows, columns) bool, the connected component of the seed.
+        bipartition: (rows, columns) bool, the whole side of the seed.
+        eigenvector: (rows, columns) float64, positive at the seed.
+        seed: Row and column of the most extreme patch.
+    """
+
+    foreground: np.ndarray
+    bipartition: np.ndarray
+    eigenvector: np.ndarray
+    seed: tuple[int, int]
+
+
+def tokencut_masks(
+    classifier: Classifier,
+    images: Tensor,
+    *,
+    tau: float = 0.2,
+    features: Features | None = None,
+    edges: str = "grabcut",
+    batch_size: int = 16,
+) -> Tensor:
+    """Find the foreground of pictures in memory.
+
+    Args:
+        classifier: A plain Vision Transformer; DINO, DINOv2 or DINOv3 weights serve best.
+        images: (B, 3, H, W) float in [0, 1], of a size that the model takes.
+        tau: Cosine similarity above which two patches are joined; the paper uses 0.2.
+        features: What describes a patch, see `patch_features`; chosen by `best_features` where
+            not given.
+        edges: Refinement of the edges, a name in `vitreous.masks.edges.EDGES`; `none` leaves
+            whole patches.
+        batch_size: Pictures in one pass through the model.
+
+    Returns:
+        (B, 1, H, W) float32 of 0 and 1 on the CPU.
+
+    Raises:
+        UnsupportedModelError: If the model's tokens do not stay in place.
+        VitreousError: If the model does not take pictures of this size.
+    """
+    kind = features or best_features(classifier)
+    masks = []
+    for batch in images.split(batch_size):
+        cuts = partitions(patch_features(classifier, batch, kind), tau=tau)
+        masks += [refine(edges, to_uint8(i), c.foreground)[0] for i, c in zip(batch, cuts)]
+    return torch.from_numpy(np.stack(masks)).float()[:, None]
+
+
+def best_features(classifier: Classifier) -> Features:
+    """The features that serve a model: `token` for DINOv2, else `key`, as published for DINO.
+
+    A constant added to all keys of a head leaves attention as it is, so training does not fix it.
+    In DINOv2 it dominates the keys' cosine similarities, and the cut then follows single patches
+    (docs/masks.md has the numbers).
+    """
+    name = str((classifier.architecture or {}).get("architecture", classifier.name))
+    return "token" if "dinov2" in name else "key"
+
+
+def patch_features(classifier: Classifier, images: Tensor, kind: Features = "key") -> Tensor:
+    """Describe each patch of pictures.
+
+    Args:
+        classifier: A plain Vision Transformer, left exactly as it was.
+        images: (B, 3, H, W) float in [0, 1].
+        kind: `key`, `query` or `value` of the last attention layer, all heads side by side
+            (without rotary position embeddings: patches are compared by what they show, not by
+            where they are), or `token`: the normalised output of the last block.
+
+    Returns:
+        (B, rows, columns, width) float32, without CLS, distillation and register tokens.
+
+    Raises:
+        UnsupportedModelError: If the model has no such features.
+        VitreousError: If the model does not take pictures of this size.
+    """
+    net: Any = classifier.net
+    patch = getattr(getattr(net, "patch_embed", None), "patch_size", None)
+    layers = list(attention_layers(net).values())
+    if patch is None or not layers or not hasattr(net, "num_prefix_tokens"):
+        raise UnsupportedModelError(
+            f"{type(net).__name__} is not a Vision Transformer with one stream of patches; "
+            "TokenCut needs one, for example vit_base_patch16_224.dino"
+        )
+    found: list[Tensor] = []
+    if kind == "token":
+        norm = net.norm if not isinstance(net.norm, torch.nn.Identity) else net.blocks[-1]
+        handle = norm.register_forward_hook(lambda _, __, output: found.append(output))
+    else:
+
+        def project_input(layer: Any, arguments: tuple[Tensor, ...]) -> None:
+            found.append(project(layer, arguments[0], kind))
+
+        handle = layers[-1].register_forward_pre_hook(project_input)
+    try:
+        with torch.inference_mode(), evaluation_mode(classifier):
+            classifier(images.to(classifier.device))
+    except AssertionError as error:
+        raise VitreousError(
+            f"{classifier.name} does not take pictures of {images.shape[3]}×{images.shape[2]} "
+            f"pixels ({error}); load it with image_size"
+        ) from error
+    finally:
+        handle.remove()
+    rows, columns = images.shape[2] // patch[0], images.shape[3] // patch[1]
+    patches = found[0][:, int(net.num_prefix_tokens) :]
+    if patches.shape[1] != rows * columns:
+        raise UnsupportedModelError(
+            f"{type(net).__name__} has {patches.shape[1]} patches for a grid of {rows}×{columns}"
+        )
+    return patches.unflatten(1, (rows, columns)).float()
+
+
+def project(layer: Any, tokens: Tensor, kind: Features) -> Tensor:
+    """Project tokens by an attention layer's own weights, whatever it fuses with what.
+
+    Args:
+        layer: An attention layer of timm.
+        tokens: (B, N, width), the layer's input.
+        kind: `query`, `key` or `value`.
+
+    Returns:
+        (B, N, width'), all heads side by side, after the layer's own norm if it has one.
+    """
+    letter = kind[0]
+    if getattr(layer, "qkv", None) is not None:
+        width = layer.qkv.weight.shape[0] // 3
+        part = slice("qkv".index(letter) * width, ("qkv".index(letter) + 1) * width)
+        bias = None if layer.qkv.bias is None else layer.qkv.bias[part]
+        if bias is None and letter != "k":
+            bias = getattr(layer, f"{letter}_bias", None)
+        projected = F.linear(tokens, layer.qkv.weight[part], bias)
+    elif isinstance(getattr(layer, f"{letter}_proj", None), torch.nn.Module):
+        projected = getattr(layer, f"{letter}_proj")(tokens)
+    else:
+        raise UnsupportedModelError(f"{type(layer).__name__} has no {kind} that can be read")
+    norm = getattr(layer, f"{letter}_norm", None)
+    if norm is None or isinstance(norm, torch.nn.Identity):
+        return projected
+    return norm(projected.unflatten(-1, (layer.num_heads, -1))).flatten(-2)
+
+
+def partitions(keys: Tensor, *, tau: float = 0.2) -> list[Partition]:
+    """Cut each picture of a batch in two.
+
+    Args:
+        keys: (B, rows, columns, width).
+        tau: Threshold of the similarity.
+    """
+    grid = (int(keys.shape[1]), int(keys.shape[2]))
+    joined = affinity(keys.flatten(1, 2), tau)
+    return [partition(second_eigenvector(matrix), grid) for matrix in joined.cpu().numpy()]
+
+
+def affinity(keys: Tensor, tau: float = 0.2) -> Tensor:
+    """Join similar patches: 1 where the cosine similarity exceeds `tau`, else 1e-5.
+
+    Args:
+        keys: (B, N, width).
+        tau: Threshold.
+
+    Returns:
+        (B, N, N) float64, symmetric.
+    """
+    unit = F.normalize(keys, dim=-1)
+    similar = unit @ unit.mT
+    return torch.where(similar > tau, 1.0, WEAK).to(torch.float64)
+
+
+def second_eigenvector(matrix: np.ndarray) -> np.ndarray:
+    """Second smallest generalised eigenvector of (D − A) x = λ D x, by Lanczos iteration.
+
+    With z = D^½ x it is the eigenvector of D^-½ A D^-½ with the second largest eigenvalue. The
+    largest is known to be 1 with z = D^½ 1, so it is taken out and one pair is left to find.
+
+    Args:
+        matrix: (N, N) float64, symmetric and positive.
+
+    Returns:
+        (N,) float64 with x' D x = 1; the sign is arbitrary.
+    """
+    sparse: Any = require("scipy.sparse.linalg", "masks")
+    count = len(matrix)
+    if count < 4:
+        raise VitreousError(f"found {count} patches, expected 4 or more; use larger pictures")
+    root = np.sqrt(matrix.sum(1))
+    first = root / np.linalg.norm(root)
+    scaled = matrix / root[:, None] / root[None] - first[:, None] * first[None]
+    # A fixed start: the same picture gives the same mask on every call.
+    start = np.random.default_rng(0).standard_normal(count)
+    _, vectors = sparse.eigsh(scaled, k=1, which="LA", v0=start)
+    return vectors[:, 0] / root
+
+
+def partition(eigenvector: np.ndarray, grid: tuple[int, int]) -> Partition:
+    """Split at the mean; the connected part of the largest absolute value is the foreground.
+
+    Args:
+        eigenvector: (N,).
+        grid: Rows and columns, N in all.
+    """
+    from scipy import ndimage
+
+    vector = eigenvector.reshape(grid)
+    seed = np.unravel_index(np.abs(vector).argmax(), grid)
+    side = vector > vector.mean()
+    if not side[seed]:
+        vector, side = -vector, ~side
+    parts, _ = ndimage.label(side)
+    return Partition(parts == parts[seed], side, vector, (int(seed[0]), int(seed[1])))

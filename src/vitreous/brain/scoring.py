@@ -216,7 +216,7 @@ def add_rdms(results: Results, matrices: Mapping[str, np.ndarray]) -> None:
     """Add dissimilarity matrices to results, thinned to `RDM_SIZE` pictures."""
     table = results.extra.setdefault("rdms", {})
     for name, matrix in matrices.items():
-        table[name] = np.round(thin(matrix), 4).tolist()
+        table[name] = np.round(thin(matrix), 3).tolist()
 
 
 def thin(matrix: np.ndarray, size: int = RDM_SIZE) -> np.ndarray:

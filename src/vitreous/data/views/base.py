@@ -38,7 +38,7 @@ class compose:
     """
 
     def __init__(self, views: Iterable[Any]):
-        self._transform = v2.Compose([view.transform() for view in views])
+        self._transform = v2.Compose([view.transform() for view in views] or [v2.Identity()])
 
     def __call__(self, image: Image.Image, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Apply the views to a picture and its mask (zeros where there is none)."""

@@ -45,8 +45,8 @@ def make_results(name: str, gain: int = 0) -> Results:
         ]
     )
     layers = [{"layer": f"blocks.{i}", "depth": i, "score": i / 17} for i in range(3)]
-    rdms = [{"name": f"IT {name}", "size": 2, "matrix": [[0, 0.5], [0.5, 0]]}]
-    results.extra["brain"] = {"score_by_depth": {"V4": layers}, "rdms": rdms}
+    results.extra |= {"depth": {"V4": layers}, "rdms": {f"IT {name}": [[0, 0.5], [0.5, 0]]}}
+    results.extra["brain_reference"] = {"AlexNet": {"V4": 0.2997}}
     results.extra["notes"] = "Nothing rose beyond its interval."
     results.context = {"command": "vitreous train x", "seed": 3, "versions": {"torch": "9.9.9"}}
     return results

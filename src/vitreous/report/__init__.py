@@ -31,8 +31,10 @@ settings; `layer`, `preprocessing`, `size`, `crop_ratio` and `interpolation` may
 - `evaluation`: `{dataset: {…}}` as `vitreous.evaluation` describes it: change of accuracy by class,
   turned, perturbed, by factor, calibration, shape bias, effective robustness, removed pixels; the
   best and the worst pictures.
-- `brain`: `score_by_depth` and `rdms` as `vitreous.brain` describes them: score by depth,
-  dissimilarity matrices. The bars by region are drawn from the records.
+- `depth`: `{region: [{"layer", "depth", "score", "error"}, …]}`: score by depth.
+- `brain_reference`: `{name: {region: score}}`, ceiled as in the 2022 paper: beside the bars.
+- `rdms`: `{name: square matrix}`: dissimilarity matrices, side by side.
+- `warnings`, `attack_warnings`: texts: under the headline too.
 
 **Run folder** (each optional): `metrics.jsonl` (one object a line: `step`, `epoch`, `split` and
 figures; one curve for each figure), `samples/samples.json` (a list of `{index, label, class_name,

@@ -52,7 +52,7 @@ def render(sources: Sequence[Source], *, title: str = "", note: str = "") -> str
     return _template().render(
         title=title or _title(sources),
         note=note,
-        notes=_notes(sources),
+        notes=list(dict.fromkeys(remark for s in sources for remark in s.remarks)),
         sources=sources,
         tiles=[t for t in tiles if t.known],
         missing=[t.title for t in tiles if not t.known],
@@ -98,12 +98,3 @@ def _legend(figure: Figure) -> list[tuple[str, int, bool]]:
     if not isinstance(figure, Chart):
         return []
     return [(s.name, s.colour, s.dashed) for s in figure.series]
-
-
-def _notes(sources: Sequence[Source]) -> list[str]:
-    """Remarks of the authors of the results, each once."""
-    found = []
-    for source in sources:
-        notes = source.results.extra.get("notes", [])
-        found += [notes] if isinstance(notes, str) else list(notes)
-    return list(dict.fromkeys(map(str, found)))

@@ -53,7 +53,7 @@ def render(
 ) -> str:
     """Render the Markdown of sources that were read; `drawn` are text and path of figures."""
     names = [s.name for s in sources]
-    notes = [n for s in sources for n in _texts(s.results.extra.get("notes", []))]
+    notes = [remark for s in sources for remark in s.remarks]
     parts = [
         "---\n" + metadata(sources[-1], license) + "---",
         f"# {title or names[-1]}",
@@ -98,10 +98,6 @@ def metadata(source: Source, license: str = "") -> str:
     if results:
         values["model-index"] = [{"name": source.name, "results": results}]
     return yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
-
-
-def _texts(notes: Any) -> list[str]:
-    return [notes] if isinstance(notes, str) else [str(n) for n in notes]
 
 
 def _section(heading: str, table: str) -> list[str]:

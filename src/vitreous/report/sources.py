@@ -76,6 +76,21 @@ class Source:
         """Name of the model."""
         return self.results.model
 
+    @property
+    def remarks(self) -> list[str]:
+        """What the authors of the results say a reader must know, and what went wrong."""
+        extra = self.results.extra
+        attacks = extra.get("attack_warnings", {})
+        warnings = [
+            *_texts(extra.get("warnings")),
+            *(t for v in attacks.values() for t in _texts(v)),
+        ]
+        return [*_texts(extra.get("notes")), *(f"{self.name}: {text}" for text in warnings)]
+
+
+def _texts(value: Any) -> list[str]:
+    return [value] if isinstance(value, str) else [str(v) for v in value or ()]
+
 
 def read_sources(models: Sequence[Results | str | os.PathLike[str]]) -> list[Source]:
     """Read results and run folders; names that occur twice get a number.

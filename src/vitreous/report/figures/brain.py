@@ -6,20 +6,17 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from vitreous.brain.score import published
 from vitreous.report.charts import Chart, Figure, Heatmap, Series
 from vitreous.report.figures.common import records_of, series_of, slug
 from vitreous.report.sources import Source
 from vitreous.results import Record
 
-
-def _extra(source: Source) -> dict[str, Any]:
-    return source.results.extra.get("brain", {})
+PUBLISHED_CONVENTION = "brainscore_2022"
 
 
 def depth_figures(sources: Sequence[Source]) -> list[Figure]:
     """Brain score of every layer against its depth, a figure for each region."""
-    tables = [_extra(s).get("score_by_depth", {}) for s in sources]
+    tables = [s.results.extra.get("depth", {}) for s in sources]
     figures: list[Figure] = []
     for region in dict.fromkeys(name for table in tables for name in table):
         found = [
@@ -59,10 +56,10 @@ def _depth_series(source: Source, colour: int, rows: Sequence[Mapping[str, Any]]
 
 
 def region_figures(sources: Sequence[Source]) -> list[Figure]:
-    """Brain scores by region: ceiled beside the published rows, and raw beside AlexNet."""
+    """Brain scores by region, under each convention; published rows from `brain_reference`."""
     figures: list[Figure] = []
     for metric, convention, words in (
-        ("ceiled", "brainscore_2022", "ceiled as in the 2022 paper"),
+        ("ceiled", PUBLISHED_CONVENTION, "ceiled as in the 2022 paper"),
         ("ceiled", "brainscore_2026", "ceiled, r² / ceiling"),
         ("raw", None, "raw correlation"),
     ):
@@ -78,11 +75,11 @@ def region_figures(sources: Sequence[Source]) -> list[Figure]:
             for c, (s, group) in enumerate(zip(sources, groups))
             if group
         ]
-        rows = _published(metric, convention)
+        rows = _published(sources) if convention == PUBLISHED_CONVENTION else {}
         for colour, (name, row) in enumerate(rows.items(), start=len(sources)):
             values = [float(row.get(region, math.nan)) for region in regions]
             series.append(Series(f"{name} (published)", colour % 6, range(len(regions)), values))
-        caption = "Published rows are of Brain-Score's private sets." if rows else ""
+        caption = "Published rows were measured on Brain-Score's private sets." if rows else ""
         figures.append(
             Chart(
                 slug("brain", convention or metric),
@@ -109,12 +106,9 @@ def _by_region(records: Iterable[Record]) -> dict[str, Record]:
     return first
 
 
-def _published(metric: str, convention: str | None) -> dict[str, Mapping[str, Any]]:
-    """Rows of the paper under the convention of its table, or AlexNet's raw correlations."""
-    facts = published()
-    if convention == "brainscore_2022":
-        return {row["name"]: row for row in facts["models"]}
-    return {"AlexNet": facts["reference"]["AlexNet"]} if metric == "raw" else {}
+def _published(sources: Sequence[Source]) -> dict[str, Mapping[str, Any]]:
+    found = (s.results.extra.get("brain_reference") for s in sources)
+    return next((rows for rows in found if rows), {})
 
 
 def matrix_figures(sources: Sequence[Source]) -> list[Figure]:
@@ -122,22 +116,21 @@ def matrix_figures(sources: Sequence[Source]) -> list[Figure]:
     figures: list[Figure] = []
     seen: list[object] = []
     for source in sources:
-        for entry in _extra(source).get("rdms", []):
-            if (entry["name"], entry["matrix"]) in seen:
+        for name, matrix in source.results.extra.get("rdms", {}).items():
+            if (name, matrix) in seen:
                 continue
-            seen.append((entry["name"], entry["matrix"]))
-            values = [[math.nan if v is None else float(v) for v in row] for row in entry["matrix"]]
+            seen.append((name, matrix))
+            values = [[math.nan if v is None else float(v) for v in row] for row in matrix]
             labels = [str(i + 1) for i in range(len(values))]
             figures.append(
                 Heatmap(
-                    slug("rdm", source.name, str(entry["name"])),
-                    f"Dissimilarity of responses: {entry['name']}",
+                    slug("rdm", source.name, name),
+                    f"Dissimilarity of responses: {name}",
                     labels,
                     labels,
                     values,
                     percent=False,
                     cells=False,
-                    caption=f"{entry.get('size', len(values))} pictures.",
                 )
             )
     return figures

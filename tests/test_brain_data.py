@@ -292,6 +292,31 @@ def test_scores_are_those_of_the_arrays(macaque, model, tmp_path):
     assert found["V4"][0].score.score == pytest.approx(direct.score, abs=1e-9)
     with pytest.raises(VitreousError, match="no session '2'"):
         readers.read_macaque(macaque, "2")
+    reduction = scoring.Reduction(recording.pictures(), 20)
+    reduced = scoring.score_layers(
+        model,
+        recording,
+        ["pixels"],
+        tmp_path,
+        measure=scoring.Measure("ridge"),
+        reduction=reduction,
+    )
+    components = PCA(20, svd_solver="full").fit_transform(features.astype(np.float64))
+    direct = brain.ridge_predictivity(components, recording.responses())
+    assert reduced["V4"][0].score.score == pytest.approx(direct.score, abs=1e-6)
+
+
+def test_readout_tells_separated_objects_apart():
+    generator = np.random.default_rng(0)
+    centres = 5 * generator.standard_normal((3, 40))
+    labels = np.array(["dog", "cat", "owl"])[np.arange(90) % 3]
+    features = centres[np.arange(90) % 3] + generator.standard_normal((90, 40))
+    found, names = brain.readout_probabilities(features[:60], labels[:60], features[60:])
+    assert names == ["cat", "dog", "owl"]
+    np.testing.assert_allclose(found.sum(axis=1), 1)
+    assert (np.array(names)[found.argmax(axis=1)] == labels[60:]).all()
+    with pytest.raises(VitreousError, match="60 pictures with 59 labels"):
+        brain.readout_probabilities(features[:60], labels[:59], features[60:])
 
 
 def test_human_trials_and_their_consistency(tmp_path):

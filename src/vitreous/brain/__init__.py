@@ -6,24 +6,25 @@ repetitions × images × neuroids with NaN where a trial is missing. Each return
 
 What `vitreous brain` adds to `results.json`, for the card and for other readers:
 
-- `records`: suite `brain`, dataset = name of the assembly, metric `pls`, `ridge`, … (raw
-  correlation), `ceiling`, or a ceiled score under the name of its convention
-  (`brainscore_2026`, `brainscore_2022`); settings `region`, `layer`, and `regression` for ceiled
-  scores; `n` = neuroids; `ci95` over neuroids.
+- records: suite `brain`, dataset = name of the assembly, `n` = neuroids, settings `region` and
+  `layer`. Metric `raw`: the correlation, with settings `regression` (`pls`, `ridge`, …) and
+  `ci95` over neuroids; `ceiling`; `ceiled` under each published convention (settings
+  `convention`), `brainscore_2022` first because the paper's table is in it. `rdm`: similarity of
+  dissimilarity matrices; `error_consistency`, `human_error_consistency`, `accuracy_16`.
 - `extra["brain"]["regions"]`: a list of `{region, assembly, layer, metric, raw, error, ceiling,
-  scores: {convention: value}, ci95: {splits: [low, high], neuroids: [low, high]}}`, one bar each.
-  `ceiling` is null and `scores` empty where the recording has no repetitions.
-- `extra["brain"]["score_by_depth"]`: region → list of `{layer, depth, score, error}` in forward
-  order, depth from 0 to 1.
-- `extra["brain"]["rdms"]`: a list of `{name, size, matrix}`: dissimilarities (1 − r) of at most 96
-  pictures as nested lists; larger ones are thinned evenly, `size` tells the original number.
-- `extra["brain"]["rdm_similarity"]`: a list of `{first, second, spearman}`.
+  scores: {convention: value}, ci95: {splits: [low, high], neuroids: [low, high]}}`. `ceiling` is
+  null and `scores` empty where the recording has no repetitions.
+- `extra["depth"]`: region → list of `{layer, depth, score, error}` in forward order, depth from 0
+  to 1.
+- `extra["rdms"]`: name → dissimilarity matrix (1 − r) of at most 96 pictures.
+- `extra["brain_reference"]`: name → region → published score under `brainscore_2022`.
 
 `published()` gives the rows to compare with (`published.json`): `models` (the paper's four,
 ceiled under `brainscore_2022`, keys V1, V2, V4, IT, behaviour) and `reference` (ceilings, and
 AlexNet's raw r).
 """
 
+from vitreous.brain.activations import Extraction, extract
 from vitreous.brain.behaviour import (
     Trials,
     ceiled_i2n,
@@ -32,7 +33,9 @@ from vitreous.brain.behaviour import (
     i2n,
     i2n_ceiling,
 )
+from vitreous.brain.benchmarks import load_recording, load_trials
 from vitreous.brain.consistency import average_trials, internal_consistency, spearman_brown
+from vitreous.brain.export import Plugin, export_plugin
 from vitreous.brain.gram import Kernel, gram
 from vitreous.brain.predictivity import (
     linear_predictivity,
@@ -43,30 +46,47 @@ from vitreous.brain.predictivity import (
     ridge_cv_predictivity,
     ridge_predictivity,
 )
+from vitreous.brain.readers import read_arrays, read_macaque, read_netcdf
+from vitreous.brain.readout import readout_probabilities
+from vitreous.brain.recordings import Recording, make_assembly
 from vitreous.brain.score import CONVENTIONS, Score, aggregate, ceiled, published
+from vitreous.brain.scoring import LayerScore, Measure, choose_layers, score_layers
 from vitreous.brain.similarity import LEAVE_OUT, cka, compare_rdms, rdm, rdm_similarity
 from vitreous.brain.splits import Splits
+from vitreous.brain.stimuli import Stimuli, read_stimuli
 
 __all__ = [
     "CONVENTIONS",
     "LEAVE_OUT",
+    "Extraction",
     "Kernel",
+    "LayerScore",
+    "Measure",
+    "Plugin",
+    "Recording",
     "Score",
     "Splits",
+    "Stimuli",
     "Trials",
     "aggregate",
     "average_trials",
     "ceiled",
     "ceiled_i2n",
+    "choose_layers",
     "cka",
     "cohens_kappa",
     "compare_rdms",
     "error_consistency",
+    "export_plugin",
+    "extract",
     "gram",
     "i2n",
     "i2n_ceiling",
     "internal_consistency",
     "linear_predictivity",
+    "load_recording",
+    "load_trials",
+    "make_assembly",
     "one_to_one",
     "pearson",
     "pls_curve",
@@ -74,7 +94,13 @@ __all__ = [
     "published",
     "rdm",
     "rdm_similarity",
+    "read_arrays",
+    "read_macaque",
+    "read_netcdf",
+    "read_stimuli",
+    "readout_probabilities",
     "ridge_cv_predictivity",
     "ridge_predictivity",
+    "score_layers",
     "spearman_brown",
 ]

@@ -21,8 +21,10 @@ from vitreous.brain.predictivity import (
     ridge_predictivity,
 )
 from vitreous.brain.recordings import Recording
+from vitreous.brain.reduce import fit_components
 from vitreous.brain.score import CONVENTIONS, Score, ceiled, published
 from vitreous.brain.similarity import cka, rdm, rdm_similarity
+from vitreous.brain.stimuli import Stimuli
 from vitreous.errors import VitreousError, nearest
 from vitreous.models import Classifier
 from vitreous.results import Record, Results
@@ -74,6 +76,19 @@ class Measure:
 
 
 @dataclasses.dataclass(frozen=True)
+class Reduction:
+    """Principal components to reduce layers to, as Brain-Score does to choose them.
+
+    Attributes:
+        stimuli: Pictures they are fitted on: Brain-Score's are 1000 of ImageNet's validation set.
+        components: How many.
+    """
+
+    stimuli: Stimuli
+    components: int = 1000
+
+
+@dataclasses.dataclass(frozen=True)
 class LayerScore:
     """The score of one layer for one region.
 
@@ -97,6 +112,7 @@ def score_layers(
     measure: Measure | None = None,
     extraction: Extraction | None = None,
     regions: Sequence[str] = (),
+    reduction: Reduction | None = None,
 ) -> dict[str, list[LayerScore]]:
     """Score every layer for every region; one Gram matrix a layer serves all regions.
 
@@ -108,6 +124,8 @@ def score_layers(
         measure: Metric and its settings; PLS with 25 components by default.
         extraction: How activations are taken.
         regions: Which regions; all of the recording by default.
+        reduction: Reduce every layer to principal components first; only for the choice of
+            layers, the final score takes all units.
 
     Returns:
         Region → scores in the model's order of layers.
@@ -116,6 +134,14 @@ def score_layers(
     parts = {name: recording.select(name) for name in regions or recording.regions}
     responses = {name: part.responses() for name, part in parts.items()}
     activations = extract(classifier, recording.pictures(), layers, cache, extraction)
+    if reduction is not None:
+        fitted = extract(classifier, reduction.stimuli, layers, cache, extraction)
+        activations = {
+            layer: values
+            if (found := fit_components(fitted[layer], reduction.components)) is None
+            else found.project(values)
+            for layer, values in activations.items()
+        }
     return score_features(activations, responses, recording.groups(), measure)
 
 

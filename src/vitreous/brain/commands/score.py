@@ -14,6 +14,7 @@ from vitreous.brain.recordings import Recording
 from vitreous.brain.scoring import (
     LayerScore,
     Measure,
+    Reduction,
     add_depth,
     add_rdms,
     add_regions,
@@ -21,6 +22,7 @@ from vitreous.brain.scoring import (
     rdm_pair,
     score_layers,
 )
+from vitreous.brain.stimuli import read_stimuli
 from vitreous.errors import VitreousError
 from vitreous.models import Classifier
 from vitreous.results import Results
@@ -46,7 +48,11 @@ class _Common(RecordingOptions, ModelOptions):
         return Measure(self.metric, self.components, self.device, self.threads)
 
     def score(
-        self, classifier: Classifier, recording: Recording, layers: Sequence[str]
+        self,
+        classifier: Classifier,
+        recording: Recording,
+        layers: Sequence[str],
+        reduction: Reduction | None = None,
     ) -> dict[str, list[LayerScore]]:
         """Score layers."""
         return score_layers(
@@ -57,6 +63,7 @@ class _Common(RecordingOptions, ModelOptions):
             measure=self.measure(),
             extraction=self.extraction(),
             regions=self.region,
+            reduction=reduction,
         )
 
 
@@ -94,6 +101,11 @@ class ScoreRegions(_Common):
 class Layers(_Common):
     """Score every layer, choose the best a region, and report it, on another recording if given."""
 
+    pca_pictures: Path | None = None
+    """Choose on principal components fitted on these pictures (Brain-Score: 1000 of ImageNet's
+    validation set); the chosen layers are reported with all units, on --report-assembly."""
+    pca_components: int = 1000
+    """How many principal components."""
     report_assembly: str = ""
     """Recording to report the chosen layers on; without it they are reported on the recording they
     were chosen on, which flatters them."""
@@ -106,7 +118,7 @@ class Layers(_Common):
         """Score, choose, report, plot."""
         classifier, recording = self.load(), self.read()
         layers = default_layers(classifier, self.layers)
-        scores = self.score(classifier, recording, layers)
+        scores = self.score(classifier, recording, layers, self._reduction())
         chosen = choose_layers(scores)
         best = {
             region: next(row for row in rows if row.layer == chosen[region])
@@ -122,6 +134,11 @@ class Layers(_Common):
             self._report(classifier, chosen, results)
         print(f"results: {results.write(out)}")
         print(f"score by depth: {plot_depth(scores, out.with_name('score_by_depth.png'))}")
+
+    def _reduction(self) -> Reduction | None:
+        if self.pca_pictures is None:
+            return None
+        return Reduction(read_stimuli(self.pca_pictures), self.pca_components)
 
     def _report(self, classifier: Classifier, chosen: dict[str, str], results: Results) -> None:
         """Score the chosen layers on the other recording."""

@@ -45,11 +45,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("pictures", type=Path)
     parser.add_argument("--out", type=Path, default=Path("evaluation/efficientnet-lite0"))
+    parser.add_argument("--rotation", type=float, nargs="*", default=[90, 180, 270])
     parser.add_argument("--limit", type=int, default=0)
     arguments = parser.parse_args()
     classifier = efficientnet_lite0()
     suite = Suite(
-        rotation=(90, 180, 270),
+        rotation=tuple(arguments.rotation),
         perturbations={"gaussian_noise": (1, 3, 5), "gaussian_blur": (1, 3, 5)},
     )
     done = evaluate(

@@ -186,9 +186,12 @@ def curve_records(
         same = _same(base, part)
         settings = {**convention, **part.change}
         records.append(accuracy_record("rotation", name, "top1", right, n, **settings))
-        records.append(
-            accuracy_record("rotation", name, "invariance", int(same.sum()), len(same), **settings)
-        )
+        if part is not base:
+            records.append(
+                accuracy_record(
+                    "rotation", name, "invariance", int(same.sum()), len(same), **settings
+                )
+            )
         angles["angle"].append(part.change["angle"])
         angles["same_prediction"].append(float(same.mean()))
         _extend(angles, right, n)

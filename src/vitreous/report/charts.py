@@ -6,6 +6,8 @@ import dataclasses
 import math
 from collections.abc import Callable, Sequence
 
+PUBLISHED_COLOUR = 6
+
 
 @dataclasses.dataclass(frozen=True)
 class Series:
@@ -13,7 +15,8 @@ class Series:
 
     Attributes:
         name: As the legend shows it.
-        colour: Which of the six model colours, 0 to 5.
+        colour: Which of the six model colours, 0 to 5, or of the five of published values, from
+            `PUBLISHED_COLOUR`.
         x: Positions, or the places 0, 1, … of categories.
         y: Values; NaN where there is none.
         low: Lower ends of the 95 % intervals, or empty.
@@ -57,6 +60,7 @@ class Chart:
         percent_x: The same as `percent` for the x axis.
         diagonal: Draw the line of equal values.
         rule: Height of a thin line across, for example 0 for changes.
+        places: Where the x axis has its labels, if not at round numbers.
     """
 
     key: str
@@ -71,6 +75,7 @@ class Chart:
     percent_x: bool = False
     diagonal: bool = False
     rule: float | None = None
+    places: Sequence[float] = ()
 
     @property
     def alt(self) -> str:

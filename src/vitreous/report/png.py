@@ -22,7 +22,10 @@ from vitreous.report.pictures import ROLES
 from vitreous.report.sources import Sample, Source
 from vitreous.report.svg import RAMP
 
-COLOURS = ("#66727a", "#0d7f76", "#5b4bd6", "#b8610a", "#c0265a", "#1d6fb8")
+COLOURS = (
+    *("#66727a", "#0d7f76", "#5b4bd6", "#b8610a", "#c0265a", "#1d6fb8"),
+    *("#9aa7ad", "#8c6d3f", "#6e8f3a", "#3b8ea5", "#a06a9c"),
+)
 COLOUR_MAP = LinearSegmentedColormap.from_list(
     "vitreous", [tuple(v / 255 for v in c) for c in RAMP]
 )
@@ -87,6 +90,9 @@ def _chart(chart: Chart, axes: Axes) -> None:
             rotation=35 if tilted else 0,
             ha="right" if tilted else "center",
         )
+    if chart.places:
+        drawn = [x for series in chart.series for x in series.x]
+        axes.set_xticks([v for v in chart.places if min(drawn) <= v <= max(drawn)])
     if chart.rule is not None:
         axes.axhline(chart.rule, color="#777", linewidth=0.8, linestyle="--")
     if chart.diagonal:

@@ -94,7 +94,8 @@ def _grid(chart: Chart, axes: _Axes) -> list[str]:
     if chart.categories:
         parts += _category_names(chart, axes)
     else:
-        across = ticks(axes.first, axes.last, 6)
+        across = [v for v in chart.places if axes.first <= v <= axes.last]
+        across = across or ticks(axes.first, axes.last, 6)
         write = tick_text(across, chart.percent_x)
         parts += [_text(axes.x(v), HEIGHT - BOTTOM + 17, write(v), "middle") for v in across]
     parts.append(_text((LEFT + WIDTH - RIGHT) / 2, HEIGHT - 6, chart.x_label, "middle", "label"))

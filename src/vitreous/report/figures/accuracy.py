@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 
 from vitreous.report.charts import Chart, Figure, Heatmap
-from vitreous.report.figures.common import datasets_of, records_of, series_of, slug
+from vitreous.report.figures.common import QUARTERS, datasets_of, records_of, series_of, slug
 from vitreous.report.sources import Source
 from vitreous.report.values import ACCURACIES
 from vitreous.results import Record
@@ -115,6 +115,7 @@ def rotation_figures(sources: Sequence[Source]) -> list[Figure]:
                     "angle (degrees)",
                     "accuracy",
                     percent=True,
+                    places=QUARTERS,
                 )
             )
     return figures

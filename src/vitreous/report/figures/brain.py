@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from vitreous.report.charts import Chart, Figure, Heatmap, Series
+from vitreous.report.charts import PUBLISHED_COLOUR, Chart, Figure, Heatmap, Series
 from vitreous.report.figures.common import records_of, series_of, slug
 from vitreous.report.sources import Source
 from vitreous.results import Record
@@ -76,9 +76,10 @@ def region_figures(sources: Sequence[Source]) -> list[Figure]:
             if group
         ]
         rows = _published(sources) if convention == PUBLISHED_CONVENTION else {}
-        for colour, (name, row) in enumerate(rows.items(), start=len(sources)):
+        for place, (name, row) in enumerate(rows.items()):
             values = [float(row.get(region, math.nan)) for region in regions]
-            series.append(Series(f"{name} (published)", colour % 6, range(len(regions)), values))
+            colour = PUBLISHED_COLOUR + place % 5
+            series.append(Series(f"{name} (published)", colour, range(len(regions)), values))
         caption = "Published rows were measured on Brain-Score's private sets." if rows else ""
         figures.append(
             Chart(
@@ -115,8 +116,9 @@ def matrix_figures(sources: Sequence[Source]) -> list[Figure]:
     """Dissimilarity matrices, side by side; one that several models share is shown once."""
     figures: list[Figure] = []
     seen: list[object] = []
-    for source in sources:
-        for name, matrix in source.results.extra.get("rdms", {}).items():
+    tables = [s.results.extra.get("rdms", {}) for s in sources]
+    for source, table in zip(sources, tables):
+        for name, matrix in table.items():
             if (name, matrix) in seen:
                 continue
             seen.append((name, matrix))
@@ -131,6 +133,7 @@ def matrix_figures(sources: Sequence[Source]) -> list[Figure]:
                     values,
                     percent=False,
                     cells=False,
+                    caption="" if sum(t.get(name) == matrix for t in tables) > 1 else source.name,
                 )
             )
     return figures

@@ -10,6 +10,8 @@ from vitreous.report.charts import Series
 from vitreous.report.sources import Source
 from vitreous.results import Record
 
+QUARTERS = (0.0, 90.0, 180.0, 270.0, 360.0)
+
 
 def records_of(source: Source, suite: str, metrics: Iterable[str]) -> list[Record]:
     """Records of a suite whose metric is one of those given."""

@@ -6,8 +6,8 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from vitreous.report.charts import Chart, Figure, Heatmap, Series
-from vitreous.report.figures.common import slug
+from vitreous.report.charts import PUBLISHED_COLOUR, Chart, Figure, Heatmap, Series
+from vitreous.report.figures.common import QUARTERS, slug
 from vitreous.report.sources import Source
 
 Table = Mapping[str, Any]
@@ -99,6 +99,7 @@ def turned_figures(sources: Sequence[Source]) -> list[Figure]:
             "angle (degrees)",
             "same prediction",
             percent=True,
+            places=QUARTERS,
         )
         for dataset, tables in _tables(sources, "rotation")
         if any(t and t.get("same_prediction") for t in tables)
@@ -253,7 +254,7 @@ def testbed_figures(sources: Sequence[Source]) -> list[Figure]:
         one = next(t for t in tables if t)
         known = [p for p in one.get("points", []) if None not in p]
         xs, ys = [float(x) for x, _ in known], [float(y) for _, y in known]
-        series = [Series("published models", 5, xs, ys)] if known else []
+        series = [Series("published models", PUBLISHED_COLOUR, xs, ys)] if known else []
         if one.get("line") and known:
             series.append(_logit_line(one["line"], xs))
         for colour, (source, table) in enumerate(zip(sources, tables)):
@@ -282,7 +283,7 @@ def _logit_line(line: Sequence[float], xs: Sequence[float]) -> Series:
     low, high = max(min(xs), 0.01), min(max(xs), 0.99)
     x = [low + (high - low) * i / 40 for i in range(41)]
     y = [1 / (1 + math.exp(-(intercept + slope * math.log(v / (1 - v))))) for v in x]
-    return Series("their line", 5, x, y, line=True)
+    return Series("their line", PUBLISHED_COLOUR, x, y, line=True)
 
 
 def removal_figures(sources: Sequence[Source]) -> list[Figure]:

@@ -223,16 +223,10 @@ def _explanations(
             continue
         records, entry = explanation_records(found)
         done.records += records
-        done.entries[wanted.name] = {**entry, **_also(done.entries.get(wanted.name), entry)}
+        before = done.entries.get(wanted.name, {})
+        curves = {k: entry[k] for k in ("explanations", "unsupported") if k in entry}
+        done.entries[wanted.name] = {**entry, **before, **curves}
         done.problems += [f"{m} was left out: {why}" for m, why in found.unsupported.items()]
-
-
-def _also(old: dict[str, Any] | None, new: dict[str, Any]) -> dict[str, Any]:
-    """Keep what was measured on the same set before."""
-    return {
-        **(old or {}),
-        **({"explanations": new["explanations"]} if "explanations" in new else {}),
-    }
 
 
 def compare(first: Evaluation, second: Evaluation, against: str) -> list[Record]:

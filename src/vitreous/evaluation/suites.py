@@ -73,7 +73,8 @@ class MaskedSettings:
 
     def find(self, root: Path | None) -> Path | None:
         """Find its file or folder (None if it is not there)."""
-        places = [self.path] if self.path is not None else [Path(f) for f in SEGMENTATION_FILES]
+        usual = SEGMENTATION_FILES if self.name == SEGMENTATION else ()
+        places = [self.path] if self.path is not None else [Path(f) for f in usual]
         for place in places:
             path = place if place.is_absolute() or root is None else root / place
             if path.exists():

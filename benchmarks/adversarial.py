@@ -1,0 +1,220 @@
+"""Speed of the adversarial step and of PGD, and strength of the attacks, against others.
+
+    uv run python benchmarks/adversarial.py
+    uv run python benchmarks/adversarial.py --models vit_tiny_patch16_224 --batch 2 --repeats 3
+
+The published formulation of the step makes the weights' gradients in the attack's backward pass
+too, and normalises by hand before each forward pass. The floor is two forward passes, a backward
+pass that reaches the picture only, a full backward pass and the optimiser's step. The alternatives
+take turns, so that a busy machine slows all of them alike; ratios are medians of paired ratios.
+
+torchattacks 3.5.1 pins a version of requests that does not go with the development environment;
+put it into a folder of its own, without its dependencies, to compare with it:
+
+    uv pip install --target build/torchattacks --no-deps torchattacks==3.5.1
+    PYTHONPATH=build/torchattacks uv run python benchmarks/adversarial.py
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.util
+import statistics
+import time
+import warnings
+from collections.abc import Callable
+
+import torch
+import tyro
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from vitreous.adversaries.fgsm import FGSM
+from vitreous.attacks import APGD, PGD, Square
+from vitreous.models import Classifier, load_model
+
+EPSILON, STEP = 2 / 255, 2.5 / 255
+
+
+@dataclasses.dataclass
+class Settings:
+    models: tuple[str, ...] = ("vit_small_patch16_224", "crossvit_9_240")
+    """Models of the step."""
+    batch: int = 8
+    """Pictures in a step."""
+    repeats: int = 7
+    """Turns that each alternative takes."""
+    threads: int = 1
+    """Threads of each."""
+    pictures: int = 200
+    """Pictures of the comparison of attacks."""
+
+
+def published_step(
+    net: nn.Module, mean: Tensor, std: Tensor, optimizer, images: Tensor, labels: Tensor
+) -> None:
+    noise = torch.empty_like(images).uniform_(-EPSILON, EPSILON).requires_grad_()
+    seen = (images + noise).clamp(0, 1).sub(mean).div(std)
+    F.cross_entropy(net(seen), labels).backward()
+    with torch.no_grad():
+        noise += STEP * noise.grad.sign()
+        noise.clamp_(-EPSILON, EPSILON)
+    seen = (images + noise.detach()).clamp(0, 1).sub(mean).div(std)
+    optimizer.zero_grad()
+    F.cross_entropy(net(seen), labels).backward()
+    optimizer.step()
+
+
+def own_step(classifier: Classifier, optimizer, images: Tensor, labels: Tensor) -> None:
+    perturbed = FGSM(epsilon=EPSILON, step=STEP)(classifier, images, labels, {}, 0.5)
+    F.cross_entropy(classifier(perturbed), labels).backward()
+    optimizer.step()
+    optimizer.zero_grad()
+
+
+def floor_step(classifier: Classifier, optimizer, images: Tensor, labels: Tensor) -> None:
+    seen = images.clone().requires_grad_()
+    torch.autograd.grad(F.cross_entropy(classifier(seen), labels), seen)
+    F.cross_entropy(classifier(images), labels).backward()
+    optimizer.step()
+    optimizer.zero_grad()
+
+
+def take_turns(
+    alternatives: dict[str, Callable[[], object]], repeats: int
+) -> dict[str, list[float]]:
+    times: dict[str, list[float]] = {name: [] for name in alternatives}
+    for turn in range(repeats + 1):
+        for name, function in alternatives.items():
+            # CPU time of this process does not count what others do on the machine.
+            start = time.process_time()
+            function()
+            if turn:
+                times[name].append(time.process_time() - start)
+    return times
+
+
+def ratio(times: dict[str, list[float]], over: str, under: str) -> float:
+    return statistics.median(a / b for a, b in zip(times[over], times[under]))
+
+
+def compare_steps(settings: Settings) -> None:
+    print(f"adversarial step, batch {settings.batch}, CPU time, {settings.repeats} turns")
+    for name in settings.models:
+        torch.manual_seed(0)
+        classifier = load_model(name, pretrained=False, num_classes=1000).train()
+        size = classifier.preprocessing.size
+        images = torch.rand(settings.batch, 3, *size)
+        labels = torch.randint(0, 1000, (settings.batch,))
+        optimizer = torch.optim.Adam(classifier.parameters(), 1e-5, weight_decay=1e-4)
+        parts = (classifier, optimizer, images, labels)
+        hand = (classifier.net, classifier.mean, classifier.std, optimizer, images, labels)
+        times = take_turns(
+            {
+                "ours": lambda p=parts: own_step(*p),
+                "published": lambda h=hand: published_step(*h),
+                "floor": lambda p=parts: floor_step(*p),
+            },
+            settings.repeats,
+        )
+        print(
+            f"  {name:<26} ours/published {ratio(times, 'ours', 'published'):.3f} (wanted ≤ 0.87)"
+            f"   ours/floor {ratio(times, 'ours', 'floor'):.3f} (wanted ≤ 1.10)"
+        )
+
+
+def patterns(count: int, seed: int) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(7)
+    coarse = torch.rand(6, 3, 4, 4, generator=generator)
+    coarse = coarse.repeat_interleave(8, 2).repeat_interleave(8, 3)
+    generator = torch.Generator().manual_seed(seed)
+    labels = torch.randint(0, 6, (count,), generator=generator)
+    noise = torch.randn(count, 3, 32, 32, generator=generator) * 0.2
+    strength = torch.rand(count, 1, 1, 1, generator=generator) * 0.5
+    return (0.5 + strength * (coarse[labels] - 0.5) + noise).clamp(0, 1), labels
+
+
+def trained_model() -> Classifier:
+    """A small ViT that knows six classes of coarse patterns."""
+    torch.manual_seed(0)
+    classifier = load_model(
+        "vit_tiny_patch16_224",
+        pretrained=False,
+        num_classes=6,
+        image_size=32,
+        patch_size=8,
+        embed_dim=48,
+        depth=3,
+        num_heads=3,
+    ).train()
+    optimizer = torch.optim.AdamW(classifier.parameters(), 1e-3)
+    images, labels = patterns(3000, 0)
+    for _ in range(8):
+        for rows in torch.randperm(len(images)).split(64):
+            F.cross_entropy(classifier(images[rows]), labels[rows]).backward()
+            optimizer.step()
+            optimizer.zero_grad()
+    return classifier.eval()
+
+
+@torch.no_grad()
+def robust(classifier: Classifier, images: Tensor, labels: Tensor) -> int:
+    return int((classifier(images).argmax(1) == labels).sum())
+
+
+def compare_attacks(settings: Settings) -> None:
+    import torchattacks
+
+    classifier = trained_model()
+    images, labels = patterns(settings.pictures, 1)
+    clean = robust(classifier, images, labels)
+    print(f"attacks on a small ViT, right on {clean} of {settings.pictures} pictures at ε = 0")
+    for epsilon in (2 / 255, 4 / 255):
+        size = epsilon / 4
+        own = PGD(epsilon=epsilon, steps=50, step=size)
+        other = torchattacks.PGD(classifier, eps=epsilon, alpha=size, steps=50)
+        found: dict[str, Tensor] = {}
+
+        def ours(own=own, found=found) -> None:
+            found["ours"] = own(classifier, images, labels)
+
+        def theirs(other=other, found=found) -> None:
+            found["theirs"] = other(images, labels)
+
+        times = take_turns({"ours": ours, "theirs": theirs}, max(1, settings.repeats // 3))
+        a, b = (robust(classifier, found[key], labels) for key in ("ours", "theirs"))
+        print(
+            f"  PGD-50      ε {epsilon * 255:.0f}/255: {a} withstand ours, {b} torchattacks'; "
+            f"time ours/torchattacks {ratio(times, 'ours', 'theirs'):.2f}"
+        )
+        pairs = (
+            (
+                "APGD-CE-50",
+                APGD(epsilon=epsilon, steps=50),
+                torchattacks.APGD(classifier, eps=epsilon, steps=50, n_restarts=1),
+            ),
+            (
+                "Square-500",
+                Square(epsilon=epsilon, queries=500),
+                torchattacks.Square(classifier, eps=epsilon, n_queries=500, n_restarts=1),
+            ),
+        )
+        for name, attack, library in pairs:
+            a = robust(classifier, attack(classifier, images, labels), labels)
+            b = robust(classifier, library(images, labels), labels)
+            print(f"  {name:<11} ε {epsilon * 255:.0f}/255: {a} withstand ours, {b} torchattacks'")
+
+
+def main(settings: Settings) -> None:
+    torch.set_num_threads(settings.threads)
+    compare_steps(settings)
+    if importlib.util.find_spec("torchattacks") is None:
+        print("torchattacks is not there; how to add it is written at the top of this file")
+        return
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        compare_attacks(settings)
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Settings, description=__doc__))

@@ -121,13 +121,13 @@ class Command:
     shifted: bool = False
     """Your pictures differ from those of training."""
     rotation: tuple[float, ...] = ()
-    """Angles in degrees at which clean sets are measured again."""
+    """Angles in degrees at which clean sets (or all, if none is clean) are measured again."""
     disc: bool = False
     """Turn only the inscribed disc, so that angles are comparable."""
     noise: tuple[int, ...] = ()
-    """Severities (1 to 5) of Gaussian noise at which clean sets are measured again."""
+    """Severities (1 to 5) of Gaussian noise at which these sets are measured again."""
     blur: tuple[int, ...] = ()
-    """Severities (1 to 5) of Gaussian blur at which clean sets are measured again."""
+    """Severities (1 to 5) of Gaussian blur at which these sets are measured again."""
     masks: Path | None = None
     """Folder of masks for --data: explanations are measured on it."""
     mask_format: MaskFormat = "binary"

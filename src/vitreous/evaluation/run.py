@@ -113,13 +113,14 @@ def evaluate(
         return found
 
     groups = _read_sets(suite, place, done, sets)
+    some_clean = any(parts[0].suite == "clean" for parts in groups)
     for parts in groups:
         try:
             for part in parts:
                 part.check(classifier.num_classes or part.num_classes, classifier.name)
             answers = [answer(part) for part in parts]
-            curves = suite.changes() if parts[0].suite == "clean" else iter(())
-            changed = [answer(parts[0], change) for change in curves]
+            whole = len(parts) == 1 and (parts[0].suite == "clean" or not some_clean)
+            changed = [answer(parts[0], change) for change in suite.changes()] if whole else []
         except VitreousError as error:
             done.problems.append(str(error))
             continue

@@ -107,10 +107,11 @@ class Suite:
     Attributes:
         description: What it is, in a line.
         sets: Test sets.
-        rotation: Angles in degrees at which every clean set is measured again.
+        rotation: Angles in degrees at which every clean set (where there is none, every set) is
+            measured again.
         disc: Turn only the inscribed disc, see `Rotation`.
-        perturbations: `gaussian_noise` or `gaussian_blur` → severities at which every clean set
-            is measured again.
+        perturbations: `gaussian_noise` or `gaussian_blur` → severities at which these sets are
+            measured again.
         masked: Masked sets on which explanations are measured.
         methods: Relevance methods for these.
         removal: Remove pixels by their relevance, too.

@@ -1,0 +1,301 @@
+"""Joint training, arm by arm: what each part brings and what it costs.
+
+    python benchmarks/joint.py --set generated --out runs/joint
+    python benchmarks/joint.py --set tiny_imagenet --data tiny_imagenet_50/ --out runs/joint
+    python benchmarks/joint.py --set generated --out runs/joint --table
+
+Each arm of a seed starts from the same model and sees the same pictures, in the same order, for
+the same number of steps; only objectives, adversary and turns differ. Stopped by --minutes or
+otherwise, it goes on where it was. The model of the last epoch is measured, whatever it is.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import dataclasses
+import json
+import statistics
+import time
+from collections.abc import Callable
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image, ImageDraw
+from torch import Tensor
+from torchvision.transforms.v2.functional import pil_to_tensor
+from tqdm import tqdm
+
+from vitreous.attacks import PGD
+from vitreous.config import merge
+from vitreous.data.generated import World, draw, sample_scenes, shift_cues, without_cues
+from vitreous.demo.story import with_head
+from vitreous.io import write_json
+from vitreous.models import Classifier, load_model, save_model
+from vitreous.objectives.background_swap import fill_holes
+from vitreous.objectives.relevance import foreground_share
+from vitreous.relevance import relevance
+from vitreous.training import load_recipe, train
+
+# What is laid over joint/small_*: the recipe has turns, FGSM, guidance and swapped backgrounds.
+GENTLE: dict[str, Any] = {"adversary": None, "views": {"train": {"quarter_turn": False}}}
+GUIDED: dict[str, Any] = {"background_swap": False}
+SWAPPED: dict[str, Any] = {"relevance": False}
+NEITHER: dict[str, Any] = {"relevance": False, "background_swap": False}
+CONSISTENT: dict[str, Any] = {"relevance_consistency": {}}
+ARMS: dict[str, dict[str, Any]] = {
+    "plain": {**GENTLE, "objectives": NEITHER},
+    "guided": {**GENTLE, "objectives": GUIDED},
+    "swapped": {**GENTLE, "objectives": SWAPPED},
+    "guided + swapped": GENTLE,
+    "robust": {"objectives": NEITHER},
+    "robust + guided": {"objectives": GUIDED},
+    "robust + swapped": {"objectives": SWAPPED},
+    "joint (robust + guided + swapped)": {},
+    "robust + guided, clean maps": {
+        "objectives": merge(GUIDED, {"relevance": {"pictures": "clean"}})
+    },
+    "robust + guided, ramp 0 to 0.5": {
+        "objectives": merge(GUIDED, {"relevance": {"ramp": [0, 0.5]}})
+    },
+    "robust + consistency": {"objectives": {**NEITHER, **CONSISTENT}},
+    "joint + consistency": {"objectives": CONSISTENT},
+}
+MEASURES = ("clean", "shifted", "shifted 2", "PGD", "turned", "foreground", "CPU seconds")
+
+
+@dataclasses.dataclass(frozen=True)
+class Tests:
+    """Test pictures: the same objects as they are, and with what surrounds them changed.
+
+    Attributes:
+        labels: (N,).
+        masks: (N, 1, S, S).
+        clean: (N, 3, S, S).
+        shifted: Name → pictures (N, 3, S, S); the names are in the order of the table.
+    """
+
+    labels: Tensor
+    masks: Tensor
+    clean: Tensor
+    shifted: dict[str, Tensor]
+
+
+@dataclasses.dataclass(frozen=True)
+class Experiment:
+    """One set of pictures: where arms start, their recipe, and what they are measured on."""
+
+    recipe: str
+    overrides: dict[str, Any]
+    start: Callable[[int, Path], Classifier]
+    tests: Tests
+
+
+def generated(options: argparse.Namespace) -> Experiment:
+    """The demo's set, whose tag in a corner is a shortcut; starts from a model that took it."""
+
+    def start(seed: int, folder: Path) -> Classifier:
+        classifier = load_model(str(resources.files("vitreous") / "demo" / "pretrained"))
+        torch.manual_seed(seed)
+        classifier = with_head(classifier, World().classes)
+        recipe = load_recipe("demo/shortcut", {"training": {"seed": seed}})
+        train(recipe, folder, classifier=classifier, quiet=True)
+        return classifier
+
+    world = World()
+    scenes = sample_scenes(world, 400, seed=900_001)
+    clean, masks = draw(world, scenes)
+    shifted = {
+        "tag of another class": draw(world, shift_cues(world, scenes, seed=900_002))[0],
+        "no tag": draw(world, without_cues(scenes))[0],
+    }
+    return Experiment("joint/small_vit", {}, start, Tests(scenes.labels, masks, clean, shifted))
+
+
+def tiny_imagenet(options: argparse.Namespace) -> Experiment:
+    """The first 10 classes of Tiny-ImageNet at 64 pixels, boxes as masks.
+
+    The arms train on 150 pictures a class without masks and 50 with, after a start from scratch
+    on all 500 without masks.
+    """
+    lists = options.out / "tiny_imagenet"
+    boxes = json.loads((options.data / "boxes.json").read_text())
+    classes = sorted(p.name for p in (options.data / "train").iterdir())[:10]
+    parts = {"masked": slice(0, 50), "stream": slice(50, 200), "start": slice(0, 500)}
+    for name, part in parts.items():
+        write_list(options.data, classes, boxes, part, lists, name)
+    source = {"name": "folders", "validation_share": 0.02}
+
+    def start(seed: int, folder: Path) -> Classifier:
+        values = {
+            "model": {"num_classes": 10},
+            "data": {**source, "images": str(lists / "start.csv")},
+            "training": {"epochs": options.start_epochs, "seed": seed},
+            "selection": {"metric": "validation/loss", "mode": "min"},
+        }
+        recipe = load_recipe("crossvit/small_64_plain", values)
+        torch.manual_seed(seed)
+        classifier = recipe.model.load(classes)
+        train(recipe, folder, classifier=classifier, quiet=True)
+        return classifier
+
+    data = {
+        "stream": {**source, "images": str(lists / "stream.csv")},
+        "masked": {**source, "images": str(lists / "masked.csv")},
+    }
+    tests = read_tests(options.data / "val", classes, boxes)
+    return Experiment("joint/small_crossvit", {"data": data}, start, tests)
+
+
+def write_list(
+    root: Path, classes: list[str], boxes: dict[str, Any], part: slice, out: Path, name: str
+) -> None:
+    """Write a list of training pictures, with their boxes as mask files for the masked part."""
+    rows = []
+    for label in classes:
+        for path in sorted((root / "train" / label).iterdir())[part]:
+            mask = ""
+            if name == "masked":
+                mask = str(Path("masks") / f"{path.stem}.png")
+                (out / "masks").mkdir(parents=True, exist_ok=True)
+                box_mask(boxes[f"train/{label}/{path.name}"]).save(out / mask)
+            rows.append({"path": str(path.resolve()), "label": label, "mask": mask})
+    out.mkdir(parents=True, exist_ok=True)
+    with (out / f"{name}.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, ["path", "label", "mask"])
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def box_mask(box: list[int]) -> Image.Image:
+    """Draw a box (xmin, ymin, xmax, ymax) of a 64-pixel picture as a mask."""
+    mask = Image.new("L", (64, 64))
+    ImageDraw.Draw(mask).rectangle(box, fill=255)
+    return mask
+
+
+def read_tests(root: Path, classes: list[str], boxes: dict[str, Any]) -> Tests:
+    """Read the test pictures; put each box on the background of a picture of the next class.
+
+    The pasted edge is hard and the boxes are rectangles, unlike the feathered swaps of training.
+    The second shift is sensor noise, of standard deviation 0.1.
+    """
+    images, masks, labels = [], [], []
+    for label, name in enumerate(classes):
+        for path in sorted((root / name).iterdir()):
+            images.append(pil_to_tensor(Image.open(path).convert("RGB")) / 255)
+            masks.append((pil_to_tensor(box_mask(boxes[f"val/{name}/{path.name}"])) > 0).float())
+            labels.append(label)
+    clean, mask = torch.stack(images), torch.stack(masks)
+    donors = (torch.arange(len(clean)) + len(clean) // len(classes)) % len(clean)
+    others = fill_holes(clean[donors], 1 - mask[donors])
+    noise = 0.1 * torch.randn(clean.shape, generator=torch.Generator().manual_seed(0))
+    shifted = {
+        "background of another class": clean * mask + others * (1 - mask),
+        "noise": (clean + noise).clamp(0, 1),
+    }
+    return Tests(torch.tensor(labels), mask, clean, shifted)
+
+
+@torch.no_grad()
+def accuracy(classifier: Classifier, images: Tensor, labels: Tensor) -> float:
+    """Top-1 accuracy."""
+    parts = zip(images.split(256), labels.split(256))
+    return sum(int((classifier(x).argmax(1) == y).sum()) for x, y in parts) / len(labels)
+
+
+def measure(classifier: Classifier, tests: Tests, attacked: int) -> dict[str, float]:
+    """All figures of one model."""
+    classifier.eval()
+    labels, figures = tests.labels, {"clean": accuracy(classifier, tests.clean, tests.labels)}
+    for name, images in zip(("shifted", "shifted 2"), tests.shifted.values()):
+        figures[name] = accuracy(classifier, images, labels)
+    chosen = torch.arange(attacked) * len(labels) // attacked
+    attack = PGD(epsilon=2 / 255, steps=10)
+    generator = torch.Generator().manual_seed(0)
+    fooling = attack(classifier, tests.clean[chosen], labels[chosen], generator=generator)
+    figures["PGD"] = accuracy(classifier, fooling, labels[chosen])
+    turned = [torch.rot90(tests.clean, k, (2, 3)) for k in (1, 2, 3)]
+    figures["turned"] = statistics.mean(accuracy(classifier, x, labels) for x in turned)
+    parts = zip(*(t.split(128) for t in (tests.clean, labels, tests.masks)))
+    shares = [foreground_share(relevance(classifier, x, y), m) for x, y, m in parts]
+    figures["foreground"] = float(torch.cat(shares).mean())
+    figures["area"] = float(tests.masks.mean())
+    return figures
+
+
+def run_arm(
+    experiment: Experiment, arm: str, seed: int, folder: Path, attacked: int
+) -> dict[str, float]:
+    """Train one arm of one seed from the seed's start, measure it, keep the figures."""
+    start = folder.parent / "start"
+    if not (start / "last" / "model.safetensors").is_file():
+        save_model(experiment.start(seed, start), start / "last")
+    classifier = load_model(start / "last")
+    began = time.process_time()
+    if arm != "start":
+        values = merge(experiment.overrides, ARMS[arm])
+        values = merge(values, {"training": {"seed": seed, "epochs": 2}, "probe": {"pictures": 0}})
+        values = merge(values, {"model": {"name": str(start / "last")}})
+        values = merge(values, {"selection": {"metric": "validation/loss", "mode": "min"}})
+        recipe = load_recipe(experiment.recipe, values)
+        train(recipe, folder, classifier=classifier, quiet=True)
+    seconds = time.process_time() - began
+    figures = {**measure(classifier, experiment.tests, attacked), "CPU seconds": seconds}
+    write_json(folder / "figures.json", figures)
+    return figures
+
+
+def table(root: Path, arms: list[str], seeds: list[int]) -> str:
+    """Mean and range over the seeds that are there, as Markdown."""
+    lines = ["| arm | " + " | ".join(MEASURES) + " |", "| --- |" + " --- |" * len(MEASURES)]
+    area = ""
+    for arm in arms:
+        files = [root / f"seed{s}" / arm / "figures.json" for s in seeds]
+        found = [json.loads(f.read_text()) for f in files if f.is_file()]
+        if found:
+            cells = [show([row[m] for row in found], m) for m in MEASURES]
+            note = "" if len(found) == len(seeds) else f" (seeds: {len(found)})"
+            lines.append(f"| {arm}{note} | " + " | ".join(cells) + " |")
+            area = f"{100 * found[0]['area']:.1f} % of the pictures is foreground."
+    return "\n".join([*lines, "", area])
+
+
+def show(values: list[float], name: str) -> str:
+    """Mean, with the least and the largest; accuracies in per cent."""
+    if name == "CPU seconds":
+        return f"{statistics.mean(values):.0f}"
+    low, mean, high = (100 * f(values) for f in (min, statistics.mean, max))
+    return f"{mean:.1f} ({low:.1f}–{high:.1f})"
+
+
+def main() -> None:
+    """Run what is missing, then print the table."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--set", choices=["generated", "tiny_imagenet"], required=True)
+    parser.add_argument("--data", type=Path, help="folder of Tiny-ImageNet, with boxes.json")
+    parser.add_argument("--out", type=Path, default=Path("runs/joint"))
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--arms", nargs="+", default=["start", *ARMS])
+    parser.add_argument("--attacked", type=int, default=200, help="pictures under PGD")
+    parser.add_argument("--start-epochs", type=int, default=8)
+    parser.add_argument("--minutes", type=float, default=1e9, help="begin no arm after so long")
+    parser.add_argument("--table", action="store_true", help="only print what is there")
+    options = parser.parse_args()
+    root, began = options.out / options.set, time.monotonic()
+    jobs = [(s, arm) for s in options.seeds for arm in options.arms]
+    missing = [(s, a) for s, a in jobs if not (root / f"seed{s}" / a / "figures.json").is_file()]
+    if missing and not options.table:
+        experiment = {"generated": generated, "tiny_imagenet": tiny_imagenet}[options.set](options)
+        for seed, arm in (bar := tqdm(missing)):
+            if time.monotonic() - began > 60 * options.minutes:
+                break
+            bar.set_description(f"seed {seed}: {arm}")
+            run_arm(experiment, arm, seed, root / f"seed{seed}" / arm, options.attacked)
+    print(table(root, options.arms, options.seeds))
+
+
+if __name__ == "__main__":
+    main()

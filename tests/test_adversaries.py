@@ -16,6 +16,7 @@ from vitreous.adversaries import ADVERSARIES
 from vitreous.adversaries.fgsm import FGSM, NoisyFGSM
 from vitreous.adversaries.gradient import LostGradientWarning
 from vitreous.adversaries.pgd import PGD
+from vitreous.errors import VitreousError
 from vitreous.models import Classifier
 
 EPSILON = 8 / 255
@@ -163,6 +164,14 @@ def test_an_overflow_halves_the_scale_and_loses_nothing(classifier, images) -> N
         )
     assert 1 <= state["loss_scale"] < 2.0**40
     assert ((perturbed - images).abs() > 0.99 * EPSILON).float().mean() > 0.99
+
+
+def test_pictures_without_labels_need_the_divergence(classifier, images) -> None:
+    nothing = torch.full((6,), -1)
+    with pytest.raises(VitreousError, match=r"set adversary.loss kl"):
+        FGSM()(classifier, images, nothing, {}, 1.0)
+    perturbed = FGSM(loss="kl", epsilon=EPSILON)(classifier, images, nothing, {}, 1.0)
+    assert (perturbed - images).abs().max() > 0.9 * EPSILON
 
 
 def test_a_gradient_that_is_not_finite_is_told(images) -> None:

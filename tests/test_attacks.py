@@ -254,6 +254,17 @@ def test_a_generator_decides_every_random_choice(trained, batch) -> None:
         assert torch.equal(first, again) and not torch.equal(first, other)
 
 
+def test_half_precision_finds_as_much_as_float(trained, batch) -> None:
+    """The gradient of one in thousands of pixels underflows in fp16 without a scale."""
+    images, labels = batch
+    attack = PGD(epsilon=EPSILON, steps=10)
+    full = robust(trained, attack(trained, images, labels), labels)
+    with torch.autocast("cpu", torch.float16):
+        found = attack(trained, images, labels)
+    assert found.dtype == torch.float32
+    assert abs(robust(trained, found, labels) - full) <= 2
+
+
 def test_dlr_needs_enough_classes(batch) -> None:
     net = nn.Sequential(nn.Flatten(), nn.Linear(768, 2))
     with pytest.raises(VitreousError, match="needs 4 classes, the model has 2"):

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vitreous.attacks.balls import Norm
+from vitreous.errors import VitreousError
 
 FIRST_SCALE = 2.0**16
 GROWTH_INTERVAL = 2000
@@ -79,7 +80,15 @@ def image_gradient(
 
     Returns:
         (B, 3, H, W), up to a positive factor.
+
+    Raises:
+        VitreousError: If labels are needed and there are none.
     """
+    if reference is None and bool((labels < 0).any()):
+        raise VitreousError(
+            "these pictures have no labels to drive away from; set adversary.loss kl, which "
+            "departs from the model's own prediction"
+        )
     with torch.enable_grad():
         variable = perturbation.detach().requires_grad_()
         logits = model((images + variable).clamp(0, 1)).float()

@@ -137,9 +137,13 @@ def _write(graph: nn.Module, images: Tensor, path: Path, outputs: list[str]) -> 
                 dynamic_shapes=({0: batch},),
                 dynamo=True,
                 verbose=False,
+                optimize=False,  # its pattern rewriter takes minutes; runtimes optimise anyway
             )
             if program is None:
                 raise VitreousError("torch wrote no ONNX graph")
+            optimizer = require("onnxscript.optimizer", "export")
+            optimizer.fold_constants(program.model)
+            optimizer.remove_unused_nodes(program.model)
             program.save(path)
     except torch.onnx.OnnxExporterError as error:
         detail = str(error).strip().splitlines()[0]

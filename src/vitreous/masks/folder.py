@@ -139,6 +139,7 @@ def write_masks(
 
     folder, filters = MaskFolder(out), filters or Filters()
     items = source.items(images)
+    others = {item.name: item for item in second.items(images)} if second is not None else {}
     if restart:
         _clear(folder)
     _remember(folder, source, second, filters)
@@ -149,7 +150,7 @@ def write_masks(
     with tqdm(total=len(items), initial=len(items) - len(todo), unit="mask", disable=None) as bar:
         for start in range(0, len(todo), batch_size):
             batch = todo[start : start + batch_size]
-            seconds = second.find(batch) if second is not None else [None] * len(batch)
+            seconds = _second(second, others, batch)
             made = [
                 _keep(folder, item, found, other, SOURCES.name_of(source), filters)
                 for item, found, other in zip(batch, source.find(batch), seconds)
@@ -161,6 +162,17 @@ def write_masks(
             bar.set_postfix(kept=kept)
     _write_tables(folder, images)
     return folder
+
+
+def _second(
+    source: MaskSource | None, items: dict[str, Item], batch: Sequence[Item]
+) -> Sequence[Found | MaskError | None]:
+    """The second method's masks of a batch; its own items say where they are read from."""
+    if source is None:
+        return [None] * len(batch)
+    known = [items[item.name] for item in batch if item.name in items]
+    found = dict(zip((item.name for item in known), source.find(known)))
+    return [found.get(item.name, MaskError("it does not know this picture")) for item in batch]
 
 
 def _keep(

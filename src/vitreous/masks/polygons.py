@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -32,8 +33,17 @@ def fill(polygons: Sequence[Sequence[float]], size: tuple[int, int]) -> tuple[np
     mask = np.zeros((height, width), bool)
     if good:
         parts = tools.frPyObjects(good, height, width)
-        mask = tools.decode(tools.merge(parts)).astype(bool)
+        mask = decode(tools.merge(parts))
     return mask, "; ".join(notes)
+
+
+def decode(lengths: dict[str, Any]) -> np.ndarray:
+    """Decode COCO's compressed run lengths to (H, W) bool."""
+    tools: Any = require("pycocotools.mask", "masks")
+    with warnings.catch_warnings():
+        # pycocotools' own array class does not know NumPy 2's `copy` argument.
+        warnings.filterwarnings("ignore", "__array__ implementation", DeprecationWarning)
+        return tools.decode(lengths).astype(bool)
 
 
 def is_polygon(polygon: Sequence[float]) -> bool:

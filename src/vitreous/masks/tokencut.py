@@ -50,7 +50,7 @@ def tokencut_masks(
     *,
     tau: float = 0.2,
     features: Features | None = None,
-    edges: str = "grabcut",
+    edges: str = "bilateral",
     batch_size: int = 16,
 ) -> Tensor:
     """Find the foreground of pictures in memory.
@@ -66,7 +66,7 @@ def tokencut_masks(
         batch_size: Pictures in one pass through the model.
 
     Returns:
-        (B, 1, H, W) float32 of 0 and 1 on the CPU.
+        (B, 1, H, W) float32 of 0 and 1 on the CPU; empty where a picture's patches are all alike.
 
     Raises:
         UnsupportedModelError: If the model's tokens do not stay in place.
@@ -211,7 +211,8 @@ def second_eigenvector(matrix: np.ndarray) -> np.ndarray:
         matrix: (N, N) float64, symmetric and positive.
 
     Returns:
-        (N,) float64 with x' D x = 1; the sign is arbitrary.
+        (N,) float64 with x' D x = 1; the sign is arbitrary. Zeros where every patch is joined to
+        every other, so that no cut is better than another.
     """
     sparse: Any = require("scipy.sparse.linalg", "masks")
     count = len(matrix)
@@ -220,23 +221,32 @@ def second_eigenvector(matrix: np.ndarray) -> np.ndarray:
     root = np.sqrt(matrix.sum(1))
     first = root / np.linalg.norm(root)
     scaled = matrix / root[:, None] / root[None] - first[:, None] * first[None]
+    if np.abs(scaled).max() < 1e-9 / count:
+        return np.zeros(count)
     # A fixed start: the same picture gives the same mask on every call.
     start = np.random.default_rng(0).standard_normal(count)
-    _, vectors = sparse.eigsh(scaled, k=1, which="LA", v0=start)
-    return vectors[:, 0] / root
+    try:
+        _, vectors = sparse.eigsh(scaled, k=1, which="LA", v0=start)
+    except sparse.ArpackError:
+        _, vectors = np.linalg.eigh(scaled)
+    return vectors[:, -1] / root
 
 
 def partition(eigenvector: np.ndarray, grid: tuple[int, int]) -> Partition:
     """Split at the mean; the connected part of the largest absolute value is the foreground.
 
     Args:
-        eigenvector: (N,).
+        eigenvector: (N,). Where it is all zeros, no foreground comes of it.
         grid: Rows and columns, N in all.
     """
     from scipy import ndimage
 
     vector = eigenvector.reshape(grid)
-    seed = np.unravel_index(np.abs(vector).argmax(), grid)
+    if not vector.any():
+        return Partition(vector > 0, vector > 0, vector, (0, 0))
+    # Patches with the same neighbours have the same value: of equals, the first, not rounding's.
+    size = np.abs(eigenvector)
+    seed = np.unravel_index(np.flatnonzero(size >= size.max() * (1 - 1e-9))[0], grid)
     side = vector > vector.mean()
     if not side[seed]:
         vector, side = -vector, ~side

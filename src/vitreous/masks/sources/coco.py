@@ -21,7 +21,7 @@ from vitreous.masks.base import (
     picture_items,
     unique,
 )
-from vitreous.masks.polygons import fill
+from vitreous.masks.polygons import decode, fill
 
 
 @SOURCES.register("coco")
@@ -99,7 +99,7 @@ class Coco:
             if sum(shape["counts"]) != size[0] * size[1]:
                 raise MaskError(f"{self.annotations}: a run-length mask is cut short")
             shape = tools.frPyObjects(shape, size[1], size[0])
-        return tools.decode(shape).astype(bool), ""
+        return decode(shape), ""
 
     @functools.cached_property
     def _file(self) -> dict[str, Any]:

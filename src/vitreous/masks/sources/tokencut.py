@@ -30,8 +30,7 @@ class TokenCut:
         features: What describes a patch: `key` of the last layer (the paper), `query`, `value` or
             `token`; where not given, `token` for DINOv2 (whose keys do not serve) and else `key`.
         tau: Cosine similarity above which two patches are joined.
-        edges: Refinement of the edges: `grabcut`, `guided`, `bilateral_solver` (the paper) or
-            `none`.
+        edges: Refinement of the edges: `bilateral`, `guided` or `none`.
         device: `cpu`, `cuda`, ….
     """
 
@@ -40,7 +39,7 @@ class TokenCut:
     image_size: int | None = None
     features: Features | None = None
     tau: float = 0.2
-    edges: str = "grabcut"
+    edges: str = "bilateral"
     device: str = "cpu"
 
     def __post_init__(self) -> None:

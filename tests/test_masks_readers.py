@@ -1,0 +1,232 @@
+"""Readers: each format against masks that were drawn independently."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image, ImageDraw
+
+from vitreous.errors import VitreousError
+from vitreous.masks import SOURCES, Found, MaskError
+from vitreous.masks.sources.arrays import Arrays
+from vitreous.masks.sources.boxes import Boxes
+from vitreous.masks.sources.coco import Coco
+from vitreous.masks.sources.png import BinaryFiles, ImageNetS, Palette
+from vitreous.masks.sources.relevance import consensus
+from vitreous.masks.sources.saliency import Onnx
+from vitreous.masks.sources.yolo import Yolo
+
+WIDTH, HEIGHT = 60, 40
+TRUTH = np.zeros((HEIGHT, WIDTH), bool)
+TRUTH[10:30, 20:50] = True
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> Path:
+    folder = tmp_path / "images"
+    (folder / "a").mkdir(parents=True)
+    Image.new("RGB", (WIDTH, HEIGHT)).save(folder / "a" / "one.jpg")
+    return folder
+
+
+def only(source, images: Path | None) -> Found | MaskError:
+    items = source.items(images)
+    assert len(items) == 1
+    return source.find(items)[0]
+
+
+def mask_of(source, images: Path | None) -> np.ndarray:
+    found = only(source, images)
+    assert isinstance(found, Found), found
+    return found.mask
+
+
+def write_png(folder: Path, array: np.ndarray) -> Path:
+    (folder / "a").mkdir(parents=True)
+    Image.fromarray(array).save(folder / "a" / "one.png")
+    return folder
+
+
+def test_every_format_of_the_list_is_there():
+    wanted = "png palette imagenet_s alpha coco yolo boxes numpy tokencut onnx rembg relevance"
+    assert set(SOURCES) == set(wanted.split())
+
+
+def test_black_and_white(images, tmp_path):
+    folder = write_png(tmp_path / "m", TRUTH.astype(np.uint8) * 255)
+    assert (mask_of(BinaryFiles(folder), images) == TRUTH).all()
+    assert (mask_of(BinaryFiles(folder), None) == TRUTH).all()
+
+
+def test_imagenet_s_classes_above_255_and_ignored_pixels(images, tmp_path):
+    classes = np.where(TRUTH, 700, 0)
+    classes[:5] = 1000
+    array = np.stack([classes % 256, classes // 256, 0 * classes], -1).astype(np.uint8)
+    assert (mask_of(ImageNetS(write_png(tmp_path / "m", array)), images) == TRUTH).all()
+
+
+def test_palette_classes_and_unlabelled_borders(images, tmp_path):
+    indices = np.where(TRUTH, 7, 0).astype(np.uint8)
+    indices[0] = 255
+    indices[35:] = 3
+    image = Image.fromarray(indices).convert("P")
+    image.putpalette(list(range(256)) * 3)
+    image.putdata(indices.ravel().tolist())
+    folder = tmp_path / "m" / "a"
+    folder.mkdir(parents=True)
+    image.save(folder / "one.png")
+    assert (mask_of(Palette(tmp_path / "m", classes=(7,)), images) == TRUTH).all()
+    both = mask_of(Palette(tmp_path / "m"), images)
+    assert both[35:].all() and not both[0].any()
+
+
+@pytest.mark.parametrize(
+    "convert",
+    [
+        lambda t: t,
+        lambda t: t.astype(np.uint8) * 255,
+        lambda t: t.astype(np.float32)[None] * 0.9,
+        lambda t: t.astype(np.int64)[..., None],
+    ],
+)
+def test_arrays_of_any_kind(images, tmp_path, convert: Callable):
+    (tmp_path / "m" / "a").mkdir(parents=True)
+    np.save(tmp_path / "m" / "a" / "one.npy", convert(TRUTH))
+    assert (mask_of(Arrays(tmp_path / "m"), images) == TRUTH).all()
+
+
+SQUARE = [20, 10, 50, 10, 50, 30, 20, 30]
+
+
+def coco_file(path: Path, segmentation, **changes) -> Path:
+    content = {
+        "images": [{"id": 5, "file_name": "a/one.jpg", "width": WIDTH, "height": HEIGHT}],
+        "annotations": [{"image_id": 5, "category_id": 2, "segmentation": segmentation}],
+        "categories": [{"id": 2, "name": "cat"}, {"id": 3, "name": "dog"}],
+    }
+    path.write_text(json.dumps({**content, **changes}))
+    return path
+
+
+def run_lengths(mask: np.ndarray) -> list[int]:
+    """Uncompressed COCO run lengths: column by column, zeros first."""
+    flat = mask.ravel(order="F").astype(int)
+    ends = np.flatnonzero(np.diff(flat)) + 1
+    counts = np.diff([0, *ends, flat.size]).tolist()
+    return [0, *counts] if flat[0] else counts
+
+
+def test_coco_polygons_and_run_lengths(images, tmp_path):
+    polygon = coco_file(tmp_path / "p.json", [SQUARE])
+    assert (mask_of(Coco(polygon), images) == TRUTH).all()
+    assert (mask_of(Coco(polygon), None) == TRUTH).all()
+    lengths = {"size": [HEIGHT, WIDTH], "counts": run_lengths(TRUTH)}
+    assert (mask_of(Coco(coco_file(tmp_path / "r.json", lengths)), images) == TRUTH).all()
+    assert not mask_of(Coco(polygon, categories=("dog",)), images).any()
+    with pytest.raises(VitreousError, match="did you mean 'dog'"):
+        only(Coco(polygon, categories=("dogs",)), images)
+
+
+def test_polygons_beyond_the_picture_are_cut_off_with_a_note(images, tmp_path):
+    outside = [40, 20, 90, 20, 90, 70, 40, 70]
+    found = only(Coco(coco_file(tmp_path / "p.json", [outside, [1, 2, 3]])), images)
+    assert isinstance(found, Found)
+    expected = np.zeros_like(TRUTH)
+    expected[20:, 40:] = True
+    assert (found.mask == expected).all()
+    assert "1 polygons reach beyond" in found.note and "1 malformed" in found.note
+
+
+def test_a_truncated_coco_file_is_one_line(images, tmp_path):
+    path = coco_file(tmp_path / "p.json", [SQUARE])
+    path.write_text(path.read_text()[:-40])
+    with pytest.raises(VitreousError, match=r"p\.json is not valid JSON"):
+        Coco(path).items(images)
+
+
+def test_pictures_and_lists_that_differ_lose_nothing(images, tmp_path):
+    Image.new("RGB", (8, 8)).save(images / "a" / "two.jpg")
+    entry = {"width": WIDTH, "height": HEIGHT}
+    listed = [
+        {"id": 5, "file_name": "a/one.jpg", **entry},
+        {"id": 6, "file_name": "x.jpg", **entry},
+    ]
+    source = Coco(coco_file(tmp_path / "p.json", [SQUARE], images=listed))
+    items = source.items(images)
+    assert [item.name for item in items] == ["a/one", "a/two", "x"]
+    results = source.find(items)
+    assert isinstance(results[0], Found) and "does not list" in str(results[1])
+
+
+def test_yolo_polygons_boxes_and_the_smallest_area(images, tmp_path):
+    (tmp_path / "l" / "a").mkdir(parents=True)
+    file = tmp_path / "l" / "a" / "one.txt"
+    points = [v / (WIDTH, HEIGHT)[i % 2] for i, v in enumerate(SQUARE)]
+    polygon = " ".join(["3", *map(str, points)])
+    speck = "1 0 0 0.02 0 0.02 0.02"
+    file.write_text(f"{polygon}\n{speck}\n")
+    assert (mask_of(Yolo(tmp_path / "l", minimum_area=0.01), images) == TRUTH).all()
+    assert (mask_of(Yolo(tmp_path / "l", classes=(3,)), images) == TRUTH).all()
+    file.write_text(f"0 {35 / WIDTH} 0.5 0.5 0.5\n")
+    assert (mask_of(Yolo(tmp_path / "l"), images) == TRUTH).all()
+    file.write_text("0 0.1 0.2 x\n")
+    assert "line 1" in str(only(Yolo(tmp_path / "l"), images))
+
+
+def test_boxes_of_tiny_imagenet_and_pascal_voc(images, tmp_path):
+    table = tmp_path / "boxes.json"
+    table.write_text(json.dumps({"a/one.jpg": [20, 10, 49, 29]}))
+    assert (mask_of(Boxes(table), images) == TRUTH).all()
+    xml = tmp_path / "x" / "a"
+    xml.mkdir(parents=True)
+    (xml / "one.xml").write_text(
+        f"<annotation><size><width>{WIDTH}</width><height>{HEIGHT}</height></size>"
+        "<object><name>cat</name><bndbox><xmin>21</xmin><ymin>11</ymin><xmax>50</xmax>"
+        "<ymax>30</ymax></bndbox></object></annotation>"
+    )
+    assert (mask_of(Boxes(tmp_path / "x"), images) == TRUTH).all()
+    assert not mask_of(Boxes(tmp_path / "x", names=("dog",)), images).any()
+
+
+def test_a_mask_of_another_size_is_refused_with_both_sizes(images, tmp_path):
+    folder = write_png(tmp_path / "m", np.full((10, 10), 255, np.uint8))
+    assert "10×10 pixels" in str(only(BinaryFiles(folder), images))
+
+
+def test_two_pictures_of_one_mask_are_refused(images):
+    Image.new("RGB", (8, 8)).save(images / "a" / "one.png")
+    with pytest.raises(VitreousError, match=r"would share the mask a/one\.png"):
+        SOURCES["alpha"]().items(images)
+
+
+def test_consensus_is_a_vote_above_each_maps_mean():
+    left = torch.zeros(1, 1, 4, 4)
+    left[..., :2] = 1
+    top = left.mT
+    maps = torch.stack([left, left, top])
+    assert torch.equal(consensus(maps), left.bool())
+    assert torch.equal(consensus(maps, votes=3), left.bool() & top.bool())
+
+
+def test_relevance_masks_come_from_the_model_itself(images, tmp_path):
+    from vitreous.models import load_model, save_model
+
+    model = load_model("vit_tiny_patch16_224", pretrained=False, image_size=32, num_classes=5)
+    folder = save_model(model, tmp_path / "model")
+    found = only(SOURCES["relevance"](str(folder), image_size=32), images)
+    assert isinstance(found, Found) and found.mask.shape == (HEIGHT, WIDTH)
+
+
+def test_u2netp_finds_a_disc(shared, tmp_path):
+    picture = Image.new("RGB", (200, 160), (40, 120, 60))
+    ImageDraw.Draw(picture).ellipse((60, 30, 140, 110), fill=(230, 60, 40))
+    (tmp_path / "p").mkdir()
+    picture.save(tmp_path / "p" / "disc.png")
+    mask = mask_of(Onnx(shared / "data" / "weights" / "u2netp.onnx"), tmp_path / "p")
+    truth = np.asarray(picture)[..., 0] > 128
+    assert (mask & truth).sum() / (mask | truth).sum() > 0.8

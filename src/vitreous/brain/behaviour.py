@@ -94,7 +94,7 @@ def i2n(
 def i2n_ceiling(trials: Trials, *, repetitions: int = 2, seed: int = 0) -> Score:
     """Correlation of the human pattern of one random half with that of the other."""
     names, first = np.unique(trials.stimulus, return_index=True)
-    kinds = np.unique(trials.choice)
+    kinds = np.unique(np.concatenate([trials.choice, trials.truth, trials.distractor]))
     own = _true_column(np.asarray(trials.truth)[first], kinds)
     values = []
     for pair in _halves(trials, repetitions, seed):

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import matplotlib
 import numpy as np
 import torch
 from PIL import Image, ImageDraw, ImageFont
@@ -185,5 +187,8 @@ def _cell(picture: Tensor) -> Image.Image:
     return Image.fromarray(array).resize((CELL, CELL), Image.Resampling.NEAREST)
 
 
-def _font(size: int) -> Any:
-    return ImageFont.load_default(size)
+@functools.cache
+def _font(size: int) -> ImageFont.FreeTypeFont:
+    # Pillow's own font has no Greek letters; matplotlib brings one that has.
+    file = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"
+    return ImageFont.truetype(str(file), size - 1)

@@ -1,9 +1,10 @@
 """How good unsupervised masks are, on photos with polygons and on composites with exact masks.
 
-    python benchmarks/masks_quality.py --data DATA --weights WEIGHTS
+    python benchmarks/masks_quality.py --data DATA --weights WEIGHTS --part coco
 
 DATA holds `coco64_seg`, `tuxpaint_cutouts` and `si_score` unpacked; WEIGHTS the ViT-S/14 and
-U²-Net-p. Prints mean and median IoU; `--limit 8` for a quick look.
+U²-Net-p. Prints mean and median IoU. Scores are kept in a file; run again, it goes on with the
+next pictures, so `--limit 16` four times is the whole set in small portions.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import torch
 from vitreous.data.compositing import CompositeItems, plan, write_composites
 from vitreous.data.cutouts import find_cutouts
 from vitreous.data.images import list_images
+from vitreous.io import read_json, write_json
 from vitreous.masks import Found, intersection_over_union, measure
 from vitreous.masks.sources.png import BinaryFiles
 from vitreous.masks.sources.saliency import Onnx
@@ -35,37 +37,45 @@ def find(source, images: Path, names: list[str]) -> Masks:
     return [one.mask if isinstance(one, Found) else None for one in found]
 
 
-def show(name: str, scores: list[float], n: int) -> None:
+def score(images: Path, truth_source, sources: dict, names: list[str]) -> dict[str, dict]:
+    """IoU of each method with the truth, quality scores, and agreement of the first and last."""
+    truth = find(truth_source, images, names)
+    shown = [(n, t) for n, t in zip(names, truth) if t is not None and t.any()]
+    table: dict[str, dict] = {name: {} for name in names}
+    made = {k: find(source, images, [n for n, _ in shown]) for k, source in sources.items()}
+    first, *_, last = made.values()
+    for row, (name, mask) in enumerate(shown):
+        table[name] = {
+            key: intersection_over_union(masks[row], mask) for key, masks in made.items()
+        }
+        table[name]["agreement"] = intersection_over_union(first[row], last[row])
+        table[name]["quality"] = {key: measure(masks[row]).score for key, masks in made.items()}
+    return table
+
+
+def show(title: str, table: dict[str, dict], methods: list[str]) -> None:
+    rows = [row for row in table.values() if row]
+    print(f"\n{title}: {len(table)} pictures, {len(rows)} with foreground\n")
+    print("| masks | mean IoU | median IoU | pictures |\n| --- | --- | --- | --- |")
+    first, *_, last = methods
+    for name in methods:
+        line(name, [row[name] for row in rows], len(rows))
+    for least in (0.3, 0.5, 0.7):
+        kept = [row for row in rows if row["agreement"] >= least]
+        for name in (first, last):
+            line(f"{name}, agreement ≥ {least}", [row[name] for row in kept], len(rows))
+    for name in (first, last):
+        for by in ("agreement", "quality"):
+            order = [row[by][name] if by == "quality" else row[by] for row in rows]
+            found = rank(order, [row[name] for row in rows])
+            print(f"rank correlation of {by} and IoU, {name}: {found:.2f}")
+
+
+def line(name: str, scores: list[float], n: int) -> None:
     if scores:
         print(
             f"| {name} | {np.mean(scores):.3f} | {np.median(scores):.3f} | {len(scores)} of {n} |"
         )
-
-
-def compare(title: str, images: Path, truth_source, sources: dict, limit: int | None) -> None:
-    names = [item.name for item in truth_source.items(images)][:limit]
-    truth = find(truth_source, images, names)
-    names, kept = zip(*[(n, t) for n, t in zip(names, truth) if t is not None and t.any()])
-    print(f"\n{title}: {len(kept)} pictures with foreground\n")
-    print("| masks | mean IoU | median IoU | pictures |\n| --- | --- | --- | --- |")
-    made = {name: find(source, images, list(names)) for name, source in sources.items()}
-    scores = {
-        name: [intersection_over_union(m, t) for m, t in zip(masks, kept)]
-        for name, masks in made.items()
-    }
-    for name, values in scores.items():
-        show(name, values, len(kept))
-    first, *_, second = made
-    agreement = [intersection_over_union(a, b) for a, b in zip(made[first], made[second])]
-    for least in (0.3, 0.5, 0.7):
-        chosen = [i for i, value in enumerate(agreement) if value >= least]
-        for name in (first, second):
-            label = f"{name}, agreement ≥ {least}"
-            show(label, [scores[name][i] for i in chosen], len(kept))
-    for name in (first, second):
-        order = [measure(m).score for m in made[name]]
-        print(f"rank correlation of quality and IoU, {name}: {rank(order, scores[name]):.2f}")
-    print(f"rank correlation of agreement and IoU, {first}: {rank(agreement, scores[first]):.2f}")
 
 
 def rank(first: list[float], second: list[float]) -> float:
@@ -78,9 +88,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--weights", type=Path, required=True)
-    parser.add_argument("--limit", type=int)
+    parser.add_argument("--part", choices=("coco", "composites"), default="coco")
+    parser.add_argument("--limit", type=int, default=64)
     parser.add_argument("--size", type=int, default=224)
-    parser.add_argument("--parts", nargs="+", default=["coco", "composites"])
+    parser.add_argument("--scores", type=Path, default=Path("scores.json"))
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     common = {
@@ -90,19 +101,23 @@ def main() -> None:
     }
     sources = {
         "TokenCut (tokens)": TokenCut(**common),
-        "TokenCut (tokens), edges none": TokenCut(**common, edges="none"),
         "TokenCut (keys, as published)": TokenCut(**common, features="key"),
         "U²-Net-p": Onnx(arguments.weights / "u2netp.onnx"),
     }
-    if "coco" in arguments.parts:
-        truth = Yolo(arguments.data / "coco64_seg" / "labels", minimum_area=0.01)
-        images = arguments.data / "coco64_seg" / "images"
-        compare("COCO photos", images, truth, sources, arguments.limit)
-    if "composites" in arguments.parts:
-        with tempfile.TemporaryDirectory() as folder:
-            root = composites(arguments.data, Path(folder))
+    with tempfile.TemporaryDirectory() as folder:
+        if arguments.part == "coco":
+            title, images = "COCO photos", arguments.data / "coco64_seg" / "images"
+            truth = Yolo(arguments.data / "coco64_seg" / "labels", minimum_area=0.01)
+        else:
             title = "tuxpaint cut-outs on SI-Score's backgrounds"
-            compare(title, root / "images", BinaryFiles(root / "masks"), sources, arguments.limit)
+            root = composites(arguments.data, Path(folder))
+            images, truth = root / "images", BinaryFiles(root / "masks")
+        stored = read_json(arguments.scores) if arguments.scores.is_file() else {}
+        table = stored.setdefault(f"{arguments.part} {arguments.size}", {})
+        names = [item.name for item in truth.items(images) if item.name not in table]
+        table.update(score(images, truth, sources, names[: arguments.limit]))
+        write_json(arguments.scores, stored)
+    show(title, table, list(sources))
 
 
 def composites(data: Path, folder: Path, count: int = 64) -> Path:

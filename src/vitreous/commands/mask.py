@@ -2,7 +2,8 @@
 
 Writes a PNG of 0 and 255 for each picture (`OUT/a/b.png` for `IMAGES/a/b.jpg`), a manifest with
 what was dropped and why, and a contact sheet, worst first. Killed and run again, it goes on where
-it was. Train with it: `vitreous train RECIPE --data.images IMAGES --data.masks OUT`.
+it was. Train with it: `vitreous train RECIPE --data.name folders --data.images IMAGES
+--data.masks OUT`, or with the kept masks alone, `--data.name folders --data.images OUT/kept.csv`.
 
 Example:
     vitreous mask photos/ --out masks/ --method tokencut
@@ -145,7 +146,7 @@ class Command:
         if not kept:
             raise VitreousError(f"no mask was kept; {folder.manifest} says why")
         if (folder.path / "kept.csv").is_file():
-            print(f"train on the kept ones: --data.images {folder.path / 'kept.csv'}")
+            print(f"train: --data.name folders --data.images {folder.path / 'kept.csv'}")
 
 
 def make_source(method: str, settings: dict[str, Any]) -> MaskSource:

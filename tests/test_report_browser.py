@@ -46,10 +46,10 @@ def test_tables_sort_copy_and_the_theme_changes(card, tmp_path):
         page.view(1240)
         page.open(card.as_uri())
         values = (
-            "[...document.querySelectorAll('#records tbody tr')].map(r => r.cells[4].dataset.value)"
+            "[...document.querySelectorAll('#records tbody tr')].map(r => r.cells[3].dataset.value)"
         )
         before = page.evaluate(values)
-        click = "document.querySelectorAll('#records th button')[4].click()"
+        click = "document.querySelectorAll('#records th button')[3].click()"
         page.evaluate(click)
         down = [float(v) for v in page.evaluate(values) if v]
         assert down == sorted(down, reverse=True) and len(down) == len([v for v in before if v])

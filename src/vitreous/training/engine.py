@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
+from accelerate.utils import gather_object
 from tqdm import tqdm
 
 from vitreous.config import plain
@@ -350,6 +351,8 @@ class Trainer:
     def save(self) -> None:
         """Write the resumable state."""
         self.accelerator.wait_for_everyone()
+        own = {key: value.cpu() for key, value in self.adversary_state.items()}
+        every = gather_object([own])
         if not self.accelerator.is_main_process:
             return
         scaler = self.accelerator.scaler
@@ -358,7 +361,7 @@ class Trainer:
                 "model": self.classifier.net.state_dict(),
                 "optimizer": self.optimizer.state_dict(),
                 "scaler": scaler.state_dict() if scaler is not None else None,
-                "adversary": self.adversary_state,
+                "adversary": every,
                 "progress": dict(self.progress.__dict__),
                 "random": random_state(),
                 "metrics_size": self.folder.metrics_size(),
@@ -377,7 +380,8 @@ class Trainer:
         if self.accelerator.scaler is not None and state["scaler"]:
             self.accelerator.scaler.load_state_dict(state["scaler"])
         device = self.accelerator.device
-        self.adversary_state = {k: v.to(device) for k, v in state["adversary"].items()}
+        own = dict(enumerate(state["adversary"])).get(self.accelerator.process_index, {})
+        self.adversary_state = {k: v.to(device) for k, v in own.items()}
         self.progress = Progress(**state["progress"])
         restore_random_state(state["random"])
         if self.accelerator.is_main_process:

@@ -18,7 +18,7 @@ import torch
 from vitreous.data.test_sets import read_set
 from vitreous.evaluation.prediction import Streaming
 from vitreous.evaluation.run import Place, evaluate
-from vitreous.evaluation.suites import Suite
+from vitreous.evaluation.suites import KINDS, Suite
 from vitreous.models import Classifier, Preprocessing
 from vitreous.results import Results, run_context
 
@@ -46,12 +46,13 @@ def main() -> None:
     parser.add_argument("pictures", type=Path)
     parser.add_argument("--out", type=Path, default=Path("evaluation/efficientnet-lite0"))
     parser.add_argument("--rotation", type=float, nargs="*", default=[90, 180, 270])
+    parser.add_argument("--severities", type=int, nargs="*", default=[1, 2, 3, 4, 5])
     parser.add_argument("--limit", type=int, default=0)
     arguments = parser.parse_args()
     classifier = efficientnet_lite0()
     suite = Suite(
         rotation=tuple(arguments.rotation),
-        perturbations={"gaussian_noise": (1, 3, 5), "gaussian_blur": (1, 3, 5)},
+        perturbations={k: tuple(arguments.severities) for k in KINDS},
     )
     done = evaluate(
         classifier,

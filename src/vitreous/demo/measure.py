@@ -17,7 +17,7 @@ from vitreous.relevance import relevance
 from vitreous.results import Record, accuracy_record
 
 NORMAL, SHIFTED, PLAIN_GROUND = "normal", "tag of another class", "no tag"
-EPSILONS = (1 / 255, 2 / 255, 4 / 255)
+EPSILONS = (2 / 255, 4 / 255, 8 / 255)
 ANGLES = (0, 90, 180, 270)
 NORMAL_QUANTILE = 1.959963984540054
 

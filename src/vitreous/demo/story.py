@@ -15,6 +15,7 @@ from vitreous.config import merge
 from vitreous.data.generated import World
 from vitreous.demo.masks import find_masks
 from vitreous.demo.measure import draw_tests, measure
+from vitreous.demo.strips import draw_strips
 from vitreous.demo.words import summary
 from vitreous.errors import VitreousError
 from vitreous.io import read_json, write_json
@@ -47,8 +48,8 @@ class Plan:
     """
 
     variants: tuple[str, ...] = ("plain", "guided", "swapped", "robust", "joint")
-    tests: int = 512
-    attacked: int = 128
+    tests: int = 400
+    attacked: int = 96
     overrides: dict[str, dict[str, Any]] = dataclasses.field(default_factory=dict)
 
 
@@ -152,6 +153,7 @@ class Story:
         trained, results.records = results.records, []
         results.add(measure(classifier, tests, self.plan.attacked, self.seed))
         results.add([*([masks] if masks else []), *trained])
+        draw_strips(classifier, tests, folder, seed=self.seed)
         results.model = TITLES.get(folder.name, folder.name)
         results.context.update(run_context(self.seed))
         results.context["seconds_measured"] = round(time.monotonic() - began, 1)

@@ -11,7 +11,7 @@ from vitreous.results import Record, Results
 COLUMNS = {
     "normal": {"suite": "clean", "metric": "top1"},
     "shifted": {"suite": "shifts", "dataset": SHIFTED, "metric": "top1"},
-    "PGD 2/255": {"suite": "attack", "epsilon": 2 / 255},
+    "PGD 4/255": {"suite": "attack", "epsilon": 4 / 255},
     "turned 90°": {"suite": "rotation", "angle": 90},
     "on the object": {"suite": "explanation", "dataset": NORMAL, "metric": "foreground_share"},
 }

@@ -72,7 +72,8 @@ def signed(value: float, digits: int) -> str:
 def is_fraction(record: Record) -> bool:
     """Whether a record's value is a share that reads best as percent."""
     metric = ALIASES.get(record.metric, record.metric)
-    return metric in FRACTIONS or metric.endswith(("_accuracy", "_share", "_rate", "top1", "top5"))
+    ends = ("_share", "_rate", "top1", "top5")
+    return metric in FRACTIONS or "accuracy" in metric or metric.endswith(ends)
 
 
 def describe(record: Record, with_suite: bool = False) -> str:

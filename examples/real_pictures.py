@@ -121,7 +121,7 @@ def composites(arguments: Arguments, count: int = 80) -> tuple[Path, Path]:
     """Put cut-outs on backgrounds and write pictures with their exact masks."""
     cutouts, names = find_cutouts(unpack(arguments, "tuxpaint_cutouts"))
     backgrounds = list_images(unpack(arguments, "si_score") / "background_samples")
-    scenes = plan(cutouts, backgrounds, "random", steps=1, backgrounds_per_cutout=1)
+    scenes = plan(cutouts, backgrounds, "random", steps=2, backgrounds_per_cutout=1)
     chosen = np.random.default_rng(0).choice(len(scenes), count, replace=False)
     items = CompositeItems(cutouts, backgrounds, [scenes[i] for i in chosen], names, size=256)
     pictures, masks = arguments.out / "tux_pictures", arguments.out / "tux_masks"

@@ -188,7 +188,7 @@ def _resolve(
             "mean": pretrained.get("mean"),
             "std": pretrained.get("std"),
             "class_names": config.get("label_names"),
-            "name": config.get("vitreous_name") or path.name,
+            "name": _folder_name(config, path),
             "image_size": pretrained.get("input_size", (3, None, None))[1:],
         }
         if None in stored["image_size"]:
@@ -274,6 +274,13 @@ def save_model(classifier: Classifier, folder: str | os.PathLike[str]) -> Path:
         safetensors.torch.save_file(state, temporary, metadata={"format": "pt"})
     write_json(target / "config.json", {k: v for k, v in config.items() if v is not None})
     return target
+
+
+def _folder_name(config: dict[str, Any], path: Path) -> str:
+    """The name that was stored, unless it is just the architecture's: then the folder's."""
+    stored = str(config.get("vitreous_name") or config["architecture"])
+    plain = stored.startswith(str(config["architecture"]))
+    return path.resolve().name if plain else stored
 
 
 def _base_name(spec: str, net: nn.Module) -> str:

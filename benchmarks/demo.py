@@ -23,41 +23,22 @@ from vitreous.models import load_model
 from vitreous.training import train
 
 PAPER = "--objectives.relevance.weight 0.8 --objectives.relevance.foreground 0.3"
+OWN = "--objectives.classification.target prediction"
 SETTINGS = {
     "plain": ("plain", ""),
-    "plain, lr 3e-4": ("plain", "--optimizer.lr 3e-4"),
-    "guided, the paper's weights (0.2, 0.8, 2, 0.3), lr 1e-4": (
-        "guided",
-        f"{PAPER} --optimizer.lr 1e-4",
-    ),
-    "guided, the paper's weights, lr 3e-4": (
-        "guided",
-        PAPER,
-    ),
-    "guided (the recipe: 0.2, 4, 2, 1, lr 3e-4)": ("guided", ""),
-    "guided, lr 1e-4": ("guided", "--optimizer.lr 1e-4"),
-    "guided, lr 6e-4": ("guided", "--optimizer.lr 6e-4"),
-    "guided, classification on the label": (
-        "guided",
-        "--objectives.classification.target label",
-    ),
-    "guided, no background term": ("guided", "--objectives.relevance.background 0"),
-    "guided, no foreground term": ("guided", "--objectives.relevance.foreground 0"),
+    "guided (the recipe)": ("guided", ""),
+    "guided, the paper's weights and target": ("guided", f"{PAPER} {OWN}"),
+    "guided, classification on the own prediction": ("guided", OWN),
     "guided, second order": ("guided", "--objectives.relevance.second_order true"),
+    "guided, no foreground term": ("guided", "--objectives.relevance.foreground 0"),
+    "guided, no background term": ("guided", "--objectives.relevance.background 0"),
     "guided, from the third layer on": ("guided", "--objectives.relevance.start_layer 2"),
-    "guided, 4 pictures a class, 60 epochs": (
-        "guided",
-        "--data.train 32 --training.epochs 60",
-    ),
-    "guided, 64 pictures a class, 4 epochs": (
-        "guided",
-        "--data.train 512 --training.epochs 4",
-    ),
+    "guided, lr 1e-4": ("guided", "--optimizer.lr 1e-4"),
+    "guided, lr 4e-4": ("guided", "--optimizer.lr 4e-4"),
+    "guided, 4 pictures a class, 60 epochs": ("guided", "--data.train 32 --training.epochs 60"),
+    "guided, 64 pictures a class, 4 epochs": ("guided", "--data.train 512 --training.epochs 4"),
     "backgrounds swapped": ("swapped", ""),
-    "guided and backgrounds swapped": (
-        "guided",
-        "--objectives.background_swap.weight 0.5 --objectives.classification.target label",
-    ),
+    "guided and backgrounds swapped": ("guided", "--objectives.background_swap.weight 0.5"),
 }
 
 

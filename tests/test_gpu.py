@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from helpers import TINY_MODEL, tiny_recipe, write_masked_set
 
 import vitreous
+from helpers import TINY_MODEL, tiny_recipe, write_masked_set
 from vitreous.config import build, merge
 from vitreous.relevance import METHODS
 from vitreous.training import Recipe, train

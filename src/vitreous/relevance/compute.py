@@ -123,7 +123,8 @@ def explain(
             second_order=second_order,
             retain_graph=keep,
         )
-        maps, constant = min_max(chosen(context))
+        with torch.set_grad_enabled(keep):  # maps that no loss uses need no graph of their own
+            maps, constant = min_max(chosen(context))
     if not keep:
         maps, logits = maps.detach(), logits.detach()
     return Explanation(maps, logits, classes, constant)

@@ -75,7 +75,7 @@ class GradientAttention:
         """Return maps (B, 1, H, W), not yet scaled."""
         context.mixings()
         pairs = zip(context.maps(), context.gradients())
-        return propagate(context, [(a * g).clamp(min=0).mean(1) for a, g in pairs])
+        return propagate(context, [(a * g).relu_().mean(1) for a, g in pairs])
 
 
 class Rollout:

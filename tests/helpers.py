@@ -14,6 +14,13 @@ TINY_MODEL: dict[str, Any] = {
     "image_size": 32,
     "options": {"patch_size": 8, "embed_dim": 24, "depth": 2, "num_heads": 3},
 }
+TINY_CROSSVIT: dict[str, Any] = {
+    "img_scale": (1.0, 1.0),
+    "patch_size": (8, 16),
+    "embed_dim": (12, 24),
+    "depth": ((1, 1, 0),),
+    "num_heads": (3, 3),
+}
 
 
 def write_masked_set(root: Path, classes: int = 3, per_class: int = 5, size: int = 40) -> None:

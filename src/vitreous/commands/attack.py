@@ -2,10 +2,12 @@
 
 Robust accuracy at each ε goes to results.json with a curve; a killed run goes on where it was
 when the same command runs again. With --picture a strip (PNG) and an animation (GIF) are drawn.
+Pictures pushed towards a class (--picture with --target, or --strips) are on the card of the run.
 
 Example:
     vitreous attack runs/x --data val/ --epsilon 1/255 2/255 4/255 --steps 50 --restarts 10
     vitreous attack runs/x --data val/ --attack apgd_ce apgd_t square
+    vitreous attack runs/x --data val/ --epsilon 8/255 24/255 --strips 4
     vitreous attack runs/x --picture cat.jpg --target 3 --epsilon 2/255 8/255 16/255 32/255
 """
 
@@ -22,8 +24,9 @@ from torch import Tensor
 from vitreous.attacks import ATTACKS, Attack
 from vitreous.attacks.checks import masked_by
 from vitreous.attacks.curve import draw_curve
-from vitreous.attacks.pictures import attack_frames, save_animation, save_strip
+from vitreous.attacks.pictures import Frame, attack_frames, save_animation, save_strip
 from vitreous.attacks.robustness import Robustness, robustness
+from vitreous.attacks.strips import add_strip
 from vitreous.config import parse_number
 from vitreous.data.images import evaluation_view, load_image, save_image
 from vitreous.data.test_sets import TestSet, read_set
@@ -91,6 +94,10 @@ class Command:
 
     keep: int = 0
     """Save this many of the pictures that fool the model, clean and perturbed."""
+
+    strips: int = 0
+    """Push this many of the pictures towards --target, or each to the class of another, and put
+    them on the card of the run."""
 
     out: Path | None = None
     """Folder of results.json; a run's own folder, or attacks/MODEL, by default."""
@@ -166,7 +173,7 @@ class Command:
         if label is None:
             with torch.no_grad():
                 label = int(classifier(image[None].to(classifier.device)).argmax())
-        frames = attack_frames(classifier, image, label, attack, radii, self.target, self.seed)
+        frames = self._frames(classifier, image, label, attack, radii, self.target)
         aim = self.target if self.target is not None else label
         toward = "towards" if self.target is not None else "away from"
         caption = f"{self.attack[0]} {toward} {classifier.class_name(aim).split(',')[0]}"
@@ -178,6 +185,55 @@ class Command:
             )
         print(f"strip: {save_strip(frames, out / f'{file.stem}_attack.png', caption)}")
         print(f"animation: {save_animation(frames, out / f'{file.stem}_attack.gif')}")
+        if self.target is not None:
+            self._strip(classifier, out, file.stem, label, aim, frames)
+
+    def _frames(
+        self,
+        classifier: Classifier,
+        image: Tensor,
+        label: int,
+        attack: Attack,
+        radii: tuple[float, ...],
+        target: int | None,
+    ) -> list[Frame]:
+        try:
+            return attack_frames(classifier, image, label, attack, radii, target, self.seed)
+        except ValueError as error:
+            raise VitreousError(f"{self.attack[0]}: {error}") from error
+
+    def _strip(
+        self,
+        classifier: Classifier,
+        out: Path,
+        name: str,
+        label: int,
+        target: int,
+        frames: list[Frame],
+    ) -> None:
+        one, other = (classifier.class_name(c).split(",")[0] for c in (label, target))
+        written = add_strip(out, f"{name}_{target}", f"{one} → {other}", frames)
+        print(f"for the card: {one} → {other} in {written}")
+
+    def _strips(
+        self,
+        classifier: Classifier,
+        out: Path,
+        pictures: LabelledPictures,
+        attack: Attack,
+        radii: tuple[float, ...],
+    ) -> None:
+        """Push pictures of the set, evenly spread, each towards the class of the next."""
+        count = min(self.strips, len(pictures))
+        chosen = [pictures[i * len(pictures) // count] for i in range(count)]
+        for place, (image, label) in enumerate(chosen):
+            target = self.target
+            if target is None:
+                target = chosen[(place + 1) % count][1]
+            if target == label:
+                target = (label + 1) % classifier.num_classes
+            frames = self._frames(classifier, image, label, attack, radii, target)
+            self._strip(classifier, out, f"{pictures.name}_{place}", label, target, frames)
 
     def _measure(
         self, classifier: Classifier, attacks: list[Attack], radii: tuple[float, ...]
@@ -208,6 +264,7 @@ class Command:
         for message in [*messages, *([hidden.message] if hidden else [])]:
             print(f"warning: {message}")
         self._write(classifier, out, pictures.name, done, messages)
+        self._strips(classifier, out, pictures, attacks[0], radii)
 
     def _read(self, classifier: Classifier) -> TestSet:
         assert self.data is not None

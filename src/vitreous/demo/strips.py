@@ -4,45 +4,24 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import torch
-
 from vitreous.attacks import PGD
-from vitreous.data.images import save_image
+from vitreous.attacks.pictures import attack_frames
+from vitreous.attacks.strips import add_strip
 from vitreous.demo.measure import NORMAL, TestPictures
-from vitreous.io import write_json
 from vitreous.models import Classifier
 
-EPSILON = 24 / 255
-AMPLIFIED = 4
+EPSILONS = (8 / 255, 24 / 255)
 
 
 def draw_strips(
     classifier: Classifier, tests: TestPictures, folder: Path, *, count: int = 3, seed: int = 0
 ) -> None:
-    """Push some pictures towards another class and write what comes out.
-
-    Files are `targeted/{i}_{picture,pushed,difference}.png` with `targeted/targeted.json`; the
-    difference is drawn four times as strong, on grey.
-    """
-    images, labels = tests.sets[NORMAL][:count], tests.labels[:count]
-    targets = (labels + 1 + torch.arange(count)) % classifier.num_classes
-    attack = PGD(epsilon=EPSILON, steps=30, early_stop=False)
-    generator = torch.Generator().manual_seed(seed)
-    pushed = attack(classifier, images, labels, targets=targets, generator=generator)
-    with torch.no_grad():
-        said = classifier(pushed).argmax(1).tolist()
-    listing = []
+    """Push some pictures towards another class and put the strips into the run folder."""
     for place in range(count):
-        name, goal = (classifier.class_name(int(c[place])) for c in (labels, targets))
-        difference = (0.5 + AMPLIFIED * (pushed[place] - images[place])).clamp(0, 1)
-        shown = {
-            name: images[place],
-            f"said: {classifier.class_name(said[place])}": pushed[place],
-            f"difference × {AMPLIFIED}": difference,
-        }
-        files = {}
-        for part, (caption, image) in enumerate(shown.items()):
-            files[caption] = f"{place}_{('picture', 'pushed', 'difference')[part]}.png"
-            save_image(image, folder / "targeted" / files[caption])
-        listing.append({"title": f"{name} → {goal}", "files": files})
-    write_json(folder / "targeted" / "targeted.json", listing)
+        label = int(tests.labels[place])
+        target = (label + 1 + place) % classifier.num_classes
+        frames = attack_frames(
+            classifier, tests.sets[NORMAL][place], label, PGD(steps=30), EPSILONS, target, seed
+        )
+        title = f"{classifier.class_name(label)} → {classifier.class_name(target)}"
+        add_strip(folder, str(place), title, frames)

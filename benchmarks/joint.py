@@ -45,6 +45,8 @@ GUIDED: dict[str, Any] = {"background_swap": False}
 SWAPPED: dict[str, Any] = {"relevance": False}
 NEITHER: dict[str, Any] = {"relevance": False, "background_swap": False}
 CONSISTENT: dict[str, Any] = {"relevance_consistency": {}}
+STRONG: dict[str, Any] = {"background_swap": False, "relevance": {"weight": 20.0}}
+STEADY: dict[str, Any] = {"relevance_consistency": {"weight": 20.0}}
 ARMS: dict[str, dict[str, Any]] = {
     "plain": {**GENTLE, "objectives": NEITHER},
     "guided": {**GENTLE, "objectives": GUIDED},
@@ -60,9 +62,33 @@ ARMS: dict[str, dict[str, Any]] = {
     "robust + guided, ramp 0 to 0.5": {
         "objectives": merge(GUIDED, {"relevance": {"ramp": [0, 0.5]}})
     },
+    "robust + guided, ramp 0.5 to 0": {
+        "objectives": merge(GUIDED, {"relevance": {"ramp": [0.5, 0]}})
+    },
+    "robust + guided at 20": {"objectives": STRONG},
+    "robust + guided at 20, clean maps": {
+        "objectives": merge(STRONG, {"relevance": {"pictures": "clean"}})
+    },
+    "robust + guided at 20, ramp 0 to 0.5": {
+        "objectives": merge(STRONG, {"relevance": {"ramp": [0, 0.5]}})
+    },
+    "robust + guided at 20, ramp 0.5 to 0": {
+        "objectives": merge(STRONG, {"relevance": {"ramp": [0.5, 0]}})
+    },
     "robust + consistency": {"objectives": {**NEITHER, **CONSISTENT}},
+    "robust + consistency at 20": {"objectives": {**NEITHER, **STEADY}},
+    "robust + guided at 20 + consistency at 20": {"objectives": {**STRONG, **STEADY}},
+    "joint, clean maps": {"objectives": {"relevance": {"pictures": "clean"}}},
+    "joint, ramps 0 to 0.5": {
+        "objectives": {"relevance": {"ramp": [0, 0.5]}, "background_swap": {"ramp": [0, 0.5]}}
+    },
+    "joint, ramps 0.5 to 0": {
+        "objectives": {"relevance": {"ramp": [0.5, 0]}, "background_swap": {"ramp": [0.5, 0]}}
+    },
     "joint + consistency": {"objectives": CONSISTENT},
+    "joint + consistency at 20": {"objectives": STEADY},
 }
+MAPS = ("map turned", "map under PGD")
 MEASURES = ("clean", "shifted", "shifted 2", "PGD", "turned", "foreground", "CPU seconds")
 
 
@@ -211,6 +237,12 @@ def accuracy(classifier: Classifier, images: Tensor, labels: Tensor) -> float:
     return sum(int((classifier(x).argmax(1) == y).sum()) for x, y in parts) / len(labels)
 
 
+def correlation(maps: Tensor, others: Tensor) -> float:
+    """Mean over pictures of Pearson's correlation of two maps (N, 1, H, W)."""
+    rows = zip(maps.flatten(1), others.flatten(1))
+    return statistics.mean(float(torch.corrcoef(torch.stack(pair))[0, 1]) for pair in rows)
+
+
 def measure(classifier: Classifier, tests: Tests, attacked: int) -> dict[str, float]:
     """All figures of one model."""
     classifier.eval()
@@ -229,6 +261,15 @@ def measure(classifier: Classifier, tests: Tests, attacked: int) -> dict[str, fl
     shares = [foreground_share(relevance(classifier, x, y), m) for x, y, m in parts]
     figures["foreground"] = float(torch.cat(shares).mean())
     figures["area"] = float(tests.masks.mean())
+    maps = relevance(classifier, hard[chosen], labels[chosen])
+    turned_maps = [
+        torch.rot90(
+            relevance(classifier, torch.rot90(hard[chosen], k, (2, 3)), labels[chosen]), -k, (2, 3)
+        )
+        for k in (1, 2, 3)
+    ]
+    figures["map turned"] = statistics.mean(correlation(maps, other) for other in turned_maps)
+    figures["map under PGD"] = correlation(maps, relevance(classifier, fooling, labels[chosen]))
     return figures
 
 
@@ -255,15 +296,15 @@ def run_arm(
     return figures
 
 
-def table(root: Path, arms: list[str], seeds: list[int]) -> str:
+def table(root: Path, arms: list[str], seeds: list[int], measures: tuple[str, ...]) -> str:
     """Mean and range over the seeds that are there, as Markdown."""
-    lines = ["| arm | " + " | ".join(MEASURES) + " |", "| --- |" + " --- |" * len(MEASURES)]
+    lines = ["| arm | " + " | ".join(measures) + " |", "| --- |" + " --- |" * len(measures)]
     area = ""
     for arm in arms:
         files = [root / f"seed{s}" / arm / "figures.json" for s in seeds]
         found = [json.loads(f.read_text()) for f in files if f.is_file()]
         if found:
-            cells = [show([row[m] for row in found], m) for m in MEASURES]
+            cells = [show([row[m] for row in found], m) for m in measures]
             note = "" if len(found) == len(seeds) or arm == "start" else f" (seeds: {len(found)})"
             lines.append(f"| {arm}{note} | " + " | ".join(cells) + " |")
             area = f"{100 * found[0]['area']:.1f} % of the pictures is foreground."
@@ -272,6 +313,8 @@ def table(root: Path, arms: list[str], seeds: list[int]) -> str:
 
 def show(values: list[float], name: str) -> str:
     """Mean, with the least and the largest; accuracies in per cent."""
+    if name in MAPS:
+        return f"{statistics.mean(values):.2f} ({min(values):.2f}–{max(values):.2f})"
     if name == "CPU seconds":
         return f"{statistics.mean(values):.0f}"
     low, mean, high = (100 * f(values) for f in (min, statistics.mean, max))
@@ -290,6 +333,7 @@ def main() -> None:
     parser.add_argument("--start-epochs", type=int, default=8)
     parser.add_argument("--minutes", type=float, default=1e9, help="begin no arm after so long")
     parser.add_argument("--table", action="store_true", help="only print what is there")
+    parser.add_argument("--maps", action="store_true", help="also how maps turn and withstand PGD")
     options = parser.parse_args()
     root, began = options.out / options.set, time.monotonic()
     jobs = [(s, a) for s in options.seeds for a in options.arms if a != "start" or s == 0]
@@ -301,7 +345,8 @@ def main() -> None:
                 break
             bar.set_description(f"seed {seed}: {arm}")
             run_arm(experiment, arm, seed, root / f"seed{seed}" / arm, options.attacked)
-    print(table(root, options.arms, options.seeds))
+    measures = (*MEASURES[:-1], *MAPS, MEASURES[-1]) if options.maps else MEASURES
+    print(table(root, options.arms, options.seeds, measures))
 
 
 if __name__ == "__main__":

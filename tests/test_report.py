@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import html.parser
 import json
 import re
@@ -156,6 +157,41 @@ def test_a_number_deleted_from_the_results_is_gone_from_the_card(runs, tmp_path)
     write_json(runs[0] / "results.json", raw | {"records": [], "extra": {}, "context": {}})
     bare = Page(write_card(runs[:1], tmp_path / "card.html"))
     assert not [t for t, _ in bare.attributes if t in ("svg", "img", "td")]
+
+
+@pytest.mark.parametrize(
+    ("title", "chosen", "text"),
+    [
+        ("Clean", {"suite": "clean"}, "91.3 %"),
+        ("Shifted", {"suite": "shifts"}, "41.7 %"),
+        ("Attacked", {"suite": "attack", "value": 0.127}, "12.7 %"),
+        ("Turned", {"suite": "rotation", "value": 0.701}, "70.1 %"),
+        ("Relevance on the object", {"suite": "explanation"}, "57.3 %"),
+        ("Brain", {"suite": "brain"}, "0.439"),
+    ],
+)
+def test_each_headline_number_deleted_is_gone_from_every_format(
+    runs, tmp_path, title, chosen, text
+):
+    def written() -> str:
+        card = write_card(runs[:1], tmp_path / "card.html").read_text()
+        return card + write_markdown(runs[:1], tmp_path / "card.md").read_text()
+
+    def tile() -> str:
+        part = written().partition(f"<h3>{title}</h3>")[2]
+        return html.unescape(part.partition("</div>\n</div>")[0])
+
+    raw = json.loads((runs[0] / "results.json").read_text())
+    assert text in tile()
+    count = len(raw["records"])
+    raw["records"] = [
+        r for r in raw["records"] if not all(r[key] == value for key, value in chosen.items())
+    ]
+    assert len(raw["records"]) == count - 1
+    write_json(runs[0] / "results.json", raw)
+    assert text not in html.unescape(written())
+    others = {"91.3 %", "41.7 %", "70.1 %", "57.3 %", "0.439"} - {text}
+    assert all(other in html.unescape(written()) for other in others)
 
 
 def test_changing_a_number_changes_the_card(runs, tmp_path):

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from vitreous.attacks.balls import Norm
 from vitreous.errors import VitreousError
+from vitreous.head_tokens import head_tokens_only
 
 FIRST_SCALE = 2.0**16
 GROWTH_INTERVAL = 2000
@@ -52,7 +53,7 @@ class BoundedAdversary:
         """Log-probabilities (B, C) of the clean pictures, where the loss compares with them."""
         if self.loss == "cross_entropy":
             return None
-        with torch.no_grad():
+        with torch.no_grad(), head_tokens_only(model):
             return F.log_softmax(model(images).float(), dim=1)
 
 
@@ -89,7 +90,7 @@ def image_gradient(
             "these pictures have no labels to drive away from; set adversary.loss kl, which "
             "departs from the model's own prediction"
         )
-    with torch.enable_grad():
+    with torch.enable_grad(), head_tokens_only(model):
         variable = perturbation.detach().requires_grad_()
         logits = model((images + variable).clamp(0, 1)).float()
         if reference is None:

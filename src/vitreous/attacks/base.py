@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from vitreous.attacks.balls import Norm
+from vitreous.head_tokens import head_tokens_only
 from vitreous.modes import evaluation_mode
 from vitreous.registry import Registry
 
@@ -111,9 +112,12 @@ class Best:
 
 @contextlib.contextmanager
 def borrowed(model: nn.Module) -> Generator[None]:
-    """Attack in evaluation mode with frozen weights; give the model back as it was."""
+    """Attack in evaluation mode with frozen weights; give the model back as it was.
+
+    Passes are spared what no head reads (`vitreous.head_tokens`).
+    """
     flags = [(p, p.requires_grad) for p in model.parameters()]
-    with evaluation_mode(model):
+    with evaluation_mode(model), head_tokens_only(model):
         try:
             for parameter, _ in flags:
                 parameter.requires_grad_(False)

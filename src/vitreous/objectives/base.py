@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from vitreous.attention import AttentionTrace, record_attention
 from vitreous.data.batch import Batch
+from vitreous.head_tokens import head_tokens_only
 from vitreous.models import Classifier
 from vitreous.registry import Registry
 
@@ -26,7 +27,8 @@ class Step:
             if there is one.
         clean: The pictures before the adversary; the same tensor without one.
         logits: (B, C).
-        trace: Attention maps of the pass, if an objective needs them.
+        trace: Attention maps of the pass, if an objective needs them; the last one may have only
+            the queries that the head reads (`vitreous.head_tokens`).
         progress: Share of the training that is done, in [0, 1].
     """
 
@@ -57,7 +59,7 @@ class Step:
             recorded: Record attention.
         """
         recording = record_attention(self.classifier) if recorded else contextlib.nullcontext()
-        with recording as trace:
+        with head_tokens_only(self.classifier), recording as trace:
             logits = self.classifier(images)
         batch = dataclasses.replace(self.batch, images=images)
         return dataclasses.replace(self, batch=batch, clean=images, logits=logits, trace=trace)

@@ -69,7 +69,7 @@ class Context:
         found = []
         for name, one in zip(self.trace.names, self.trace.maps):
             mixing = layout.layers.get(name.removeprefix("net."))
-            if mixing is None or not _fits(one, mixing, layout):
+            if mixing is None or not _fits(one, mixing, layout, name == self.trace.names[-1]):
                 raise UnsupportedModelError(
                     f"attention layer '{name}' has a map of shape {tuple(one.shape)}, which is "
                     "not one over all tokens of the picture, so attention relevance does not "
@@ -79,7 +79,11 @@ class Context:
         return found[self.start_layer :]
 
     def maps(self) -> list[Tensor]:
-        """The recorded maps from the start layer on, each (B, heads, queries, keys)."""
+        """The recorded maps from the start layer on, each (B, heads, queries, keys).
+
+        Queries of the last map are those tokens only that the head reads, where
+        `vitreous.head_tokens` could leave out the others, which no logit depends on.
+        """
         return self.trace.maps[self.start_layer :]
 
     def gradients(self) -> list[Tensor]:
@@ -99,10 +103,12 @@ class Context:
         ]
 
 
-def _fits(one: Tensor, mixing: Mixing, layout: Layout) -> bool:
-    tokens = layout.streams[mixing.stream].tokens
+def _fits(one: Tensor, mixing: Mixing, layout: Layout, last: bool) -> bool:
+    stream = layout.streams[mixing.stream]
+    queries, keys = one.shape[-2:]
     if mixing.keys == mixing.stream:
-        return tuple(one.shape[-2:]) == (tokens, tokens)
+        spared = last and queries <= stream.prefix
+        return keys == stream.tokens and (queries == stream.tokens or spared)
     other = layout.streams[mixing.keys]
     return one.shape[-2] == 1 and one.shape[-1] in (1, 1 + other.tokens - other.prefix)
 

@@ -7,9 +7,11 @@ import dataclasses
 
 import torch
 from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from vitreous.attention import AttentionTrace, record_attention
 from vitreous.errors import VitreousError
+from vitreous.head_tokens import head_tokens_only
 from vitreous.models import Classifier
 from vitreous.modes import evaluation_mode
 from vitreous.relevance.base import METHODS, Context
@@ -109,6 +111,9 @@ def explain(
             images = images.detach()
         if "input_gradients" in needs and not images.requires_grad:
             images = images.detach().requires_grad_()
+        if second_order:  # the only attention kernel that can be derived twice
+            stack.enter_context(sdpa_kernel(SDPBackend.MATH))
+        stack.enter_context(head_tokens_only(classifier))
         trace = AttentionTrace()
         if "attention" in needs:
             trace = stack.enter_context(record_attention(classifier))

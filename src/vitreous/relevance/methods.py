@@ -28,20 +28,22 @@ def increments(
     Args:
         rows: A row (B, tokens) for each stream.
         mixing: What the layer mixes.
-        cam: (B, queries, keys), not negative.
+        cam: (B, queries, keys), not negative; queries that are left out get nothing.
         normalise: Divide each row of I + cam by its sum, as attention rollout does.
     """
     added = [torch.zeros_like(row) for row in rows]
-    asking = rows[mixing.stream]
+    asking = rows[mixing.stream][:, : cam.shape[1]]
     if mixing.keys == mixing.stream:
         carried = asking / (1 + cam.sum(-1)) if normalise else asking
         own = (carried.unsqueeze(1) @ cam).squeeze(1)
-        added[mixing.stream] = own + (carried - asking) if normalise else own
+        if normalise:
+            own = own + F.pad(carried - asking, (0, own.shape[1] - asking.shape[1]))
+        added[mixing.stream] = own
         return added
     token = asking[:, :1]
     carried = token / (1 + cam[:, 0].sum(-1, keepdim=True)) if normalise else token
     own = carried * cam[:, 0, :1] + (carried - token)
-    added[mixing.stream] = F.pad(own, (0, asking.shape[1] - 1))
+    added[mixing.stream] = F.pad(own, (0, rows[mixing.stream].shape[1] - 1))
     added[mixing.keys] = F.pad(
         carried * cam[:, 0, 1:], (1, rows[mixing.keys].shape[1] - cam.shape[-1])
     )
@@ -66,7 +68,8 @@ def propagate(context: Context, cams: list[Tensor], normalise: bool = False) -> 
 class GradientAttention:
     """Gradient × attention (Chefer et al. 2021, "Generic Attention-model Explainability", eq. 5–6).
 
-    `cam = mean over heads of relu(A ∘ ∂score/∂A)`, `R ← R + cam·R`.
+    `cam = mean over heads of relu(A ∘ ∂score/∂A)`, `R ← R + cam·R`. Attention is not negative, so
+    `relu(A ∘ G) = A ∘ relu(G)`: where G is a constant, one product is all that a loss derives.
     """
 
     needs: ClassVar[frozenset[str]] = ATTENTION
@@ -74,8 +77,10 @@ class GradientAttention:
     def __call__(self, context: Context) -> Tensor:
         """Return maps (B, 1, H, W), not yet scaled."""
         context.mixings()
-        pairs = zip(context.maps(), context.gradients())
-        return propagate(context, [(a * g).relu_().mean(1) for a, g in pairs])
+        heads = [a.shape[1] for a in context.maps()]
+        positive = [g.relu() if g.requires_grad else g.relu_() for g in context.gradients()]
+        cams = [(a * g).sum(1) / h for a, g, h in zip(context.maps(), positive, heads)]
+        return propagate(context, cams)
 
 
 class Rollout:
@@ -118,7 +123,8 @@ def last_rows(context: Context, values: list[Tensor]) -> list[tuple[int, Tensor]
             continue
         keys = context.tokens.streams[mixing.keys]
         if mixing.keys == mixing.stream:
-            row = (starts[mixing.stream][:, None, None] @ value.to(context.dtype)).squeeze(2)
+            asking = starts[mixing.stream][:, None, None, : value.shape[2]]
+            row = (asking @ value.to(context.dtype)).squeeze(2)
             found[mixing.stream] = (mixing.keys, row[..., keys.prefix :])
         else:
             found[mixing.stream] = (mixing.keys, value[:, :, 0, 1:].to(context.dtype))

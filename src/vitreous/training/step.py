@@ -12,6 +12,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from vitreous.attention import record_attention
 from vitreous.data.batch import Batch
+from vitreous.head_tokens import head_tokens_only
 from vitreous.models import Classifier
 from vitreous.objectives import Objective, Outcome, Step
 
@@ -73,6 +74,7 @@ def compute_loss(
     with contextlib.ExitStack() as stack:
         if "input_gradients" in needs:
             stack.enter_context(sdpa_kernel(SDPBackend.MATH))
+        stack.enter_context(head_tokens_only(classifier))
         trace = stack.enter_context(record_attention(classifier)) if "attention" in needs else None
         logits = model(images)
     step = Step(

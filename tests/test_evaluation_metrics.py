@@ -52,8 +52,8 @@ class Nothing:
         raise AssertionError("not opened")
 
 
-def test_segmentation_scores_are_those_of_the_published_code(shared: Path) -> None:
-    golden = np.load(shared / "golden" / "segmentation_metrics.npz")
+def test_segmentation_scores_are_those_of_the_published_code() -> None:
+    golden = np.load(Path(__file__).parent / "golden" / "segmentation_metrics.npz")
     scores = segmentation_scores(
         torch.from_numpy(golden["relevance"]), torch.from_numpy(golden["label"])
     )

@@ -9,9 +9,11 @@ import re
 import socket
 import subprocess
 import sys
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -21,6 +23,7 @@ from PIL import Image
 
 from chromium import open_page
 from vitreous import VitreousError, cli, load_model, relevance, save_model
+from vitreous.app import analysis
 from vitreous.app.analysis import Disturbance, analyse, turn
 from vitreous.app.examples import example_pictures
 from vitreous.app.uploads import LARGEST_FILE, open_upload
@@ -79,6 +82,35 @@ def test_an_attacked_view_stays_in_its_ball_and_is_the_same_twice(classifier, pi
         classifier, clean.picture[None], labels
     )
     torch.testing.assert_close(one.picture, expected[0])
+
+
+def test_visitors_at_once_never_meet_inside_a_model(classifier, picture, monkeypatch):
+    """Explaining swaps parts of a model and puts them back; nobody may see them half swapped."""
+    original, inside, most = analysis.explain, [], []
+
+    def watched(*arguments: Any, **settings: Any) -> Any:
+        inside.append(1)
+        most.append(len(inside))
+        time.sleep(0.01)
+        try:
+            return original(*arguments, **settings)
+        finally:
+            inside.pop()
+
+    pictures = [picture.rotate(90 * k, expand=True) for k in range(4)]
+    wanted = [analyse(classifier, one, list(METHODS), target=k) for k, one in enumerate(pictures)]
+    monkeypatch.setattr(analysis, "explain", watched)
+    with ThreadPoolExecutor(8) as pool:
+        asked = [
+            (k, pool.submit(analyse, classifier, pictures[k], list(METHODS), k))
+            for k in [0, 1, 2, 3] * 4
+        ]
+        for k, future in asked:
+            found = future.result()
+            assert found.top == wanted[k].top
+            for method in METHODS:
+                assert torch.equal(found.maps[method], wanted[k].maps[method])
+    assert len(most) == 16 * len(list(METHODS)) and max(most) == 1
 
 
 def test_turning_moves_pixels_and_four_quarters_are_none():

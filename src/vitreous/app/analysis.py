@@ -18,8 +18,8 @@ from vitreous.models import Classifier
 from vitreous.relevance import explain
 from vitreous.relevance.draw import overlay
 
-# Relevance records attention by hooks and switches fused attention off meanwhile, so that one
-# model serves one visitor at a time.
+# Relevance records attention by hooks, switches fused attention off and swaps the last block's
+# class meanwhile, so that models serve one visitor at a time.
 _LOCK = threading.Lock()
 TOP = 5
 

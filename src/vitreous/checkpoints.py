@@ -33,11 +33,13 @@ class Weights:
         state: Parameter name → tensor, as stored.
         architecture: The architecture that the file names (`arch`), if it does.
         details: Its other plain entries, for example `epoch` and `best_prec1`.
+        optimizer: The optimiser's `state` and `param_groups`, if it holds them.
     """
 
     state: dict[str, Tensor]
     architecture: str | None = None
     details: dict[str, Any] = dataclasses.field(default_factory=dict)
+    optimizer: dict[str, Any] | None = None
 
 
 def read_weights(path: str | os.PathLike[str]) -> Weights:
@@ -70,7 +72,9 @@ def read_weights(path: str | os.PathLike[str]) -> Weights:
     if not state:
         raise CheckpointError(f"{file} holds no tensors under any of {', '.join(STATE_KEYS)}")
     details = {k: v for k, v in raw.items() if isinstance(v, (int, float, str))}
-    return Weights(state, details.get("arch"), details)
+    optimizer = raw.get("optimizer")
+    whole = isinstance(optimizer, dict) and {"state", "param_groups"} <= optimizer.keys()
+    return Weights(state, details.get("arch"), details, optimizer if whole else None)
 
 
 def load_weights(net: nn.Module, state: dict[str, Tensor], source: str = "the state") -> None:

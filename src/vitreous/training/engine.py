@@ -22,6 +22,7 @@ from vitreous.data.views import compose
 from vitreous.errors import VitreousError
 from vitreous.models import Classifier, save_model
 from vitreous.results import Results
+from vitreous.training.continuation import take_up
 from vitreous.training.probe import make_probe, sudden_drop
 from vitreous.training.recipe import Recipe
 from vitreous.training.run import (
@@ -145,6 +146,7 @@ class Trainer:
         self.accelerator.init_trackers("logs", flatten(plain(self.recipe)))
         main = self.accelerator.is_main_process
         if not resumed:
+            self.take_up()
             if main:
                 draw_samples(
                     self.folder, self.classifier, self.validation_data, self.recipe, "before"
@@ -367,6 +369,13 @@ class Trainer:
                 "metrics_size": self.folder.metrics_size(),
             }
         )
+
+    def take_up(self) -> None:
+        """Start where a checkpoint of the published scripts stopped, if the recipe names one."""
+        path, epochs = self.settings.continue_from, self.settings.epochs
+        if path is not None:
+            epoch = take_up(path, self.classifier.net, self.optimizer, epochs)
+            self.progress.epoch, self.progress.step = epoch, epoch * self.steps_per_epoch
 
     def resume(self) -> bool:
         """Go on from the last state, if there is one; returns whether there was."""

@@ -103,6 +103,8 @@ class TrainingSettings:
         checkpoint_every: Steps between two resumable checkpoints; one each epoch in any case.
         trackers: `tensorboard`, `wandb` (offline unless it is told otherwise).
         samples: How many validation pictures are shown with relevance before and after.
+        continue_from: A checkpoint of the published scripts, of either paper: the run takes up its
+            weights, its optimiser's state and its count of epochs.
     """
 
     epochs: int = 10
@@ -118,6 +120,7 @@ class TrainingSettings:
     checkpoint_every: int | None = None
     trackers: tuple[Literal["tensorboard", "wandb"], ...] = ("tensorboard",)
     samples: int = 8
+    continue_from: str | None = None
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size", "validation_batch_size", "accumulation"):

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from vitreous.attacks.balls import Norm, inside, random_start, steepest
-from vitreous.attacks.base import ATTACKS, Best, Goal, borrowed, loss_and_gradient
+from vitreous.attacks.base import ATTACKS, Best, BoundedAttack, Goal, loss_and_gradient
 from vitreous.attacks.losses import LOSSES, LossName
 
 MOMENTUM = 0.75
@@ -35,7 +35,7 @@ class Climber(Protocol):
 
 @ATTACKS.register("apgd_ce")
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class APGD:
+class APGD(BoundedAttack):
     """APGD: momentum, and a step that is halved where progress stalls (Algorithm 1).
 
     Attributes:
@@ -46,39 +46,29 @@ class APGD:
         loss: `cross_entropy` (APGD-CE), `dlr` or `margin`.
     """
 
-    epsilon: float = 2 / 255
-    norm: Norm = "linf"
     steps: int = 100
     restarts: int = 1
     loss: LossName = "cross_entropy"
 
-    def __post_init__(self) -> None:
-        if self.epsilon < 0 or self.steps < 1 or self.restarts < 1:
-            raise ValueError("expected epsilon >= 0, steps >= 1 and restarts >= 1")
-
-    def __call__(
+    def search(
         self,
         model: nn.Module,
         images: Tensor,
-        labels: Tensor,
-        *,
-        targets: Tensor | None = None,
-        generator: torch.Generator | None = None,
-    ) -> Tensor:
-        """Look for pictures that fool a model; see `Attack`."""
-        goal, best = Goal(labels, targets), Best(images)
-        with borrowed(model):
-            for _ in range(self.restarts):
-                rows = best.open_rows()
-                if len(rows) == 0:
-                    break
-                climb(self, model, images, goal, best, rows, goal.targets, generator)
-        return best.pictures
+        goal: Goal,
+        best: Best,
+        generator: torch.Generator | None,
+    ) -> None:
+        """Look for pictures that fool a model; see `BoundedAttack`."""
+        for _ in range(self.restarts):
+            rows = best.open_rows()
+            if len(rows) == 0:
+                break
+            climb(self, model, images, goal, best, rows, goal.targets, generator)
 
 
 @ATTACKS.register("apgd_t")
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class TargetedAPGD:
+class TargetedAPGD(BoundedAttack):
     """APGD-T: the targeted DLR loss towards each of the likeliest wrong classes in turn.
 
     It is the strongest single attack of AutoAttack, and is not misled by the scale of logits.
@@ -91,32 +81,26 @@ class TargetedAPGD:
         classes: How many wrong classes are tried, likeliest first.
     """
 
-    epsilon: float = 2 / 255
-    norm: Norm = "linf"
     steps: int = 100
     restarts: int = 1
     classes: int = 9
     loss: LossName = dataclasses.field(default="dlr", init=False)
 
-    def __call__(
+    def search(
         self,
         model: nn.Module,
         images: Tensor,
-        labels: Tensor,
-        *,
-        targets: Tensor | None = None,
-        generator: torch.Generator | None = None,
-    ) -> Tensor:
-        """Look for pictures that fool a model; see `Attack`."""
-        goal, best = Goal(labels, targets), Best(images)
-        with borrowed(model):
-            for aim in self._aims(model, images, goal):
-                for _ in range(self.restarts):
-                    rows = best.open_rows()
-                    if len(rows) == 0:
-                        return best.pictures
-                    climb(self, model, images, goal, best, rows, aim, generator)
-        return best.pictures
+        goal: Goal,
+        best: Best,
+        generator: torch.Generator | None,
+    ) -> None:
+        """Look for pictures that fool a model; see `BoundedAttack`."""
+        for aim in self._aims(model, images, goal):
+            for _ in range(self.restarts):
+                rows = best.open_rows()
+                if len(rows) == 0:
+                    return
+                climb(self, model, images, goal, best, rows, aim, generator)
 
     @torch.no_grad()
     def _aims(self, model: nn.Module, images: Tensor, goal: Goal) -> list[Tensor]:

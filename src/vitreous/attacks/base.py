@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 import contextlib
 import dataclasses
 from collections.abc import Callable, Generator
@@ -108,6 +109,60 @@ class Best:
     def open_rows(self) -> Tensor:
         """Indices of the rows that are not fooled yet."""
         return (~self.fooled).nonzero()[:, 0]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class BoundedAttack(abc.ABC):
+    """Settings and frame of an attack that keeps the best picture it meets; a subclass searches.
+
+    Attributes:
+        epsilon: Radius of the ball.
+        norm: `linf` or `l2`.
+    """
+
+    epsilon: float = 2 / 255
+    norm: Norm = "linf"
+
+    def __post_init__(self) -> None:
+        if self.epsilon < 0:
+            raise ValueError(f"expected an epsilon of at least 0, found {self.epsilon}")
+        for name in ("steps", "restarts", "classes", "queries"):
+            if getattr(self, name, 1) < 1:
+                raise ValueError(f"expected {name} of at least 1, found {getattr(self, name)}")
+
+    def __call__(
+        self,
+        model: nn.Module,
+        images: Tensor,
+        labels: Tensor,
+        *,
+        targets: Tensor | None = None,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        """Look for pictures that fool a model; see `Attack`."""
+        goal, best = Goal(labels, targets), Best(images)
+        with borrowed(model):
+            self.search(model, images, goal, best, generator)
+        return best.pictures
+
+    @abc.abstractmethod
+    def search(
+        self,
+        model: nn.Module,
+        images: Tensor,
+        goal: Goal,
+        best: Best,
+        generator: torch.Generator | None,
+    ) -> None:
+        """Offer pictures inside the ball to `best`.
+
+        Args:
+            model: Pictures in [0, 1] → logits (B, C), in evaluation mode with frozen weights.
+            images: (B, 3, H, W) in [0, 1].
+            goal: What counts as fooled.
+            best: The best pictures so far, which start as the clean ones.
+            generator: Source of randomness; torch's global one by default.
+        """
 
 
 @contextlib.contextmanager

@@ -7,14 +7,21 @@ import dataclasses
 import torch
 from torch import Tensor, nn
 
-from vitreous.attacks.balls import Norm, inside, random_start, steepest
-from vitreous.attacks.base import ATTACKS, Best, Goal, borrowed, loss_and_gradient, loss_only
+from vitreous.attacks.balls import inside, random_start, steepest
+from vitreous.attacks.base import (
+    ATTACKS,
+    Best,
+    BoundedAttack,
+    Goal,
+    loss_and_gradient,
+    loss_only,
+)
 from vitreous.attacks.losses import LOSSES, LossName
 
 
 @ATTACKS.register("pgd")
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class PGD:
+class PGD(BoundedAttack):
     """Projected gradient ascent with restarts (Madry et al. 2018).
 
     Every iterate counts: a picture is done as soon as one fools the model, and later steps and
@@ -31,8 +38,6 @@ class PGD:
         early_stop: Stop on pictures that are fooled; off, the loss is raised to the last step.
     """
 
-    epsilon: float = 2 / 255
-    norm: Norm = "linf"
     steps: int = 50
     step: float | None = None
     restarts: int = 1
@@ -40,29 +45,21 @@ class PGD:
     loss: LossName = "cross_entropy"
     early_stop: bool = True
 
-    def __post_init__(self) -> None:
-        if self.epsilon < 0 or self.steps < 1 or self.restarts < 1:
-            raise ValueError("expected epsilon >= 0, steps >= 1 and restarts >= 1")
-
-    def __call__(
+    def search(
         self,
         model: nn.Module,
         images: Tensor,
-        labels: Tensor,
-        *,
-        targets: Tensor | None = None,
-        generator: torch.Generator | None = None,
-    ) -> Tensor:
-        """Look for pictures that fool a model; see `Attack`."""
-        goal, best = Goal(labels, targets), Best(images)
-        with borrowed(model):
-            for restart in range(self.restarts):
-                rows = best.open_rows() if self.early_stop else torch.arange(len(images))
-                if len(rows) == 0:
-                    break
-                random = self.random_start or restart > 0
-                self._climb(model, images, goal, best, rows.to(images.device), random, generator)
-        return best.pictures
+        goal: Goal,
+        best: Best,
+        generator: torch.Generator | None,
+    ) -> None:
+        """Look for pictures that fool a model; see `BoundedAttack`."""
+        for restart in range(self.restarts):
+            rows = best.open_rows() if self.early_stop else torch.arange(len(images))
+            if len(rows) == 0:
+                break
+            random = self.random_start or restart > 0
+            self._climb(model, images, goal, best, rows.to(images.device), random, generator)
 
     def _climb(
         self,
@@ -102,7 +99,7 @@ class PGD:
 
 @ATTACKS.register("fgsm")
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class FGSM:
+class FGSM(BoundedAttack):
     """One step of the full radius (Goodfellow et al. 2015).
 
     Attributes:
@@ -111,20 +108,17 @@ class FGSM:
         random_start: Start inside the ball instead of at the picture.
     """
 
-    epsilon: float = 2 / 255
-    norm: Norm = "linf"
     random_start: bool = False
 
-    def __call__(
+    def search(
         self,
         model: nn.Module,
         images: Tensor,
-        labels: Tensor,
-        *,
-        targets: Tensor | None = None,
-        generator: torch.Generator | None = None,
-    ) -> Tensor:
-        """Look for pictures that fool a model; see `Attack`."""
+        goal: Goal,
+        best: Best,
+        generator: torch.Generator | None,
+    ) -> None:
+        """Look for pictures that fool a model; see `BoundedAttack`."""
         step = PGD(
             epsilon=self.epsilon,
             norm=self.norm,
@@ -132,4 +126,4 @@ class FGSM:
             step=self.epsilon,
             random_start=self.random_start,
         )
-        return step(model, images, labels, targets=targets, generator=generator)
+        step.search(model, images, goal, best, generator)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from vitreous.attacks.balls import inside
-from vitreous.attacks.base import ATTACKS, Best, Goal, borrowed, loss_only
+from vitreous.attacks.base import ATTACKS, Best, BoundedAttack, Goal, loss_only
 from vitreous.attacks.losses import margin
 
 HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)
@@ -18,7 +18,7 @@ HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)
 
 @ATTACKS.register("square")
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Square:
+class Square(BoundedAttack):
     """Random search over squares of ±ε, accepting what lowers the margin (Algorithm 1, L∞).
 
     It sees logits only, so a model that merely hides its gradients does not withstand it.
@@ -30,46 +30,42 @@ class Square:
         first_share: Share of the picture that the first squares cover.
     """
 
-    epsilon: float = 2 / 255
     norm: Literal["linf"] = "linf"
     queries: int = 5000
     first_share: float = 0.8
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.norm != "linf":
             raise ValueError(f"the square attack is for linf, found {self.norm}; use pgd for l2")
 
-    def __call__(
+    def search(
         self,
         model: nn.Module,
         images: Tensor,
-        labels: Tensor,
-        *,
-        targets: Tensor | None = None,
-        generator: torch.Generator | None = None,
-    ) -> Tensor:
-        """Look for pictures that fool a model; see `Attack`."""
-        goal, best = Goal(labels, targets), Best(images)
-        with borrowed(model):
-            self._try(model, images, goal, best, best.open_rows())
+        goal: Goal,
+        best: Best,
+        generator: torch.Generator | None,
+    ) -> None:
+        """Look for pictures that fool a model; see `BoundedAttack`."""
+        self._try(model, images, goal, best, best.open_rows())
+        rows = best.open_rows()
+        stripes = _signs(images[rows][:, :, :1, :], generator).expand_as(images[rows])
+        start = (images[rows] + self.epsilon * stripes).clamp(0, 1)
+        now = torch.empty_like(images)
+        now[rows] = start
+        # The search goes on from the stripes even where the clean picture has more margin.
+        value = torch.full((len(images),), -torch.inf, device=images.device)
+        value[rows] = self._try(model, start, goal, best, rows)
+        for query in range(self.queries):
             rows = best.open_rows()
-            stripes = _signs(images[rows][:, :, :1, :], generator).expand_as(images[rows])
-            start = (images[rows] + self.epsilon * stripes).clamp(0, 1)
-            now = torch.empty_like(images)
-            now[rows] = start
-            # The search goes on from the stripes even where the clean picture has more margin.
-            value = torch.full((len(images),), -torch.inf, device=images.device)
-            value[rows] = self._try(model, start, goal, best, rows)
-            for query in range(self.queries):
-                rows = best.open_rows()
-                if len(rows) == 0:
-                    break
-                tried = self._propose(images[rows], now[rows], query, generator)
-                found = self._try(model, tried, goal, best, rows)
-                better = found > value[rows]
-                now[rows[better]] = tried[better]
-                value[rows[better]] = found[better]
-        return best.pictures
+            if len(rows) == 0:
+                break
+            tried = self._propose(images[rows], now[rows], query, generator)
+            found = self._try(model, tried, goal, best, rows)
+            better = found > value[rows]
+            now[rows[better]] = tried[better]
+            value[rows[better]] = found[better]
 
     def _try(
         self, model: nn.Module, pictures: Tensor, goal: Goal, best: Best, rows: Tensor

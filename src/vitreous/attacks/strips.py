@@ -34,10 +34,9 @@ def add_strip(
         The listing.
     """
     clean, last = frames[0], frames[-1]
-    shown = {f"as it is: {clean.answer} {clean.confidence:.0%}": clean.perturbed}
+    shown = {f"as it is: {_answer(clean)}": clean.perturbed}
     for frame in frames[1:]:
-        radius = f"ε {frame.epsilon * 255:.3g}/255"
-        shown[f"{radius}: {frame.answer} {frame.confidence:.0%}"] = frame.perturbed
+        shown[f"ε {frame.epsilon * 255:.3g}/255: {_answer(frame)}"] = frame.perturbed
     shown[f"difference × {AMPLIFIED}"] = (0.5 + AMPLIFIED * last.perturbation).clamp(0, 1)
     root = Path(folder) / FOLDER
     files = {}
@@ -48,3 +47,7 @@ def add_strip(
     found = read_json(root / LISTING) if (root / LISTING).is_file() else []
     kept = [one for one in found if one.get("name") != name]
     return write_json(root / LISTING, [*kept, entry])
+
+
+def _answer(frame: Frame) -> str:
+    return f"{frame.answer} {100 * frame.confidence:.0f}\N{NO-BREAK SPACE}%"

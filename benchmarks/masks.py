@@ -1,37 +1,36 @@
 """Throughput of TokenCut: pictures a second, and the share of the time spent in the backbone.
 
-    python benchmarks/masks.py --checkpoint dinov2_vits14_saliency_fp16.safetensors
+    python benchmarks/masks.py --photos PHOTOS --checkpoint WEIGHTS.safetensors --patch 16
 
-The floor is the backbone's forward pass on the same batch; the named alternative for the cut is
-LAPACK's dense generalised eigensolver, as published. Each round times all parts one after the
-other; medians over the rounds are printed, with ratios. Without `--checkpoint`: random weights.
+First the whole of `vitreous mask` is run on a folder of photos (read, resize, cut, refine at the
+photo's size, measure, write masks and manifest) while a hook times the model. Then the parts in
+memory: the floor is the model's forward pass on the same batch; the named alternative for the cut
+is LAPACK's dense generalised eigensolver, as published. Each round times all parts one after the
+other; medians over the rounds. Without `--checkpoint` the weights are random; all patches are then
+alike, so features are centred in memory, and there is no run on photos.
 """
 
 from __future__ import annotations
 
 import argparse
 import statistics
+import tempfile
 import time
 from collections import defaultdict
+from pathlib import Path
 
 import numpy as np
 import scipy.linalg
 import torch
+from torch.nn import functional as F
 
-from vitreous.data.images import to_uint8
+from vitreous.data.images import list_images, load_image, to_uint8
+from vitreous.masks import write_masks
 from vitreous.masks.edges import refine
-from vitreous.masks.tokencut import affinity, partition, patch_features, second_eigenvector
-from vitreous.models import load_model
-
-
-def scenes(batch: int, size: int) -> torch.Tensor:
-    """Noisy discs on noisy grounds."""
-    random = torch.Generator().manual_seed(0)
-    axis = torch.linspace(-1, 1, size)
-    disc = (axis[:, None] ** 2 + axis[None] ** 2 < 0.25).float()
-    colours = torch.rand(2, batch, 3, 1, 1, generator=random)
-    images = colours[0] * disc + colours[1] * (1 - disc)
-    return (images + 0.1 * torch.randn(batch, 3, size, size, generator=random)).clamp(0, 1)
+from vitreous.masks.eigenvectors import second_eigenvectors
+from vitreous.masks.sources.tokencut import TokenCut
+from vitreous.masks.tokencut import affinity, best_features, partition, patch_features
+from vitreous.models import Classifier, load_model
 
 
 def dense(matrix: np.ndarray) -> np.ndarray:
@@ -39,28 +38,63 @@ def dense(matrix: np.ndarray) -> np.ndarray:
     return scipy.linalg.eigh(degree - matrix, degree, subset_by_index=[1, 1])[1][:, 0]
 
 
-def measure(classifier, images: torch.Tensor, edges: str, rounds: int) -> dict[str, float]:
+def wait(device: str) -> float:
+    if device.startswith("cuda"):
+        torch.cuda.synchronize()
+    return time.perf_counter()
+
+
+def whole(classifier: Classifier, photos: Path, arguments: argparse.Namespace) -> str:
+    """Run the command's own function on photos; the model's time comes from hooks."""
+    device, spent = arguments.device, []
+    source = TokenCut(device=device)
+    source.__dict__["classifier"] = classifier
+    hooks = [
+        classifier.register_forward_pre_hook(lambda *_: spent.append(-wait(device))),
+        classifier.register_forward_hook(lambda *_: spent.append(wait(device))),
+    ]
+    shares, totals = [], []
+    for _ in range(arguments.rounds + 1):  # the first imports what is imported where it is used
+        spent.clear()
+        with tempfile.TemporaryDirectory() as folder:
+            start = time.perf_counter()
+            rows = write_masks(source, photos, Path(folder), batch_size=arguments.batch).rows()
+            totals.append((time.perf_counter() - start) / len(rows))
+        shares.append(sum(spent) / len(rows) / totals[-1])
+    for hook in hooks:
+        hook.remove()
+    share = statistics.median(shares[1:])
+    return f"{1 / statistics.median(totals[1:]):.2f} | {share:.0%} | {1 / share - 1:.2f}"
+
+
+def parts(classifier: Classifier, images: torch.Tensor, arguments: argparse.Namespace) -> dict:
+    """Seconds a picture of each part, in memory."""
     times: dict[str, list[float]] = defaultdict(list)
-    pictures = [to_uint8(image) for image in images]
-    for _ in range(rounds + 1):
-        clock = [time.perf_counter()]
+    pictures, device = [to_uint8(image) for image in images], arguments.device
+    images = images.to(device)
+    for _ in range(arguments.rounds + 1):
+        clock = [wait(device)]
         with torch.inference_mode():
             classifier(images)
-        clock.append(time.perf_counter())
-        features = patch_features(classifier, images, "token")
-        clock.append(time.perf_counter())
-        matrices = affinity(features.flatten(1, 2)).numpy()
+        clock.append(wait(device))
+        features = patch_features(classifier, images, best_features(classifier))
+        if arguments.checkpoint is None:
+            features = features - features.mean((1, 2), keepdim=True)
+        clock.append(wait(device))
+        matrices = affinity(features.flatten(1, 2))
+        clock.append(wait(device))
+        found = second_eigenvectors(matrices, "arpack")
+        clock.append(wait(device))
+        second_eigenvectors(matrices, "lanczos")
+        clock.append(wait(device))
         grid = (features.shape[1], features.shape[2])
-        clock.append(time.perf_counter())
-        vectors = [second_eigenvector(matrix) for matrix in matrices]
-        clock.append(time.perf_counter())
-        cuts = [partition(vector, grid) for vector in vectors]
+        cuts = [partition(vector, grid) for vector in found.cpu().numpy()]
         for picture, cut in zip(pictures, cuts):
-            refine(edges, picture, cut.foreground)
-        clock.append(time.perf_counter())
-        dense(matrices[0])
-        clock.append(time.perf_counter())
-        names = ("backbone", "features", "affinity", "eigenvector", "edges", "dense")
+            refine(arguments.edges, picture, cut.foreground)
+        clock.append(wait(device))
+        dense(matrices[0].cpu().numpy())
+        clock.append(wait(device))
+        names = ("backbone", "features", "affinity", "arpack", "lanczos", "edges", "dense")
         for name, start, end in zip(names, clock, clock[1:]):
             times[name].append((end - start) / (1 if name == "dense" else len(images)))
     return {name: statistics.median(values[1:]) for name, values in times.items()}
@@ -68,30 +102,46 @@ def measure(classifier, images: torch.Tensor, edges: str, rounds: int) -> dict[s
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--photos", type=Path, required=True)
+    parser.add_argument("--model", default="vit_small_patch14_dinov2.lvd142m")
     parser.add_argument("--checkpoint")
+    parser.add_argument("--patch", type=int, help="resample the patch embedding to this size")
+    parser.add_argument("--sizes", type=int, nargs="+", default=[224, 480])
     parser.add_argument("--edges", default="bilateral")
     parser.add_argument("--batch", type=int, default=4)
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--device", default="cpu")
     arguments = parser.parse_args()
-    torch.set_num_threads(1)
-    print("| pixels | pictures/s | backbone's share | rest ÷ backbone | dense ÷ Lanczos |")
-    print("| --- | --- | --- | --- | --- |")
-    for size in (224, 476):
+    torch.set_num_threads(arguments.threads)
+    first, second = [], []
+    for size in arguments.sizes:
+        options = {} if arguments.patch is None else {"patch_size": arguments.patch}
         classifier = load_model(
-            "vit_small_patch14_dinov2.lvd142m",
+            arguments.model,
             checkpoint=arguments.checkpoint,
             pretrained=False,
             image_size=size,
+            device=arguments.device,
+            **options,
         )
-        t = measure(classifier, scenes(arguments.batch, size), arguments.edges, arguments.rounds)
-        rest = t["affinity"] + t["eigenvector"] + t["edges"]
-        total = t["features"] + rest
-        print(
-            f"| {size} | {1 / total:.2f} | {t['features'] / total:.0%} | "
-            f"{rest / t['backbone']:.2f} | {t['dense'] / t['eigenvector']:.1f} |"
+        if arguments.checkpoint is not None:
+            first.append(f"| {size} | {whole(classifier, arguments.photos, arguments)} |")
+        photos = [load_image(p)[None] for p in list_images(arguments.photos)[: arguments.batch]]
+        images = torch.cat([F.interpolate(p, (size, size), mode="area") for p in photos])
+        t = parts(classifier, images, arguments)
+        rest = t["affinity"] + min(t["arpack"], t["lanczos"]) + t["edges"]
+        columns = ("features", "affinity", "arpack", "lanczos", "edges", "dense")
+        cells = " | ".join(f"{t[name] / t['backbone']:.3f}" for name in columns)
+        second.append(
+            f"| {size} | {1 / (t['features'] + rest):.2f} | {cells} | {rest / t['backbone']:.2f} |"
         )
-        parts = ", ".join(f"{k} {v / t['backbone']:.3f}" for k, v in t.items())
-        print(f"<!-- in units of the backbone: {parts} -->")
+    if first:
+        print("| pixels | pictures/s | in the model | rest ÷ model |\n| --- | --- | --- | --- |")
+        print("\n".join(first) + "\n")
+    print("| pixels | pictures/s | features | affinity | arpack | lanczos | edges | dense | rest |")
+    print("| --- | --- | --- | --- | --- | --- | --- | --- | --- |")
+    print("\n".join(second))
 
 
 if __name__ == "__main__":

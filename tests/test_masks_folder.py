@@ -3,22 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-import json
-import signal
-import subprocess
-import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from vitreous.cli import main
 from vitreous.data.mask_files import read_mask
 from vitreous.data.sources import SOURCES as DATA_SOURCES
 from vitreous.errors import VitreousError
-from vitreous.masks import Filters, MaskFolder, measure, write_masks, write_sheet
+from vitreous.masks import Filters, measure, write_masks, write_sheet
 from vitreous.masks.sources.alpha import Alpha
 from vitreous.masks.sources.png import BinaryFiles
 
@@ -115,47 +109,6 @@ def test_agreement_with_a_second_method_is_an_intersection_over_union(pictures, 
     assert "the second method has no mask" in rows["b/wide.one"].dropped
 
 
-KILLED = """
-import os, signal, sys
-from pathlib import Path
-from vitreous.masks.sources.alpha import Alpha
-from vitreous.masks import write_masks
-find, calls = Alpha.find, []
-def deadly(self, items):
-    calls.append(items)
-    if len(calls) == 6:
-        os.kill(os.getpid(), signal.SIGKILL)
-    return find(self, items)
-Alpha.find = deadly
-write_masks(Alpha(), Path(sys.argv[1]), Path(sys.argv[2]), batch_size=1)
-"""
-
-
-def test_killed_and_run_again_it_goes_on_where_it_was(pictures, tmp_path, monkeypatch):
-    for index in range(8):
-        Image.new("RGBA", (40, 40), (9, 9, 9, 255)).save(pictures / "a" / f"more{index}.png")
-    out = tmp_path / "masks"
-    killed = subprocess.run([sys.executable, "-c", KILLED, str(pictures), str(out)], check=False)
-    folder = MaskFolder(out)
-    before = {row.name for row in folder.rows()}
-    assert killed.returncode == -signal.SIGKILL and len(before) == 5
-    with folder.manifest.open("a") as manifest:
-        manifest.write('{"name": "a/half')
-    seen: list[str] = []
-    find = Alpha.find
-
-    def record(self: Alpha, items: Sequence) -> list:
-        seen.extend(item.name for item in items)
-        return find(self, items)
-
-    monkeypatch.setattr(Alpha, "find", record)
-    write_masks(Alpha(), pictures, out)
-    assert not before & set(seen) and len(before) + len(seen) == 12
-    lines = [json.loads(line)["name"] for line in folder.manifest.read_text().splitlines()]
-    assert len(lines) == len(set(lines)) == 12
-    assert not [p for p in out.rglob(".*") if p.is_file()]
-
-
 def test_the_sheet_shows_the_worst_first(pictures, tmp_path):
     (pictures / "b" / "broken.png").write_bytes(b"no picture")
     folder = write_masks(Alpha(), pictures, tmp_path / "masks")
@@ -166,32 +119,6 @@ def test_the_sheet_shows_the_worst_first(pictures, tmp_path):
     assert "src=" not in text.replace('src="data:', "")
     with Image.open(picture) as sheet:
         assert sheet.width > 160
-
-
-def test_the_command_from_pictures_to_manifest(pictures, tmp_path, capsys):
-    out = str(tmp_path / "masks")
-    assert main(["mask", str(pictures), "--out", out, "--method", "alpha"]) == 0
-    printed = capsys.readouterr().out
-    assert "2 of 4 masks kept" in printed and "sheet.html" in printed
-    rows = [json.loads(line) for line in (Path(out) / "manifest.jsonl").read_text().splitlines()]
-    assert {"source", "method", "area", "quality", "dropped"} <= set(rows[0])
-
-
-@pytest.mark.parametrize(
-    ("arguments", "words"),
-    [
-        (["--method", "tokncut"], "did you mean 'tokencut'"),
-        (["--method", "alpha", "--treshold", "0.5"], "did you mean 'threshold'"),
-        (["--method", "coco"], "missing key 'annotations'"),
-        (["--method", "onnx", "--model", "none.onnx"], "no ONNX model at none.onnx"),
-        (["--method", "tokencut", "--edges", "soft"], "unknown edges 'soft'"),
-        (["--method", "alpha", "--agree.model", "x"], "name it: --agree-with"),
-    ],
-)
-def test_mistakes_are_one_line(pictures, tmp_path, capsys, arguments, words):
-    assert main(["mask", str(pictures), "--out", str(tmp_path / "out"), *arguments]) == 1
-    lines = capsys.readouterr().err.strip().splitlines()
-    assert words in lines[-1] and not any("Traceback" in line for line in lines)
 
 
 def test_settings_are_frozen():

@@ -13,6 +13,7 @@ from PIL import Image, ImageDraw
 
 from vitreous.errors import VitreousError
 from vitreous.masks import SOURCES, Found, MaskError
+from vitreous.masks.sources.alpha import Alpha
 from vitreous.masks.sources.arrays import Arrays
 from vitreous.masks.sources.boxes import Boxes
 from vitreous.masks.sources.coco import Coco
@@ -55,6 +56,31 @@ def write_png(folder: Path, array: np.ndarray) -> Path:
 def test_every_format_of_the_list_is_there():
     wanted = "png palette imagenet_s alpha coco yolo boxes numpy tokencut onnx rembg relevance"
     assert set(SOURCES) == set(wanted.split())
+
+
+@pytest.mark.parametrize("kind", ["RGBA", "LA", "P", "one bit"])
+def test_alpha_channels_of_any_kind(tmp_path, kind):
+    opacity = np.where(TRUTH, 200, 100).astype(np.uint8)
+    colour = np.random.default_rng(0).integers(0, 255, (HEIGHT, WIDTH, 3), dtype=np.uint8)
+    (tmp_path / "p").mkdir()
+    path = tmp_path / "p" / "one.png"
+    if kind == "RGBA":
+        Image.fromarray(np.dstack([colour, opacity])).save(path)
+    elif kind == "LA":
+        Image.fromarray(np.dstack([colour[..., 0], opacity])).save(path)
+    elif kind == "P":
+        indices = Image.fromarray(np.where(TRUTH, 3, 1).astype(np.uint8)).convert("P")
+        indices.putpalette(list(range(256)) * 3)
+        indices.putdata(np.where(TRUTH, 3, 1).ravel().tolist())
+        indices.save(path, transparency=bytes([255, 0, 0, 255]))
+    else:
+        grey = np.where(TRUTH, 90, 40).astype(np.uint8)
+        Image.fromarray(grey).save(path, transparency=40)
+    assert (mask_of(Alpha(), tmp_path / "p") == TRUTH).all()
+
+
+def test_a_picture_without_transparency_is_told(images):
+    assert "has no alpha channel" in str(only(Alpha(), images))
 
 
 def test_black_and_white(images, tmp_path):
@@ -132,6 +158,55 @@ def test_coco_polygons_and_run_lengths(images, tmp_path):
         only(Coco(polygon, categories=("dogs",)), images)
 
 
+def compressed(counts: list[int]) -> str:
+    """COCO's text of run lengths: differences to the one before the last, 5 bits a character."""
+    text = ""
+    for index, count in enumerate(counts):
+        value = count - counts[index - 2] if index > 2 else count
+        more = True
+        while more:
+            bits, value = value & 31, value >> 5
+            more = value != (-1 if bits & 16 else 0)
+            text += chr(48 + (bits | 32 if more else bits))
+    return text
+
+
+def test_coco_compressed_run_lengths(images, tmp_path):
+    holes = TRUTH.copy()
+    holes[12:25:3, 22:48:5] = False
+    holes[0, 0] = True
+    lengths = {"size": [HEIGHT, WIDTH], "counts": compressed(run_lengths(holes))}
+    assert (mask_of(Coco(coco_file(tmp_path / "r.json", lengths)), images) == holes).all()
+
+
+def distances(polygon: list[float]) -> tuple[np.ndarray, np.ndarray]:
+    """By brute force for each pixel's centre: inside (even-odd rule), and distance to the edge."""
+    y, x = np.mgrid[:HEIGHT, :WIDTH] + 0.5
+    inside, nearest = np.zeros(x.shape, bool), np.full(x.shape, np.inf)
+    points = np.reshape(polygon, (-1, 2))
+    for (x0, y0), (x1, y1) in zip(points, np.roll(points, -1, 0)):
+        crosses = (y0 > y) != (y1 > y)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            inside ^= crosses & (x < (x1 - x0) * (y - y0) / (y1 - y0) + x0)
+        along = ((x - x0) * (x1 - x0) + (y - y0) * (y1 - y0)) / ((x1 - x0) ** 2 + (y1 - y0) ** 2)
+        t = along.clip(0, 1)
+        nearest = np.minimum(nearest, np.hypot(x - x0 - t * (x1 - x0), y - y0 - t * (y1 - y0)))
+    return inside, nearest
+
+
+@pytest.mark.parametrize(
+    "polygon", [[5, 35, 55, 30, 20, 4], [3, 3, 50, 6, 30, 18, 56, 37, 8, 33, 15, 20]]
+)
+def test_polygons_of_any_shape_are_filled_to_the_pixel(images, tmp_path, polygon):
+    inside, edge = distances(polygon)
+    (tmp_path / "l").mkdir()
+    shares = [v / (WIDTH, HEIGHT)[i % 2] for i, v in enumerate(polygon)]
+    (tmp_path / "l" / "one.txt").write_text(" ".join(["0", *map(str, shares)]))
+    for source in (Coco(coco_file(tmp_path / "p.json", [polygon])), Yolo(tmp_path / "l")):
+        wrong = mask_of(source, images) != inside
+        assert edge[wrong].max(initial=0) <= 1 and wrong.sum() <= 0.05 * inside.sum()
+
+
 def test_polygons_beyond_the_picture_are_cut_off_with_a_note(images, tmp_path):
     outside = [40, 20, 90, 20, 90, 70, 40, 70]
     found = only(Coco(coco_file(tmp_path / "p.json", [outside, [1, 2, 3]])), images)
@@ -147,6 +222,46 @@ def test_a_truncated_coco_file_is_one_line(images, tmp_path):
     path.write_text(path.read_text()[:-40])
     with pytest.raises(VitreousError, match=r"p\.json is not valid JSON"):
         Coco(path).items(images)
+
+
+def test_objects_of_unlisted_pictures_are_told_and_doubtful_names_not_guessed(images, tmp_path):
+    (images / "b").mkdir()
+    Image.new("RGB", (WIDTH, HEIGHT)).save(images / "b" / "one.jpg")
+    entry = {"width": WIDTH, "height": HEIGHT}
+    listed = [
+        {"id": 5, "file_name": "a/one.jpg", **entry},
+        {"id": 6, "file_name": "c/one.jpg", **entry},
+    ]
+    objects = [{"image_id": i, "category_id": 2, "segmentation": [SQUARE]} for i in (5, 6, 7)]
+    source = Coco(coco_file(tmp_path / "p.json", [], images=listed, annotations=objects))
+    items = source.items(images)
+    assert [item.name for item in items] == ["a/one", "b/one", "c/one", "unlisted/7"]
+    results = source.find(items)
+    assert isinstance(results[0], Found) and isinstance(results[2], Found)
+    assert "does not list" in str(results[1]) and "picture 7 it does not list" in str(results[3])
+
+
+def test_masks_stay_below_their_folder_whatever_path_a_coco_file_gives(tmp_path):
+    names = ["/data/one.jpg", "../../two.jpg", "c/../three.jpg"]
+    listed = [
+        {"id": i, "file_name": n, "width": WIDTH, "height": HEIGHT} for i, n in enumerate(names)
+    ]
+    source = Coco(coco_file(tmp_path / "p.json", [], images=listed, annotations=[]))
+    assert {item.name for item in source.items(None)} == {"data/one", "two", "c/three"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"images": [{"id": 5}]}, "a picture without 'file_name'"),
+        ({"annotations": [{"category_id": 2}]}, "an annotation without an 'image_id'"),
+        ({"annotations": ["cat"]}, "an annotation without an 'image_id'"),
+        ({"annotations": None}, "is not a COCO file"),
+    ],
+)
+def test_what_a_coco_file_lacks_is_one_line(images, tmp_path, changes, words):
+    with pytest.raises(VitreousError, match=words):
+        Coco(coco_file(tmp_path / "p.json", [SQUARE], **changes)).items(images)
 
 
 def test_pictures_and_lists_that_differ_lose_nothing(images, tmp_path):
@@ -230,3 +345,18 @@ def test_u2netp_finds_a_disc(shared, tmp_path):
     mask = mask_of(Onnx(shared / "data" / "weights" / "u2netp.onnx"), tmp_path / "p")
     truth = np.asarray(picture)[..., 0] > 128
     assert (mask & truth).sum() / (mask | truth).sum() > 0.8
+
+
+def test_rembg_finds_what_the_same_file_finds_here(shared, tmp_path, monkeypatch):
+    pytest.importorskip("rembg")
+    weights = shared / "data" / "weights" / "u2netp.onnx"
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home" / "u2netp.onnx").write_bytes(weights.read_bytes())
+    monkeypatch.setenv("U2NET_HOME", str(tmp_path / "home"))
+    picture = Image.new("RGB", (200, 160), (40, 120, 60))
+    ImageDraw.Draw(picture).ellipse((60, 30, 140, 110), fill=(230, 60, 40))
+    (tmp_path / "p").mkdir()
+    picture.save(tmp_path / "p" / "disc.png")
+    theirs = mask_of(SOURCES["rembg"](model="u2netp"), tmp_path / "p")
+    ours = mask_of(Onnx(weights), tmp_path / "p")
+    assert (theirs & ours).sum() / (theirs | ours).sum() > 0.95

@@ -12,9 +12,17 @@ from torch.nn import functional as F
 
 from vitreous.data.images import load_image
 from vitreous.errors import UnsupportedModelError, VitreousError
+from vitreous.masks import SOURCES as MASK_SOURCES
 from vitreous.masks import tokencut_masks
 from vitreous.masks.edges import EDGES, refine, safest
-from vitreous.masks.tokencut import best_features, partition, partitions, patch_features
+from vitreous.masks.eigenvectors import SOLVERS, best_solver, second_eigenvectors
+from vitreous.masks.tokencut import (
+    affinity,
+    best_features,
+    partition,
+    partitions,
+    patch_features,
+)
 from vitreous.models import load_model
 
 
@@ -53,18 +61,80 @@ def clusters(seed: int, rows: int, columns: int) -> torch.Tensor:
     return centres[group] + 0.9 * torch.randn(rows, columns, 24, generator=random)
 
 
+@pytest.mark.parametrize("solver", [None, *SOLVERS])
 @pytest.mark.parametrize("tau", [0.1, 0.2, 0.4])
 @pytest.mark.parametrize("seed", range(4))
-def test_the_cut_is_that_of_the_dense_algorithm(seed, tau):
+def test_the_cut_is_that_of_the_dense_algorithm(seed, tau, solver):
     keys = clusters(seed, 9, 11)
-    cut = partitions(keys[None], tau=tau)[0]
+    cut = partitions(keys[None], tau=tau, solver=solver)[0]
     side, size = published(keys.flatten(0, 1).double().numpy(), tau)
     assert (cut.bipartition.ravel() == side).all()
     assert size.reshape(9, 11)[cut.seed] == pytest.approx(size.max(), rel=1e-6)
     assert set(zip(*map(list, np.nonzero(cut.foreground)))) == component(cut.bipartition, cut.seed)
 
 
-def test_the_cut_of_photos_is_that_of_the_dense_algorithm(shared: Path, tmp_path: Path):
+@pytest.mark.parametrize("solver", list(SOLVERS))
+def test_a_batch_is_solved_like_its_pictures(solver):
+    alike = torch.ones(9, 11, 24)
+    batch = torch.stack([clusters(4, 9, 11), alike, clusters(5, 9, 11), clusters(6, 9, 11)])
+    vectors = second_eigenvectors(affinity(batch.flatten(1, 2)), solver)
+    assert not vectors[1].any()
+    for keys, vector in zip(batch[[0, 2, 3]].double().flatten(1, 2), vectors[[0, 2, 3]]):
+        _, expected = published(keys.numpy(), 0.2)
+        np.testing.assert_allclose(vector.abs(), expected, rtol=1e-6, atol=1e-9 * expected.max())
+
+
+@pytest.mark.parametrize("solver", list(SOLVERS))
+def test_graphs_of_few_eigenvalues_are_solved(solver):
+    # Two groups, each alike: the Krylov space ends after two steps, the rest is rounding.
+    group = (torch.arange(40) < 13).double()
+    matrix = torch.where(group[:, None] == group, 1.0, 1e-5).double()
+    vector = second_eigenvectors(matrix[None], solver)[0]
+    assert vector[:13].std() < 1e-9 and vector[13:].std() < 1e-9
+    assert vector[0].sign() == -vector[-1].sign() and vector[0].abs() > vector[-1].abs()
+
+
+def test_the_lanczos_iteration_finishes_where_eigenvalues_are_close():
+    # A chain has the closest eigenvalues of all graphs: many more than one round of steps.
+    count = 200
+    near = (torch.arange(count)[:, None] - torch.arange(count)).abs() <= 1
+    matrix = torch.where(near, 1.0, 1e-5).double()
+    found, expected = (second_eigenvectors(matrix[None], name)[0] for name in ("lanczos", "dense"))
+    sign = (found @ expected).sign()
+    torch.testing.assert_close(found * sign, expected, rtol=0, atol=1e-8 * expected.abs().max())
+
+
+def test_the_solver_follows_the_device_and_unknown_ones_are_refused():
+    assert best_solver(torch.device("cpu")) == "arpack"
+    assert best_solver(torch.device("cuda:1")) == "lanczos"
+    with pytest.raises(VitreousError, match="did you mean 'lanczos'"):
+        MASK_SOURCES["tokencut"](solver="lanzcos")
+    with pytest.raises(VitreousError, match="found 2 patches, expected 4 or more"):
+        partitions(torch.rand(1, 1, 2, 8))
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("solver", [None, *SOLVERS])
+def test_the_cut_on_a_gpu_is_that_of_the_dense_algorithm(solver):
+    batch = torch.stack([clusters(seed, 14, 14) for seed in range(4)])
+    vectors = second_eigenvectors(affinity(batch.cuda().flatten(1, 2)), solver)
+    assert vectors.is_cuda
+    for keys, cut in zip(batch, partitions(batch.cuda(), solver=solver)):
+        side, _ = published(keys.flatten(0, 1).double().numpy(), 0.2)
+        assert (cut.bipartition.ravel() == side).all()
+
+
+@pytest.mark.gpu
+def test_masks_from_a_gpu_are_those_from_the_cpu():
+    classifier = load_model("vit_tiny_patch16_224", pretrained=False, image_size=96)
+    images = torch.rand(3, 3, 96, 96)
+    expected = tokencut_masks(classifier, images, edges="none", tau=0.99)
+    found = tokencut_masks(classifier.cuda(), images, edges="none", tau=0.99)
+    assert (found != expected).float().mean() < 0.02
+
+
+@pytest.mark.parametrize("solver", list(SOLVERS))
+def test_the_cut_of_photos_is_that_of_the_dense_algorithm(shared: Path, tmp_path: Path, solver):
     import zipfile
 
     with zipfile.ZipFile(shared / "data" / "coco64_seg.zip") as archive:
@@ -79,7 +149,7 @@ def test_the_cut_of_photos_is_that_of_the_dense_algorithm(shared: Path, tmp_path
     pictures = [load_image(tmp_path / name)[None] for name in names]
     images = torch.cat([F.interpolate(p, (224, 224), mode="area") for p in pictures])
     features = patch_features(classifier, images, "token")
-    for one, cut in zip(features, partitions(features)):
+    for one, cut in zip(features, partitions(features, solver=solver)):
         side, _ = published(one.flatten(0, 1).double().numpy(), 0.2)
         assert (cut.bipartition.ravel() == side).all()
 

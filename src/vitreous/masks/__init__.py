@@ -4,6 +4,7 @@
 | --- | --- |
 | `sources` | one file for each kind of mask: `SOURCES` is the registry |
 | `tokencut` | the method, as functions on tensors |
+| `eigenvectors` | its partial solvers, on CPU or GPU |
 | `edges` | refinement of coarse masks by the picture's own edges |
 | `quality` | what a mask looks like, and which masks are dropped |
 | `folder` | the one form on disk: PNG files and a manifest; resumable |

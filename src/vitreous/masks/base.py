@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from vitreous.data.images import EXTENSIONS, list_images
 from vitreous.errors import VitreousError
@@ -139,17 +140,26 @@ def unique(items: Sequence[Item]) -> None:
 def picture_size(item: Item) -> tuple[int, int] | None:
     """Width and height of the upright picture, None where there is none.
 
+    Its pixels are read too, so that a mask is only made for a picture that training can read.
+
     Raises:
         MaskError: If it cannot be read.
     """
     if item.picture is None:
         return None
     try:
-        with Image.open(item.picture) as opened:
+        with warnings.catch_warnings(), Image.open(item.picture) as opened:
+            warnings.simplefilter("ignore")
             width, height = opened.size
             turned = opened.getexif().get(0x0112, 1) in (5, 6, 7, 8)
-    except (OSError, SyntaxError, ValueError) as error:
-        raise MaskError(f"{item.picture} is not a picture that can be read: {error}") from error
+            opened.draft("L", (1, 1))  # JPEG files are read at an eighth of their size
+            opened.load()
+    except UnidentifiedImageError as error:
+        raise MaskError(f"{item.picture} is not a picture that can be read") from error
+    except Image.DecompressionBombError as error:
+        raise MaskError(f"{item.picture} is too large to open safely: {error}") from error
+    except (OSError, SyntaxError, ValueError, IndexError) as error:
+        raise MaskError(f"{item.picture} is corrupt or cut short: {error}") from error
     return (height, width) if turned else (width, height)
 
 
@@ -161,9 +171,10 @@ def check_size(mask: np.ndarray, item: Item) -> None:
     """
     size = picture_size(item)
     if size is not None and mask.shape != (size[1], size[0]):
+        says = f"says {item.key} is" if item.key else "is"
         raise MaskError(
-            f"{item.source} is {mask.shape[1]}×{mask.shape[0]} pixels, its picture {item.picture} "
-            f"is {size[0]}×{size[1]}; they must be of one size"
+            f"{item.source} {says} {mask.shape[1]}×{mask.shape[0]} pixels, its picture "
+            f"{item.picture} is {size[0]}×{size[1]}; they must be of one size"
         )
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 import json
+import re
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,6 +25,8 @@ from vitreous.masks.base import SOURCES, Found, Item, MaskError, MaskSource
 from vitreous.masks.quality import Filters, measure
 
 EXTRAS = "_quality"
+# What `vitreous.io.atomic_path` writes to before it renames: `.NAME.SUFFIX.RANDOM.SUFFIX`.
+HALF_WRITTEN = re.compile(r"\..+\.(png|json|jsonl|csv|html)\.[a-z0-9_]{8}\.\1")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -145,7 +148,7 @@ def write_masks(
     _remember(folder, source, second, filters)
     rows = {row.name: row for row in folder.rows()}
     todo = [item for item in items if item.name not in rows]
-    _trim(folder)
+    _tidy(folder)
     kept = sum(row.kept for row in rows.values())
     with tqdm(total=len(items), initial=len(items) - len(todo), unit="mask", disable=None) as bar:
         for start in range(0, len(todo), batch_size):
@@ -235,13 +238,14 @@ def _remember(
     }
     file = folder.path / EXTRAS / "settings.json"
     plain = json.loads(json.dumps(settings))
-    if file.is_file() and (before := read_json(file)) != plain:
+    made = folder.manifest.is_file()
+    if made and file.is_file() and (before := read_json(file)) != plain:
         changed = [key for key in plain if before.get(key) != plain[key]]
         raise VitreousError(
             f"{folder.path} holds masks made with another {changed[0]}; choose another --out, or "
             "--restart to delete them and begin anew"
         )
-    if folder.manifest.is_file() and not file.is_file():
+    if made and not file.is_file():
         raise VitreousError(
             f"{folder.manifest} was written by something else; choose another --out"
         )
@@ -257,8 +261,11 @@ def _clear(folder: MaskFolder) -> None:
     shutil.rmtree(folder.path / EXTRAS, ignore_errors=True)
 
 
-def _trim(folder: MaskFolder) -> None:
-    """Cut off a half-written last line, so that the next row starts on its own."""
+def _tidy(folder: MaskFolder) -> None:
+    """Remove what a killed run left half-written: files, and the manifest's last line."""
+    for path in folder.path.rglob(".*"):
+        if HALF_WRITTEN.fullmatch(path.name):
+            path.unlink(missing_ok=True)
     if folder.manifest.is_file():
         content = folder.manifest.read_bytes()
         whole = content[: content.rfind(b"\n") + 1]

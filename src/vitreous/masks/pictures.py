@@ -1,8 +1,10 @@
-"""Reading pictures for methods that look at them."""
+"""Reading pictures, and the model, for methods that look at them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import contextlib
+import logging
+from collections.abc import Callable, Generator, Sequence
 
 import numpy as np
 import torch
@@ -12,6 +14,7 @@ from torch import Tensor
 from vitreous.data.images import open_image, to_tensor
 from vitreous.errors import ImageError
 from vitreous.masks.base import Found, Item, MaskError
+from vitreous.models import Classifier, load_model
 
 Maker = Callable[[list[Image.Image]], list[Found]]
 
@@ -52,3 +55,35 @@ def squash(pictures: Sequence[Image.Image], size: tuple[int, int]) -> Tensor:
 def pixels(picture: Image.Image) -> np.ndarray:
     """Bytes (H, W, 3) of a picture."""
     return np.array(picture.convert("RGB"))
+
+
+def load_classifier(
+    model: str, checkpoint: str | None, image_size: int | None, device: str
+) -> Classifier:
+    """Load the model of a method; timm fetches its weights where no file is given.
+
+    Without a network the hub tries for a minute or two and tells each failure; what is shown is
+    the one line that says what to do.
+
+    Raises:
+        VitreousError: If the weights cannot be had, or the model does not fit them.
+    """
+    with _quiet_hub():
+        return load_model(
+            model,
+            checkpoint=checkpoint,
+            pretrained=checkpoint is None,
+            image_size=image_size,
+            device=device,
+        )
+
+
+@contextlib.contextmanager
+def _quiet_hub() -> Generator[None]:
+    hub = logging.getLogger("huggingface_hub")
+    level = hub.level
+    hub.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        hub.setLevel(level)

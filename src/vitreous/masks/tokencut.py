@@ -17,8 +17,9 @@ from torch.nn import functional as F
 
 from vitreous.attention import attention_layers
 from vitreous.data.images import to_uint8
-from vitreous.errors import UnsupportedModelError, VitreousError, require
+from vitreous.errors import UnsupportedModelError, VitreousError
 from vitreous.masks.edges import refine
+from vitreous.masks.eigenvectors import second_eigenvectors
 from vitreous.models import Classifier
 from vitreous.modes import evaluation_mode
 
@@ -51,6 +52,7 @@ def tokencut_masks(
     tau: float = 0.2,
     features: Features | None = None,
     edges: str = "bilateral",
+    solver: str | None = None,
     batch_size: int = 16,
 ) -> Tensor:
     """Find the foreground of pictures in memory.
@@ -63,6 +65,8 @@ def tokencut_masks(
             not given.
         edges: Refinement of the edges, a name in `vitreous.masks.edges.EDGES`; `none` leaves
             whole patches.
+        solver: What finds the eigenvectors, a name in `vitreous.masks.eigenvectors.SOLVERS`;
+            chosen by the device where not given.
         batch_size: Pictures in one pass through the model.
 
     Returns:
@@ -75,7 +79,7 @@ def tokencut_masks(
     kind = features or best_features(classifier)
     masks = []
     for batch in images.split(batch_size):
-        cuts = partitions(patch_features(classifier, batch, kind), tau=tau)
+        cuts = partitions(patch_features(classifier, batch, kind), tau=tau, solver=solver)
         masks += [refine(edges, to_uint8(i), c.foreground)[0] for i, c in zip(batch, cuts)]
     return torch.from_numpy(np.stack(masks)).float()[:, None]
 
@@ -174,16 +178,22 @@ def project(layer: Any, tokens: Tensor, kind: Features) -> Tensor:
     return norm(projected.unflatten(-1, (layer.num_heads, -1))).flatten(-2)
 
 
-def partitions(keys: Tensor, *, tau: float = 0.2) -> list[Partition]:
+def partitions(keys: Tensor, *, tau: float = 0.2, solver: str | None = None) -> list[Partition]:
     """Cut each picture of a batch in two.
+
+    Affinities and eigenvectors are found where the keys are.
 
     Args:
         keys: (B, rows, columns, width).
         tau: Threshold of the similarity.
+        solver: What finds the eigenvectors, a name in `vitreous.masks.eigenvectors.SOLVERS`;
+            chosen by the device where not given.
     """
     grid = (int(keys.shape[1]), int(keys.shape[2]))
-    joined = affinity(keys.flatten(1, 2), tau)
-    return [partition(second_eigenvector(matrix), grid) for matrix in joined.cpu().numpy()]
+    if keys.device.type == "mps":  # it has no double precision
+        keys = keys.cpu()
+    vectors = second_eigenvectors(affinity(keys.flatten(1, 2), tau), solver)
+    return [partition(vector, grid) for vector in vectors.cpu().numpy()]
 
 
 def affinity(keys: Tensor, tau: float = 0.2) -> Tensor:
@@ -199,37 +209,6 @@ def affinity(keys: Tensor, tau: float = 0.2) -> Tensor:
     unit = F.normalize(keys, dim=-1)
     similar = unit @ unit.mT
     return torch.where(similar > tau, 1.0, WEAK).to(torch.float64)
-
-
-def second_eigenvector(matrix: np.ndarray) -> np.ndarray:
-    """Second smallest generalised eigenvector of (D − A) x = λ D x, by Lanczos iteration.
-
-    With z = D^½ x it is the eigenvector of D^-½ A D^-½ with the second largest eigenvalue. The
-    largest is known to be 1 with z = D^½ 1, so it is taken out and one pair is left to find.
-
-    Args:
-        matrix: (N, N) float64, symmetric and positive.
-
-    Returns:
-        (N,) float64 with x' D x = 1; the sign is arbitrary. Zeros where every patch is joined to
-        every other, so that no cut is better than another.
-    """
-    sparse: Any = require("scipy.sparse.linalg", "masks")
-    count = len(matrix)
-    if count < 4:
-        raise VitreousError(f"found {count} patches, expected 4 or more; use larger pictures")
-    root = np.sqrt(matrix.sum(1))
-    first = root / np.linalg.norm(root)
-    scaled = matrix / root[:, None] / root[None] - first[:, None] * first[None]
-    if np.abs(scaled).max() < 1e-9 / count:
-        return np.zeros(count)
-    # A fixed start: the same picture gives the same mask on every call.
-    start = np.random.default_rng(0).standard_normal(count)
-    try:
-        _, vectors = sparse.eigsh(scaled, k=1, which="LA", v0=start)
-    except sparse.ArpackError:
-        _, vectors = np.linalg.eigh(scaled)
-    return vectors[:, -1] / root
 
 
 def partition(eigenvector: np.ndarray, grid: tuple[int, int]) -> Partition:

@@ -23,6 +23,8 @@ from vitreous.masks.base import (
 )
 from vitreous.masks.polygons import decode, fill
 
+UNLISTED = "\0"  # no file name holds it
+
 
 @SOURCES.register("coco")
 @dataclasses.dataclass(frozen=True)
@@ -42,28 +44,45 @@ class Coco:
     crowds: bool = True
 
     def items(self, images: Path | None) -> list[Item]:
-        """One for each picture of the file; with a folder, also those that only the folder has."""
+        """One for each picture of the file; with a folder, also those that only the folder has.
+
+        Objects of pictures that the file does not list come last, to be told of in the manifest.
+        """
         table = self._pictures
+        stray = [
+            Item(f"unlisted/{number}", None, self.annotations, f"{UNLISTED}{number}")
+            for number in sorted(
+                self._objects.keys() - {e.get("id") for e in table.values()}, key=str
+            )
+        ]
         if images is None:
             items = [Item(_stem(name), None, self.annotations, name) for name in sorted(table)]
             unique(items)
-            return items
-        by_name = {Path(name).name: name for name in table}
+            return items + stray
+        by_name: dict[str, list[str]] = {}
+        for name in table:
+            by_name.setdefault(Path(name).name, []).append(name)
         items, seen = [], set()
         for item in picture_items(images, "coco"):
             picture = item.source
             path = picture.relative_to(images).as_posix() if images.is_dir() else picture.name
-            key = path if path in table else by_name.get(picture.name, "")
+            near = by_name.get(picture.name, [])
+            key = path if path in table else near[0] if len(near) == 1 else ""
             seen.add(key)
             items.append(dataclasses.replace(item, source=self.annotations, key=key))
         lost = [Item(_stem(n), None, self.annotations, n) for n in sorted(set(table) - seen)]
-        return items + lost
+        return items + lost + stray
 
     def find(self, items: Sequence[Item]) -> list[Found | MaskError]:
         """Draw their objects."""
         return [self._one(item) for item in items]
 
     def _one(self, item: Item) -> Found | MaskError:
+        if item.key.startswith(UNLISTED):
+            number = item.key.removeprefix(UNLISTED)
+            return MaskError(
+                f"{self.annotations} has objects of a picture {number} it does not list"
+            )
         if item.key not in self._pictures:
             return MaskError(f"{self.annotations} does not list {item.picture}")
         entry = self._pictures[item.key]
@@ -125,6 +144,10 @@ class Coco:
         wanted = self._wanted()
         table: dict[Any, list[dict[str, Any]]] = {}
         for annotation in self._file["annotations"]:
+            if not isinstance(annotation, dict) or not isinstance(
+                annotation.get("image_id"), int | str
+            ):
+                raise VitreousError(f"{self.annotations}: an annotation without an 'image_id'")
             known = wanted is None or annotation.get("category_id") in wanted
             if known and (self.crowds or not annotation.get("iscrowd")):
                 table.setdefault(annotation["image_id"], []).append(annotation)
@@ -133,7 +156,10 @@ class Coco:
     def _wanted(self) -> set[Any] | None:
         if self.categories is None:
             return None
-        names = {entry["name"]: entry["id"] for entry in self._file.get("categories", [])}
+        try:
+            names = {entry["name"]: entry["id"] for entry in self._file.get("categories", [])}
+        except (KeyError, TypeError) as error:
+            raise VitreousError(f"{self.annotations}: a category without {error}") from error
         for name in self.categories:
             if name not in names:
                 raise VitreousError(
@@ -143,4 +169,6 @@ class Coco:
 
 
 def _stem(name: str) -> str:
-    return Path(name).with_suffix("").as_posix()
+    """Where the mask goes: below the folder of masks, whatever path the file gives."""
+    path = Path(name).with_suffix("")
+    return Path(*(p for p in path.parts if p not in (path.anchor, ".."))).as_posix()

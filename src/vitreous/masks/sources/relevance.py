@@ -14,8 +14,8 @@ from torch import Tensor
 from vitreous.errors import VitreousError, nearest
 from vitreous.masks.base import SOURCES, Found, Item, MaskError, picture_items
 from vitreous.masks.edges import EDGES, refine
-from vitreous.masks.pictures import find_in_pictures, pixels, squash
-from vitreous.models import Classifier, load_model
+from vitreous.masks.pictures import find_in_pictures, load_classifier, pixels, squash
+from vitreous.models import Classifier
 from vitreous.relevance import relevance
 
 
@@ -65,13 +65,7 @@ class Relevance:
     @functools.cached_property
     def classifier(self) -> Classifier:
         """The model, loaded with the first batch."""
-        return load_model(
-            self.model,
-            checkpoint=self.checkpoint,
-            pretrained=self.checkpoint is None,
-            image_size=self.image_size,
-            device=self.device,
-        )
+        return load_classifier(self.model, self.checkpoint, self.image_size, self.device)
 
 
 def consensus(maps: Tensor, votes: int | None = None) -> Tensor:

@@ -12,9 +12,10 @@ from PIL import Image
 from vitreous.errors import VitreousError, nearest
 from vitreous.masks.base import SOURCES, Found, Item, MaskError, picture_items
 from vitreous.masks.edges import EDGES, refine
-from vitreous.masks.pictures import find_in_pictures, pixels, squash
+from vitreous.masks.eigenvectors import SOLVERS
+from vitreous.masks.pictures import find_in_pictures, load_classifier, pixels, squash
 from vitreous.masks.tokencut import FEATURES, Features, best_features, partitions, patch_features
-from vitreous.models import Classifier, load_model
+from vitreous.models import Classifier
 
 
 @SOURCES.register("tokencut")
@@ -31,6 +32,8 @@ class TokenCut:
             `token`; where not given, `token` for DINOv2 (whose keys do not serve) and else `key`.
         tau: Cosine similarity above which two patches are joined.
         edges: Refinement of the edges: `bilateral`, `guided` or `none`.
+        solver: What finds the eigenvectors: `arpack` (scipy, on the CPU), `lanczos` (torch, on the
+            device) or `dense`; where not given, `arpack` on the CPU and else `lanczos`.
         device: `cpu`, `cuda`, ….
     """
 
@@ -40,6 +43,7 @@ class TokenCut:
     features: Features | None = None
     tau: float = 0.2
     edges: str = "bilateral"
+    solver: str | None = None
     device: str = "cpu"
 
     def __post_init__(self) -> None:
@@ -47,6 +51,8 @@ class TokenCut:
             raise VitreousError(f"unknown edges '{self.edges}'; {nearest(self.edges, EDGES)}")
         if self.features not in (None, *FEATURES):
             raise VitreousError(f"unknown features; {nearest(str(self.features), FEATURES)}")
+        if self.solver is not None and self.solver not in SOLVERS:
+            raise VitreousError(f"unknown solver '{self.solver}'; {nearest(self.solver, SOLVERS)}")
 
     def items(self, images: Path | None) -> list[Item]:
         """One for each picture."""
@@ -61,16 +67,10 @@ class TokenCut:
         features = patch_features(
             self.classifier, images, self.features or best_features(self.classifier)
         )
-        cuts = partitions(features, tau=self.tau)
+        cuts = partitions(features, tau=self.tau, solver=self.solver)
         return [Found(*refine(self.edges, pixels(p), c.foreground)) for p, c in zip(pictures, cuts)]
 
     @functools.cached_property
     def classifier(self) -> Classifier:
         """The model, loaded with the first batch."""
-        return load_model(
-            self.model,
-            checkpoint=self.checkpoint,
-            pretrained=self.checkpoint is None,
-            image_size=self.image_size,
-            device=self.device,
-        )
+        return load_classifier(self.model, self.checkpoint, self.image_size, self.device)

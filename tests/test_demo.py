@@ -121,7 +121,7 @@ def test_the_words_follow_the_numbers():
         return Results(name, [accuracy_record("clean", "normal", "top1", 495, 500), shift])
 
     worse = summary([model("with the shortcut", 300), model("guided", 200)])
-    assert "costs 39 points" in worse and "-20.0 points" in worse and "a loss" in worse
+    assert "costs 39 points" in worse and "−20.0 points" in worse and "a loss" in worse
     same = summary([model("with the shortcut", 300), model("guided", 305)])
     assert "no clear change" in same
     assert summary([Results("nothing", [Record("clean", "x", "y", 0.5)])]) == ""

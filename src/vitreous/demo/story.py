@@ -161,7 +161,7 @@ class Story:
 
     def card(self, runs: list[Path], models: list[Results], seconds: float) -> Path:
         """Write the card of all runs."""
-        note = f"{summary(models)} Everything was trained and measured in {seconds:.0f} s."
+        note = f"{summary(models)}\nEverything was trained and measured in {seconds:.0f} s."
         title = "Vitreous demo: a shortcut, and ways out of it"
         return write_card(runs, self.out / "card.html", title=title, note=note)
 

@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 
 from vitreous.demo.measure import NORMAL, SHIFTED
+from vitreous.report.values import signed
 from vitreous.results import Record, Results
 
 COLUMNS = {
@@ -40,7 +41,7 @@ def _cell(record: Record | None) -> str:
 
 
 def summary(models: Sequence[Results]) -> str:
-    """Say what the shortcut costs and what each way out of it gained, good or bad.
+    """Say what the shortcut costs and what each way out of it gained, good or bad, in lines.
 
     Args:
         models: The model with the shortcut, then the finetuned ones.
@@ -49,26 +50,27 @@ def summary(models: Sequence[Results]) -> str:
     normal, shifted = find(first, "normal"), find(first, "shifted")
     if normal is None or shifted is None:
         return ""
-    sentences = [
+    lines = [
         f"The shortcut costs {100 * (normal.value - shifted.value):.0f} points: "
         f"{100 * normal.value:.0f} % right where the tag fits the object, "
-        f"{100 * shifted.value:.0f} % on the same objects with the tag of another class."
+        f"{100 * shifted.value:.0f} % on the same objects with the tag of another class. What "
+        "each finetuning changed there, with 95 % intervals:"
     ]
     for model in models[1:]:
         record = find(model, "shifted")
         if record is not None:
-            sentences.append(f"{model.model.capitalize()}: {_compared(record, shifted)}.")
+            lines.append(f"- {model.model}: {_compared(record, shifted)}")
     names = {model.model: find(model, "shifted") for model in models[1:]}
     guided, plain = names.get("guided"), names.get("finetuned plainly")
     if guided is not None and plain is not None:
-        sentences.append(f"Guided against plain finetuning: {_compared(guided, plain)}.")
+        lines.append(f"- guided against plain finetuning: {_compared(guided, plain)}")
     shares = find(first, "on the object"), find_named(models, "guided", "on the object")
     if shares[0] is not None and shares[1] is not None:
-        sentences.append(
+        lines.append(
             f"The share of relevance on the object went from {100 * shares[0].value:.0f} to "
             f"{100 * shares[1].value:.0f} % by guidance."
         )
-    return " ".join(sentences)
+    return "\n".join(lines).replace(" %", "\N{NO-BREAK SPACE}%")
 
 
 def find_named(models: Sequence[Results], name: str, column: str) -> Record | None:
@@ -85,9 +87,8 @@ def _compared(record: Record, base: Record) -> str:
         judged = "a loss"
     else:
         judged = "no clear change"
-    return (
-        f"{gain:+.1f} points on the shifted set (95 % interval {low:+.1f} to {high:+.1f}), {judged}"
-    )
+    ends = f"{signed(low, 1)} to {signed(high, 1)}"
+    return f"{signed(gain, 1)} points ({ends}), {judged}"
 
 
 def difference_interval(record: Record, base: Record) -> tuple[float, float]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import os
 from collections.abc import Sequence
 from importlib import resources
@@ -37,7 +38,7 @@ def write_card(
             others are compared with (the model before training).
         out: The file to write.
         title: Heading; the models' names by default.
-        note: A paragraph under the heading.
+        note: Text under the heading: paragraphs, and lists of lines that begin with `- `.
 
     Raises:
         VitreousError: If results cannot be read, or the file cannot be written.
@@ -51,7 +52,7 @@ def render(sources: Sequence[Source], *, title: str = "", note: str = "") -> str
     tiles = headline(sources)
     return _template().render(
         title=title or _title(sources),
-        note=note,
+        note=_blocks(note),
         notes=list(dict.fromkeys(remark for s in sources for remark in s.remarks)),
         sources=sources,
         tiles=[t for t in tiles if t.known],
@@ -61,10 +62,19 @@ def render(sources: Sequence[Source], *, title: str = "", note: str = "") -> str
         matrices=figures.matrices(sources),
         pairs=[(c, s, *pairs(s)) for c, s in enumerate(sources) if s.samples],
         galleries=galleries(sources),
-        strips=[(s, [strip_pictures(t) for t in s.strips]) for s in sources if s.strips],
+        strips=[
+            (c, s, [strip_pictures(t) for t in s.strips]) for c, s in enumerate(sources) if s.strips
+        ],
         curves=curves,
         facts=tables.facts(sources),
     )
+
+
+def _blocks(text: str) -> list[tuple[bool, list[str]]]:
+    """Paragraphs and lists of a text: whether it is a list, and its lines."""
+    lines = [(line.startswith("- "), line.removeprefix("- ")) for line in text.splitlines()]
+    grouped = itertools.groupby((one for one in lines if one[1].strip()), key=lambda one: one[0])
+    return [(listed, [line for _, line in part]) for listed, part in grouped]
 
 
 def _title(sources: Sequence[Source]) -> str:
@@ -97,4 +107,4 @@ def _mark(*arguments: Any) -> Markup:
 def _legend(figure: Figure) -> list[tuple[str, int, bool]]:
     if not isinstance(figure, Chart):
         return []
-    return [(s.name, s.colour, s.dashed) for s in figure.series]
+    return figure.legend

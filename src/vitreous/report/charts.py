@@ -24,6 +24,7 @@ class Series:
         dashed: Draw the line dashed (training beside validation).
         labels: What a pointer over a point shows beside the value, or empty.
         line: Draw it as a line in a chart of points.
+        group: What the legend shows instead, once for all series of the group.
     """
 
     name: str
@@ -35,6 +36,7 @@ class Series:
     dashed: bool = False
     labels: Sequence[str] = ()
     line: bool = False
+    group: str = ""
 
     def interval(self, index: int) -> tuple[float, float] | None:
         """The interval of one point, if it has one."""
@@ -76,6 +78,15 @@ class Chart:
     diagonal: bool = False
     rule: float | None = None
     places: Sequence[float] = ()
+
+    @property
+    def legend(self) -> list[tuple[str, int, bool]]:
+        """Name, colour and whether dashed, of each series or group of series."""
+        rows = [
+            (s.group, s.colour, False) if s.group else (s.name, s.colour, s.dashed)
+            for s in self.series
+        ]
+        return list(dict.fromkeys(rows))
 
     @property
     def alt(self) -> str:

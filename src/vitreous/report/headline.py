@@ -58,6 +58,13 @@ class Tile:
         difference = value.value - first.value
         return signed(100 * difference, 1) if self.fraction else signed(difference, 3)
 
+    def clear(self, place: int) -> bool:
+        """Whether the interval is clear of the first model's."""
+        first, value = self.values[0].ci95, self.values[place].ci95
+        if first is None or value is None:
+            return False
+        return value[0] > first[1] or value[1] < first[0]
+
 
 def headline(sources: Sequence[Source]) -> list[Tile]:
     """The six measures of the headline: clean, shifted, attacked, turned, relevance, brain."""

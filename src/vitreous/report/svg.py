@@ -25,6 +25,7 @@ from vitreous.report.charts import (
 
 WIDTH, HEIGHT = 460, 290
 LEFT, RIGHT, TOP, BOTTOM = 58, 14, 12, 46
+LABEL = 20  # room above the axes for what they show
 
 
 def draw(figure: Figure) -> str:
@@ -45,6 +46,7 @@ class _Axes:
     """Maps values to places in the picture."""
 
     def __init__(self, chart: Chart):
+        self.top = TOP + (LABEL if chart.y_label else 0)
         self.low, self.high = limits(chart)
         xs = [x for s in chart.series for x in s.x if math.isfinite(x)]
         self.first, self.last = (min(xs), max(xs)) if xs else (0.0, 1.0)
@@ -62,7 +64,7 @@ class _Axes:
 
     def y(self, value: float) -> float:
         share = (value - self.low) / ((self.high - self.low) or 1)
-        return HEIGHT - BOTTOM - share * (HEIGHT - TOP - BOTTOM)
+        return HEIGHT - BOTTOM - share * (HEIGHT - self.top - BOTTOM)
 
 
 def _chart(chart: Chart) -> str:
@@ -99,12 +101,7 @@ def _grid(chart: Chart, axes: _Axes) -> list[str]:
         write = tick_text(across, chart.percent_x)
         parts += [_text(axes.x(v), HEIGHT - BOTTOM + 17, write(v), "middle") for v in across]
     parts.append(_text((LEFT + WIDTH - RIGHT) / 2, HEIGHT - 6, chart.x_label, "middle", "label"))
-    middle = (TOP + HEIGHT - BOTTOM) / 2
-    parts.append(
-        f'<text class="label" text-anchor="middle" transform="translate(12 {middle:.1f}) '
-        f'rotate(-90)">{escape(chart.y_label)}</text>'
-    )
-    return parts
+    return [*parts, _text(0, 14, chart.y_label, "start", "label")]
 
 
 def _category_names(chart: Chart, axes: _Axes) -> list[str]:

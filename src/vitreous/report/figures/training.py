@@ -35,11 +35,13 @@ def training(sources: Sequence[Source]) -> list[Figure]:
                     x, y = zip(*_thin(points))
                     label = f"{source.name}, {split}"
                     dashed = split == "train" and len(splits) > 1
-                    series.append(Series(label, colour, x, y, dashed=dashed))
+                    series.append(Series(label, colour, x, y, dashed=dashed, group=source.name))
         if series and any(len(s.x) > 1 for s in series):
             title = name.replace("_", " ").replace("/", ": ")
             longest = max(len(s.history) for s in sources)
-            caption = "Long curves are averaged in pieces." if longest > LARGEST_CURVE else ""
+            parts = ["Dashed: training; solid: validation."] * any(s.dashed for s in series)
+            parts += ["Long curves are averaged in pieces."] * (longest > LARGEST_CURVE)
+            caption = " ".join(parts)
             key = slug("training", name)
             figures.append(Chart(key, title, "line", series, "step", caption=caption))
     return figures

@@ -193,18 +193,27 @@ def _targets(files: list[str], labels: dict[str, int] | list[int]) -> np.ndarray
 def tar_pictures(shards: list[Path]) -> tuple[Pictures, np.ndarray]:
     """Read tar shards with the class (a number or a WordNet id) in `.cls` beside each picture.
 
+    Without it the class is the folder that the picture lies in, so that the published archives of
+    V2, -A and -R are read as they are.
+
     Raises:
-        VitreousError: If a sample has none.
+        VitreousError: If a sample has neither, or none of the shards holds a picture.
     """
     pictures, beside = read_tar(shards)
     targets = []
     for i, members in enumerate(beside):
-        if "cls" not in members:
+        name = Path(pictures.name(i))
+        folder = name.parent.name
+        if "cls" not in members and folder not in imagenet_index() and not folder.isdigit():
             raise VitreousError(
-                f"{pictures.name(i)} has no .cls beside it; expected webdataset samples "
-                "KEY.jpg and KEY.cls"
+                f"{name} has no .cls beside it and lies in no folder of a class; expected "
+                "webdataset samples KEY.jpg and KEY.cls, or CLASS/KEY.jpg"
             )
-        targets.append(_class(members["cls"].decode().strip(), Path(pictures.name(i))))
+        targets.append(
+            _class(members["cls"].decode().strip() if "cls" in members else folder, name)
+        )
+    if not targets:
+        raise VitreousError(f"{shards[0]} and {len(shards) - 1} more tar files hold no picture")
     return pictures, np.array(targets, dtype=np.int32)
 
 

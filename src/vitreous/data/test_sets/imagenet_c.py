@@ -15,7 +15,8 @@ from vitreous.data.test_sets.base import (
     layout_error,
     subfolders,
 )
-from vitreous.data.test_sets.imagenet import imagenet_set, wnid_folders
+from vitreous.data.test_sets.imagenet import imagenet_set, tar_pictures, wnid_folders
+from vitreous.data.test_sets.pictures import tar_shards
 
 PAPER = ("noise", "blur", "weather", "digital")
 
@@ -44,7 +45,8 @@ class ImageNetC:
     folders: ClassVar[tuple[str, ...]] = ("imagenet-c", "ImageNet-C", "imagenet_c")
     source: ClassVar[str] = "Hendrycks and Dietterich 2019, https://github.com/hendrycks/robustness"
     expected: ClassVar[str] = (
-        "CORRUPTION/SEVERITY/WNID/picture, for example gaussian_noise/1/n01440764"
+        "CORRUPTION/SEVERITY/WNID/picture, for example gaussian_noise/1/n01440764, or tar shards "
+        "in each CORRUPTION/SEVERITY"
     )
 
     def read(self, path: Path) -> list[TestSet]:
@@ -65,12 +67,17 @@ class ImageNetC:
 
     def _part(self, place: Path, corruption: str, severity: int) -> TestSet:
         folder = place / str(severity)
-        if not folder.is_dir() or not (folders := wnid_folders(folder)):
+        if shards := tar_shards(folder):
+            pictures, targets = tar_pictures(shards)
+        elif folder.is_dir() and (folders := wnid_folders(folder)):
+            pictures, targets = folder_pictures(folder, folders)
+        else:
             found = describe(folder) if folder.is_dir() else "nothing"
             raise layout_error("imagenet-c", self, folder, found)
         return imagenet_set(
             "imagenet-c",
-            *folder_pictures(folder, folders),
+            pictures,
+            targets,
             fit="as_is",
             suite="corruptions",
             settings={"corruption": corruption, "severity": severity},

@@ -6,6 +6,8 @@ import dataclasses
 from pathlib import Path
 from typing import ClassVar
 
+import numpy as np
+
 from vitreous.data.test_sets.base import (
     TEST_SETS,
     Convention,
@@ -18,7 +20,7 @@ from vitreous.data.test_sets.base import (
     subfolders,
 )
 from vitreous.data.test_sets.imagenet import imagenet_set, tar_pictures, wnid_folders
-from vitreous.data.test_sets.pictures import tar_shards
+from vitreous.data.test_sets.pictures import Files, tar_shards
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,12 +28,14 @@ class _V2:
     """ImageNet-V2: the folders `0` to `999` are class indices, whatever order they sort in."""
 
     source: ClassVar[str] = "Recht et al. 2019, https://github.com/modestyachts/ImageNetV2"
-    expected: ClassVar[str] = "folders named by class index, 0 to 999"
+    expected: ClassVar[str] = "folders named by class index, 0 to 999, or tar shards"
     folders: ClassVar[tuple[str, ...]] = ()
 
     def read(self, path: Path) -> list[TestSet]:
         """Read the set."""
         name = TEST_SETS.name_of(self)
+        if shards := tar_shards(path):
+            return [imagenet_set(name, *tar_pictures(shards), source=self.source)]
         found = subfolders(path)
         wrong = [f for f in found if not f.isdigit() or int(f) > 999]
         if not found or wrong:
@@ -83,23 +87,34 @@ class _Two00:
     map: ClassVar[str] = ""
     source: ClassVar[str] = ""
     folders: ClassVar[tuple[str, ...]] = ()
-    expected: ClassVar[str] = "200 folders of WordNet ids"
+    expected: ClassVar[str] = "200 folders of WordNet ids, or tar shards"
 
     def read(self, path: Path) -> list[TestSet]:
         """Read the set."""
         name, wnids = TEST_SETS.name_of(self), class_map(self.map)["wnids"]
         index = imagenet_index()
-        present, found = [w for w in wnids if (path / w).is_dir()], subfolders(path)
-        others = [f for f in found if f not in set(wnids)]
-        if not present or others:
-            raise layout_error(name, self, path, describe(path, others or found))
         classes = tuple(index[w] for w in wnids)
         conventions = (
             Convention("over its 200 classes", classes),
             Convention("over all 1000 classes"),
         )
-        pictures, targets = folder_pictures(path, {w: index[w] for w in present})
+        if shards := tar_shards(path):
+            pictures, targets = tar_pictures(shards)
+            others = sorted(set(targets.tolist()) - set(classes))
+            if others:
+                first = class_map("imagenet")["wnids"][others[0]]
+                found = f"{len(others)} classes that are not in it ({first}, …)"
+                raise layout_error(name, self, path, found)
+        else:
+            pictures, targets = self._folders(name, path, wnids)
         return [imagenet_set(name, pictures, targets, conventions=conventions, source=self.source)]
+
+    def _folders(self, name: str, path: Path, wnids: list[str]) -> tuple[Files, np.ndarray]:
+        present, found = [w for w in wnids if (path / w).is_dir()], subfolders(path)
+        others = [f for f in found if f not in set(wnids)]
+        if not present or others:
+            raise layout_error(name, self, path, describe(path, others or found))
+        return folder_pictures(path, {w: imagenet_index()[w] for w in present})
 
 
 @TEST_SETS.register("imagenet-a")

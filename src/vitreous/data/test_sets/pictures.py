@@ -139,8 +139,8 @@ def _samples(shard: Path) -> dict[str, dict[str, tarfile.TarInfo]]:
     try:
         with tarfile.open(shard, "r:") as opened:
             for member in opened:
-                if member.isfile():
-                    folder, _, last = member.name.rpartition("/")
+                folder, _, last = member.name.rpartition("/")
+                if member.isfile() and not last.startswith("."):
                     stem, _, extension = last.partition(".")
                     key = f"{folder}/{stem}" if folder else stem
                     samples.setdefault(key, {})[extension.lower()] = member

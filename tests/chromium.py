@@ -1,4 +1,4 @@
-"""A headless Chromium for tests, driven over its DevTools pipe; no package beyond Python's own."""
+"""A headless Chromium for tests, driven over its DevTools pipe by Python alone."""
 
 from __future__ import annotations
 
@@ -15,7 +15,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 FLAGS = (
@@ -128,6 +130,26 @@ class Page:
         data = self.send("Page.captureScreenshot", captureBeyondViewport=True)["data"]
         path.write_bytes(base64.b64decode(data))
         return path
+
+
+def check_card(page: Page, card: Path, width: int, dark: bool, shot: Path) -> None:
+    """Open a card: all of it is drawn and fits, in the colours asked for, without an error."""
+    page.view(width, dark=dark)
+    page.open(card.as_uri())
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    assert page.evaluate("[...document.images].every(i => i.complete && i.naturalWidth > 0)")
+    assert page.evaluate("document.images.length") > 50
+    page.evaluate("document.querySelectorAll('details').forEach(d => { d.open = true; })")
+    sizes = page.evaluate(
+        "[...document.querySelectorAll('svg.figure')].map(s => s.getBoundingClientRect()"
+        ".width * (s.querySelectorAll('polyline,rect,circle,image').length > 0))"
+    )
+    assert len(sizes) >= 8 and min(sizes) > 150
+    with Image.open(page.screenshot(shot)) as seen:
+        corner = np.asarray(seen.convert("L"))[-1, 0]
+    assert (corner < 60) == dark
+    assert page.problems == []
+    assert not [r for r in page.requests if not r.startswith(("file:", "data:"))]
 
 
 @contextlib.contextmanager

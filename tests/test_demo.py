@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from pathlib import Path
 
 import pytest
 import torch
 
+from chromium import check_card, open_page
 from vitreous.cli import main
 from vitreous.data.generated import (
     KINDS,
@@ -127,21 +129,43 @@ def test_the_words_follow_the_numbers():
     assert summary([Results("nothing", [Record("clean", "x", "y", 0.5)])]) == ""
 
 
-def test_the_demo_runs_from_nothing_to_the_card_and_again(tmp_path, capsys):
-    out = tmp_path / "demo"
-    arguments = ["demo", "--quick", "--quiet", "--out", str(out)]
-    assert main(arguments) == 0
-    printed = capsys.readouterr().out
-    assert str(out / "card.html") in printed
+QUICK = ["demo", "--quick", "--quiet", "--out"]
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a short demo."""
+    out = tmp_path_factory.mktemp("runs") / "demo"
+    assert main([*QUICK, str(out)]) == 0
+    return out
+
+
+def test_the_demo_runs_from_nothing_to_the_card_and_again(demo, capsys):
     for name in ("shortcut", "plain", "guided", "swapped", "robust", "joint"):
-        results = Results.read(out / name)
+        results = Results.read(demo / name)
         shifted = results.find(suite="shifts", dataset="tag of another class")[0]
         assert shifted.n == 64 and shifted.ci95 is not None
         assert results.find(suite="explanation", metric="foreground_share")
-        assert load_model(out / name).num_classes == 8
-    before = (out / "guided" / "model.safetensors").read_bytes()
-    assert main(arguments) == 0
-    assert (out / "guided" / "model.safetensors").read_bytes() == before
-    assert main([*arguments, "--seed", "1"]) == 1
+        assert load_model(demo / name).num_classes == 8
+    before = (demo / "guided" / "model.safetensors").read_bytes()
+    assert main([*QUICK, str(demo)]) == 0
+    assert str(demo / "card.html") in capsys.readouterr().out
+    assert (demo / "guided" / "model.safetensors").read_bytes() == before
+    assert main([*QUICK, str(demo), "--seed", "1"]) == 1
     assert "other settings" in capsys.readouterr().err
-    assert json.loads((out / "demo.json").read_text())["seed"] == 0
+    assert json.loads((demo / "demo.json").read_text())["seed"] == 0
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize(("width", "dark"), [(1240, False), (1240, True), (390, False)])
+def test_the_demos_card_is_drawn_without_errors_at_any_width(demo, tmp_path, width, dark):
+    with open_page(tmp_path / "profile") as page:
+        check_card(page, demo / "card.html", width, dark, tmp_path / "shot.png")
+        headings = page.evaluate("[...document.querySelectorAll('h2')].map(h => h.textContent)")
+        assert {"At a glance", "What it looks at", "Pushed towards a class", "Training"} <= {
+            *headings
+        }
+        names = "[...document.querySelectorAll('.models li')].length"
+        assert page.evaluate(names) == 6
+        strips = "[...document.querySelectorAll('.strip-row')].length"
+        assert page.evaluate(strips) == 6 * 3

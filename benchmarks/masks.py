@@ -6,8 +6,11 @@ First the whole of `vitreous mask` is run on a folder of photos (read, resize, c
 photo's size, measure, write masks and manifest) while a hook times the model. Then the parts in
 memory: the floor is the model's forward pass on the same batch; the named alternative for the cut
 is LAPACK's dense generalised eigensolver, as published. Each round times all parts one after the
-other; medians over the rounds. Without `--checkpoint` the weights are random; all patches are then
-alike, so features are centred in memory, and there is no run on photos.
+other; medians over the rounds.
+
+`--clock cpu` counts the process's own CPU time, which holds on a busy machine too (with one thread;
+waiting for the disk is not in it). Without `--checkpoint` the weights are random: all patches are
+then alike, so features are centred in memory, and there is no run on photos.
 """
 
 from __future__ import annotations
@@ -38,28 +41,28 @@ def dense(matrix: np.ndarray) -> np.ndarray:
     return scipy.linalg.eigh(degree - matrix, degree, subset_by_index=[1, 1])[1][:, 0]
 
 
-def wait(device: str) -> float:
-    if device.startswith("cuda"):
+def now(arguments: argparse.Namespace) -> float:
+    if arguments.device.startswith("cuda"):
         torch.cuda.synchronize()
-    return time.perf_counter()
+    return time.process_time() if arguments.clock == "cpu" else time.perf_counter()
 
 
 def whole(classifier: Classifier, photos: Path, arguments: argparse.Namespace) -> str:
     """Run the command's own function on photos; the model's time comes from hooks."""
-    device, spent = arguments.device, []
-    source = TokenCut(device=device)
+    spent: list[float] = []
+    source = TokenCut(device=arguments.device)
     source.__dict__["classifier"] = classifier
     hooks = [
-        classifier.register_forward_pre_hook(lambda *_: spent.append(-wait(device))),
-        classifier.register_forward_hook(lambda *_: spent.append(wait(device))),
+        classifier.register_forward_pre_hook(lambda *_: spent.append(-now(arguments))),
+        classifier.register_forward_hook(lambda *_: spent.append(now(arguments))),
     ]
     shares, totals = [], []
     for _ in range(arguments.rounds + 1):  # the first imports what is imported where it is used
         spent.clear()
         with tempfile.TemporaryDirectory() as folder:
-            start = time.perf_counter()
+            start = now(arguments)
             rows = write_masks(source, photos, Path(folder), batch_size=arguments.batch).rows()
-            totals.append((time.perf_counter() - start) / len(rows))
+            totals.append((now(arguments) - start) / len(rows))
         shares.append(sum(spent) / len(rows) / totals[-1])
     for hook in hooks:
         hook.remove()
@@ -70,30 +73,30 @@ def whole(classifier: Classifier, photos: Path, arguments: argparse.Namespace) -
 def parts(classifier: Classifier, images: torch.Tensor, arguments: argparse.Namespace) -> dict:
     """Seconds a picture of each part, in memory."""
     times: dict[str, list[float]] = defaultdict(list)
-    pictures, device = [to_uint8(image) for image in images], arguments.device
-    images = images.to(device)
+    pictures = [to_uint8(image) for image in images]
+    images = images.to(arguments.device)
     for _ in range(arguments.rounds + 1):
-        clock = [wait(device)]
+        clock = [now(arguments)]
         with torch.inference_mode():
             classifier(images)
-        clock.append(wait(device))
+        clock.append(now(arguments))
         features = patch_features(classifier, images, best_features(classifier))
         if arguments.checkpoint is None:
             features = features - features.mean((1, 2), keepdim=True)
-        clock.append(wait(device))
+        clock.append(now(arguments))
         matrices = affinity(features.flatten(1, 2))
-        clock.append(wait(device))
+        clock.append(now(arguments))
         found = second_eigenvectors(matrices, "arpack")
-        clock.append(wait(device))
+        clock.append(now(arguments))
         second_eigenvectors(matrices, "lanczos")
-        clock.append(wait(device))
+        clock.append(now(arguments))
         grid = (features.shape[1], features.shape[2])
         cuts = [partition(vector, grid) for vector in found.cpu().numpy()]
         for picture, cut in zip(pictures, cuts):
             refine(arguments.edges, picture, cut.foreground)
-        clock.append(wait(device))
+        clock.append(now(arguments))
         dense(matrices[0].cpu().numpy())
-        clock.append(wait(device))
+        clock.append(now(arguments))
         names = ("backbone", "features", "affinity", "arpack", "lanczos", "edges", "dense")
         for name, start, end in zip(names, clock, clock[1:]):
             times[name].append((end - start) / (1 if name == "dense" else len(images)))
@@ -110,7 +113,8 @@ def main() -> None:
     parser.add_argument("--edges", default="bilateral")
     parser.add_argument("--batch", type=int, default=4)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--clock", choices=("wall", "cpu"), default="wall")
     parser.add_argument("--device", default="cpu")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)

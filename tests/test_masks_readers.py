@@ -13,6 +13,7 @@ from PIL import Image, ImageDraw
 
 from vitreous.errors import VitreousError
 from vitreous.masks import SOURCES, Found, MaskError
+from vitreous.masks.base import find_masks
 from vitreous.masks.sources.alpha import Alpha
 from vitreous.masks.sources.arrays import Arrays
 from vitreous.masks.sources.boxes import Boxes
@@ -236,9 +237,10 @@ def test_objects_of_unlisted_pictures_are_told_and_doubtful_names_not_guessed(im
     source = Coco(coco_file(tmp_path / "p.json", [], images=listed, annotations=objects))
     items = source.items(images)
     assert [item.name for item in items] == ["a/one", "b/one", "c/one", "unlisted/7"]
-    results = source.find(items)
-    assert isinstance(results[0], Found) and isinstance(results[2], Found)
-    assert "does not list" in str(results[1]) and "picture 7 it does not list" in str(results[3])
+    results = find_masks(source, items)
+    assert isinstance(results[0], Found) and "does not list" in str(results[1])
+    assert "there is no picture of it" in str(results[2])
+    assert "picture 7 it does not list" in str(results[3])
 
 
 def test_masks_stay_below_their_folder_whatever_path_a_coco_file_gives(tmp_path):
@@ -274,8 +276,21 @@ def test_pictures_and_lists_that_differ_lose_nothing(images, tmp_path):
     source = Coco(coco_file(tmp_path / "p.json", [SQUARE], images=listed))
     items = source.items(images)
     assert [item.name for item in items] == ["a/one", "a/two", "x"]
-    results = source.find(items)
+    results = find_masks(source, items)
     assert isinstance(results[0], Found) and "does not list" in str(results[1])
+    assert "there is no picture of it" in str(results[2])
+
+
+def test_masks_and_boxes_without_a_picture_are_told(images, tmp_path):
+    folder = write_png(tmp_path / "m", TRUTH.astype(np.uint8) * 255)
+    Image.fromarray(TRUTH).save(folder / "more.png")
+    table = tmp_path / "boxes.json"
+    table.write_text(json.dumps({"a/one.jpg": [20, 10, 49, 29], "more.jpg": [0, 0, 9, 9]}))
+    for source in (BinaryFiles(folder), Boxes(table)):
+        items = source.items(images)
+        assert [item.name for item in items] == ["a/one", "more"]
+        first, second = find_masks(source, items)
+        assert isinstance(first, Found) and "there is no picture of it" in str(second)
 
 
 def test_yolo_polygons_boxes_and_the_smallest_area(images, tmp_path):

@@ -173,10 +173,15 @@ def test_a_picture_whose_patches_are_all_alike_has_no_foreground():
 
 @pytest.mark.parametrize(
     "name",
-    ["vit_tiny_patch16_224", "deit_tiny_distilled_patch16_224", "eva02_tiny_patch14_224"],
+    [
+        "vit_tiny_patch16_224",
+        "deit_tiny_distilled_patch16_224",
+        "eva02_tiny_patch14_224",
+        "vit_small_patch16_dinov3",
+    ],
 )
 def test_keys_are_those_that_the_layer_attends_with(name):
-    classifier = load_model(name, pretrained=False)
+    classifier = load_model(name, pretrained=False, image_size=224)
     net = classifier.net
     images = torch.rand(2, 3, 224, 224)
     seen: list[torch.Tensor] = []

@@ -30,12 +30,14 @@ class Item:
         picture: The picture, where there is one.
         source: The file that the mask is read from; the picture where it is found in it.
         key: What an annotation file calls the picture.
+        problem: Why no mask can be made, in one line; empty where one can.
     """
 
     name: str
     picture: Path | None
     source: Path
     key: str = ""
+    problem: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,6 +72,29 @@ class MaskSource(Protocol):
 SOURCES: Registry[type[MaskSource]] = Registry("mask method", "vitreous.masks.sources")
 
 
+def find_masks(source: MaskSource, items: Sequence[Item]) -> list[Found | MaskError]:
+    """Find the masks of a batch, in order; items with a problem do not reach the source."""
+    found = iter(source.find([item for item in items if not item.problem]))
+    return [MaskError(item.problem) if item.problem else next(found) for item in items]
+
+
+def without_picture(names: dict[str, Path], items: Sequence[Item], images: Path) -> list[Item]:
+    """One item, with a problem, for each name that no picture of the folder has.
+
+    Args:
+        names: What has no picture, and the file that says so.
+        items: The items of the pictures.
+        images: The folder of the pictures.
+    """
+    known = {item.name for item in items}
+    problem = f"there is no picture of it in {images}"
+    return [
+        Item(name, None, source, problem=problem)
+        for name, source in sorted(names.items())
+        if name not in known
+    ]
+
+
 def picture_items(images: Path | None, source: str) -> list[Item]:
     """One item for each picture of a folder (or for one picture file).
 
@@ -89,7 +114,8 @@ def file_items(root: Path, images: Path | None, suffixes: Sequence[str], kind: s
     """One item for each annotation file below `root`, with its picture if there is a folder.
 
     With pictures, the items are the pictures: those without an annotation are kept, and fail one
-    by one with a line that says what is missing. A picture `a/b.jpg` is matched with `a/b.*`
+    by one with a line that says what is missing. Annotations without a picture come last, with a
+    problem. A picture `a/b.jpg` is matched with `a/b.*`
     below `root`, else with the only file called `b.*`.
 
     Raises:
@@ -113,12 +139,20 @@ def file_items(root: Path, images: Path | None, suffixes: Sequence[str], kind: s
         near = by_name.get(Path(item.name).name, [])
         match = exact.get(item.name) or (near[0] if len(near) == 1 else None)
         items.append(dataclasses.replace(item, source=match or root / f"{item.name}{suffixes[0]}"))
-    return items
+    used = {item.source for item in items}
+    lost = {name: path for name, path in exact.items() if path not in used}
+    return items + without_picture(lost, items, images)
 
 
 def stem(path: Path, root: Path) -> str:
     """Relative path without the suffix, with forward slashes."""
     return path.relative_to(root).with_suffix("").as_posix()
+
+
+def below(name: str) -> str:
+    """Where the mask goes: below the folder of masks, whatever path an annotation file gives."""
+    path = Path(name).with_suffix("")
+    return Path(*(p for p in path.parts if p not in (path.anchor, ".."))).as_posix()
 
 
 def visible(path: Path) -> bool:

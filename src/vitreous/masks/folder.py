@@ -21,7 +21,7 @@ from PIL import Image
 from vitreous import config
 from vitreous.errors import VitreousError
 from vitreous.io import atomic_path, finite, read_json, write_json
-from vitreous.masks.base import SOURCES, Found, Item, MaskError, MaskSource
+from vitreous.masks.base import SOURCES, Found, Item, MaskError, MaskSource, find_masks
 from vitreous.masks.quality import Filters, measure
 
 EXTRAS = "_quality"
@@ -156,7 +156,7 @@ def write_masks(
             seconds = _second(second, others, batch)
             made = [
                 _keep(folder, item, found, other, SOURCES.name_of(source), filters)
-                for item, found, other in zip(batch, source.find(batch), seconds)
+                for item, found, other in zip(batch, find_masks(source, batch), seconds)
             ]
             with folder.manifest.open("a", encoding="utf-8") as manifest:
                 manifest.writelines(_line(row) for row in made)
@@ -174,7 +174,7 @@ def _second(
     if source is None:
         return [None] * len(batch)
     known = [items[item.name] for item in batch if item.name in items]
-    found = dict(zip((item.name for item in known), source.find(known)))
+    found = dict(zip((item.name for item in known), find_masks(source, known)))
     return [found.get(item.name, MaskError("it does not know this picture")) for item in batch]
 
 

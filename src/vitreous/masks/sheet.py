@@ -18,6 +18,7 @@ from vitreous.io import atomic_path, write_text
 from vitreous.masks.folder import EXTRAS, MaskFolder, Row
 
 TILE, LINE, COLUMNS = 160, 26, 8
+LISTED = 1000
 TINT = np.array([230, 30, 90], np.float32)
 
 
@@ -96,8 +97,10 @@ def _page(rows: Sequence[Row], shown: Sequence[Row], tiles: Sequence[Image.Image
     figures = "\n".join(_figure(row, image) for row, image in zip(shown, tiles))
     failed = [row for row in rows if not row.mask]
     listed = "".join(
-        f"<li>{html.escape(row.name)}: {html.escape(row.dropped)}</li>" for row in failed
+        f"<li>{html.escape(row.name)}: {html.escape(row.dropped)}</li>" for row in failed[:LISTED]
     )
+    if len(failed) > LISTED:
+        listed += f"<li>and {len(failed) - LISTED} more, see the manifest</li>"
     kept = sum(row.kept for row in rows)
     summary = f"{kept} of {len(rows)} kept; worst first, {len(shown)} shown"
     missing = f"<h2>Without a mask</h2><ul>{listed}</ul>" if failed else ""

@@ -16,9 +16,11 @@ from vitreous.masks.base import (
     Found,
     Item,
     MaskError,
+    below,
     file_items,
     picture_items,
     picture_size,
+    without_picture,
 )
 from vitreous.masks.polygons import boxes_mask
 
@@ -45,10 +47,13 @@ class Boxes:
             return file_items(self.boxes, images, (".xml",), "XML files")
         if images is None:
             raise VitreousError(f"{self.boxes} holds no sizes; give the folder of the pictures too")
-        return [
-            dataclasses.replace(item, source=self.boxes, key=self._key(item.source, images))
+        items = [
+            dataclasses.replace(item, source=self.boxes, key=self._key(item.source))
             for item in picture_items(images, "boxes")
         ]
+        used = {item.key for item in items}
+        lost = {below(key): self.boxes for key in self._table if key not in used}
+        return items + without_picture(lost, items, images)
 
     def find(self, items: Sequence[Item]) -> list[Found | MaskError]:
         """Fill their boxes."""
@@ -108,7 +113,7 @@ class Boxes:
             raise VitreousError(f"{self.boxes}: expected picture names with boxes")
         return table
 
-    def _key(self, picture: Path, images: Path) -> str:
+    def _key(self, picture: Path) -> str:
         """The longest end of the picture's path that the file lists."""
         parts = picture.parts
         ends = ("/".join(parts[start:]) for start in range(len(parts)))

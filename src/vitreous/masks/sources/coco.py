@@ -17,13 +17,13 @@ from vitreous.masks.base import (
     Found,
     Item,
     MaskError,
+    below,
     check_size,
     picture_items,
     unique,
+    without_picture,
 )
 from vitreous.masks.polygons import decode, fill
-
-UNLISTED = "\0"  # no file name holds it
 
 
 @SOURCES.register("coco")
@@ -44,45 +44,46 @@ class Coco:
     crowds: bool = True
 
     def items(self, images: Path | None) -> list[Item]:
-        """One for each picture of the file; with a folder, also those that only the folder has.
+        """One for each picture of the file, or of the folder where there is one.
 
-        Objects of pictures that the file does not list come last, to be told of in the manifest.
+        Listed pictures that the folder lacks, and objects of pictures that the file does not list,
+        come last, each with a problem. A picture `a/b.jpg` is matched with the entry `a/b.*`, else
+        with the only entry called `b.*`.
         """
         table = self._pictures
         stray = [
-            Item(f"unlisted/{number}", None, self.annotations, f"{UNLISTED}{number}")
+            Item(
+                f"unlisted/{number}",
+                None,
+                self.annotations,
+                problem=f"{self.annotations} has objects of a picture {number} it does not list",
+            )
             for number in sorted(
                 self._objects.keys() - {e.get("id") for e in table.values()}, key=str
             )
         ]
         if images is None:
-            items = [Item(_stem(name), None, self.annotations, name) for name in sorted(table)]
+            items = [Item(below(name), None, self.annotations, name) for name in sorted(table)]
             unique(items)
             return items + stray
+        exact = {below(name): name for name in table}
         by_name: dict[str, list[str]] = {}
         for name in table:
-            by_name.setdefault(Path(name).name, []).append(name)
+            by_name.setdefault(Path(name).stem, []).append(name)
         items, seen = [], set()
         for item in picture_items(images, "coco"):
-            picture = item.source
-            path = picture.relative_to(images).as_posix() if images.is_dir() else picture.name
-            near = by_name.get(picture.name, [])
-            key = path if path in table else near[0] if len(near) == 1 else ""
+            near = by_name.get(Path(item.name).name, [])
+            key = exact.get(item.name) or (near[0] if len(near) == 1 else "")
             seen.add(key)
             items.append(dataclasses.replace(item, source=self.annotations, key=key))
-        lost = [Item(_stem(n), None, self.annotations, n) for n in sorted(set(table) - seen)]
-        return items + lost + stray
+        lost = {below(name): self.annotations for name in set(table) - seen}
+        return items + without_picture(lost, items, images) + stray
 
     def find(self, items: Sequence[Item]) -> list[Found | MaskError]:
         """Draw their objects."""
         return [self._one(item) for item in items]
 
     def _one(self, item: Item) -> Found | MaskError:
-        if item.key.startswith(UNLISTED):
-            number = item.key.removeprefix(UNLISTED)
-            return MaskError(
-                f"{self.annotations} has objects of a picture {number} it does not list"
-            )
         if item.key not in self._pictures:
             return MaskError(f"{self.annotations} does not list {item.picture}")
         entry = self._pictures[item.key]
@@ -166,9 +167,3 @@ class Coco:
                     f"{self.annotations} has no category '{name}'; {nearest(name, names)}"
                 )
         return {names[name] for name in self.categories}
-
-
-def _stem(name: str) -> str:
-    """Where the mask goes: below the folder of masks, whatever path the file gives."""
-    path = Path(name).with_suffix("")
-    return Path(*(p for p in path.parts if p not in (path.anchor, ".."))).as_posix()

@@ -258,6 +258,8 @@ def test_a_picture_is_dropped_explained_turned_and_attacked(served, tmp_path):
         page.open(served)
         maps = "document.querySelectorAll('.maps img').length"
         page.wait(f"{maps} === 2")
+        wrap = "document.querySelector('#examples .grid-wrap')"
+        assert page.evaluate(f"{wrap}.scrollWidth <= {wrap}.clientWidth")
         shown = "document.querySelector('.maps img').src"
         first = page.evaluate(shown)
         page.choose_file("input[type=file]", tmp_path / "x.png")

@@ -39,6 +39,7 @@ footer {display: none !important}
 .maps img {width: 100%; image-rendering: auto; border-radius: 8px}
 .maps figcaption {font-size: 13px; opacity: .75; margin-top: 3px}
 #message p {font-size: 17px}
+#examples .grid-container {grid-template-columns: repeat(3, minmax(0, 1fr)) !important}
 """
 
 

@@ -120,6 +120,35 @@ def test_an_opencv_without_the_guided_filter_is_one_line(pictures, tmp_path, cap
     assert "opencv-contrib-python-headless, or use --edges bilateral" in one_line(capsys)
 
 
+def test_formats_that_hold_sizes_need_no_pictures_and_settings_stand_anywhere(
+    pictures, tmp_path, capsys
+):
+    annotations = str(coco_file(pictures, [[0, 0, 90, 0, 90, 70, 0, 70]]))
+    settings = ["--method", "coco", "--annotations", annotations, "--sheet", "0"]
+    orders = {
+        "none": settings,
+        "first": [str(pictures), *settings],
+        "last": [*settings, str(pictures)],
+        "middle": [*settings[2:4], str(pictures), *settings[:2], *settings[4:]],
+        "named": ["--images", str(pictures), *settings],
+        "equals": [f"--annotations={annotations}", str(pictures), *settings[:2]],
+    }
+    for name, arguments in orders.items():
+        assert main(["mask", *arguments, "--out", str(tmp_path / name)]) == 0
+        found = rows(tmp_path / name)
+        assert len(found) == 4 and all(row["kept"] for row in found.values())
+        assert all(bool(row["picture"]) == (name != "none") for row in found.values())
+    capsys.readouterr()
+    assert main(["mask", "one", "two", *settings]) == 1
+    assert "expected one folder of pictures, found one, two" in one_line(capsys)
+
+
+def test_a_device_that_is_not_there_is_one_line(pictures, tmp_path, capsys):
+    arguments = ["--device", "cuda:97", "--model", "vit_tiny", "--out", str(tmp_path / "out")]
+    assert main(["mask", str(pictures), *arguments]) == 1
+    assert "the device 'cuda:97' cannot be used" in one_line(capsys)
+
+
 BROKEN = {"empty": b"", "text": b"no picture", "short": b""}
 
 

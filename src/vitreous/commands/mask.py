@@ -1,5 +1,7 @@
 """Make foreground masks, from pictures or from other formats.
 
+Usage: vitreous mask IMAGES [OPTIONS] [SETTINGS]
+
 Writes a PNG of 0 and 255 for each picture (`OUT/a/b.png` for `IMAGES/a/b.jpg`), a manifest with
 what was dropped and why, and a contact sheet, worst first. Killed and run again, it goes on where
 it was. Train with it: `vitreous train RECIPE --data.name folders --data.images IMAGES
@@ -21,9 +23,7 @@ import time
 import typing
 from collections import Counter
 from pathlib import Path
-from typing import Annotated, Any
-
-import tyro
+from typing import Any
 
 from vitreous import config
 from vitreous.errors import VitreousError
@@ -63,8 +63,9 @@ __doc__ = f"{__doc__}{describe_settings()}\n"
 class Command:
     """Make foreground masks."""
 
-    images: Annotated[Path | None, tyro.conf.Positional] = None
-    """Folder of pictures, or one picture. Formats that state sizes need none."""
+    images: Path | None = None
+    """Folder of pictures, or one picture; `--images` can be left out before it. Formats that state
+    sizes need none."""
 
     out: Path = Path("masks")
     """Folder to write to."""
@@ -101,6 +102,9 @@ class Command:
 
     def run(self, overrides: list[str]) -> int:
         """Make the masks, and say where they are."""
+        images, overrides = take_images(overrides)
+        if images is not None and self.images is not None:
+            raise VitreousError(f"expected one folder of pictures, found {self.images}, {images}")
         settings = config.parse_overrides(overrides)
         second = settings.pop("agree", {})
         if second and self.agree_with is None:
@@ -112,7 +116,7 @@ class Command:
         start = time.perf_counter()
         folder = write_masks(
             source,
-            self.images,
+            images or self.images,
             self.out,
             filters=self._filters(),
             second=other,
@@ -147,6 +151,24 @@ class Command:
             raise VitreousError(f"no mask was kept; {folder.manifest} says why")
         if (folder.path / "kept.csv").is_file():
             print(f"train: --data.name folders --data.images {folder.path / 'kept.csv'}")
+
+
+def take_images(arguments: list[str]) -> tuple[Path | None, list[str]]:
+    """Take the folder of pictures, the one word that follows no `--name`, out of the settings.
+
+    Raises:
+        VitreousError: If there are two such words.
+    """
+    words, rest, waiting = [], [], False
+    for argument in arguments:
+        if not argument.startswith("--") and not waiting:
+            words.append(argument)
+            continue
+        waiting = argument.startswith("--") and "=" not in argument
+        rest.append(argument)
+    if len(words) > 1:
+        raise VitreousError(f"expected one folder of pictures, found {', '.join(words)}")
+    return (Path(words[0]) if words else None), rest
 
 
 def make_source(method: str, settings: dict[str, Any]) -> MaskSource:

@@ -12,7 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 from vitreous.data.images import open_image, to_tensor
-from vitreous.errors import ImageError
+from vitreous.errors import ImageError, VitreousError
 from vitreous.masks.base import Found, Item, MaskError
 from vitreous.models import Classifier, load_model
 
@@ -66,8 +66,14 @@ def load_classifier(
     the one line that says what to do.
 
     Raises:
-        VitreousError: If the weights cannot be had, or the model does not fit them.
+        VitreousError: If the weights cannot be had, the model does not fit them, or there is no
+            such device.
     """
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise VitreousError(f"the device '{device}' cannot be used: {reason}") from error
     with _quiet_hub():
         return load_model(
             model,

@@ -36,6 +36,9 @@ class Command:
     """Relevance method of onnx-relevance."""
     image_size: int | None = None
     """Side of the pictures in pixels; the model's own by default."""
+    tolerance: float = 1e-5
+    """Largest difference of logits between onnxruntime and this model that is accepted, relative
+    to the largest logit; maps may differ by 1e-4."""
     pretrained: bool = True
     """Whether a name of timm brings its weights."""
 
@@ -63,7 +66,13 @@ class Command:
         relevance = self.format == "onnx-relevance"
         suffix = "_relevance" if relevance else ""
         path = self.out or Path(f"{self._stem()}{suffix}.onnx")
-        check = export_onnx(classifier, path, relevance=relevance, method=self.method)
+        check = export_onnx(
+            classifier,
+            path,
+            relevance=relevance,
+            method=self.method,
+            tolerance=self.tolerance,
+        )
         print(f"graph: {path}")
         print(f"largest difference of logits from this model in onnxruntime: {check.logits:.1e}")
         if check.relevance is not None:

@@ -3,8 +3,9 @@
     python benchmarks/export.py --model vitreous-demo/guided
     python benchmarks/export.py --dinov2 dinov2_vits14.safetensors --data tiny_imagenet_50/
 
-The first takes 32 of the demo's pictures. The second puts a head on a DINOv2 ViT-S/14 at 224 pixels,
-fits it to 20 pictures of each of the first 10 classes, and takes 3 validation pictures of each.
+The first takes 32 of the demo's pictures. The second puts a head on a DINOv2 ViT-S/14 at 224
+pixels, fits it to 20 pictures of each of the first 10 classes, and takes 3 validation pictures of
+each.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import argparse
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import onnxruntime
 import torch
@@ -48,7 +50,7 @@ def dinov2(weights: Path, data: Path) -> tuple[Classifier, Tensor]:
     name = "vit_small_patch14_dinov2.lvd142m"
     classifier = load_model(name, pretrained=False, num_classes=10, image_size=224)
     state = {k.removeprefix("backbone."): v.float() for k, v in load_file(weights).items()}
-    net = classifier.net
+    net: Any = classifier.net
     net.load_state_dict(
         checkpoint_filter_fn({k: v for k, v in state.items() if "decoder" not in k}, net),
         strict=False,

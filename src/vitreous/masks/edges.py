@@ -1,8 +1,8 @@
 """Refinement of coarse masks: the edges of the picture become those of the mask.
 
 The filters are OpenCV's: `bilateral` runs with every build, `guided` is faster and comes with the
-contributed modules (`opencv-contrib-python-headless`). The paper's bilateral solver is in no
-build on PyPI, so it is not here.
+contributed modules (`opencv-contrib-python-headless`). The paper's bilateral solver needs a build
+with Eigen, which those on PyPI are not, so it is not here.
 """
 
 from __future__ import annotations

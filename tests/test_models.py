@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pickle
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -138,3 +140,22 @@ def test_the_pretrained_transformer_at_hand_loads(shared: Path):
     name = "vit_small_patch14_dinov2.lvd142m"
     classifier = vitreous.load_model(name, checkpoint=weights, pretrained=False, image_size=98)
     assert vitreous.relevance(classifier, torch.rand(1, 3, 98, 98)).shape == (1, 1, 98, 98)
+
+
+def test_the_package_is_light_until_something_is_asked_for():
+    script = (
+        "import sys, vitreous.cli\n"
+        "assert vitreous.cli.main(['--help']) == 0 and 'torch' not in sys.modules\n"
+        "import inspect, vitreous\n"
+        "assert 'second_order' in inspect.signature(vitreous.relevance).parameters\n"
+        "assert vitreous.relevance.relevance.__module__ == 'vitreous.relevance.compute'\n"
+        "from vitreous import Classifier, explain, load_model, record_attention, relevance\n"
+        "assert callable(relevance) and vitreous.evaluation.segmentation_scores\n"
+        "assert {'relevance', 'attacks', 'load_model'} <= set(dir(vitreous))\n"
+        "try: vitreous.nothing\n"
+        "except AttributeError as error: assert 'nothing' in str(error)\n"
+        "else: raise SystemExit('no error')\n"
+    )
+    command = [sys.executable, "-W", "ignore", "-c", script]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

@@ -253,6 +253,8 @@ def test_a_picture_is_dropped_explained_turned_and_attacked(served, tmp_path):
     pixels = np.random.default_rng(1).integers(0, 256, (70, 70, 3), dtype=np.uint8)
     Image.fromarray(pixels).save(tmp_path / "x.png")
     (tmp_path / "cut.png").write_bytes((tmp_path / "x.png").read_bytes()[:3000])
+    (tmp_path / "wide.png").write_bytes(png(9000, 10))
+    (tmp_path / "heavy.png").write_bytes(b"0" * (LARGEST_FILE + 1))
     with open_page(tmp_path / "profile") as page:
         page.view(1240)
         page.open(served)
@@ -278,10 +280,15 @@ def test_a_picture_is_dropped_explained_turned_and_attacked(served, tmp_path):
         page.wait("document.body.innerText.includes('attacked, ε 8/255')")
         assert page.evaluate(shown) != uploaded
         assert page.problems == []
-        page.evaluate("document.querySelector('[aria-label=Clear]').click()")
-        page.wait("document.querySelector('input[type=file]') !== null")
-        page.choose_file("input[type=file]", tmp_path / "cut.png")
-        page.wait("document.body.innerText.includes('cut.png is corrupt or cut short')")
+        for name, said in (
+            ("cut.png", "cut.png is corrupt or cut short"),
+            ("wide.png", "wide.png has 9000 × 10 pixels"),
+            ("heavy.png", "maximum allowed size"),
+        ):
+            page.evaluate("document.querySelector('[aria-label=Clear]').click()")
+            page.wait("document.querySelector('input[type=file]') !== null")
+            page.choose_file("input[type=file]", tmp_path / name)
+            page.wait(f"document.body.innerText.includes({said!r})")
         assert page.problems == []
         hosts = {r.split("/")[2] for r in page.requests if r.startswith("http")}
         assert hosts == {served.split("/")[2]}

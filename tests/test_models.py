@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -159,3 +160,21 @@ def test_the_package_is_light_until_something_is_asked_for():
     command = [sys.executable, "-W", "ignore", "-c", script]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_without_a_network_nobody_waits_for_the_hub(tmp_path, monkeypatch, capfd):
+    from huggingface_hub import constants
+
+    asked = []
+
+    def nowhere(*address, **_):
+        asked.append(address)
+        raise socket.gaierror(-2, "Name or service not known")
+
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr(socket, "getaddrinfo", nowhere)
+    monkeypatch.setattr("vitreous.hub.getproxies", dict)
+    with pytest.raises(VitreousError, match="not in the local cache and could not be fetched"):
+        vitreous.load_model("vit_base_patch16_224.dino")
+    assert len(asked) == 1 and "Retry" not in capfd.readouterr().err
+    assert constants.HF_HUB_OFFLINE is False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 from collections.abc import Sequence
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 
 from vitreous.checkpoints import PREFIXES, load_weights, read_weights
 from vitreous.errors import CheckpointError, VitreousError, nearest
+from vitreous.hub import hub_or_cache
 from vitreous.io import read_json, write_json
 
 HALF = (0.5, 0.5, 0.5)
@@ -220,7 +222,8 @@ def _create(name: str, pretrained: bool, arguments: dict[str, Any]) -> nn.Module
                 f"timm has no weights for {base}; give a checkpoint, or --model.pretrained false"
             )
     try:
-        return timm.create_model(name, pretrained=pretrained, **arguments)
+        with hub_or_cache() if pretrained else contextlib.nullcontext():
+            return timm.create_model(name, pretrained=pretrained, **arguments)
     except (OSError, RuntimeError) as error:
         if not pretrained:
             raise VitreousError(f"cannot build {name} with {arguments}: {error}") from error

@@ -17,6 +17,7 @@ from vitreous.attacks.base import ATTACKS, Attack, Goal
 from vitreous.attacks.checks import Finding, check
 from vitreous.config import plain
 from vitreous.errors import VitreousError
+from vitreous.head_tokens import head_tokens_only
 from vitreous.io import read_json, write_json
 from vitreous.models import Classifier
 from vitreous.modes import evaluation_mode
@@ -233,7 +234,7 @@ def _attack_batch(
 
 @torch.no_grad()
 def _logits(classifier: Classifier, images: Tensor) -> Tensor:
-    with evaluation_mode(classifier):
+    with evaluation_mode(classifier), head_tokens_only(classifier):
         return classifier(images).float()
 
 

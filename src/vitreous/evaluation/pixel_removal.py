@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from vitreous.evaluation.metrics import trapezoid_area
+from vitreous.head_tokens import head_tokens_only
 from vitreous.models import Classifier
 
 FRACTIONS = tuple(i / 10 for i in range(1, 10))
@@ -37,7 +38,7 @@ def removal_hits(
     """
 
     def right(pictures: Tensor) -> Tensor:
-        with torch.inference_mode():
+        with torch.inference_mode(), head_tokens_only(classifier):
             return classifier(pictures).argmax(1) == targets
 
     whole = right(images)

@@ -18,6 +18,7 @@ from vitreous.evaluation.loading import Batch, as_floats, batches
 from vitreous.evaluation.processes import ALONE, Processes
 from vitreous.evaluation.scoring import READ, Scorer, row_type, unreadable_rows
 from vitreous.evaluation.shards import Shards, fingerprint
+from vitreous.head_tokens import head_tokens_only
 from vitreous.models import Classifier, Preprocessing
 from vitreous.modes import evaluation_mode
 
@@ -239,6 +240,6 @@ def _forward(
 ) -> Tensor:
     device = classifier.device
     mixed = torch.autocast(device.type, getattr(torch, precision), enabled=precision != "float32")
-    with torch.inference_mode(), mixed:
+    with torch.inference_mode(), mixed, head_tokens_only(classifier):
         images = as_floats(batch, device)
         return classifier(images if change is None else change(images, batch.indices))

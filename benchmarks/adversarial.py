@@ -23,6 +23,7 @@ import statistics
 import time
 import warnings
 from collections.abc import Callable
+from typing import Any
 
 import torch
 import tyro
@@ -31,7 +32,10 @@ from torch.nn import functional as F
 
 from vitreous.adversaries.fgsm import FGSM
 from vitreous.attacks import APGD, PGD, Square
+from vitreous.data.batch import Batch
 from vitreous.models import Classifier, load_model
+from vitreous.objectives.classification import Classification
+from vitreous.training.step import compute_loss
 
 EPSILON, STEP = 2 / 255, 2.5 / 255
 
@@ -40,7 +44,7 @@ EPSILON, STEP = 2 / 255, 2.5 / 255
 class Settings:
     models: tuple[str, ...] = ("vit_small_patch16_224", "crossvit_9_240")
     """Models of the step."""
-    batch: int = 8
+    batch: int = 16
     """Pictures in a step."""
     repeats: int = 7
     """Turns that each alternative takes."""
@@ -48,6 +52,12 @@ class Settings:
     """Threads of each."""
     pictures: int = 200
     """Pictures of the comparison of attacks."""
+    pixels: int = 32
+    """Their height and width: 32, 64, …"""
+    seeds: int = 4
+    """Seeds of Square."""
+    steps: bool = True
+    """Measure the adversarial step too."""
 
 
 def published_step(
@@ -67,7 +77,10 @@ def published_step(
 
 def own_step(classifier: Classifier, optimizer, images: Tensor, labels: Tensor) -> None:
     perturbed = FGSM(epsilon=EPSILON, step=STEP)(classifier, images, labels, {}, 0.5)
-    F.cross_entropy(classifier(perturbed), labels).backward()
+    rows = torch.ones(len(labels), dtype=torch.bool)
+    batch = Batch(perturbed, labels, torch.zeros(len(labels), 1, 1, 1), rows, labels)
+    loss = compute_loss(classifier, classifier, batch, {"classification": Classification()})
+    loss.scaled(len(labels), len(labels), 1).backward()
     optimizer.step()
     optimizer.zero_grad()
 
@@ -123,32 +136,32 @@ def compare_steps(settings: Settings) -> None:
         )
 
 
-def patterns(count: int, seed: int) -> tuple[Tensor, Tensor]:
+def patterns(count: int, seed: int, pixels: int) -> tuple[Tensor, Tensor]:
     generator = torch.Generator().manual_seed(7)
     coarse = torch.rand(6, 3, 4, 4, generator=generator)
-    coarse = coarse.repeat_interleave(8, 2).repeat_interleave(8, 3)
+    coarse = coarse.repeat_interleave(pixels // 4, 2).repeat_interleave(pixels // 4, 3)
     generator = torch.Generator().manual_seed(seed)
     labels = torch.randint(0, 6, (count,), generator=generator)
-    noise = torch.randn(count, 3, 32, 32, generator=generator) * 0.2
+    noise = torch.randn(count, 3, pixels, pixels, generator=generator) * 0.2
     strength = torch.rand(count, 1, 1, 1, generator=generator) * 0.5
     return (0.5 + strength * (coarse[labels] - 0.5) + noise).clamp(0, 1), labels
 
 
-def trained_model() -> Classifier:
+def trained_model(pixels: int) -> Classifier:
     """A small ViT that knows six classes of coarse patterns."""
     torch.manual_seed(0)
     classifier = load_model(
         "vit_tiny_patch16_224",
         pretrained=False,
         num_classes=6,
-        image_size=32,
-        patch_size=8,
+        image_size=pixels,
+        patch_size=pixels // 4,
         embed_dim=48,
         depth=3,
         num_heads=3,
     ).train()
     optimizer = torch.optim.AdamW(classifier.parameters(), 1e-3)
-    images, labels = patterns(3000, 0)
+    images, labels = patterns(3000, 0, pixels)
     for _ in range(8):
         for rows in torch.randperm(len(images)).split(64):
             F.cross_entropy(classifier(images[rows]), labels[rows]).backward()
@@ -162,11 +175,18 @@ def robust(classifier: Classifier, images: Tensor, labels: Tensor) -> int:
     return int((classifier(images).argmax(1) == labels).sum())
 
 
+def squares(classifier: Classifier, epsilon: float, seed: int) -> tuple[Square, Any]:
+    import torchattacks
+
+    theirs = torchattacks.Square(classifier, eps=epsilon, n_queries=500, n_restarts=1, seed=seed)
+    return Square(epsilon=epsilon, queries=500), theirs
+
+
 def compare_attacks(settings: Settings) -> None:
     import torchattacks
 
-    classifier = trained_model()
-    images, labels = patterns(settings.pictures, 1)
+    classifier = trained_model(settings.pixels)
+    images, labels = patterns(settings.pictures, 1, settings.pixels)
     clean = robust(classifier, images, labels)
     print(f"attacks on a small ViT, right on {clean} of {settings.pictures} pictures at ε = 0")
     for epsilon in (2 / 255, 4 / 255):
@@ -187,27 +207,32 @@ def compare_attacks(settings: Settings) -> None:
             f"  PGD-50      ε {epsilon * 255:.0f}/255: {a} withstand ours, {b} torchattacks'; "
             f"time ours/torchattacks {ratio(times, 'ours', 'theirs'):.2f}"
         )
-        pairs = (
-            (
-                "APGD-CE-50",
-                APGD(epsilon=epsilon, steps=50),
-                torchattacks.APGD(classifier, eps=epsilon, steps=50, n_restarts=1),
-            ),
-            (
-                "Square-500",
-                Square(epsilon=epsilon, queries=500),
-                torchattacks.Square(classifier, eps=epsilon, n_queries=500, n_restarts=1),
-            ),
+        climbs = (
+            APGD(epsilon=epsilon, steps=50),
+            torchattacks.APGD(classifier, eps=epsilon, steps=50, n_restarts=1),
         )
-        for name, attack, library in pairs:
-            a = robust(classifier, attack(classifier, images, labels), labels)
-            b = robust(classifier, library(images, labels), labels)
-            print(f"  {name:<11} ε {epsilon * 255:.0f}/255: {a} withstand ours, {b} torchattacks'")
+        a, b = (
+            robust(classifier, found, labels)
+            for found in (climbs[0](classifier, images, labels), climbs[1](images, labels))
+        )
+        print(f"  APGD-CE-50  ε {epsilon * 255:.0f}/255: {a} withstand ours, {b} torchattacks'")
+        left: dict[str, list[int]] = {"ours": [], "theirs": []}
+        for seed in range(settings.seeds):  # a random search: one seed says little
+            own_square, other_square = squares(classifier, epsilon, seed)
+            torch.manual_seed(seed)
+            left["ours"].append(robust(classifier, own_square(classifier, images, labels), labels))
+            left["theirs"].append(robust(classifier, other_square(images, labels), labels))
+        a, b = (statistics.mean(counts) for counts in left.values())
+        print(
+            f"  Square-500  ε {epsilon * 255:.0f}/255: {a:.1f} withstand ours, {b:.1f} "
+            f"torchattacks', means of {settings.seeds} seeds ({left['ours']}, {left['theirs']})"
+        )
 
 
 def main(settings: Settings) -> None:
     torch.set_num_threads(settings.threads)
-    compare_steps(settings)
+    if settings.steps:
+        compare_steps(settings)
     if importlib.util.find_spec("torchattacks") is None:
         print("torchattacks is not there; how to add it is written at the top of this file")
         return

@@ -80,7 +80,9 @@ def test_a_pushed_picture_is_what_the_strip_says(run):
         said = model(pushed[None].float()).softmax(1)[0].detach()
         answer, share = caption.split(": ")[1].rsplit(" ", 1)
         assert answer == model.class_name(int(said.argmax())).split(",")[0]
-        assert float(share.removesuffix("\N{NO-BREAK SPACE}%")) / 100 == pytest.approx(float(said.max()), abs=0.03)
+        assert float(share.removesuffix("\N{NO-BREAK SPACE}%")) / 100 == pytest.approx(
+            float(said.max()), abs=0.03
+        )
     expected = (0.5 + 4 * (strong - clean)).clamp(0, 1)
     assert (difference - expected).abs().max() <= 4.1 / 255
     assert "ant → bee" in card(run)

@@ -68,6 +68,7 @@ def build(models: Mapping[str, Classifier]) -> Any:
         VitreousError: If the extra `app` is not installed, or the number of models is wrong.
     """
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+    os.environ.setdefault("GRADIO_ANALYTICS_MAX_EVENTS", "100")  # it keeps 10,000 otherwise
     gradio = require("gradio", "app")
     if not 1 <= len(models) <= 6:
         raise VitreousError(f"the page shows one to six models, found {len(models)}")

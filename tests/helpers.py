@@ -59,3 +59,18 @@ def tiny_recipe(root: Path, **overrides: Any) -> dict[str, Any]:
         "training": {"epochs": 3, "batch_size": 4, "trackers": [], "samples": 2},
     }
     return {**values, **overrides}
+
+
+def write_squares(root: Path, count: int) -> Path:
+    """Pictures with a bright square in two classes (`images/c0`, `c1`), and their `masks/`."""
+    random = np.random.default_rng(0)
+    for i in range(count):
+        pixels = random.integers(0, 90, (32, 32, 3)).astype(np.uint8)
+        mask = np.zeros((32, 32), np.uint8)
+        mask[4 + i : 16 + i, 8:20] = 255
+        pixels[mask > 0] += 120
+        for kind, array in (("images", pixels), ("masks", mask)):
+            file = root / kind / f"c{i % 2}" / f"{i}.png"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(array).save(file)
+    return root

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 
+from helpers import write_squares
 from vitreous.cli import main
 from vitreous.data.test_sets.segmentation import SegmentationFile
 from vitreous.errors import VitreousError
@@ -34,18 +34,7 @@ def tiny() -> Classifier:
 
 @pytest.fixture
 def masked(tmp_path: Path) -> Path:
-    """Six pictures with a bright square, in two classes, and their masks."""
-    random = np.random.default_rng(0)
-    for i in range(6):
-        pixels = random.integers(0, 90, (32, 32, 3)).astype(np.uint8)
-        mask = np.zeros((32, 32), np.uint8)
-        mask[4 + i : 16 + i, 8:20] = 255
-        pixels[mask > 0] += 120
-        for kind, array in (("images", pixels), ("masks", mask)):
-            file = tmp_path / kind / f"c{i % 2}" / f"{i}.png"
-            file.parent.mkdir(parents=True, exist_ok=True)
-            Image.fromarray(array).save(file)
-    return tmp_path
+    return write_squares(tmp_path, 6)
 
 
 def test_explanations_of_several_methods_in_one_pass(tiny: Classifier, masked: Path) -> None:

@@ -8,30 +8,13 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
-from PIL import Image
 
+from helpers import write_squares
 from vitreous.models import load_model, save_model
 from vitreous.results import Results
 
 TINY = {"patch_size": 8, "embed_dim": 24, "depth": 2, "num_heads": 2}
-
-
-def pictures(root: Path, count: int) -> Path:
-    """Pictures with a bright square in two classes, and their masks; one of them is broken."""
-    random = np.random.default_rng(0)
-    for i in range(count):
-        pixels = random.integers(0, 90, (32, 32, 3)).astype(np.uint8)
-        mask = np.zeros((32, 32), np.uint8)
-        mask[4 + i : 16 + i, 8:20] = 255
-        pixels[mask > 0] += 120
-        for kind, array in (("images", pixels), ("masks", mask)):
-            file = root / kind / f"c{i % 2}" / f"{i}.png"
-            file.parent.mkdir(parents=True, exist_ok=True)
-            Image.fromarray(array).save(file)
-    (root / "images/c0/broken.png").write_bytes(b"not a picture")
-    return root
 
 
 def evaluate(root: Path, out: str, *launcher: str) -> Results:
@@ -47,7 +30,8 @@ def evaluate(root: Path, out: str, *launcher: str) -> Results:
 
 
 def test_two_processes_give_the_records_of_one(tmp_path: Path) -> None:
-    root = pictures(tmp_path, 7)
+    root = write_squares(tmp_path, 7)
+    (root / "images/c0/broken.png").write_bytes(b"not a picture")
     model = load_model(
         "vit_tiny_patch16_224", pretrained=False, num_classes=2, image_size=32, **TINY
     )

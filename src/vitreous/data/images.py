@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import warnings
+from collections.abc import Generator
 from pathlib import Path
 from typing import BinaryIO
 
@@ -14,7 +16,7 @@ from torch import Tensor
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as F
 
-from vitreous.errors import ImageError
+from vitreous.errors import ImageError, VitreousError
 from vitreous.io import atomic_path
 from vitreous.models import Preprocessing
 
@@ -57,18 +59,29 @@ def decode_image(source: Path | BinaryIO, name: str) -> Image.Image:
     Raises:
         ImageError: If it is cut short or not a picture.
     """
+    with telling(name, ImageError), warnings.catch_warnings(), Image.open(source) as opened:
+        warnings.simplefilter("ignore")
+        opened.load()
+        image = ImageOps.exif_transpose(opened)
+        return to_rgb(image)
+
+
+@contextlib.contextmanager
+def telling(name: object, kind: type[VitreousError]) -> Generator[None]:
+    """Turn what PIL raises for a bad picture into one line that names it.
+
+    Args:
+        name: What messages call the picture.
+        kind: The error that is raised.
+    """
     try:
-        with warnings.catch_warnings(), Image.open(source) as opened:
-            warnings.simplefilter("ignore")
-            opened.load()
-            image = ImageOps.exif_transpose(opened)
-            return to_rgb(image)
+        yield
     except UnidentifiedImageError as error:
-        raise ImageError(f"{name} is not a picture that can be read") from error
+        raise kind(f"{name} is not a picture that can be read") from error
     except Image.DecompressionBombError as error:
-        raise ImageError(f"{name} is too large to open safely: {error}") from error
+        raise kind(f"{name} is too large to open safely: {error}") from error
     except (OSError, SyntaxError, ValueError, IndexError) as error:
-        raise ImageError(f"{name} is corrupt or cut short: {error}") from error
+        raise kind(f"{name} is corrupt or cut short: {error}") from error
 
 
 def to_rgb(image: Image.Image) -> Image.Image:

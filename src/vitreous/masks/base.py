@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Protocol
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
-from vitreous.data.images import EXTENSIONS, list_images
+from vitreous.data.images import EXTENSIONS, list_images, telling
 from vitreous.errors import VitreousError
 from vitreous.registry import Registry
 
@@ -181,19 +181,13 @@ def picture_size(item: Item) -> tuple[int, int] | None:
     """
     if item.picture is None:
         return None
-    try:
-        with warnings.catch_warnings(), Image.open(item.picture) as opened:
-            warnings.simplefilter("ignore")
-            width, height = opened.size
-            turned = opened.getexif().get(0x0112, 1) in (5, 6, 7, 8)
-            opened.draft("L", (1, 1))  # JPEG files are read at an eighth of their size
-            opened.load()
-    except UnidentifiedImageError as error:
-        raise MaskError(f"{item.picture} is not a picture that can be read") from error
-    except Image.DecompressionBombError as error:
-        raise MaskError(f"{item.picture} is too large to open safely: {error}") from error
-    except (OSError, SyntaxError, ValueError, IndexError) as error:
-        raise MaskError(f"{item.picture} is corrupt or cut short: {error}") from error
+    file = item.picture
+    with telling(file, MaskError), warnings.catch_warnings(), Image.open(file) as opened:
+        warnings.simplefilter("ignore")
+        width, height = opened.size
+        turned = opened.getexif().get(0x0112, 1) in (5, 6, 7, 8)
+        opened.draft("L", (1, 1))  # JPEG files are read at an eighth of their size
+        opened.load()
     return (height, width) if turned else (width, height)
 
 

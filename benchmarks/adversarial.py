@@ -30,11 +30,11 @@ import tyro
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vitreous.adversaries.fgsm import FGSM
 from vitreous.attacks import APGD, PGD, Square
 from vitreous.data.batch import Batch
 from vitreous.models import Classifier, load_model
-from vitreous.objectives.classification import Classification
+from vitreous.training.adversaries.fgsm import FGSM
+from vitreous.training.objectives.classification import Classification
 from vitreous.training.step import compute_loss
 
 EPSILON, STEP = 2 / 255, 2.5 / 255
@@ -50,7 +50,7 @@ class Settings:
     """Turns that each alternative takes."""
     threads: int = 1
     """Threads of each."""
-    pictures: int = 200
+    images: int = 200
     """Pictures of the comparison of attacks."""
     pixels: int = 32
     """Their height and width: 32, 64, …"""
@@ -76,7 +76,7 @@ def published_step(
 
 
 def own_step(classifier: Classifier, optimizer, images: Tensor, labels: Tensor) -> None:
-    perturbed = FGSM(epsilon=EPSILON, step=STEP)(classifier, images, labels, {}, 0.5)
+    perturbed = FGSM(epsilon=EPSILON, step_size=STEP)(classifier, images, labels, {}, 0.5)
     rows = torch.ones(len(labels), dtype=torch.bool)
     batch = Batch(perturbed, labels, torch.zeros(len(labels), 1, 1, 1), rows, labels)
     loss = compute_loss(classifier, classifier, batch, {"classification": Classification()})
@@ -186,12 +186,12 @@ def compare_attacks(settings: Settings) -> None:
     import torchattacks
 
     classifier = trained_model(settings.pixels)
-    images, labels = patterns(settings.pictures, 1, settings.pixels)
+    images, labels = patterns(settings.images, 1, settings.pixels)
     clean = robust(classifier, images, labels)
-    print(f"attacks on a small ViT, right on {clean} of {settings.pictures} pictures at ε = 0")
+    print(f"attacks on a small ViT, right on {clean} of {settings.images} pictures at ε = 0")
     for epsilon in (2 / 255, 4 / 255):
         size = epsilon / 4
-        own = PGD(epsilon=epsilon, steps=50, step=size)
+        own = PGD(epsilon=epsilon, steps=50, step_size=size)
         other = torchattacks.PGD(classifier, eps=epsilon, alpha=size, steps=50)
         found: dict[str, Tensor] = {}
 

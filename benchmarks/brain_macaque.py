@@ -18,7 +18,7 @@ import torch
 
 from vitreous import Classifier, load_model
 from vitreous.brain.activations import Extraction, extract
-from vitreous.brain.rdm_files import read_rdms, write_mat_pictures
+from vitreous.brain.rdm_files import read_rdms, write_mat_images
 from vitreous.brain.readers import read_macaque
 from vitreous.brain.scoring import (
     Measure,
@@ -89,7 +89,7 @@ def score_v4(name: str, arguments: argparse.Namespace) -> None:
         model, second, [chosen["V4"]], cache, measure=measure, extraction=extraction
     )
     add_regions(results, second, {r: rows[0] for r, rows in other.items()}, measure)
-    features = extract(model, first.pictures(), [chosen["V4"]], cache, extraction)
+    features = extract(model, first.images(), [chosen["V4"]], cache, extraction)
     pair = rdm_pair(features[chosen["V4"]], first.responses())
     add_rdms(results, dict(zip((f"V4 {chosen['V4']}", "macaque V4"), pair)))
     path = results.write(arguments.out / name / "results.json")
@@ -105,9 +105,9 @@ def score_rsa(name: str, arguments: argparse.Namespace) -> None:
     model, layers = build(name, arguments)
     layers = arguments.layers or layers
     folder = arguments.data / "rsa92"
-    pictures = arguments.out / "pictures92"
-    write_mat_pictures(folder / "Kriegeskorte_Neuron2008_supplementalData.mat", pictures)
-    stimuli = read_stimuli(pictures)
+    images = arguments.out / "pictures92"
+    write_mat_images(folder / "Kriegeskorte_Neuron2008_supplementalData.mat", images)
+    stimuli = read_stimuli(images)
     extraction = Extraction(batch_size=46)
     features = extract(model, stimuli, layers, arguments.out / "cache", extraction)
     matrices = {layer: rdm(values) for layer, values in features.items()}

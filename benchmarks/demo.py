@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from vitreous.config import parse_overrides
-from vitreous.demo import Story
+from vitreous.demo import Demo
 from vitreous.demo.measure import NORMAL, PLAIN_GROUND, SHIFTED, accuracies, draw_tests, shares
-from vitreous.demo.story import TEST_SEED
+from vitreous.demo.run import TEST_SEED
 from vitreous.io import read_json, write_json
 from vitreous.models import load_model
 from vitreous.training import train
@@ -42,7 +42,7 @@ SETTINGS = {
 }
 
 
-def measure_setting(story: Story, place: int, tests: Any) -> dict[str, float]:
+def measure_setting(story: Demo, place: int, tests: Any) -> dict[str, float]:
     """Train and measure one line, or read what was measured."""
     recipe, overrides = list(SETTINGS.values())[place]
     folder = story.out / "search" / f"{place:02d}"
@@ -64,7 +64,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("vitreous-demo"))
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
-    story = Story(arguments.out, arguments.seed, quiet=True)
+    story = Demo(arguments.out, arguments.seed, quiet=True)
     start = story.pretrained() if not (story.out / "shortcut" / "results.json").is_file() else None
     shortcut = story.train("shortcut", start or story.out / "pretrained")
     tests = draw_tests(story.world, 400, TEST_SEED)

@@ -26,9 +26,9 @@ import timm.data
 import torch
 from PIL import Image
 
-from vitreous.data.test_sets import TestSet, read_set
 from vitreous.evaluation.loading import as_floats, batches
-from vitreous.evaluation.prediction import Streaming, predict, predictions
+from vitreous.evaluation.prediction import StreamSettings, predict, predictions
+from vitreous.evaluation.test_sets import TestSet, read_set
 from vitreous.models import load_model
 
 SIZE, BATCH = 224, 32
@@ -52,7 +52,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         root = Path(name)
         if arguments.part in ("input", "whole", "all"):
-            lay_out(root / "set", arguments.data, arguments.pictures)
+            lay_out(root / "set", arguments.data, arguments.images)
         if arguments.part in ("input", "all"):
             input_pipeline(root / "set", arguments.rounds, arguments.workers)
         if arguments.part in ("whole", "all"):
@@ -73,8 +73,8 @@ def lay_out(folder: Path, data: Path | None, count: int) -> None:
     random = np.random.default_rng(0)
     for i in range(count):
         coarse = random.integers(0, 255, (24, 32, 3)).astype(np.uint8)
-        picture = Image.fromarray(coarse).resize((500, 375), Image.Resampling.BICUBIC)
-        picture.save(place / f"{i:05d}.jpg", quality=90)
+        image = Image.fromarray(coarse).resize((500, 375), Image.Resampling.BICUBIC)
+        image.save(place / f"{i:05d}.jpg", quality=90)
 
 
 def own_set(folder: Path, classes: int) -> TestSet:
@@ -151,7 +151,7 @@ def whole(folder: Path, rounds: int, workers: int) -> None:
     test_set = own_set(folder, 1000)
     chosen = np.arange(min(len(test_set), 128))
     batch = torch.rand(BATCH, 3, SIZE, SIZE)
-    streaming = Streaming(BATCH, workers, progress=False)
+    streaming = StreamSettings(BATCH, workers, progress=False)
 
     def ours() -> int:
         return sum(len(r) for r, _ in predict(classifier, test_set, chosen, streaming=streaming))
@@ -198,7 +198,7 @@ def peak_of(folder: Path) -> float:
         depth=1,
         num_heads=2,
     )
-    streaming = Streaming(BATCH, 0, progress=False)
+    streaming = StreamSettings(BATCH, 0, progress=False)
     predictions(classifier, own_set(folder, 10), folder.parent / "rows", streaming=streaming)
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 

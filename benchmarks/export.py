@@ -25,9 +25,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from vitreous import load_model, relevance
-from vitreous.data.generated import World, draw, sample_scenes
-from vitreous.data.images import evaluation_view
-from vitreous.exporting import export_onnx
+from vitreous.attribution.export import export_onnx
+from vitreous.data.generated.scenes import World, draw, sample_scenes
+from vitreous.data.images import evaluation_transform
 from vitreous.models import Classifier
 
 BATCH = 8
@@ -35,7 +35,7 @@ BATCH = 8
 
 def read(root: Path, count: int, classifier: Classifier) -> tuple[Tensor, Tensor]:
     """The first pictures of each of the first 10 classes, and their labels."""
-    view = evaluation_view(classifier.preprocessing)
+    view = evaluation_transform(classifier.preprocessing)
     files = [
         (path, label)
         for label, folder in enumerate(sorted(root.iterdir())[:10])

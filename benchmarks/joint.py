@@ -29,18 +29,18 @@ from torchvision.transforms.v2.functional import pil_to_tensor
 from tqdm import tqdm
 
 from vitreous.attacks import PGD
+from vitreous.attribution import relevance
 from vitreous.config import merge
-from vitreous.data.generated import World, draw, sample_scenes, shift_cues, without_cues
-from vitreous.demo.story import with_head
+from vitreous.data.generated.scenes import World, draw, sample_scenes, shift_cues, without_cues
+from vitreous.demo.run import with_head
 from vitreous.io import write_json
 from vitreous.models import Classifier, load_model, save_model
-from vitreous.objectives.background_swap import fill_holes
-from vitreous.objectives.relevance import foreground_share
-from vitreous.relevance import relevance
 from vitreous.training import load_recipe, train
+from vitreous.training.objectives.background_swap import fill_holes
+from vitreous.training.objectives.relevance import foreground_share
 
 # What is laid over joint/small_*: the recipe has turns, FGSM, guidance and swapped backgrounds.
-GENTLE: dict[str, Any] = {"adversary": None, "views": {"train": {"quarter_turn": False}}}
+GENTLE: dict[str, Any] = {"adversary": None, "transforms": {"train": {"quarter_turn": False}}}
 GUIDED: dict[str, Any] = {"background_swap": False}
 SWAPPED: dict[str, Any] = {"relevance": False}
 NEITHER: dict[str, Any] = {"relevance": False, "background_swap": False}
@@ -57,7 +57,7 @@ ARMS: dict[str, dict[str, Any]] = {
     "robust + swapped": {"objectives": SWAPPED},
     "joint (robust + guided + swapped)": {},
     "robust + guided, clean maps": {
-        "objectives": merge(GUIDED, {"relevance": {"pictures": "clean"}})
+        "objectives": merge(GUIDED, {"relevance": {"images": "clean"}})
     },
     "robust + guided, ramp 0 to 0.5": {
         "objectives": merge(GUIDED, {"relevance": {"ramp": [0, 0.5]}})
@@ -67,7 +67,7 @@ ARMS: dict[str, dict[str, Any]] = {
     },
     "robust + guided at 20": {"objectives": STRONG},
     "robust + guided at 20, clean maps": {
-        "objectives": merge(STRONG, {"relevance": {"pictures": "clean"}})
+        "objectives": merge(STRONG, {"relevance": {"images": "clean"}})
     },
     "robust + guided at 20, ramp 0 to 0.5": {
         "objectives": merge(STRONG, {"relevance": {"ramp": [0, 0.5]}})
@@ -78,7 +78,7 @@ ARMS: dict[str, dict[str, Any]] = {
     "robust + consistency": {"objectives": {**NEITHER, **CONSISTENT}},
     "robust + consistency at 20": {"objectives": {**NEITHER, **STEADY}},
     "robust + guided at 20 + consistency at 20": {"objectives": {**STRONG, **STEADY}},
-    "joint, clean maps": {"objectives": {"relevance": {"pictures": "clean"}}},
+    "joint, clean maps": {"objectives": {"relevance": {"images": "clean"}}},
     "joint, ramps 0 to 0.5": {
         "objectives": {"relevance": {"ramp": [0, 0.5]}, "background_swap": {"ramp": [0, 0.5]}}
     },
@@ -285,7 +285,7 @@ def run_arm(
     if arm != "start":
         values = merge(experiment.overrides, ARMS[arm])
         values = merge(values, {"training": {"seed": seed, "epochs": 1, "batch_size": 32}})
-        values = merge(values, {"probe": {"pictures": 0}})
+        values = merge(values, {"robust_validation": {"images": 0}})
         values = merge(values, {"model": {"name": str(start / "last")}})
         values = merge(values, {"selection": {"metric": "validation/loss", "mode": "min"}})
         recipe = load_recipe(experiment.recipe, values)

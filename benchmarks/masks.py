@@ -31,7 +31,7 @@ from vitreous.data.images import list_images, load_image, to_uint8
 from vitreous.masks import write_masks
 from vitreous.masks.edges import refine
 from vitreous.masks.eigenvectors import second_eigenvectors
-from vitreous.masks.sources.tokencut import TokenCut
+from vitreous.masks.methods.tokencut import TokenCut
 from vitreous.masks.tokencut import affinity, best_features, partition, patch_features
 from vitreous.models import Classifier, load_model
 
@@ -73,7 +73,7 @@ def whole(classifier: Classifier, photos: Path, arguments: argparse.Namespace) -
 def parts(classifier: Classifier, images: torch.Tensor, arguments: argparse.Namespace) -> dict:
     """Seconds a picture of each part, in memory."""
     times: dict[str, list[float]] = defaultdict(list)
-    pictures = [to_uint8(image) for image in images]
+    files = [to_uint8(image) for image in images]
     images = images.to(arguments.device)
     for _ in range(arguments.rounds + 1):
         clock = [now(arguments)]
@@ -92,8 +92,8 @@ def parts(classifier: Classifier, images: torch.Tensor, arguments: argparse.Name
         clock.append(now(arguments))
         grid = (features.shape[1], features.shape[2])
         cuts = [partition(vector, grid) for vector in found.cpu().numpy()]
-        for picture, cut in zip(pictures, cuts):
-            refine(arguments.edges, picture, cut.foreground)
+        for loaded, cut in zip(files, cuts):
+            refine(arguments.edges, loaded, cut.foreground)
         clock.append(now(arguments))
         dense(matrices[0].cpu().numpy())
         clock.append(now(arguments))

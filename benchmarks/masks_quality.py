@@ -16,15 +16,15 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from vitreous.data.compositing import CompositeItems, plan, write_composites
-from vitreous.data.cutouts import find_cutouts
+from vitreous.data.composites.compositing import CompositeItems, plan, write_composites
+from vitreous.data.composites.cutouts import find_cutouts
 from vitreous.data.images import list_images
 from vitreous.io import read_json, write_json
 from vitreous.masks import Found, intersection_over_union, measure
-from vitreous.masks.sources.png import BinaryFiles
-from vitreous.masks.sources.saliency import Onnx
-from vitreous.masks.sources.tokencut import TokenCut
-from vitreous.masks.sources.yolo import Yolo
+from vitreous.masks.methods.png import BinaryFiles
+from vitreous.masks.methods.saliency import Onnx
+from vitreous.masks.methods.tokencut import TokenCut
+from vitreous.masks.methods.yolo import Yolo
 
 Masks = list[np.ndarray | None]
 

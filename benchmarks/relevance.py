@@ -25,8 +25,8 @@ from torch.nn import functional as F
 
 import vitreous
 from vitreous.data.batch import Batch
-from vitreous.objectives.classification import Classification
-from vitreous.objectives.relevance import Relevance
+from vitreous.training.objectives.classification import Classification
+from vitreous.training.objectives.relevance import Relevance
 from vitreous.training.step import compute_loss
 
 

@@ -49,13 +49,13 @@ def ours(work: Path) -> None:
     from vitreous.brain.stimuli import read_stimuli
 
     generator = np.random.default_rng(0)
-    pictures = work / "pictures"
-    pictures.mkdir(parents=True, exist_ok=True)
+    files = work / "pictures"
+    files.mkdir(parents=True, exist_ok=True)
     for index, shape in enumerate([(256, 256), (180, 320), (300, 200), (224, 224)]):
         coarse = generator.integers(0, 256, (12, 12, 3), dtype=np.uint8)
-        picture = Image.fromarray(coarse).resize(shape[::-1], Image.Resampling.BICUBIC)
-        picture.save(pictures / f"{index}.png")
-    stimuli = read_stimuli(pictures)
+        image = Image.fromarray(coarse).resize(shape[::-1], Image.Resampling.BICUBIC)
+        image.save(files / f"{index}.png")
+    stimuli = read_stimuli(files)
     for identifier, (name, layers) in MODELS.items():
         torch.manual_seed(0)
         model = load_model(name, pretrained=False)
@@ -82,7 +82,7 @@ def theirs(work: Path) -> None:
     import brainscore_vision
     import numpy as np
 
-    pictures = sorted(str(path) for path in (work / "pictures").glob("*.png"))
+    images = sorted(str(path) for path in (work / "pictures").glob("*.png"))
     folder = Path(brainscore_vision.__file__).parent / "models"
     for identifier in MODELS:
         shutil.rmtree(folder / identifier, ignore_errors=True)
@@ -94,8 +94,8 @@ def theirs(work: Path) -> None:
         assert mapped == layers, f"the layer map is {mapped}"
         expected = np.load(work / f"{identifier}.npz")
         for name in [*sorted(set(layers.values())), "logits"]:
-            found = model.activations_model(pictures, layers=[name], stimuli_identifier=False)
-            order = [pictures.index(str(path)) for path in found["stimulus_path"].values]
+            found = model.activations_model(images, layers=[name], stimuli_identifier=False)
+            order = [images.index(str(path)) for path in found["stimulus_path"].values]
             reference = expected[name][order]
             assert found.shape == reference.shape, (name, found.shape, reference.shape)
             difference = np.abs(found.values - reference).max() / np.abs(reference).max()

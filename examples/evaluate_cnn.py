@@ -15,10 +15,10 @@ from pathlib import Path
 import timm.data
 import torch
 
-from vitreous.data.test_sets import read_set
-from vitreous.evaluation.prediction import Streaming
+from vitreous.evaluation.prediction import StreamSettings
 from vitreous.evaluation.run import Place, evaluate
 from vitreous.evaluation.suites import KINDS, Suite
+from vitreous.evaluation.test_sets import read_set
 from vitreous.models import Classifier, Preprocessing
 from vitreous.results import Results, run_context
 
@@ -58,8 +58,8 @@ def main() -> None:
         classifier,
         suite,
         Place(None, arguments.out),
-        sets=read_set("imagenet-val", arguments.pictures),
-        streaming=Streaming(limit=arguments.limit),
+        sets=read_set("imagenet-val", arguments.images),
+        streaming=StreamSettings(limit=arguments.limit),
     )
     results = Results(classifier.name, done.records, run_context(), {"evaluation": done.entries})
     print(f"results: {results.write(arguments.out / 'results.json')}")

@@ -22,9 +22,9 @@ from PIL import Image, ImageDraw
 from sklearn.linear_model import LogisticRegression
 
 import vitreous
-from vitreous.data.compositing import CompositeItems, plan
-from vitreous.data.cutouts import find_cutouts
-from vitreous.data.images import evaluation_view, list_images, open_image
+from vitreous.data.composites.compositing import CompositeItems, plan
+from vitreous.data.composites.cutouts import find_cutouts
+from vitreous.data.images import evaluation_transform, list_images, open_image
 from vitreous.training import load_recipe, train
 
 NAME = "vit_small_patch14_dinov2.lvd142m"
@@ -70,7 +70,7 @@ def with_head(arguments: Arguments) -> Path:
     model = vitreous.load_model(
         NAME, checkpoint=weights, pretrained=False, image_size=224, num_classes=len(classes)
     )
-    view = evaluation_view(model.preprocessing)
+    view = evaluation_transform(model.preprocessing)
 
     def features(split: str, count: int) -> tuple[np.ndarray, np.ndarray]:
         found, labels = [], []
@@ -99,7 +99,7 @@ def coco_masks(arguments: Arguments) -> tuple[Path, Path]:
     """Draw each photo's polygons that cover at least 1 % of it as one mask."""
     root = unpack(arguments, "coco64_seg")
     masks = arguments.out / "coco_masks"
-    pictures = arguments.out / "coco_pictures"
+    images = arguments.out / "coco_pictures"
     for path in list_images(root / "images"):
         image = open_image(path)
         label = root / "labels" / path.relative_to(root / "images").with_suffix(".txt")
@@ -111,10 +111,10 @@ def coco_masks(arguments: Arguments) -> tuple[Path, Path]:
             if np.asarray(one).mean() / 255 >= 0.01:
                 mask.paste(one, mask=one)
         if np.asarray(mask).any():
-            for folder, drawn in ((masks, mask), (pictures, image)):
+            for folder, drawn in ((masks, mask), (images, image)):
                 folder.mkdir(parents=True, exist_ok=True)
                 drawn.save(folder / f"{path.stem}.png")
-    return pictures, masks
+    return images, masks
 
 
 def composites(arguments: Arguments, count: int = 80) -> tuple[Path, Path]:
@@ -124,19 +124,19 @@ def composites(arguments: Arguments, count: int = 80) -> tuple[Path, Path]:
     scenes = plan(cutouts, backgrounds, "random", steps=2, backgrounds_per_cutout=1)
     chosen = np.random.default_rng(0).choice(len(scenes), count, replace=False)
     items = CompositeItems(cutouts, backgrounds, [scenes[i] for i in chosen], names, size=256)
-    pictures, masks = arguments.out / "tux_pictures", arguments.out / "tux_masks"
+    images, masks = arguments.out / "tux_pictures", arguments.out / "tux_masks"
     for index in range(len(items)):
         made = items.compose(index)
         if not made.mask.any():
             continue
         array = made.mask[0].mul(255).byte().numpy()
-        for folder, drawn in ((pictures, made.image), (masks, Image.fromarray(array))):
+        for folder, drawn in ((images, made.image), (masks, Image.fromarray(array))):
             folder.mkdir(parents=True, exist_ok=True)
             drawn.save(folder / f"{index:04d}.png")
-    return pictures, masks
+    return images, masks
 
 
-def guide(arguments: Arguments, name: str, model: Path, pictures: Path, masks: Path) -> None:
+def guide(arguments: Arguments, name: str, model: Path, images: Path, masks: Path) -> None:
     """Train by RobustViT's recipe and print what changed."""
     recipe = load_recipe(
         "robust_vit/vit_base",
@@ -144,7 +144,7 @@ def guide(arguments: Arguments, name: str, model: Path, pictures: Path, masks: P
             "model": {"name": str(model), "pretrained": False},
             "data": {
                 "name": "unlabelled",
-                "images": str(pictures),
+                "images": str(images),
                 "masks": str(masks),
                 "validation_share": 0.25,
             },

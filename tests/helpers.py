@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
+
+from vitreous.io import write_json
+from vitreous.results import Record, Results, accuracy_record
 
 TINY_MODEL: dict[str, Any] = {
     "name": "vit_tiny_patch16_224",
@@ -28,12 +32,12 @@ def write_masked_set(root: Path, classes: int = 3, per_class: int = 5, size: int
     generator = np.random.default_rng(0)
     for label in range(classes):
         for index in range(per_class):
-            picture = generator.integers(0, 80, (size, size, 3), dtype=np.uint8)
+            image = generator.integers(0, 80, (size, size, 3), dtype=np.uint8)
             mask = np.zeros((size, size), dtype=np.uint8)
             top, left = generator.integers(4, size // 2 - 2, 2)
-            picture[top : top + 16, left : left + 16, label % 3] = 230
+            image[top : top + 16, left : left + 16, label % 3] = 230
             mask[top : top + 16, left : left + 16] = 255
-            for folder, array in (("images", picture), ("masks", mask)):
+            for folder, array in (("images", image), ("masks", mask)):
                 path = root / folder / f"class_{label}" / f"{index}.png"
                 path.parent.mkdir(parents=True, exist_ok=True)
                 Image.fromarray(array).save(path)
@@ -49,7 +53,7 @@ def tiny_recipe(root: Path, **overrides: Any) -> dict[str, Any]:
             "masks": str(root / "masks"),
             "validation_share": 0.2,
         },
-        "views": {
+        "transforms": {
             "train": {"random_crop": {"size": 32}, "flip": {}},
             "validation": {"center_crop": {"size": 32}},
         },
@@ -74,3 +78,53 @@ def write_squares(root: Path, count: int) -> Path:
             file.parent.mkdir(parents=True, exist_ok=True)
             Image.fromarray(array).save(file)
     return root
+
+
+def make_results(name: str, gain: int = 0) -> Results:
+    """Results with numbers that occur nowhere else, so that a search finds the right one."""
+    results = Results(name)
+    add = accuracy_record
+    results.add(
+        [
+            add("clean", "photos", "top1", 913 + gain, 1000),
+            add("shifts", "sketches", "top1", 417 + 9 * gain, 1000),
+            add("attack", "photos", "top1", 231 + gain, 1000, attack="pgd", epsilon=2 / 255),
+            add("attack", "photos", "top1", 127 + gain, 1000, attack="pgd", epsilon=4 / 255),
+            add("attack", "photos", "top1", 53 + gain, 1000, attack="pgd", epsilon=8 / 255),
+            *(add("rotation", "photos", "top1", 700 + a // 90, 1000, angle=a) for a in (0, 90)),
+            Record("explanation", "photos", "foreground_share", 0.5731, 40, (0.551, 0.592)),
+            Record(
+                *("brain", "monkeys", "ceiled", 0.4389, 168, None),
+                {"region": "V4", "layer": name, "convention": "brainscore_2022"},
+            ),
+        ]
+    )
+    layers = [{"layer": f"blocks.{i}", "depth": i, "score": i / 17} for i in range(3)]
+    results.extra |= {"depth": {"V4": layers}, "rdms": {f"IT {name}": [[0, 0.5], [0.5, 0]]}}
+    results.extra["brain_reference"] = {"AlexNet": {"V4": 0.2997}}
+    results.extra["notes"] = "Nothing rose beyond its interval."
+    results.context = {"command": "vitreous train x", "seed": 3, "versions": {"torch": "9.9.9"}}
+    return results
+
+
+def make_run(folder: Path, name: str, gain: int = 0) -> Path:
+    """A run folder with curves, samples, a strip and a recipe."""
+    make_results(name, gain).write(folder / "results.json")
+    lines = [{"step": s, "split": "train", "loss": 3.0 - s / 10} for s in range(5)]
+    lines += [{"step": s, "split": "val", "loss": 2.0, "top1": 0.5 + s / 10} for s in (2, 4)]
+    (folder / "metrics.jsonl").write_text("\n".join(map(json.dumps, lines)) + '\n{"step": 9, "lo')
+    (folder / "recipe.yaml").write_text("model: {name: vit_test}\n")
+    (folder / "samples").mkdir(exist_ok=True)
+    entries = []
+    for index in range(10):
+        files = {role: f"{index}_{role}.png" for role in ("picture", "mask", "before", "after")}
+        for file in files.values():
+            pixels = np.full((24, 24, 3), 20 * index, dtype=np.uint8)
+            Image.fromarray(pixels).save(folder / "samples" / file)
+        after = 0.5 + (index - 5) / 20
+        entries.append({"index": index, "label": f"thing{index}", "files": files})
+        entries[-1] |= {"foreground_before": 0.5, "foreground_after": after}
+    write_json(folder / "samples" / "samples.json", entries)
+    strip = [{"title": "dog → cat", "files": {"clean": "../samples/0_picture.png"}}]
+    write_json(folder / "targeted" / "targeted.json", strip)
+    return folder

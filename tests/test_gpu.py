@@ -9,8 +9,8 @@ import torch
 
 import vitreous
 from helpers import TINY_MODEL, tiny_recipe, write_masked_set
+from vitreous.attribution import METHODS
 from vitreous.config import build, merge
-from vitreous.relevance import METHODS
 from vitreous.training import Recipe, train
 
 pytestmark = pytest.mark.gpu
@@ -26,12 +26,12 @@ def test_relevance_is_the_same_as_on_the_cpu(method: str):
     assert torch.allclose(found.cpu(), expected, atol=1e-3)
 
 
-@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
+@pytest.mark.parametrize("precision", ["float32", "bfloat16", "float16"])
 def test_training_runs_in_every_precision_and_comes_close_to_fp32(tmp_path: Path, precision: str):
     write_masked_set(tmp_path / "set")
     recipe = merge(tiny_recipe(tmp_path / "set"), {"training": {"precision": precision}})
     results = train(build(Recipe, recipe), tmp_path / precision, quiet=True)
-    exact = merge(recipe, {"training": {"precision": "fp32"}})
+    exact = merge(recipe, {"training": {"precision": "float32"}})
     reference = train(build(Recipe, exact), tmp_path / "reference", quiet=True)
     a = results.find(metric="loss", moment="after")[0].value
     b = reference.find(metric="loss", moment="after")[0].value

@@ -11,10 +11,10 @@ import pkgutil
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from vitreous.attention import AttentionTrace, record_attention
+    from vitreous.attribution import explain, relevance
     from vitreous.errors import VitreousError
     from vitreous.models import Classifier, load_model, save_model
-    from vitreous.relevance import explain, relevance
+    from vitreous.models.attention import AttentionTrace, record_attention
 
 __all__ = [
     "AttentionTrace",
@@ -28,12 +28,13 @@ __all__ = [
 ]
 
 _PLACES = {
-    "AttentionTrace": "attention",
+    "AttentionTrace": "models.attention",
     "Classifier": "models",
     "VitreousError": "errors",
-    "explain": "relevance",
+    "explain": "attribution",
     "load_model": "models",
-    "record_attention": "attention",
+    "record_attention": "models.attention",
+    "relevance": "attribution",
     "save_model": "models",
 }
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import importlib
 import logging
 import sys
+import warnings
 from typing import Any
 
+from vitreous.config import warn_renamed
 from vitreous.errors import VitreousError, nearest
 
 COMMANDS = {
@@ -51,6 +53,8 @@ def main(arguments: list[str] | None = None) -> int:
 
         print(f"vitreous {version('vitreous')}")
         return 0
+    warnings.simplefilter("once", FutureWarning)
+    warnings.formatwarning = _one_line  # ty: ignore[invalid-assignment]
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
     name, *rest = arguments
     try:
@@ -67,10 +71,42 @@ def main(arguments: list[str] | None = None) -> int:
         return 141
 
 
+def _one_line(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    line: str | None = None,
+) -> str:
+    """A warning without the place in the code that gave it."""
+    return f"warning: {message}\n"
+
+
+RENAMED_OPTIONS = {
+    "--picture": "--image",
+    "--strips": "--panels",
+    "--step": "--step-size",
+    "--pca-pictures": "--pca-images",
+}
+
+
+def current_options(arguments: list[str]) -> list[str]:
+    """Give options of older versions their present names, with a warning that tells them."""
+    present = []
+    for argument in arguments:
+        option, equals, value = argument.partition("=")
+        if option in RENAMED_OPTIONS:
+            warn_renamed(option, RENAMED_OPTIONS[option])
+            argument = RENAMED_OPTIONS[option] + equals + value
+        present.append(argument)
+    return present
+
+
 def run(name: str, arguments: list[str]) -> Any:
     """Parse a command's arguments and run it."""
     import tyro
 
+    arguments = current_options(arguments)
     module = importlib.import_module(f"vitreous.commands.{name}")
     command = module.Command
     program = f"vitreous {name}"

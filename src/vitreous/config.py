@@ -10,6 +10,8 @@ from __future__ import annotations
 import dataclasses
 import types
 import typing
+import warnings
+from collections.abc import Container
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Union
 
@@ -20,6 +22,24 @@ from vitreous.registry import Registry
 
 T = TypeVar("T")
 _REGISTRY = "registry"
+# Words that older recipes and command lines use, and what they are called now.
+RENAMED_KEYS = {
+    "views": "transforms",
+    "probe": "robust_validation",
+    "normalisation": "normalization",
+    "pictures": "images",
+    "picture": "image",
+    "strips": "panels",
+    "step": "step_size",
+    "on_bad": "on_error",
+    "pca_pictures": "pca_images",
+}
+RENAMED_VALUES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
+
+
+def warn_renamed(old: str, new: str) -> None:
+    """Say once what a word of an older version is called now."""
+    warnings.warn(f"'{old}' is now called '{new}'", FutureWarning, stacklevel=3)
 
 
 def parts(registry: Registry[Any]) -> Any:
@@ -54,6 +74,7 @@ def build(cls: type[T], values: Any, where: str = "") -> T:
         raise VitreousError(f"{where or cls.__name__}: expected a mapping, found {_show(values)}")
     kind: Any = cls
     fields = {f.name: f for f in dataclasses.fields(kind) if f.init}
+    values = {_current_name(key, fields): value for key, value in values.items()}
     for key in values:
         if key not in fields:
             raise VitreousError(f"unknown key '{_join(where, key)}'; {nearest(str(key), fields)}")
@@ -78,6 +99,15 @@ def build(cls: type[T], values: Any, where: str = "") -> T:
         return cls(**arguments)
     except ValueError as error:
         raise VitreousError(f"{where or cls.__name__}: {error}") from error
+
+
+def _current_name(key: str, fields: Container[str]) -> str:
+    """The present name of a key that was renamed; every other key as it is."""
+    new = RENAMED_KEYS.get(key)
+    if key in fields or new is None or new not in fields:
+        return key
+    warn_renamed(key, new)
+    return new
 
 
 def _build_parts(registry: Registry[Any], values: Any, where: str) -> dict[str, Any]:
@@ -127,6 +157,9 @@ def convert(kind: Any, value: Any, where: str) -> Any:
                 if choice is choices[-1]:
                     raise
     if origin is Literal:
+        if value not in arguments and RENAMED_VALUES.get(value) in arguments:
+            warn_renamed(value, RENAMED_VALUES[value])
+            return RENAMED_VALUES[value]
         if value not in arguments:
             options = nearest(str(value), map(str, arguments))
             raise VitreousError(f"{where}: found {_show(value)}; {options}")
@@ -199,6 +232,7 @@ def merge(base: dict[str, Any], top: dict[str, Any]) -> dict[str, Any]:
     """Lay one plain mapping over another, key by key; a part of another `name` replaces whole."""
     merged = dict(base)
     for key, value in top.items():
+        key = _current_name(key, merged)
         old = merged.get(key)
         if not (isinstance(old, dict) and isinstance(value, dict)):
             merged[key] = value

@@ -17,7 +17,8 @@ class Registry(Generic[T]):
 
     Args:
         kind: What the parts are called in messages, for example `"objective"`.
-        package: The package whose modules register them, for example `"vitreous.objectives"`.
+        package: The package whose modules register them, for example
+            `"vitreous.training.objectives"`.
     """
 
     def __init__(self, kind: str, package: str | None = None):

@@ -12,11 +12,11 @@ from torch import Tensor
 from torchvision.transforms.v2 import functional as F
 
 from vitreous.attacks import PGD
-from vitreous.data.images import INTERPOLATIONS, evaluation_view
+from vitreous.attribution import explain
+from vitreous.attribution.draw import overlay
+from vitreous.data.images import INTERPOLATIONS, evaluation_transform
 from vitreous.errors import UnsupportedModelError
 from vitreous.models import Classifier
-from vitreous.relevance import explain
-from vitreous.relevance.draw import overlay
 
 # Relevance records attention by hooks, switches fused attention off and swaps the last block's
 # class meanwhile, so that models serve one visitor at a time.
@@ -25,7 +25,7 @@ TOP = 5
 
 
 @dataclasses.dataclass(frozen=True)
-class Disturbance:
+class Perturbation:
     """What is done to the picture before the model sees it.
 
     Attributes:
@@ -47,7 +47,7 @@ class View:
         top: Class, name and probability of the five most probable classes, best first.
         undisturbed: Name and probability of the best class before the attack.
         target: The class that the maps explain.
-        picture: (3, H, W) in [0, 1], as the model saw it.
+        image: (3, H, W) in [0, 1], as the model saw it.
         maps: Method → map laid over the picture (3, H, W) in [0, 1].
         notes: What the reader must know: methods that do not hold, constant maps.
     """
@@ -55,7 +55,7 @@ class View:
     top: Sequence[tuple[int, str, float]]
     undisturbed: tuple[str, float]
     target: int
-    picture: Tensor
+    image: Tensor
     maps: dict[str, Tensor]
     notes: Sequence[str]
 
@@ -65,7 +65,7 @@ def analyse(
     image: Image.Image,
     methods: Sequence[str],
     target: int | None = None,
-    disturbance: Disturbance | None = None,
+    disturbance: Perturbation | None = None,
 ) -> View:
     """Classify and explain one picture.
 
@@ -78,8 +78,8 @@ def analyse(
             attack leads away from what the model says of the turned picture, and has no random
             start, so that the same request gives the same answer.
     """
-    wanted = disturbance or Disturbance()
-    clean = turn(evaluation_view(classifier.preprocessing)(image), wanted.angle)
+    wanted = disturbance or Perturbation()
+    clean = turn(evaluation_transform(classifier.preprocessing)(image), wanted.angle)
     images = clean[None].to(classifier.device)
     with _LOCK:
         with torch.no_grad():
@@ -105,21 +105,21 @@ def _explained(
     chosen = int(classes[0])
     if target is not None and 0 <= target < len(probabilities):
         chosen = target
-    picture, maps, notes = images[0].cpu(), {}, []
+    image, maps, notes = images[0].cpu(), {}, []
     for method in methods:
         try:
             found = explain(classifier, images, chosen, method)
         except UnsupportedModelError:
             notes.append(f"{method.replace('_', ' ')} does not hold for this family of models")
             continue
-        maps[method] = overlay(picture, found.relevance[0].cpu())
+        maps[method] = overlay(image, found.relevance[0].cpu())
         if bool(found.constant[0]):
             notes.append(f"the map of {method.replace('_', ' ')} is constant, shown as zeros")
     return View(
         [(int(c), classifier.class_name(int(c)), float(v)) for v, c in zip(values, classes)],
         (classifier.class_name(best), float(before[best])),
         chosen,
-        picture,
+        image,
         maps,
         notes,
     )

@@ -15,13 +15,13 @@ from typing import Any
 from PIL import Image
 from torch import Tensor
 
-from vitreous.app.analysis import Disturbance, View, analyse
-from vitreous.app.examples import example_pictures
+from vitreous.app.analysis import Perturbation, View, analyse
+from vitreous.app.examples import example_images
 from vitreous.app.uploads import LARGEST_FILE, open_upload
+from vitreous.attribution import METHODS
 from vitreous.data.images import to_uint8
 from vitreous.errors import ImageError, VitreousError, require
 from vitreous.models import Classifier
-from vitreous.relevance import METHODS
 
 CACHE_SECONDS = 600
 FONT = ["system-ui", "-apple-system", "Segoe UI", "Roboto", "DejaVu Sans", "sans-serif"]
@@ -93,7 +93,7 @@ def _inputs(gradio: Any, names: Sequence[str]) -> tuple[dict[str, Any], Any]:
             file = gradio.File(label=f"Picture ({limit})", type="filepath", height=130)
             gradio.Markdown("Or an example, drawn by this program:")
             examples = gradio.Gallery(
-                example_pictures(),
+                example_images(),
                 show_label=False,
                 label="Examples",
                 columns=3,
@@ -207,11 +207,11 @@ class Inputs:
 def _compute(gradio: Any, models: Mapping[str, Classifier], values: Inputs) -> list[Any]:
     """Fill all outputs; a picture that cannot be used empties them and says why."""
     try:
-        picture = _picture(values)
-        disturbance = Disturbance(values.angle, values.epsilon / 255, int(values.steps))
+        image = _image(values)
+        disturbance = Perturbation(values.angle, values.epsilon / 255, int(values.steps))
         views = {
             name: analyse(
-                model, picture, values.methods, (values.target or {}).get(name), disturbance
+                model, image, values.methods, (values.target or {}).get(name), disturbance
             )
             for name, model in models.items()
             if name in values.chosen
@@ -225,11 +225,11 @@ def _compute(gradio: Any, models: Mapping[str, Classifier], values: Inputs) -> l
     return shown
 
 
-def _picture(values: Inputs) -> Image.Image:
+def _image(values: Inputs) -> Image.Image:
     if values.file:
         return open_upload(values.file)
-    pictures = example_pictures()
-    return Image.fromarray(pictures[int(values.example) % len(pictures)][0])
+    images = example_images()
+    return Image.fromarray(images[int(values.example) % len(images)][0])
 
 
 def _message(values: Inputs) -> str:
@@ -245,18 +245,18 @@ def _show(
         return [gradio.Column(visible=False), "", None, ""]
     label = {f"{text} [{index}]": value for index, text, value in view.top}
     explained = model.class_name(view.target)
-    pictures = [figure(view.picture, _caption(values), f"The picture, {_caption(values)}")]
+    images = [figure(view.image, _caption(values), f"The picture, {_caption(values)}")]
     for method, one in view.maps.items():
         words = method.replace("_", " ")
-        pictures.append(figure(one, words, f"Relevance for {explained} by {words}"))
-    maps = f'<div class="maps">{"".join(pictures)}</div>'
+        images.append(figure(one, words, f"Relevance for {explained} by {words}"))
+    maps = f'<div class="maps">{"".join(images)}</div>'
     return [gradio.Column(visible=True), _status(name, model, view, values), label, maps]
 
 
-def figure(picture: Tensor, caption: str, alt: str) -> str:
+def figure(image: Tensor, caption: str, alt: str) -> str:
     """A picture (3, H, W) with its caption as HTML, its bytes inside, nothing on the disk."""
     buffer = io.BytesIO()
-    Image.fromarray(to_uint8(picture)).save(buffer, "PNG")
+    Image.fromarray(to_uint8(image)).save(buffer, "PNG")
     uri = "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
     return (
         f'<figure><img src="{uri}" alt="{escape(alt, quote=True)}">'

@@ -9,9 +9,9 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from vitreous.attacks.balls import Norm, inside, random_start, steepest
 from vitreous.attacks.base import ATTACKS, Best, BoundedAttack, Goal, loss_and_gradient
 from vitreous.attacks.losses import LOSSES, LossName
+from vitreous.attacks.norms import Norm, inside, random_start, steepest
 
 MOMENTUM = 0.75
 FEWEST_RISES = 0.75
@@ -157,13 +157,13 @@ def climb(
         generator: Source of randomness.
     """
 
-    def derive(pictures: Tensor, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def derive(perturbed: Tensor, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         aim = None if aims is None else aims[rows]
         logits, loss, gradient = loss_and_gradient(
-            model, pictures, lambda z: LOSSES[attack.loss](z, goal.labels[rows], aim)
+            model, perturbed, lambda z: LOSSES[attack.loss](z, goal.labels[rows], aim)
         )
         fooled = goal[rows].reached(logits)
-        best.update(rows, pictures, loss, fooled)
+        best.update(rows, perturbed, loss, fooled)
         return loss, gradient, fooled
 
     clean = images[rows]
@@ -216,9 +216,9 @@ def _move(
     walk.rises = walk.rises + (loss > walk.loss)
     walk.loss = loss
     better = loss > walk.top_loss
-    picture = better.view(-1, 1, 1, 1)
-    walk.top = torch.where(picture, walk.now, walk.top)
-    walk.top_gradient = torch.where(picture, walk.gradient, walk.top_gradient)
+    image = better.view(-1, 1, 1, 1)
+    walk.top = torch.where(image, walk.now, walk.top)
+    walk.top_gradient = torch.where(image, walk.gradient, walk.top_gradient)
     walk.top_loss = torch.where(better, loss, walk.top_loss)
     return fooled
 
@@ -229,10 +229,10 @@ def _adapt(walk: _Walk, since: int) -> None:
     stuck = ~walk.halved & (walk.top_loss <= walk.checked_loss)
     halve = few | stuck
     walk.length = torch.where(halve, walk.length / 2, walk.length)
-    picture = halve.view(-1, 1, 1, 1)
-    walk.now = torch.where(picture, walk.top, walk.now)
-    walk.before = torch.where(picture, walk.top, walk.before)
-    walk.gradient = torch.where(picture, walk.top_gradient, walk.gradient)
+    image = halve.view(-1, 1, 1, 1)
+    walk.now = torch.where(image, walk.top, walk.now)
+    walk.before = torch.where(image, walk.top, walk.before)
+    walk.gradient = torch.where(image, walk.top_gradient, walk.gradient)
     walk.loss = torch.where(halve, walk.top_loss, walk.loss)
     walk.halved, walk.checked_loss = halve, walk.top_loss
     walk.rises = torch.zeros_like(walk.rises)

@@ -11,9 +11,9 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from vitreous.attacks.balls import Norm
-from vitreous.head_tokens import head_tokens_only
-from vitreous.modes import evaluation_mode
+from vitreous.attacks.norms import Norm
+from vitreous.models.head_tokens import head_tokens_only
+from vitreous.models.modes import evaluation_mode
 from vitreous.registry import Registry
 
 FIRST_SCALE = 2.0**12
@@ -92,16 +92,16 @@ class Best:
     """The best picture so far of each row: fooling ones first, then the highest loss."""
 
     def __init__(self, images: Tensor):
-        self.pictures = images.clone()
+        self.images = images.clone()
         self.fooled = torch.zeros(len(images), dtype=torch.bool, device=images.device)
         self._loss = torch.full((len(images),), -torch.inf, device=images.device)
 
-    def update(self, rows: Tensor, pictures: Tensor, loss: Tensor, fooled: Tensor) -> Tensor:
+    def update(self, rows: Tensor, images: Tensor, loss: Tensor, fooled: Tensor) -> Tensor:
         """Offer pictures for rows (their indices); returns which were better."""
         known = self.fooled[rows]
         better = (fooled & ~known) | ((fooled == known) & (loss > self._loss[rows]))
         chosen = rows[better]
-        self.pictures[chosen] = pictures[better].detach()
+        self.images[chosen] = images[better].detach()
         self._loss[chosen] = loss[better].detach()
         self.fooled[chosen] = fooled[better]
         return better
@@ -141,9 +141,9 @@ class BoundedAttack(abc.ABC):
     ) -> Tensor:
         """Look for pictures that fool a model; see `Attack`."""
         goal, best = Goal(labels, targets), Best(images)
-        with borrowed(model):
+        with attack_mode(model):
             self.search(model, images, goal, best, generator)
-        return best.pictures
+        return best.images
 
     @abc.abstractmethod
     def search(
@@ -166,10 +166,10 @@ class BoundedAttack(abc.ABC):
 
 
 @contextlib.contextmanager
-def borrowed(model: nn.Module) -> Generator[None]:
+def attack_mode(model: nn.Module) -> Generator[None]:
     """Attack in evaluation mode with frozen weights; give the model back as it was.
 
-    Passes are spared what no head reads (`vitreous.head_tokens`).
+    Passes are spared what no head reads (`vitreous.models.head_tokens`).
     """
     flags = [(p, p.requires_grad) for p in model.parameters()]
     with evaluation_mode(model), head_tokens_only(model):
@@ -183,7 +183,7 @@ def borrowed(model: nn.Module) -> Generator[None]:
 
 
 def loss_and_gradient(
-    model: nn.Module, pictures: Tensor, loss: Callable[[Tensor], Tensor]
+    model: nn.Module, images: Tensor, loss: Callable[[Tensor], Tensor]
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Logits (B, C), loss (B,) and the gradient (B, 3, H, W) of the loss for the pictures.
 
@@ -191,7 +191,7 @@ def loss_and_gradient(
     not underflow, and less where they overflow.
     """
     with torch.enable_grad():
-        variable = pictures.detach().requires_grad_()
+        variable = images.detach().requires_grad_()
         raw = model(variable)
         logits = raw.float()
         values = loss(logits)
@@ -206,8 +206,8 @@ def loss_and_gradient(
 
 @torch.no_grad()
 def loss_only(
-    model: nn.Module, pictures: Tensor, loss: Callable[[Tensor], Tensor]
+    model: nn.Module, images: Tensor, loss: Callable[[Tensor], Tensor]
 ) -> tuple[Tensor, Tensor]:
     """Logits (B, C) and loss (B,)."""
-    logits = model(pictures).float()
+    logits = model(images).float()
     return logits, loss(logits)

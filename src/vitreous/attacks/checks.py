@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from vitreous.attacks.base import borrowed, loss_and_gradient
+from vitreous.attacks.base import attack_mode, loss_and_gradient
 from vitreous.attacks.losses import cross_entropy, margin
 from vitreous.attacks.pgd import PGD
 
@@ -46,7 +46,7 @@ def check(model: nn.Module, images: Tensor, labels: Tensor) -> list[Finding]:
         A finding for each thing that is wrong; none if all is well.
     """
     found = [_train_mode(model), _range(images)]
-    with borrowed(model):
+    with attack_mode(model):
         found += [_stochastic(model, images), *_gradients(model, images, labels)]
         found.append(_large_epsilon(model, images, labels))
     return [finding for finding in found if finding is not None]

@@ -7,7 +7,6 @@ import dataclasses
 import torch
 from torch import Tensor, nn
 
-from vitreous.attacks.balls import inside, random_start, steepest
 from vitreous.attacks.base import (
     ATTACKS,
     Best,
@@ -17,6 +16,7 @@ from vitreous.attacks.base import (
     loss_only,
 )
 from vitreous.attacks.losses import LOSSES, LossName
+from vitreous.attacks.norms import inside, random_start, steepest
 
 
 @ATTACKS.register("pgd")
@@ -31,7 +31,7 @@ class PGD(BoundedAttack):
         epsilon: Radius of the ball.
         norm: `linf` or `l2`.
         steps: Gradient steps of each start.
-        step: Length of one; 2.5 ε / steps by default.
+        step_size: Length of one; 2.5 ε / steps by default.
         restarts: How many starts.
         random_start: Start inside the ball; off, the first start is the picture itself.
         loss: `cross_entropy`, `margin` or `dlr`.
@@ -39,7 +39,7 @@ class PGD(BoundedAttack):
     """
 
     steps: int = 50
-    step: float | None = None
+    step_size: float | None = None
     restarts: int = 1
     random_start: bool = True
     loss: LossName = "cross_entropy"
@@ -72,29 +72,29 @@ class PGD(BoundedAttack):
         generator: torch.Generator | None,
     ) -> None:
         """Run one start for some rows; keeps every better picture in `best`."""
-        length = 2.5 * self.epsilon / self.steps if self.step is None else self.step
-        clean, pictures, part = images[rows], images[rows], goal[rows]
+        length = 2.5 * self.epsilon / self.steps if self.step_size is None else self.step_size
+        clean, perturbed, part = images[rows], images[rows], goal[rows]
         if random:
             start = random_start(clean, self.epsilon, self.norm, generator)
-            pictures = inside(clean, clean + start, self.epsilon, self.norm)
+            perturbed = inside(clean, clean + start, self.epsilon, self.norm)
         for _ in range(self.steps):
             logits, loss, gradient = loss_and_gradient(
-                model, pictures, lambda z, g=part: LOSSES[self.loss](z, g.labels, g.targets)
+                model, perturbed, lambda z, g=part: LOSSES[self.loss](z, g.labels, g.targets)
             )
             fooled = part.reached(logits)
-            best.update(rows, pictures, loss, fooled)
+            best.update(rows, perturbed, loss, fooled)
             if self.early_stop and bool(fooled.any()):
                 stay = ~fooled
                 rows, clean, part = rows[stay], clean[stay], part[stay]
-                pictures, gradient = pictures[stay], gradient[stay]
+                perturbed, gradient = perturbed[stay], gradient[stay]
                 if len(rows) == 0:
                     return
-            moved = pictures + length * steepest(gradient, self.norm)
-            pictures = inside(clean, moved, self.epsilon, self.norm)
+            moved = perturbed + length * steepest(gradient, self.norm)
+            perturbed = inside(clean, moved, self.epsilon, self.norm)
         logits, loss = loss_only(
-            model, pictures, lambda z: LOSSES[self.loss](z, part.labels, part.targets)
+            model, perturbed, lambda z: LOSSES[self.loss](z, part.labels, part.targets)
         )
-        best.update(rows, pictures, loss, part.reached(logits))
+        best.update(rows, perturbed, loss, part.reached(logits))
 
 
 @ATTACKS.register("fgsm")
@@ -123,7 +123,7 @@ class FGSM(BoundedAttack):
             epsilon=self.epsilon,
             norm=self.norm,
             steps=1,
-            step=self.epsilon,
+            step_size=self.epsilon,
             random_start=self.random_start,
         )
         step.search(model, images, goal, best, generator)

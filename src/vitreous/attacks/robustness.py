@@ -12,22 +12,22 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from vitreous.attacks.balls import norms
 from vitreous.attacks.base import ATTACKS, Attack, Goal
 from vitreous.attacks.checks import Finding, check
+from vitreous.attacks.norms import norms
 from vitreous.config import plain
 from vitreous.errors import VitreousError
-from vitreous.head_tokens import head_tokens_only
 from vitreous.io import read_json, write_json
 from vitreous.models import Classifier
-from vitreous.modes import evaluation_mode
+from vitreous.models.head_tokens import head_tokens_only
+from vitreous.models.modes import evaluation_mode
 from vitreous.results import Record, accuracy_record
 
 ROBUST = -1
 TOLERANCE = 1e-5
 
 
-class Pictures(Protocol):
+class Images(Protocol):
     """A sequence of pictures (3, H, W) in [0, 1] with their labels."""
 
     def __len__(self) -> int: ...
@@ -83,7 +83,7 @@ class Robustness:
 
 def robustness(
     classifier: Classifier,
-    pictures: Pictures,
+    dataset: Images,
     attack: Attack,
     epsilons: Sequence[float],
     *,
@@ -102,7 +102,7 @@ def robustness(
 
     Args:
         classifier: The model.
-        pictures: What to attack.
+        dataset: What to attack.
         attack: Settings; its radius is replaced by each of `epsilons`.
         epsilons: Radii, in units of the pictures.
         target: Class that counts as fooled; by default any wrong one. Pictures of that class
@@ -117,7 +117,7 @@ def robustness(
         VitreousError: If the state belongs to another evaluation, or there is no picture.
     """
     radii = tuple(sorted({float(e) for e in epsilons if e > 0}))
-    if not radii or not len(pictures):
+    if not radii or not len(dataset):
         raise VitreousError("expected at least one epsilon above 0 and one picture to attack")
     name, settings = describe(attack)
     settings = {**settings, **({} if target is None else {"target": target})}
@@ -125,18 +125,18 @@ def robustness(
         "attack": name,
         "settings": settings,
         "epsilons": list(radii),
-        "pictures": len(pictures),
+        "pictures": len(dataset),
         "batch_size": batch_size,
         "seed": seed,
         "model": fingerprint(classifier),
     }
     outcomes, findings = _resume(state, key)
     with tqdm(
-        total=len(pictures), initial=len(outcomes), desc=name, disable=True if quiet else None
+        total=len(dataset), initial=len(outcomes), desc=name, disable=True if quiet else None
     ) as bar:
-        while len(outcomes) < len(pictures):
+        while len(outcomes) < len(dataset):
             start = len(outcomes)
-            images, labels = _read(pictures, start, batch_size, classifier.device)
+            images, labels = _read(dataset, start, batch_size, classifier.device)
             if start == 0:
                 findings = check(classifier, images, labels)
             generator = torch.Generator().manual_seed((seed << 32) + start)
@@ -168,9 +168,9 @@ def fingerprint(classifier: Classifier) -> str:
 def _numbered(
     keep: Callable[[int, Tensor, Tensor, float], None] | None, start: int
 ) -> Callable[[int, Tensor, Tensor, float], None]:
-    def call(row: int, picture: Tensor, perturbed: Tensor, epsilon: float) -> None:
+    def call(row: int, image: Tensor, perturbed: Tensor, epsilon: float) -> None:
         if keep is not None:
-            keep(start + row, picture, perturbed, epsilon)
+            keep(start + row, image, perturbed, epsilon)
 
     return call
 
@@ -193,10 +193,10 @@ def _resume(
 
 
 def _read(
-    pictures: Pictures, start: int, batch_size: int, device: torch.device
+    dataset: Images, start: int, batch_size: int, device: torch.device
 ) -> tuple[Tensor, Tensor]:
-    rows = [pictures[i] for i in range(start, min(start + batch_size, len(pictures)))]
-    images = torch.stack([picture for picture, _ in rows])
+    rows = [dataset[i] for i in range(start, min(start + batch_size, len(dataset)))]
+    images = torch.stack([image for image, _ in rows])
     return images.to(device), torch.tensor([label for _, label in rows], device=device)
 
 

@@ -8,8 +8,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from vitreous.attacks.balls import Norm
-from vitreous.attacks.base import ATTACKS, Goal, borrowed
+from vitreous.attacks.base import ATTACKS, Goal, attack_mode
+from vitreous.attacks.norms import Norm
 from vitreous.errors import require
 
 Member = Literal["fgsm", "pgd", "apgd_ce", "apgd_t", "square"]
@@ -61,19 +61,19 @@ class Sequence:
         generator: torch.Generator | None = None,
     ) -> Tensor:
         """Look for pictures that fool a model; see `Attack`."""
-        goal, pictures = Goal(labels, targets), images.clone()
+        goal, perturbed = Goal(labels, targets), images.clone()
         rows = torch.arange(len(images), device=images.device)
         for attack in self.attacks():
             part = goal[rows]
             found = attack(
                 model, images[rows], part.labels, targets=part.targets, generator=generator
             )
-            pictures[rows] = found
-            with borrowed(model), torch.no_grad():
+            perturbed[rows] = found
+            with attack_mode(model), torch.no_grad():
                 rows = rows[~part.reached(model(found).float())]
             if len(rows) == 0:
                 break
-        return pictures
+        return perturbed
 
 
 @ATTACKS.register("autoattack")
@@ -115,7 +115,7 @@ class AutoAttack:
         library = require("pyautoattack", "attacks")
         seed = self.seed if generator is None else generator.initial_seed() % 2**31
         with (
-            borrowed(model),
+            attack_mode(model),
             torch.random.fork_rng(devices=[images.device.index or 0] * images.is_cuda),
         ):
             runner = library.AutoAttack(

@@ -9,9 +9,9 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from vitreous.attacks.balls import inside
 from vitreous.attacks.base import ATTACKS, Best, BoundedAttack, Goal, loss_only
 from vitreous.attacks.losses import margin
+from vitreous.attacks.norms import inside
 
 HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)
 
@@ -68,12 +68,12 @@ class Square(BoundedAttack):
             value[rows[better]] = found[better]
 
     def _try(
-        self, model: nn.Module, pictures: Tensor, goal: Goal, best: Best, rows: Tensor
+        self, model: nn.Module, images: Tensor, goal: Goal, best: Best, rows: Tensor
     ) -> Tensor:
         """Query the model; returns the margin (B,), higher is closer to fooled."""
         part = goal[rows]
-        logits, value = loss_only(model, pictures, lambda z: margin(z, part.labels, part.targets))
-        best.update(rows, pictures, value, part.reached(logits))
+        logits, value = loss_only(model, images, lambda z: margin(z, part.labels, part.targets))
+        best.update(rows, images, value, part.reached(logits))
         return value
 
     def _propose(

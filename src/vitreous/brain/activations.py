@@ -29,7 +29,7 @@ from vitreous.data.images import INTERPOLATIONS, to_tensor
 from vitreous.errors import VitreousError
 from vitreous.io import read_json, write_json
 from vitreous.models import Classifier
-from vitreous.modes import evaluation_mode
+from vitreous.models.modes import evaluation_mode
 
 FORMAT = 1
 

@@ -158,9 +158,9 @@ def load_recording(
     benchmark, access = found
     files = benchmark.files[access]
     path = _file(assembly, files.assembly, f"the assembly of {name}", home)
-    pictures = _pictures(stimuli, files, benchmark.degrees, name, home)
+    images = _images(stimuli, files, benchmark.degrees, name, home)
     values = read_netcdf(path, benchmark.window)
-    return Recording(f"{benchmark.name}.{access}", values, pictures, benchmark.group)
+    return Recording(f"{benchmark.name}.{access}", values, images, benchmark.group)
 
 
 def load_trials(
@@ -230,7 +230,7 @@ def _file(
     return path
 
 
-def _pictures(
+def _images(
     given: str | os.PathLike[str] | None,
     files: Files,
     degrees: float,

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from vitreous.brain.layers import find_layers, record_layers
 from vitreous.errors import VitreousError
 from vitreous.models import Classifier
-from vitreous.modes import evaluation_mode
+from vitreous.models.modes import evaluation_mode
 
 REGIONS = ("V1", "V2", "V4", "IT")
 BEHAVIOUR = "behaviour"

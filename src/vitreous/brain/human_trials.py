@@ -16,10 +16,10 @@ from vitreous.brain.behaviour import cohens_kappa
 from vitreous.brain.readers import read_table
 from vitreous.brain.score import Score
 from vitreous.brain.stimuli import Stimuli
-from vitreous.data.test_sets.base import class_map
 from vitreous.errors import VitreousError, nearest
+from vitreous.evaluation.test_sets.base import class_map
 from vitreous.models import Classifier
-from vitreous.modes import evaluation_mode
+from vitreous.models.modes import evaluation_mode
 
 COLUMNS = ("subj", "object_response", "category", "condition", "imagename")
 
@@ -43,7 +43,7 @@ class HumanTrials:
     correct: np.ndarray
 
 
-def picture_id(name: str) -> str:
+def image_id(name: str) -> str:
     """Reduce `0001_cl_s01_cr_bear_40_n02134084_5274.png` to what is the same for every subject."""
     parts = Path(name).stem.split("_")
     return "_".join(parts[3:]) if len(parts) > 4 else Path(name).stem
@@ -66,7 +66,7 @@ def read_human_trials(folder: str | os.PathLike[str]) -> HumanTrials:
         if missing:
             raise VitreousError(f"{file}: no column '{missing[0]}'; {nearest(missing[0], table)}")
         for person, answer, truth, condition, name in zip(*(table[c] for c in COLUMNS)):
-            key = picture_id(name)
+            key = image_id(name)
             if about.setdefault(key, (truth, condition)) != (truth, condition):
                 raise VitreousError(f"{file}: picture '{key}' has two categories or conditions")
             answers.setdefault(person, {})[key] = float(answer == truth)
@@ -138,7 +138,7 @@ def align_answers(trials: HumanTrials, stimuli: Stimuli, choices: Sequence[str])
     Raises:
         VitreousError: If some picture of the trials is not among the stimuli.
     """
-    answer = dict(zip(map(picture_id, stimuli.names), choices))
+    answer = dict(zip(map(image_id, stimuli.names), choices))
     missing = [name for name in trials.names if name not in answer]
     if missing:
         raise VitreousError(

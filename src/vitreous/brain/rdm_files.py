@@ -35,7 +35,7 @@ def read_rdms(paths: Sequence[str | os.PathLike[str]]) -> dict[str, np.ndarray]:
     return {name: np.mean(matrices, axis=0) for name, matrices in found.items()}
 
 
-def write_mat_pictures(path: str | os.PathLike[str], folder: str | os.PathLike[str]) -> list[Path]:
+def write_mat_images(path: str | os.PathLike[str], folder: str | os.PathLike[str]) -> list[Path]:
     """Write the pictures stored in the 92-image set's `.mat` file as PNG, in its order.
 
     Raises:

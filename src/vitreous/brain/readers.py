@@ -151,17 +151,17 @@ def read_arrays(
     """
     file = Path(responses)
     values = _load_array(file)
-    pictures = None if stimuli is None else read_stimuli(stimuli, degrees)
+    images = None if stimuli is None else read_stimuli(stimuli, degrees)
     columns: dict[str, list[str]] = {} if table is None else read_table(Path(table))
     if table is not None and "stimulus_id" not in columns:
         hint = nearest("stimulus_id", columns)
         raise VitreousError(f"{table}: no column 'stimulus_id'; {hint}")
-    names = columns.pop("stimulus_id", None) or (None if pictures is None else pictures.names)
+    names = columns.pop("stimulus_id", None) or (None if images is None else images.names)
     if names is None:
         raise VitreousError(f"{file}: give a table with stimulus_id, or the pictures")
     cells = {} if neuroids is None else read_table(Path(neuroids))
     assembly = make_assembly(values, list(names), columns, cells)
-    return Recording(file.stem, assembly, pictures, group)
+    return Recording(file.stem, assembly, images, group)
 
 
 def read_macaque(folder: str | os.PathLike[str], session: str) -> Recording:
@@ -180,10 +180,10 @@ def read_macaque(folder: str | os.PathLike[str], session: str) -> Recording:
     raw, average = (root / f"responses_{kind}_{session}.npy" for kind in ("raw", "avg"))
     values = _load_array(raw if raw.is_file() else average)
     values = values.transpose(1, 0, *range(2, values.ndim))
-    pictures = read_stimuli(root / f"images_{session}.zip")
+    images = read_stimuli(root / f"images_{session}.zip")
     cells = {"region": ["V4"] * values.shape[1]}
     return Recording(
-        f"macaque-v4-{session}", make_assembly(values, pictures.names, None, cells), pictures
+        f"macaque-v4-{session}", make_assembly(values, images.names, None, cells), images
     )
 
 

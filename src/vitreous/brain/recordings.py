@@ -103,7 +103,7 @@ class Recording:
         trials = self.trials()
         return None if trials is None else internal_consistency(trials)
 
-    def pictures(self) -> Stimuli:
+    def images(self) -> Stimuli:
         """The pictures in the order of the presentations.
 
         Raises:

@@ -133,7 +133,7 @@ def score_layers(
     measure = measure or Measure()
     parts = {name: recording.select(name) for name in regions or recording.regions}
     responses = {name: part.responses() for name, part in parts.items()}
-    activations = extract(classifier, recording.pictures(), layers, cache, extraction)
+    activations = extract(classifier, recording.images(), layers, cache, extraction)
     if reduction is not None:
         fitted = extract(classifier, reduction.stimuli, layers, cache, extraction)
         activations = {

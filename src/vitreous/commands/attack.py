@@ -24,13 +24,13 @@ from torch import Tensor
 from vitreous.attacks import ATTACKS, Attack
 from vitreous.attacks.checks import masked_by
 from vitreous.attacks.curve import draw_curve
-from vitreous.attacks.pictures import Frame, attack_frames, save_animation, save_strip
+from vitreous.attacks.figures import Frame, attack_frames, save_animation, save_panel
+from vitreous.attacks.panels import add_panel
 from vitreous.attacks.robustness import Robustness, robustness
-from vitreous.attacks.strips import add_strip
 from vitreous.config import parse_number
-from vitreous.data.images import evaluation_view, load_image, save_image
-from vitreous.data.test_sets import TestSet, read_set
+from vitreous.data.images import evaluation_transform, load_image, save_image
 from vitreous.errors import VitreousError, nearest
+from vitreous.evaluation.test_sets import TestSet, read_set
 from vitreous.models import Classifier, load_model
 from vitreous.results import Results, run_context
 
@@ -53,7 +53,7 @@ class Command:
     class_map: Path | None = None
     """JSON for your pictures: label → class index, WordNet id, name, or a list of them."""
 
-    picture: Path | None = None
+    image: Path | None = None
     """One picture to show an attack on, instead of a set."""
 
     label: int | None = None
@@ -71,7 +71,7 @@ class Command:
     steps: int | None = None
     """Gradient steps of each start (pgd: 50, apgd: 100)."""
 
-    step: str | None = None
+    step_size: str | None = None
     """Length of a step of pgd; 2.5 ε / steps where not given."""
 
     restarts: int | None = None
@@ -95,7 +95,7 @@ class Command:
     keep: int = 0
     """Save this many of the pictures that fool the model, clean and perturbed."""
 
-    strips: int = 0
+    panels: int = 0
     """Push this many of the pictures towards --target, or each to the class of another, and put
     them on the card of the run."""
 
@@ -113,7 +113,7 @@ class Command:
 
     def run(self) -> None:
         """Attack, write results and say where they are."""
-        if (self.data is None) == (self.picture is None):
+        if (self.data is None) == (self.image is None):
             raise VitreousError("give either --data (a set to measure) or --picture (one to show)")
         attacks = [self._build(name) for name in self.attack]
         radii = tuple(sorted({parse_number(text) for text in self.epsilon}))
@@ -128,8 +128,8 @@ class Command:
                 f"--target {self.target} is no class; {classifier.name} has "
                 f"{classifier.num_classes}, counted from 0"
             )
-        if self.picture is not None:
-            self._show(classifier, self.picture, attacks[0], radii)
+        if self.image is not None:
+            self._show(classifier, self.image, attacks[0], radii)
         else:
             self._measure(classifier, attacks, radii)
 
@@ -141,7 +141,7 @@ class Command:
         """
         given: dict[str, Any] = {
             "steps": self.steps,
-            "step": None if self.step is None else parse_number(self.step),
+            "step_size": None if self.step_size is None else parse_number(self.step_size),
             "restarts": self.restarts,
             "queries": self.queries,
             "loss": self.loss,
@@ -183,10 +183,10 @@ class Command:
                 f"  ε {frame.epsilon * 255:6.2f}/255  {frame.answer:<28} {frame.confidence:6.1%}"
                 f"   class {aim}: {frame.target:6.1%}"
             )
-        print(f"strip: {save_strip(frames, out / f'{file.stem}_attack.png', caption)}")
+        print(f"strip: {save_panel(frames, out / f'{file.stem}_attack.png', caption)}")
         print(f"animation: {save_animation(frames, out / f'{file.stem}_attack.gif')}")
         if self.target is not None:
-            self._strip(classifier, out, file.stem, label, aim, frames)
+            self._panel(classifier, out, file.stem, label, aim, frames)
 
     def _frames(
         self,
@@ -202,7 +202,7 @@ class Command:
         except ValueError as error:
             raise VitreousError(f"{self.attack[0]}: {error}") from error
 
-    def _strip(
+    def _panel(
         self,
         classifier: Classifier,
         out: Path,
@@ -212,20 +212,20 @@ class Command:
         frames: list[Frame],
     ) -> None:
         one, other = (classifier.class_name(c).split(",")[0] for c in (label, target))
-        written = add_strip(out, f"{name}_{target}", f"{one} → {other}", frames)
+        written = add_panel(out, f"{name}_{target}", f"{one} → {other}", frames)
         print(f"for the card: {one} → {other} in {written}")
 
-    def _strips(
+    def _panels(
         self,
         classifier: Classifier,
         out: Path,
-        pictures: LabelledPictures,
+        images: LabelledImages,
         attack: Attack,
         radii: tuple[float, ...],
     ) -> None:
         """Push pictures of the set, evenly spread, each towards the class of the next."""
-        count = min(self.strips, len(pictures))
-        chosen = [pictures[i * len(pictures) // count] for i in range(count)]
+        count = min(self.panels, len(images))
+        chosen = [images[i * len(images) // count] for i in range(count)]
         for place, (image, label) in enumerate(chosen):
             target = self.target
             if target is None:
@@ -233,19 +233,19 @@ class Command:
             if target == label:
                 target = (label + 1) % classifier.num_classes
             frames = self._frames(classifier, image, label, attack, radii, target)
-            self._strip(classifier, out, f"{pictures.name}_{place}", label, target, frames)
+            self._panel(classifier, out, f"{images.name}_{place}", label, target, frames)
 
     def _measure(
         self, classifier: Classifier, attacks: list[Attack], radii: tuple[float, ...]
     ) -> None:
         out = self._folder(classifier)
-        pictures = LabelledPictures(self._read(classifier), classifier, self.limit)
+        images = LabelledImages(self._read(classifier), classifier, self.limit)
         done: list[Robustness] = []
         for name, attack in zip(self.attack, attacks):
-            state = out / "attacks" / f"{pictures.name}_{name}_{self.norm}.json"
+            state = out / "attacks" / f"{images.name}_{name}_{self.norm}.json"
             found = robustness(
                 classifier,
-                pictures,
+                images,
                 attack,
                 radii,
                 target=self.target,
@@ -257,14 +257,14 @@ class Command:
             )
             done.append(found)
             curve = "  ".join(f"{e * 255:.3g}/255: {a:.1%}" for e, a in found.curve())
-            print(f"{name} on {len(pictures)} pictures of {pictures.name}   {curve}")
+            print(f"{name} on {len(images)} pictures of {images.name}   {curve}")
         messages = list(dict.fromkeys(f.message for found in done for f in found.findings))
         last = {found.attack: found.curve()[-1][1] for found in done}
         hidden = masked_by(last)
         for message in [*messages, *([hidden.message] if hidden else [])]:
             print(f"warning: {message}")
-        self._write(classifier, out, pictures.name, done, messages)
-        self._strips(classifier, out, pictures, attacks[0], radii)
+        self._write(classifier, out, images.name, done, messages)
+        self._panels(classifier, out, images, attacks[0], radii)
 
     def _read(self, classifier: Classifier) -> TestSet:
         assert self.data is not None
@@ -280,11 +280,11 @@ class Command:
     def _keeper(self, folder: Path) -> Any:
         left = [self.keep]
 
-        def keep(index: int, picture: Tensor, perturbed: Tensor, epsilon: float) -> None:
+        def keep(index: int, image: Tensor, perturbed: Tensor, epsilon: float) -> None:
             if left[0] <= 0:
                 return
             left[0] -= 1
-            save_image(picture, folder / f"{index}_clean.png")
+            save_image(image, folder / f"{index}_clean.png")
             save_image(perturbed, folder / f"{index}_{epsilon * 255:.3g}.png")
 
         return keep
@@ -313,7 +313,7 @@ class Command:
         print(f"results: {file}\ncurve: {figure}")
 
 
-class LabelledPictures:
+class LabelledImages:
     """Pictures of a test set as the model sees them, with the one class that is right.
 
     Args:
@@ -324,7 +324,7 @@ class LabelledPictures:
 
     def __init__(self, test_set: TestSet, classifier: Classifier, limit: int = 0):
         self.name = test_set.name
-        self._set, self._view = test_set, evaluation_view(classifier.preprocessing)
+        self._set, self._view = test_set, evaluation_transform(classifier.preprocessing)
         usable = [i for i in range(len(test_set)) if test_set.accepted[test_set.targets[i]]]
         count = min(limit or len(usable), len(usable))
         self._rows = [usable[i * len(usable) // count] for i in range(count)]
@@ -334,8 +334,8 @@ class LabelledPictures:
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
         row = self._rows[index]
-        picture = self._view(self._set.pictures.open(row))
-        return picture, int(self._set.accepted[self._set.targets[row]][0])
+        image = self._view(self._set.images.open(row))
+        return image, int(self._set.accepted[self._set.targets[row]][0])
 
 
 def _options(name: str) -> set[str]:

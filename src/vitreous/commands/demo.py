@@ -15,7 +15,7 @@ import dataclasses
 from pathlib import Path
 from typing import Literal
 
-from vitreous.demo import QUICK, TOKENCUT, Plan, Story
+from vitreous.demo import QUICK, TOKENCUT, Demo, Plan
 from vitreous.demo.words import summary, table
 
 
@@ -40,7 +40,7 @@ class Command:
         plan = QUICK if self.quick else Plan()
         if self.masks == "tokencut":
             plan = dataclasses.replace(plan, variants=TOKENCUT)
-        story = Story(self.out, self.seed, plan, self.quiet)
+        story = Demo(self.out, self.seed, plan, self.quiet)
         card, models = story.run()
         print(f"{table(models)}\n\n{summary(models)}\n")
         print(f"models and results: {self.out}\ncard: {card}")

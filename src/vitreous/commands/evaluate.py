@@ -20,17 +20,17 @@ from typing import Annotated, Any, Literal
 import torch
 import tyro
 
-from vitreous.data.compositing import CompositeItems, Factor, plan, write_composites
-from vitreous.data.cutouts import find_cutouts
+from vitreous.data.composites.compositing import CompositeItems, Factor, plan, write_composites
+from vitreous.data.composites.cutouts import find_cutouts
 from vitreous.data.images import list_images
 from vitreous.data.mask_files import MaskFormat
-from vitreous.data.test_sets import TEST_SETS, TestSet, read_set
 from vitreous.errors import VitreousError
-from vitreous.evaluation.explanations import Explaining
-from vitreous.evaluation.prediction import Precision, Streaming
+from vitreous.evaluation.explanations import ExplanationSettings
+from vitreous.evaluation.prediction import Precision, StreamSettings
 from vitreous.evaluation.processes import Processes, current_processes
 from vitreous.evaluation.run import Evaluation, Place, compare, evaluate
 from vitreous.evaluation.suites import MaskedSettings, SetSettings, Suite, combine, load_suite
+from vitreous.evaluation.test_sets import TEST_SETS, TestSet, read_set
 from vitreous.models import Classifier, Preprocessing, load_model
 from vitreous.results import Record, Results, run_context
 
@@ -187,7 +187,7 @@ class Command:
     def _evaluate(
         self, classifier: Classifier, suite: Suite, out: Path, processes: Processes
     ) -> Evaluation:
-        streaming = Streaming(
+        streaming = StreamSettings(
             self.batch_size,
             self.workers,
             self.precision,
@@ -195,7 +195,7 @@ class Command:
             self.limit,
             processes.main,
         )
-        explaining = Explaining(
+        explaining = ExplanationSettings(
             batch_size=max(1, self.batch_size // 4),
             workers=self.workers,
             squash=self.squash,

@@ -19,12 +19,12 @@ import tyro
 from torch import Tensor
 from tqdm import tqdm
 
-from vitreous.data.images import evaluation_view, list_images, open_image
+from vitreous.attribution import METHODS, Explanation, explain
+from vitreous.attribution.draw import overlay, panel
+from vitreous.data.images import evaluation_transform, list_images, open_image
 from vitreous.errors import ImageError, UnsupportedModelError, VitreousError
 from vitreous.io import atomic_path, write_json
 from vitreous.models import Classifier, load_model
-from vitreous.relevance import METHODS, Explanation, explain
-from vitreous.relevance.draw import overlay, panel
 
 
 @dataclasses.dataclass
@@ -111,11 +111,11 @@ class Command:
         image = open_image(path)
         lines, described = [], []
         for place, model in enumerate(models):
-            picture = evaluation_view(model.preprocessing)(image)
-            line, found = [("picture", picture)], None
+            source = evaluation_transform(model.preprocessing)(image)
+            line, found = [("picture", source)], None
             for method in methods:
                 try:
-                    found = self._explain(model, picture, method)
+                    found = self._explain(model, source, method)
                 except UnsupportedModelError:
                     if len(methods) == 1:
                         raise
@@ -123,13 +123,13 @@ class Command:
                 name = f"{key}/{place}/{method}" if len(models) > 1 else f"{key}/{method}"
                 arrays[name] = found.relevance[0, 0].cpu().numpy()
                 note = " (constant)" if bool(found.constant[0]) else ""
-                line.append((method.replace("_", " ") + note, overlay(picture, found.relevance[0])))
+                line.append((method.replace("_", " ") + note, overlay(source, found.relevance[0])))
             if found is None:
                 raise UnsupportedModelError(f"none of the methods holds for {model.name}")
             top = top_classes(model, found.logits[0])
             line[0] = (
                 f"{model.name[:34]}\n{top[0]['name'][:28]} {top[0]['probability']:.0%}",
-                picture,
+                source,
             )
             lines.append(line)
             described.append(
@@ -143,8 +143,8 @@ class Command:
         panel(lines, self.out / f"{key}.png", path.name)
         return {"picture": str(path), "file": f"{key}.png", "models": described}
 
-    def _explain(self, model: Classifier, picture: Tensor, method: str) -> Explanation:
-        images = picture[None].to(model.device)
+    def _explain(self, model: Classifier, image: Tensor, method: str) -> Explanation:
+        images = image[None].to(model.device)
         return explain(model, images, self.target, method, start_layer=self.start_layer)
 
     def _tell(self, rows: list[dict[str, Any]], skipped: list[str]) -> None:

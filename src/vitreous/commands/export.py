@@ -61,7 +61,7 @@ class Command:
         print(f'load it with timm.create_model("local-dir:{folder}", pretrained=True)')
 
     def _onnx(self, classifier: Classifier) -> None:
-        from vitreous.exporting import export_onnx
+        from vitreous.attribution.export import export_onnx
 
         relevance = self.format == "onnx-relevance"
         suffix = "_relevance" if relevance else ""

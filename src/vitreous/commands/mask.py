@@ -27,7 +27,7 @@ from typing import Any
 
 from vitreous import config
 from vitreous.errors import VitreousError
-from vitreous.masks import SOURCES, Filters, MaskFolder, MaskSource, write_masks, write_sheet
+from vitreous.masks import MASK_METHODS, Filters, MaskFolder, MaskMethod, write_masks, write_sheet
 
 TAKES_OVERRIDES = True
 
@@ -35,8 +35,8 @@ TAKES_OVERRIDES = True
 def describe_settings() -> str:
     """One line for each method and each of its settings with the default."""
     lines = []
-    for name in SOURCES:
-        kind: Any = SOURCES[name]
+    for name in MASK_METHODS:
+        kind: Any = MASK_METHODS[name]
         hints = typing.get_type_hints(kind)
         options = []
         for field in dataclasses.fields(kind):
@@ -145,8 +145,8 @@ class Command:
             print(f"  {odd} with a note")
         print(f"manifest: {folder.manifest} (and manifest.csv)")
         if self.sheet and rows:
-            picture, page = write_sheet(folder, limit=self.sheet)
-            print(f"contact sheet: {page} and {picture}")
+            image, page = write_sheet(folder, limit=self.sheet)
+            print(f"contact sheet: {page} and {image}")
         if not kept:
             raise VitreousError(f"no mask was kept; {folder.manifest} says why")
         if (folder.path / "kept.csv").is_file():
@@ -171,9 +171,9 @@ def take_images(arguments: list[str]) -> tuple[Path | None, list[str]]:
     return (Path(words[0]) if words else None), rest
 
 
-def make_source(method: str, settings: dict[str, Any]) -> MaskSource:
+def make_source(method: str, settings: dict[str, Any]) -> MaskMethod:
     """Build a method from plain settings, strictly; a text is taken for a list of one."""
-    kind: Any = SOURCES[method]
+    kind: Any = MASK_METHODS[method]
     hints = typing.get_type_hints(kind)
     values = {
         name: [value] if "tuple" in str(hints.get(name)) and not isinstance(value, list) else value

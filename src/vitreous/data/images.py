@@ -59,7 +59,7 @@ def decode_image(source: Path | BinaryIO, name: str) -> Image.Image:
     Raises:
         ImageError: If it is cut short or not a picture.
     """
-    with telling(name, ImageError), warnings.catch_warnings(), Image.open(source) as opened:
+    with image_errors(name, ImageError), warnings.catch_warnings(), Image.open(source) as opened:
         warnings.simplefilter("ignore")
         opened.load()
         image = ImageOps.exif_transpose(opened)
@@ -67,7 +67,7 @@ def decode_image(source: Path | BinaryIO, name: str) -> Image.Image:
 
 
 @contextlib.contextmanager
-def telling(name: object, kind: type[VitreousError]) -> Generator[None]:
+def image_errors(name: object, kind: type[VitreousError]) -> Generator[None]:
     """Turn what PIL raises for a bad picture into one line that names it.
 
     Args:
@@ -89,8 +89,8 @@ def to_rgb(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I;16") or image.mode in ("I", "F"):
         values = np.asarray(image, dtype=np.float64)
         top = 65535.0 if image.mode.startswith("I") else max(float(values.max()), 1.0)
-        grey = np.clip(values / top * 255.0, 0, 255).round().astype(np.uint8)
-        return Image.fromarray(grey).convert("RGB")
+        gray = np.clip(values / top * 255.0, 0, 255).round().astype(np.uint8)
+        return Image.fromarray(gray).convert("RGB")
     if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
         image = image.convert("RGBA")
         white = Image.new("RGBA", image.size, (255, 255, 255, 255))
@@ -120,7 +120,7 @@ def save_image(image: Tensor | np.ndarray, path: str | os.PathLike[str]) -> Path
 def load_image(path: str | os.PathLike[str], preprocessing: Preprocessing | None = None) -> Tensor:
     """Read a picture as a tensor (3, H, W) in [0, 1], prepared for a model if its way is given."""
     image = open_image(path)
-    return to_tensor(image) if preprocessing is None else evaluation_view(preprocessing)(image)
+    return to_tensor(image) if preprocessing is None else evaluation_transform(preprocessing)(image)
 
 
 def evaluation_crop(preprocessing: Preprocessing) -> v2.Transform:
@@ -134,7 +134,7 @@ def evaluation_crop(preprocessing: Preprocessing) -> v2.Transform:
     return v2.Compose([v2.Resize(shape, interpolation), v2.CenterCrop([height, width])])
 
 
-def evaluation_view(preprocessing: Preprocessing) -> v2.Transform:
+def evaluation_transform(preprocessing: Preprocessing) -> v2.Transform:
     """The model's own test-time view: PIL picture → tensor (3, H, W) in [0, 1]."""
     steps = [evaluation_crop(preprocessing), v2.ToImage(), v2.ToDtype(torch.float32, scale=True)]
     return v2.Compose(steps)

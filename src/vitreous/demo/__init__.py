@@ -1,5 +1,5 @@
 """`vitreous demo`: a small Vision Transformer learns a shortcut and is finetuned out of it."""
 
-from vitreous.demo.story import QUICK, TOKENCUT, Plan, Story
+from vitreous.demo.run import QUICK, TOKENCUT, Demo, Plan
 
-__all__ = ["QUICK", "TOKENCUT", "Plan", "Story"]
+__all__ = ["QUICK", "TOKENCUT", "Demo", "Plan"]

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from vitreous.data.images import save_image
-from vitreous.data.sources.generated import DrawnItems
+from vitreous.data.readers.generated import DrawnItems
 from vitreous.io import read_json, write_json
 from vitreous.models import Classifier
 from vitreous.results import Record

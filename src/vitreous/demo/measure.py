@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 
 from vitreous.attacks import PGD
-from vitreous.data.generated import World, draw, sample_scenes, shift_cues, without_cues
+from vitreous.attribution import relevance
+from vitreous.data.generated.scenes import World, draw, sample_scenes, shift_cues, without_cues
 from vitreous.models import Classifier
-from vitreous.objectives.relevance import foreground_share
-from vitreous.relevance import relevance
 from vitreous.results import Record, accuracy_record
+from vitreous.training.objectives.relevance import foreground_share
 
 NORMAL, SHIFTED, PLAIN_GROUND = "normal", "tag of another class", "no tag"
 EPSILONS = (2 / 255, 4 / 255, 8 / 255)
@@ -23,7 +23,7 @@ NORMAL_QUANTILE = 1.959963984540054
 
 
 @dataclasses.dataclass(frozen=True)
-class TestPictures:
+class TestImages:
     """The test sets: the same scenes with the cue of their class, of another class, and without.
 
     Attributes:
@@ -37,18 +37,16 @@ class TestPictures:
     sets: dict[str, Tensor]
 
 
-def draw_tests(world: World, count: int, seed: int) -> TestPictures:
+def draw_tests(world: World, count: int, seed: int) -> TestImages:
     """Draw `count` test scenes three times over, cue by cue."""
     scenes = sample_scenes(world, count, seed=seed)
     normal, masks = draw(world, scenes)
     shifted, _ = draw(world, shift_cues(world, scenes, seed=seed + 1))
     bare, _ = draw(world, without_cues(scenes))
-    return TestPictures(
-        scenes.labels, masks, {NORMAL: normal, SHIFTED: shifted, PLAIN_GROUND: bare}
-    )
+    return TestImages(scenes.labels, masks, {NORMAL: normal, SHIFTED: shifted, PLAIN_GROUND: bare})
 
 
-def measure(classifier: Classifier, tests: TestPictures, attacked: int, seed: int) -> list[Record]:
+def measure(classifier: Classifier, tests: TestImages, attacked: int, seed: int) -> list[Record]:
     """Measure accuracy, relevance on the foreground, robustness and turned pictures.
 
     Args:
@@ -72,7 +70,7 @@ def count_correct(classifier: Classifier, images: Tensor, labels: Tensor) -> int
     return sum(int((classifier(x).argmax(1) == y).sum()) for x, y in parts)
 
 
-def accuracies(classifier: Classifier, tests: TestPictures) -> Iterator[Record]:
+def accuracies(classifier: Classifier, tests: TestImages) -> Iterator[Record]:
     """Top-1 accuracy on every set, with Wilson intervals."""
     for name, images in tests.sets.items():
         correct = count_correct(classifier, images, tests.labels)
@@ -81,7 +79,7 @@ def accuracies(classifier: Classifier, tests: TestPictures) -> Iterator[Record]:
         yield accuracy_record(suite, name, "top1", correct, len(images), **settings)
 
 
-def shares(classifier: Classifier, tests: TestPictures) -> Iterator[Record]:
+def shares(classifier: Classifier, tests: TestImages) -> Iterator[Record]:
     """Share of the relevance of the true class that lies on the object, with its interval.
 
     The object's share of the area, which a map that says nothing would have, is in the settings.
@@ -98,21 +96,21 @@ def shares(classifier: Classifier, tests: TestPictures) -> Iterator[Record]:
         )
 
 
-def attacks(classifier: Classifier, tests: TestPictures, count: int, seed: int) -> Iterator[Record]:
+def attacks(classifier: Classifier, tests: TestImages, count: int, seed: int) -> Iterator[Record]:
     """Accuracy under PGD with 10 steps, on the first pictures of the normal set."""
     images, labels = tests.sets[NORMAL][:count], tests.labels[:count]
     for epsilon in (0.0, *EPSILONS):
-        pictures = images
+        perturbed = images
         if epsilon:
             generator = torch.Generator().manual_seed(seed)
             attack = PGD(epsilon=epsilon, steps=10)
-            pictures = torch.cat(
+            perturbed = torch.cat(
                 [
                     attack(classifier, x, y, generator=generator)
                     for x, y in zip(images.split(128), labels.split(128))
                 ]
             )
-        correct = count_correct(classifier, pictures, labels)
+        correct = count_correct(classifier, perturbed, labels)
         yield accuracy_record(
             "attack",
             NORMAL,
@@ -127,7 +125,7 @@ def attacks(classifier: Classifier, tests: TestPictures, count: int, seed: int) 
         )
 
 
-def turns(classifier: Classifier, tests: TestPictures) -> Iterator[Record]:
+def turns(classifier: Classifier, tests: TestImages) -> Iterator[Record]:
     """Accuracy on the normal set turned by quarter turns."""
     for angle in ANGLES:
         turned = torch.rot90(tests.sets[NORMAL], angle // 90, (2, 3))

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from tqdm import trange
 
-from vitreous.data.generated import KINDS, PATTERN_KINDS, Scenes, World, draw, sample_scenes
+from vitreous.data.generated.scenes import KINDS, PATTERN_KINDS, Scenes, World, draw, sample_scenes
 from vitreous.io import atomic_path
 from vitreous.models import Classifier, load_model, save_model
 
@@ -61,7 +61,7 @@ def main() -> None:
         num_classes=len(KINDS),
         image_size=WORLD.size,
         class_names=KINDS,
-        normalisation="half",
+        normalization="half",
         **ARCHITECTURE,
     )
     heads = Heads(ARCHITECTURE["embed_dim"])

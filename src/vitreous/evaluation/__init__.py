@@ -31,18 +31,18 @@ in logits, model: [x, y]}` |
 a fraction of the pixels, most (positive) or least (negative) relevant first |
 """
 
-from vitreous.evaluation.explanations import Explaining, measure_explanations
-from vitreous.evaluation.prediction import Predictions, Streaming, predict, predictions
+from vitreous.evaluation.explanations import ExplanationSettings, measure_explanations
+from vitreous.evaluation.prediction import Predictions, StreamSettings, predict, predictions
 from vitreous.evaluation.run import Evaluation, Place, compare, evaluate
 from vitreous.evaluation.segmentation import segmentation_scores
 from vitreous.evaluation.suites import Suite, load_suite
 
 __all__ = [
     "Evaluation",
-    "Explaining",
+    "ExplanationSettings",
     "Place",
     "Predictions",
-    "Streaming",
+    "StreamSettings",
     "Suite",
     "compare",
     "evaluate",

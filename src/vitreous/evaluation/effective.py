@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from vitreous.data.test_sets.imagenet import home_convention
 from vitreous.evaluation.metrics import effective_robustness, fit_line
 from vitreous.evaluation.prediction import Predictions
+from vitreous.evaluation.test_sets.imagenet import home_convention
 from vitreous.io import read_json
 from vitreous.results import Record
 

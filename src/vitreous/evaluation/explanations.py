@@ -14,8 +14,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
+from vitreous.attribution import explain
+from vitreous.data.dataset import ImageDataset
 from vitreous.data.images import evaluation_crop, to_tensor
-from vitreous.data.items import Items
 from vitreous.errors import ImageError, UnsupportedModelError, VitreousError
 from vitreous.evaluation.pixel_removal import FRACTIONS, removal_hits
 from vitreous.evaluation.prediction import weights_fingerprint
@@ -24,8 +25,7 @@ from vitreous.evaluation.scoring import READ, UNREADABLE
 from vitreous.evaluation.segmentation import foreground_share, pointing_hits, segmentation_counts
 from vitreous.evaluation.shards import Shards, fingerprint
 from vitreous.models import Classifier, Preprocessing
-from vitreous.modes import evaluation_mode
-from vitreous.relevance import explain
+from vitreous.models.modes import evaluation_mode
 
 CURVE = 1 + len(FRACTIONS)
 METHOD_TYPE = np.dtype(
@@ -41,7 +41,7 @@ METHOD_TYPE = np.dtype(
 
 
 @dataclasses.dataclass(frozen=True)
-class Explaining:
+class ExplanationSettings:
     """How explanations are measured.
 
     Attributes:
@@ -118,11 +118,11 @@ def supported_methods(
 
 def measure_explanations(
     classifier: Classifier,
-    items: Items,
+    items: ImageDataset,
     name: str,
     folder: Path,
     *,
-    explaining: Explaining | None = None,
+    explaining: ExplanationSettings | None = None,
     weights: str = "",
     processes: Processes = ALONE,
 ) -> Explained:
@@ -142,7 +142,7 @@ def measure_explanations(
     Raises:
         VitreousError: If none of the methods holds for this model, or no picture has a mask.
     """
-    explaining = explaining or Explaining()
+    explaining = explaining or ExplanationSettings()
     methods, unsupported = supported_methods(classifier, explaining.methods)
     if not methods:
         raise VitreousError(f"{classifier.name}: {next(iter(unsupported.values()))}")
@@ -192,11 +192,11 @@ def measure_explanations(
 
 def _measured(
     classifier: Classifier,
-    items: Items,
+    items: ImageDataset,
     chosen: np.ndarray,
     kind: np.dtype,
     methods: tuple[str, ...],
-    explaining: Explaining,
+    explaining: ExplanationSettings,
 ) -> Iterator[tuple[np.ndarray, dict[int, str]]]:
     data = _Masked(items, explaining.preprocessing(classifier.preprocessing), chosen)
     loader = DataLoader(
@@ -226,7 +226,7 @@ def _fill(
     masks: Tensor,
     labels: Tensor,
     methods: tuple[str, ...],
-    explaining: Explaining,
+    explaining: ExplanationSettings,
 ) -> None:
     images = images.to(classifier.device)
     with torch.no_grad():
@@ -245,11 +245,11 @@ def _fill(
 
 
 class _Masked(Dataset[tuple[Any, ...]]):
-    def __init__(self, items: Items, preprocessing: Preprocessing, chosen: np.ndarray):
+    def __init__(self, items: ImageDataset, preprocessing: Preprocessing, chosen: np.ndarray):
         self.items, self.chosen = items, chosen
         self.view = evaluation_crop(preprocessing)
         nearest = dataclasses.replace(preprocessing, interpolation="nearest")
-        self.mask_view = evaluation_crop(nearest)
+        self.mask_transform = evaluation_crop(nearest)
 
     def __len__(self) -> int:
         return len(self.chosen)
@@ -262,5 +262,5 @@ class _Masked(Dataset[tuple[Any, ...]]):
             return number, str(error)
         if mask is None:
             return number, f"{self.items.name(number)} has no mask"
-        grey = Image.fromarray((mask[0] > 0.5).to(torch.uint8).mul(255).numpy())
-        return number, to_tensor(self.view(image)), to_tensor(self.mask_view(grey)), label
+        gray = Image.fromarray((mask[0] > 0.5).to(torch.uint8).mul(255).numpy())
+        return number, to_tensor(self.view(image)), to_tensor(self.mask_transform(gray)), label

@@ -13,8 +13,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from vitreous.data.images import evaluation_crop
-from vitreous.data.test_sets import TestSet
 from vitreous.errors import ImageError
+from vitreous.evaluation.test_sets import TestSet
 from vitreous.models import Preprocessing
 
 
@@ -37,7 +37,7 @@ def crop_for(test_set: TestSet, preprocessing: Preprocessing) -> Callable[[Any],
     """Make the view PIL → PIL of a set's pictures for a model's input."""
     height, width = preprocessing.size
     if test_set.fit == "model":
-        view = centre_view(preprocessing)
+        view = center_transform(preprocessing)
     else:
         view = evaluation_crop(dataclasses.replace(preprocessing, crop_mode="squash"))
 
@@ -51,7 +51,7 @@ def crop_for(test_set: TestSet, preprocessing: Preprocessing) -> Callable[[Any],
     return crop
 
 
-def centre_view(preprocessing: Preprocessing) -> Callable[[Any], Any]:
+def center_transform(preprocessing: Preprocessing) -> Callable[[Any], Any]:
     """Make the model's own view, at about half the work.
 
     Only what the crop will show is resized. The filter sees the same pixels at the same places as
@@ -76,7 +76,7 @@ def centre_view(preprocessing: Preprocessing) -> Callable[[Any], Any]:
     return view if preprocessing.interpolation != "nearest" else whole
 
 
-class _Pictures(Dataset[tuple[int, Any]]):
+class _Images(Dataset[tuple[int, Any]]):
     def __init__(self, test_set: TestSet, preprocessing: Preprocessing, indices: np.ndarray):
         self.test_set, self.indices = test_set, indices
         self.crop = crop_for(test_set, preprocessing)
@@ -87,7 +87,7 @@ class _Pictures(Dataset[tuple[int, Any]]):
     def __getitem__(self, index: int) -> tuple[int, Any]:
         number = int(self.indices[index])
         try:
-            image = self.crop(self.test_set.pictures.open(number))
+            image = self.crop(self.test_set.images.open(number))
         except ImageError as error:
             return number, str(error)
         return number, np.asarray(image)
@@ -122,7 +122,7 @@ def batches(
         Batches; every index is in one of them, as a picture or as a reason.
     """
     loader = DataLoader(
-        _Pictures(test_set, preprocessing, indices),
+        _Images(test_set, preprocessing, indices),
         batch_size=batch_size,
         num_workers=workers,
         collate_fn=_collate,

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from vitreous.evaluation.metrics import trapezoid_area
-from vitreous.head_tokens import head_tokens_only
 from vitreous.models import Classifier
+from vitreous.models.head_tokens import head_tokens_only
 
 FRACTIONS = tuple(i / 10 for i in range(1, 10))
 
@@ -37,9 +37,9 @@ def removal_hits(
         is removed.
     """
 
-    def right(pictures: Tensor) -> Tensor:
+    def right(removed: Tensor) -> Tensor:
         with torch.inference_mode(), head_tokens_only(classifier):
-            return classifier(pictures).argmax(1) == targets
+            return classifier(removed).argmax(1) == targets
 
     whole = right(images)
     curves = []

@@ -13,21 +13,21 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from vitreous.data.test_sets import Convention, TestSet
 from vitreous.evaluation.loading import Batch, as_floats, batches
 from vitreous.evaluation.processes import ALONE, Processes
 from vitreous.evaluation.scoring import READ, Scorer, row_type, unreadable_rows
 from vitreous.evaluation.shards import Shards, fingerprint
-from vitreous.head_tokens import head_tokens_only
+from vitreous.evaluation.test_sets import Convention, TestSet
 from vitreous.models import Classifier, Preprocessing
-from vitreous.modes import evaluation_mode
+from vitreous.models.head_tokens import head_tokens_only
+from vitreous.models.modes import evaluation_mode
 
 Precision = Literal["float32", "bfloat16", "float16"]
 Change = Callable[[Tensor, Tensor], Tensor]
 
 
 @dataclasses.dataclass(frozen=True)
-class Streaming:
+class StreamSettings:
     """How pictures are streamed.
 
     Attributes:
@@ -105,7 +105,7 @@ def predict(
     test_set: TestSet,
     indices: np.ndarray | None = None,
     *,
-    streaming: Streaming | None = None,
+    streaming: StreamSettings | None = None,
     change: Change | None = None,
 ) -> Iterator[tuple[np.ndarray, dict[int, str]]]:
     """Stream pictures through a classifier.
@@ -125,7 +125,7 @@ def predict(
     Raises:
         VitreousError: If the model's classes cannot be those of the set.
     """
-    streaming = streaming or Streaming()
+    streaming = streaming or StreamSettings()
     chosen = streaming.indices(test_set) if indices is None else indices
     preprocessing = streaming.preprocessing or classifier.preprocessing
     scorer: Scorer | None = None
@@ -155,7 +155,7 @@ def predictions(
     test_set: TestSet,
     folder: Path,
     *,
-    streaming: Streaming | None = None,
+    streaming: StreamSettings | None = None,
     change: Change | None = None,
     change_settings: dict[str, Any] | None = None,
     weights: str = "",
@@ -178,7 +178,7 @@ def predictions(
     Returns:
         The rows of all pictures.
     """
-    streaming = streaming or Streaming()
+    streaming = streaming or StreamSettings()
     preprocessing = streaming.preprocessing or classifier.preprocessing
     chosen = streaming.indices(test_set)
     header = {
@@ -221,7 +221,7 @@ def names_fingerprint(test_set: TestSet) -> str:
     """Tell whether a set's list of pictures and targets is the one that was evaluated before."""
     digest = hashlib.sha256(test_set.targets.tobytes())
     for i in range(len(test_set)):
-        digest.update(test_set.pictures.name(i).encode(errors="surrogateescape"))
+        digest.update(test_set.images.name(i).encode(errors="surrogateescape"))
     return digest.hexdigest()[:16]
 
 

@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from vitreous.data.test_sets.base import class_map
 from vitreous.evaluation.metrics import calibration, mean_corruption_error
 from vitreous.evaluation.prediction import Predictions
 from vitreous.evaluation.scoring import READ
+from vitreous.evaluation.test_sets.base import class_map
 from vitreous.results import Record, accuracy_record, wilson_interval
 
 NAMED_FILES = 100
@@ -290,7 +290,7 @@ def entry_of(found: Predictions) -> dict[str, Any]:
             "count": len(bad),
             "files": [
                 {
-                    "file": test_set.pictures.name(int(i)),
+                    "file": test_set.images.name(int(i)),
                     "reason": found.reasons.get(int(i), "the logits are not finite"),
                 }
                 for i in bad[:NAMED_FILES]

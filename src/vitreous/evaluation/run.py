@@ -7,15 +7,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from vitreous.data.test_sets import TestSet
 from vitreous.errors import VitreousError
 from vitreous.evaluation.comparison import comparison_records
 from vitreous.evaluation.effective import effective_records
 from vitreous.evaluation.explanation_records import explanation_records
-from vitreous.evaluation.explanations import Explaining, measure_explanations
+from vitreous.evaluation.explanations import ExplanationSettings, measure_explanations
 from vitreous.evaluation.prediction import (
     Predictions,
-    Streaming,
+    StreamSettings,
     predictions,
     weights_fingerprint,
 )
@@ -30,6 +29,7 @@ from vitreous.evaluation.records import (
 )
 from vitreous.evaluation.samples import write_samples
 from vitreous.evaluation.suites import Suite, source_of
+from vitreous.evaluation.test_sets import TestSet
 from vitreous.models import Classifier
 from vitreous.results import Record
 
@@ -72,8 +72,8 @@ def evaluate(
     place: Place,
     *,
     sets: Sequence[TestSet] = (),
-    streaming: Streaming | None = None,
-    explaining: Explaining | None = None,
+    streaming: StreamSettings | None = None,
+    explaining: ExplanationSettings | None = None,
     processes: Processes = ALONE,
 ) -> Evaluation:
     """Evaluate a classifier.
@@ -93,7 +93,7 @@ def evaluate(
     Raises:
         VitreousError: If nothing could be measured; the message is the first problem.
     """
-    streaming = streaming or Streaming()
+    streaming = streaming or StreamSettings()
     done = Evaluation()
     weights = weights_fingerprint(classifier)
 
@@ -126,7 +126,9 @@ def evaluate(
             continue
         _collect(classifier, done, answers, changed, streaming, place, processes)
     _effective(done)
-    _explanations(classifier, suite, place, done, explaining or Explaining(), weights, processes)
+    _explanations(
+        classifier, suite, place, done, explaining or ExplanationSettings(), weights, processes
+    )
     if not done.records:
         raise VitreousError(done.problems[0] if done.problems else "the suite is empty")
     return done
@@ -156,7 +158,7 @@ def _collect(
     done: Evaluation,
     answers: list[Predictions],
     changed: list[Predictions],
-    streaming: Streaming,
+    streaming: StreamSettings,
     place: Place,
     processes: Processes,
 ) -> None:
@@ -196,7 +198,7 @@ def _explanations(
     suite: Suite,
     place: Place,
     done: Evaluation,
-    explaining: Explaining,
+    explaining: ExplanationSettings,
     weights: str,
     processes: Processes,
 ) -> None:

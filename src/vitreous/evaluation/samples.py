@@ -9,13 +9,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from vitreous.attribution import relevance
 from vitreous.data.images import save_image, to_tensor
 from vitreous.errors import ImageError, UnsupportedModelError
 from vitreous.evaluation.loading import crop_for
 from vitreous.evaluation.prediction import Predictions
 from vitreous.evaluation.scoring import READ
 from vitreous.models import Classifier
-from vitreous.relevance import relevance
 
 MAPS = ("gradient_attention", "input_gradient")
 DIM = 0.15
@@ -71,17 +71,17 @@ def _write(
 ) -> dict[str, Any] | None:
     test_set, index = found.test_set, int(row["index"])
     try:
-        picture = crop_for(test_set, found.preprocessing)(test_set.pictures.open(index))
+        thumbnail = crop_for(test_set, found.preprocessing)(test_set.images.open(index))
     except ImageError:
         return None
-    image = to_tensor(picture)
+    image = to_tensor(thumbnail)
     place = Path("samples", "evaluation", test_set.name)
     save_image(image, folder / place / f"{name}.png")
     target = int(test_set.targets[index])
     entry: dict[str, Any] = {
         "picture": (place / f"{name}.png").as_posix(),
         "relevance": None,
-        "file": test_set.pictures.name(index),
+        "file": test_set.images.name(index),
         "label": test_set.target_names[target] if test_set.target_names else str(target),
         "prediction": _answer(classifier, found, int(row["prediction0"])),
         "confidence": float(row["confidence"]),

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vitreous.data.test_sets import Convention, TestSet
+from vitreous.evaluation.test_sets import Convention, TestSet
 
 READ, UNREADABLE, NOT_FINITE = 0, 1, 2
 UNRANKED = 32_000

@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from vitreous.config import build, read_yaml
-from vitreous.data.items import FileItems, Items
+from vitreous.data.dataset import FileDataset, ImageDataset
 from vitreous.data.mask_files import MaskFormat
-from vitreous.data.sources.files import match_masks, read_folders
-from vitreous.data.test_sets import TEST_SETS, TestSet, find_set, read_set, segmentation
-from vitreous.data.test_sets.segmentation import SegmentationFile
+from vitreous.data.readers.files import match_masks, read_folders
 from vitreous.errors import VitreousError, nearest
-from vitreous.evaluation.changes import Perturbation, Rotation
+from vitreous.evaluation.perturbations import Corruption, Rotation
+from vitreous.evaluation.test_sets import TEST_SETS, TestSet, find_set, read_set, segmentation
+from vitreous.evaluation.test_sets.segmentation import SegmentationFile
 
 SEGMENTATION = "imagenet-segmentation"
 SEGMENTATION_FILES = ("gtsegs_ijcv.mat", "imagenet-segmentation/gtsegs_ijcv.mat")
@@ -26,7 +26,7 @@ class SetSettings:
     """One test set of a suite.
 
     Attributes:
-        name: Name in `vitreous.data.test_sets.TEST_SETS`.
+        name: Name in `vitreous.evaluation.test_sets.TEST_SETS`.
         path: Its folder; looked for below the root by its usual names where not given.
         settings: Settings of its reader.
     """
@@ -81,7 +81,7 @@ class MaskedSettings:
                 return path
         return None
 
-    def read(self, path: Path, classes: tuple[str, ...]) -> Items:
+    def read(self, path: Path, classes: tuple[str, ...]) -> ImageDataset:
         """Open it; labels are places in `classes` where all folders are among them, else unknown.
 
         Raises:
@@ -97,7 +97,7 @@ class MaskedSettings:
             table = list(range(len(names)))
         labelled = [dataclasses.replace(s, label=table[s.label]) for s in samples]
         matched = match_masks(labelled, path, self.masks, require=False)
-        return FileItems(matched, self.mask_format)
+        return FileDataset(matched, self.mask_format)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -131,14 +131,14 @@ class Suite:
             if kind not in KINDS:
                 raise ValueError(f"unknown perturbation '{kind}'; {nearest(kind, KINDS)}")
 
-    def changes(self) -> Iterator[Rotation | Perturbation]:
+    def changes(self) -> Iterator[Rotation | Corruption]:
         """What is done to the pictures of clean sets, one after the other."""
         angles = [float(a) for a in self.rotation if a % 360]
         if self.disc and angles:
             angles.insert(0, 0.0)
         yield from (Rotation(a, self.disc) for a in angles)
         for kind, severities in self.perturbations.items():
-            yield from (build(Perturbation, {"kind": kind, "severity": s}) for s in severities)
+            yield from (build(Corruption, {"kind": kind, "severity": s}) for s in severities)
 
 
 KINDS = ("gaussian_noise", "gaussian_blur")

@@ -11,7 +11,7 @@
 | `sheet` | the contact sheet, worst first |
 """
 
-from vitreous.masks.base import SOURCES, Found, Item, MaskError, MaskSource
+from vitreous.masks.base import MASK_METHODS, Found, Item, MaskError, MaskMethod
 from vitreous.masks.edges import EDGES
 from vitreous.masks.folder import MaskFolder, write_masks
 from vitreous.masks.quality import Filters, Quality, intersection_over_union, measure
@@ -20,13 +20,13 @@ from vitreous.masks.tokencut import tokencut_masks
 
 __all__ = [
     "EDGES",
-    "SOURCES",
+    "MASK_METHODS",
     "Filters",
     "Found",
     "Item",
     "MaskError",
     "MaskFolder",
-    "MaskSource",
+    "MaskMethod",
     "Quality",
     "intersection_over_union",
     "measure",

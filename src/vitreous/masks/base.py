@@ -11,7 +11,7 @@ from typing import Protocol
 import numpy as np
 from PIL import Image
 
-from vitreous.data.images import EXTENSIONS, list_images, telling
+from vitreous.data.images import EXTENSIONS, image_errors, list_images
 from vitreous.errors import VitreousError
 from vitreous.registry import Registry
 
@@ -27,14 +27,14 @@ class Item:
     Attributes:
         name: Relative path without suffix, `a/b` for the picture `a/b.jpg`; the mask becomes
             `a/b.png`.
-        picture: The picture, where there is one.
+        image: The picture, where there is one.
         source: The file that the mask is read from; the picture where it is found in it.
         key: What an annotation file calls the picture.
         problem: Why no mask can be made, in one line; empty where one can.
     """
 
     name: str
-    picture: Path | None
+    image: Path | None
     source: Path
     key: str = ""
     problem: str = ""
@@ -53,7 +53,7 @@ class Found:
     note: str = ""
 
 
-class MaskSource(Protocol):
+class MaskMethod(Protocol):
     """Frozen settings that find masks; heavy parts are loaded with the first batch."""
 
     def items(self, images: Path | None) -> list[Item]:
@@ -69,16 +69,16 @@ class MaskSource(Protocol):
         ...
 
 
-SOURCES: Registry[type[MaskSource]] = Registry("mask method", "vitreous.masks.sources")
+MASK_METHODS: Registry[type[MaskMethod]] = Registry("mask method", "vitreous.masks.methods")
 
 
-def find_masks(source: MaskSource, items: Sequence[Item]) -> list[Found | MaskError]:
+def find_masks(source: MaskMethod, items: Sequence[Item]) -> list[Found | MaskError]:
     """Find the masks of a batch, in order; items with a problem do not reach the source."""
     found = iter(source.find([item for item in items if not item.problem]))
     return [MaskError(item.problem) if item.problem else next(found) for item in items]
 
 
-def without_picture(names: dict[str, Path], items: Sequence[Item], images: Path) -> list[Item]:
+def without_image(names: dict[str, Path], items: Sequence[Item], images: Path) -> list[Item]:
     """One item, with a problem, for each name that no picture of the folder has.
 
     Args:
@@ -95,7 +95,7 @@ def without_picture(names: dict[str, Path], items: Sequence[Item], images: Path)
     ]
 
 
-def picture_items(images: Path | None, source: str) -> list[Item]:
+def image_items(images: Path | None, source: str) -> list[Item]:
     """One item for each picture of a folder (or for one picture file).
 
     Raises:
@@ -135,13 +135,13 @@ def file_items(root: Path, images: Path | None, suffixes: Sequence[str], kind: s
     for path in found:
         by_name.setdefault(path.stem, []).append(path)
     items = []
-    for item in picture_items(images, kind):
+    for item in image_items(images, kind):
         near = by_name.get(Path(item.name).name, [])
         match = exact.get(item.name) or (near[0] if len(near) == 1 else None)
         items.append(dataclasses.replace(item, source=match or root / f"{item.name}{suffixes[0]}"))
     used = {item.source for item in items}
     lost = {name: path for name, path in exact.items() if path not in used}
-    return items + without_picture(lost, items, images)
+    return items + without_image(lost, items, images)
 
 
 def stem(path: Path, root: Path) -> str:
@@ -171,7 +171,7 @@ def unique(items: Sequence[Item]) -> None:
             )
 
 
-def picture_size(item: Item) -> tuple[int, int] | None:
+def image_size(item: Item) -> tuple[int, int] | None:
     """Width and height of the upright picture, None where there is none.
 
     Its pixels are read too, so that a mask is only made for a picture that training can read.
@@ -179,10 +179,10 @@ def picture_size(item: Item) -> tuple[int, int] | None:
     Raises:
         MaskError: If it cannot be read.
     """
-    if item.picture is None:
+    if item.image is None:
         return None
-    file = item.picture
-    with telling(file, MaskError), warnings.catch_warnings(), Image.open(file) as opened:
+    file = item.image
+    with image_errors(file, MaskError), warnings.catch_warnings(), Image.open(file) as opened:
         warnings.simplefilter("ignore")
         width, height = opened.size
         turned = opened.getexif().get(0x0112, 1) in (5, 6, 7, 8)
@@ -197,15 +197,15 @@ def check_size(mask: np.ndarray, item: Item) -> None:
     Raises:
         MaskError: With both sizes.
     """
-    size = picture_size(item)
+    size = image_size(item)
     if size is not None and mask.shape != (size[1], size[0]):
         says = f"says {item.key} is" if item.key else "is"
         raise MaskError(
             f"{item.source} {says} {mask.shape[1]}×{mask.shape[0]} pixels, its picture "
-            f"{item.picture} is {size[0]}×{size[1]}; they must be of one size"
+            f"{item.image} is {size[0]}×{size[1]}; they must be of one size"
         )
 
 
-def is_picture(path: Path) -> bool:
+def is_image(path: Path) -> bool:
     """Whether the suffix is that of a picture."""
     return path.suffix.lower() in EXTENSIONS

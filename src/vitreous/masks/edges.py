@@ -85,11 +85,11 @@ def bilateral(image: np.ndarray, coarse: np.ndarray) -> np.ndarray:
     too small to count among the two that hold most of the picture's colour.
     """
     cv2: Any = require("cv2", "masks")
-    colours = image.reshape(-1, 3).astype(np.float32) / 255
-    colours = colours - colours.mean(0)
-    _, axes = np.linalg.eigh(colours.T @ colours)
+    colors = image.reshape(-1, 3).astype(np.float32) / 255
+    colors = colors - colors.mean(0)
+    _, axes = np.linalg.eigh(colors.T @ colors)
     size = image.shape[:2]
-    guide = (colours @ axes[:, :0:-1].astype(np.float32)).reshape(*size, 2)
+    guide = (colors @ axes[:, :0:-1].astype(np.float32)).reshape(*size, 2)
     tiny = 1e-3
     stacked = np.dstack([guide, enlarge(coarse, size) * tiny]).astype(np.float32)
     filtered = cv2.bilateralFilter(stacked, DIAMETER, sigmaColor=0.1, sigmaSpace=DIAMETER / 2)

@@ -21,7 +21,7 @@ from PIL import Image
 from vitreous import config
 from vitreous.errors import VitreousError
 from vitreous.io import atomic_path, finite, read_json, write_json
-from vitreous.masks.base import SOURCES, Found, Item, MaskError, MaskSource, find_masks
+from vitreous.masks.base import MASK_METHODS, Found, Item, MaskError, MaskMethod, find_masks
 from vitreous.masks.quality import Filters, measure
 
 EXTRAS = "_quality"
@@ -35,7 +35,7 @@ class Row:
 
     Attributes:
         name: Relative path without suffix.
-        picture: The picture's path, empty where there is none.
+        image: The picture's path, empty where there is none.
         mask: The mask's path within the folder, empty where none could be made.
         source: What it was read from.
         method: The mask method.
@@ -54,7 +54,7 @@ class Row:
     """
 
     name: str
-    picture: str
+    image: str
     mask: str
     source: str
     method: str
@@ -113,12 +113,12 @@ class MaskFolder:
 
 
 def write_masks(
-    source: MaskSource,
+    source: MaskMethod,
     images: Path | None,
     out: Path,
     *,
     filters: Filters | None = None,
-    second: MaskSource | None = None,
+    second: MaskMethod | None = None,
     batch_size: int = 8,
     restart: bool = False,
 ) -> MaskFolder:
@@ -155,7 +155,7 @@ def write_masks(
             batch = todo[start : start + batch_size]
             seconds = _second(second, others, batch)
             made = [
-                _keep(folder, item, found, other, SOURCES.name_of(source), filters)
+                _keep(folder, item, found, other, MASK_METHODS.name_of(source), filters)
                 for item, found, other in zip(batch, find_masks(source, batch), seconds)
             ]
             with folder.manifest.open("a", encoding="utf-8") as manifest:
@@ -168,7 +168,7 @@ def write_masks(
 
 
 def _second(
-    source: MaskSource | None, items: dict[str, Item], batch: Sequence[Item]
+    source: MaskMethod | None, items: dict[str, Item], batch: Sequence[Item]
 ) -> Sequence[Found | MaskError | None]:
     """The second method's masks of a batch; its own items say where they are read from."""
     if source is None:
@@ -186,7 +186,7 @@ def _keep(
     method: str,
     filters: Filters,
 ) -> Row:
-    row = Row(item.name, str(item.picture or ""), "", str(item.source), method, kept=False)
+    row = Row(item.name, str(item.image or ""), "", str(item.source), method, kept=False)
     if isinstance(found, MaskError):
         return dataclasses.replace(row, dropped=str(found))
     other = second.mask if isinstance(second, Found) else None
@@ -224,12 +224,12 @@ def _line(row: Row) -> str:
 
 
 def _remember(
-    folder: MaskFolder, source: MaskSource, second: MaskSource | None, filters: Filters
+    folder: MaskFolder, source: MaskMethod, second: MaskMethod | None, filters: Filters
 ) -> None:
     """Store the settings with the masks, or refuse to mix two."""
 
-    def describe(part: MaskSource | None) -> Any:
-        return part and {"method": SOURCES.name_of(part), **config.plain(part)}
+    def describe(part: MaskMethod | None) -> Any:
+        return part and {"method": MASK_METHODS.name_of(part), **config.plain(part)}
 
     settings = {
         "source": describe(source),
@@ -278,11 +278,11 @@ def _write_tables(folder: MaskFolder, images: Path | None) -> None:
     rows = folder.rows()
     names = [field.name for field in dataclasses.fields(Row)]
     _write_csv(folder.path / "manifest.csv", names, [dataclasses.asdict(row) for row in rows])
-    kept = [row for row in rows if row.kept and "/" in row.name and row.picture]
+    kept = [row for row in rows if row.kept and "/" in row.name and row.image]
     if images is not None and kept:
         table = [
             {
-                "path": Path(row.picture).resolve(),
+                "path": Path(row.image).resolve(),
                 "label": row.name.split("/")[0],
                 "mask": folder.file(row).resolve(),
             }

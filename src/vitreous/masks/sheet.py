@@ -35,25 +35,25 @@ def write_sheet(folder: MaskFolder, *, limit: int = 200) -> tuple[Path, Path]:
     rows = sorted(folder.rows(), key=lambda row: (row.quality, row.name))
     shown = [row for row in rows if row.mask][:limit]
     tiles = [tile(folder, row) for row in shown]
-    picture, page = (folder.path / EXTRAS / name for name in ("sheet.png", "sheet.html"))
-    with atomic_path(picture) as temporary:
+    image, page = (folder.path / EXTRAS / name for name in ("sheet.png", "sheet.html"))
+    with atomic_path(image) as temporary:
         _montage(shown, tiles).save(temporary)
     write_text(page, _page(rows, shown, tiles))
-    return picture, page
+    return image, page
 
 
 def tile(folder: MaskFolder, row: Row) -> Image.Image:
     """A picture with its foreground tinted and outlined, within 160×160 pixels."""
     mask = read_mask(folder.file(row))[0].numpy() > 0
     try:
-        picture = open_image(row.picture) if row.picture else None
+        image = open_image(row.image) if row.image else None
     except ImageError:
-        picture = None
-    if picture is None or picture.size != mask.shape[::-1]:
-        picture = Image.fromarray(np.full((*mask.shape, 3), 128, np.uint8))
-    picture.thumbnail((TILE, TILE))
-    small = np.asarray(Image.fromarray(mask).resize(picture.size)) > 0
-    pixels = np.asarray(picture, np.float32)
+        image = None
+    if image is None or image.size != mask.shape[::-1]:
+        image = Image.fromarray(np.full((*mask.shape, 3), 128, np.uint8))
+    image.thumbnail((TILE, TILE))
+    small = np.asarray(Image.fromarray(mask).resize(image.size)) > 0
+    pixels = np.asarray(image, np.float32)
     pixels = np.where(small[..., None], 0.6 * pixels + 0.4 * TINT, 0.75 * pixels)
     edge = small & ~_eroded(small)
     pixels[edge] = TINT

@@ -15,13 +15,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from vitreous.attention import attention_layers
 from vitreous.data.images import to_uint8
 from vitreous.errors import UnsupportedModelError, VitreousError
 from vitreous.masks.edges import refine
 from vitreous.masks.eigenvectors import second_eigenvectors
 from vitreous.models import Classifier
-from vitreous.modes import evaluation_mode
+from vitreous.models.attention import attention_layers
+from vitreous.models.modes import evaluation_mode
 
 WEAK = 1e-5
 Features = Literal["key", "query", "value", "token"]

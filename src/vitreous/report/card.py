@@ -17,7 +17,7 @@ from vitreous.io import write_text
 from vitreous.report import figures, tables
 from vitreous.report.charts import Chart, Figure
 from vitreous.report.headline import headline
-from vitreous.report.pictures import galleries, pairs, strip_pictures
+from vitreous.report.images import galleries, pairs, panel_images
 from vitreous.report.sources import Source, read_sources
 from vitreous.report.svg import draw, strip
 from vitreous.report.values import signed
@@ -62,8 +62,8 @@ def render(sources: Sequence[Source], *, title: str = "", note: str = "") -> str
         matrices=figures.matrices(sources),
         pairs=[(c, s, *pairs(s)) for c, s in enumerate(sources) if s.samples],
         galleries=galleries(sources),
-        strips=[
-            (c, s, [strip_pictures(t) for t in s.strips]) for c, s in enumerate(sources) if s.strips
+        panels=[
+            (c, s, [panel_images(t) for t in s.panels]) for c, s in enumerate(sources) if s.panels
         ],
         curves=curves,
         facts=tables.facts(sources),

@@ -28,7 +28,7 @@ class Series:
     """
 
     name: str
-    colour: int
+    color: int
     x: Sequence[float]
     y: Sequence[float]
     low: Sequence[float] = ()
@@ -83,7 +83,7 @@ class Chart:
     def legend(self) -> list[tuple[str, int, bool]]:
         """Name, colour and whether dashed, of each series or group of series."""
         rows = [
-            (s.group, s.colour, False) if s.group else (s.name, s.colour, s.dashed)
+            (s.group, s.color, False) if s.group else (s.name, s.color, s.dashed)
             for s in self.series
         ]
         return list(dict.fromkeys(rows))

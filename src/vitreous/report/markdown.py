@@ -38,8 +38,8 @@ def write_markdown(
         license: Licence of the weights, as Hugging Face names it; left out if empty.
     """
     sources, target = read_sources(models), Path(out)
-    pictures = target.with_name(f"{target.stem}_figures")
-    drawn = [(alt, f"{pictures.name}/{p.name}") for alt, p in write_figures(sources, pictures)]
+    images = target.with_name(f"{target.stem}_figures")
+    drawn = [(alt, f"{images.name}/{p.name}") for alt, p in write_figures(sources, images)]
     return write_text(target, render(sources, title=title, note=note, license=license, drawn=drawn))
 
 

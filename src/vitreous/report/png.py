@@ -18,7 +18,7 @@ from vitreous.errors import ImageError
 from vitreous.io import atomic_path
 from vitreous.report import figures, tables
 from vitreous.report.charts import Chart, Figure, Heatmap, Series
-from vitreous.report.pictures import ROLES
+from vitreous.report.images import ROLES
 from vitreous.report.sources import Sample, Source
 from vitreous.report.svg import RAMP
 
@@ -72,7 +72,7 @@ def _chart(chart: Chart, axes: Axes) -> None:
         if chart.kind == "bars":
             width = 0.76 / len(chart.series)
             x = [v - 0.38 + (place + 0.5) * width for v in series.x]
-            axes.bar(x, series.y, width * 0.94, color=COLOURS[series.colour], label=series.name)
+            axes.bar(x, series.y, width * 0.94, color=COLOURS[series.color], label=series.name)
             _errors(axes, x, series, "black")
         else:
             _line(chart, series, axes)
@@ -108,23 +108,23 @@ def _chart(chart: Chart, axes: Axes) -> None:
 
 
 def _line(chart: Chart, series: Series, axes: Axes) -> None:
-    colour = COLOURS[series.colour]
+    color = COLOURS[series.color]
     if chart.kind == "points" and not series.line:
-        axes.plot(series.x, series.y, "o", color=colour, label=series.name)
-        _errors(axes, series.x, series, colour)
+        axes.plot(series.x, series.y, "o", color=color, label=series.name)
+        _errors(axes, series.x, series, color)
         return
     marker = "o" if len(series.x) <= 24 else ""
     style = "--" if series.dashed else "-"
-    axes.plot(series.x, series.y, style, marker=marker, ms=3.5, color=colour, label=series.name)
+    axes.plot(series.x, series.y, style, marker=marker, ms=3.5, color=color, label=series.name)
     if series.low and series.high:
-        axes.fill_between(series.x, series.low, series.high, color=colour, alpha=0.14, lw=0)
+        axes.fill_between(series.x, series.low, series.high, color=color, alpha=0.14, lw=0)
 
 
-def _errors(axes: Axes, x: Sequence[float], series: Series, colour: str) -> None:
+def _errors(axes: Axes, x: Sequence[float], series: Series, color: str) -> None:
     for place, y, index in zip(x, series.y, range(len(series.y))):
         interval = series.interval(index)
         if interval is not None and math.isfinite(y):
-            axes.plot([place, place], interval, color=colour, linewidth=1)
+            axes.plot([place, place], interval, color=color, linewidth=1)
 
 
 def _heatmap(heatmap: Heatmap, axes: Axes, canvas: Canvas) -> None:
@@ -146,13 +146,13 @@ def montage(samples: Sequence[Sample], path: str | os.PathLike[str]) -> Path:
     for row, sample in enumerate(samples):
         for column, role in enumerate(ROLES):
             try:
-                picture = open_image(sample.files[role])
+                image = open_image(sample.files[role])
             except (ImageError, KeyError):
                 continue
-            small = max(picture.size) <= SIDE
+            small = max(image.size) <= SIDE
             how = Image.Resampling.NEAREST if small else Image.Resampling.LANCZOS
             place = (column * (SIDE + GAP), row * (SIDE + GAP))
-            sheet.paste(picture.resize((SIDE, SIDE), how), place)
+            sheet.paste(image.resize((SIDE, SIDE), how), place)
     with atomic_path(path) as temporary:
         sheet.save(temporary, "PNG")
     return Path(path)

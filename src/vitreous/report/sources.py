@@ -17,7 +17,7 @@ from vitreous.errors import ImageError, VitreousError
 from vitreous.io import read_json
 from vitreous.results import Results
 
-LARGEST_PICTURE = 288
+LARGEST_IMAGE = 288
 PIXEL_ART = 128
 
 
@@ -68,7 +68,7 @@ class Source:
     folder: Path | None = None
     history: Sequence[Mapping[str, Any]] = ()
     samples: Sequence[Sample] = ()
-    strips: Sequence[Strip] = ()
+    panels: Sequence[Strip] = ()
     recipe: str = ""
 
     @property
@@ -128,7 +128,7 @@ def read_source(model: Results | str | os.PathLike[str]) -> Source:
         folder,
         history=_read_history(folder / "metrics.jsonl"),
         samples=_read_samples(folder / "samples"),
-        strips=_read_strips(folder / "targeted"),
+        panels=_read_strips(folder / "targeted"),
         recipe=recipe.read_text(encoding="utf-8") if recipe.is_file() else "",
     )
 
@@ -181,17 +181,17 @@ def _read_strips(folder: Path) -> list[Strip]:
     listing = folder / "targeted.json"
     if not listing.is_file():
         return []
-    strips = []
+    panels = []
     for entry in _entries(listing):
         try:
             files = {str(caption): folder / name for caption, name in entry["files"].items()}
-            strips.append(Strip(str(entry["title"]), files))
+            panels.append(Strip(str(entry["title"]), files))
         except (KeyError, TypeError, AttributeError) as error:
             raise VitreousError(
                 f"{listing}: expected entries with title and files (caption: name), "
                 f"found {str(entry)[:80]}"
             ) from error
-    return strips
+    return panels
 
 
 def _entries(listing: Path) -> list[dict[str, Any]]:
@@ -226,7 +226,7 @@ def embed(path: Path) -> Embedded | None:
         image = open_image(path)
     except ImageError:
         return None
-    image.thumbnail((LARGEST_PICTURE, LARGEST_PICTURE))
+    image.thumbnail((LARGEST_IMAGE, LARGEST_IMAGE))
     small = max(image.size) <= PIXEL_ART
     buffer = io.BytesIO()
     if small:

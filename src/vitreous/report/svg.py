@@ -136,20 +136,20 @@ def _line(chart: Chart, axes: _Axes, series: Series) -> list[str]:
         if len(ends) == len(points):
             outline = [(x, axes.y(ci[1])) for x, ci in ends]
             outline += [(x, axes.y(ci[0])) for x, ci in reversed(ends)]
-            parts.append(f'<polygon class="band f{series.colour}" points="{_join(outline)}"/>')
+            parts.append(f'<polygon class="band f{series.color}" points="{_join(outline)}"/>')
         dash = " dashed" if series.dashed else ""
         path = _join([(x, y) for x, y, _ in points])
-        parts.append(f'<polyline class="line s{series.colour}{dash}" points="{path}"/>')
+        parts.append(f'<polyline class="line s{series.color}{dash}" points="{path}"/>')
     if not lined or len(points) <= 24:
         radius = 3.2 if lined or len(points) > 24 else 5
         for x, y, i in points:
             interval = series.interval(i)
             if not lined and interval is not None:
-                parts.append(_whisker(x, axes, interval, series.colour))
+                parts.append(_whisker(x, axes, interval, series.color))
             label = f"{series.labels[i]}: " if series.labels else ""
             tip = f"{series.name} · {label}{show(series.y[i])}{_between(interval, show)}"
             parts.append(
-                f'<circle class="f{series.colour}" cx="{x:.1f}" cy="{y:.1f}" r="{radius}">'
+                f'<circle class="f{series.color}" cx="{x:.1f}" cy="{y:.1f}" r="{radius}">'
                 f"<title>{escape(tip)}</title></circle>"
             )
     return parts
@@ -168,7 +168,7 @@ def _bars(chart: Chart, axes: _Axes, series: Series, place: int) -> list[str]:
         interval = series.interval(i)
         tip = f"{series.name} · {chart.categories[int(x)]}: {show(y)}{_between(interval, show)}"
         parts.append(
-            f'<rect class="f{series.colour}" x="{left + 0.5:.1f}" y="{top:.1f}" rx="1.5" '
+            f'<rect class="f{series.color}" x="{left + 0.5:.1f}" y="{top:.1f}" rx="1.5" '
             f'width="{max(1.0, width - 1):.1f}" height="{max(0.8, bottom - top):.1f}">'
             f"<title>{escape(tip)}</title></rect>"
         )
@@ -181,8 +181,8 @@ def _between(interval: tuple[float, float] | None, show) -> str:
     return "" if interval is None else f" ({show(interval[0])} to {show(interval[1])})"
 
 
-def _whisker(x: float, axes: _Axes, interval: tuple[float, float], colour: int | None) -> str:
-    style = "whisker" if colour is None else f"line s{colour}"
+def _whisker(x: float, axes: _Axes, interval: tuple[float, float], color: int | None) -> str:
+    style = "whisker" if color is None else f"line s{color}"
     return _segment(x, axes.y(interval[0]), x, axes.y(interval[1]), style)
 
 
@@ -225,9 +225,9 @@ def _matrix(heatmap: Heatmap) -> str:
     values = np.array(heatmap.values, dtype=np.float64)
     low, high = np.nanmin(values), np.nanmax(values)
     shares = np.nan_to_num((values - low) / ((high - low) or 1))
-    colours = [[ramp_rgb(share) for share in row] for row in shares.tolist()]
+    colors = [[ramp_rgb(share) for share in row] for row in shares.tolist()]
     buffer = io.BytesIO()
-    Image.fromarray(np.array(colours, dtype=np.uint8)).save(buffer, "PNG")
+    Image.fromarray(np.array(colors, dtype=np.uint8)).save(buffer, "PNG")
     uri = "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
     rows, columns = values.shape
     return (
@@ -269,7 +269,7 @@ def _join(points: Sequence[tuple[float, float]]) -> str:
 
 
 def strip(
-    value: float, interval: tuple[float, float] | None, colour: int, low: float, high: float
+    value: float, interval: tuple[float, float] | None, color: int, low: float, high: float
 ) -> str:
     """Draw one value with its interval as a thin horizontal mark, for the headline."""
     width, span = 240, (high - low) or 1
@@ -282,6 +282,6 @@ def strip(
         _segment(4, 6, width - 4, 6, "grid"),
     ]
     if interval is not None:
-        parts.append(_segment(place(interval[0]), 6, place(interval[1]), 6, f"wide s{colour}"))
-    parts.append(f'<circle class="f{colour}" cx="{place(value):.1f}" cy="6" r="4.5"/></svg>')
+        parts.append(_segment(place(interval[0]), 6, place(interval[1]), 6, f"wide s{color}"))
+    parts.append(f'<circle class="f{color}" cx="{place(value):.1f}" cy="6" r="4.5"/></svg>')
     return "".join(parts)

@@ -12,11 +12,13 @@ from typing import Any
 import torch
 from torch import nn
 
-from vitreous.checkpoints import PREFIXES, load_weights, read_weights
 from vitreous.errors import CheckpointError
+from vitreous.models.checkpoints import PREFIXES, load_weights, read_weights
 
 
-def take_up(path: str | Path, net: nn.Module, optimizer: torch.optim.Optimizer, epochs: int) -> int:
+def continue_checkpoint(
+    path: str | Path, net: nn.Module, optimizer: torch.optim.Optimizer, epochs: int
+) -> int:
     """Load weights and optimiser state of a published checkpoint.
 
     Args:

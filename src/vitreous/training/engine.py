@@ -16,15 +16,15 @@ from tqdm import tqdm
 
 from vitreous.config import plain
 from vitreous.data.batch import Batch
-from vitreous.data.items import ViewedItems, epoch_batches, load_batches
-from vitreous.data.sources import Split
-from vitreous.data.views import compose
+from vitreous.data.dataset import TransformedDataset, epoch_batches, load_batches
+from vitreous.data.readers import Split
+from vitreous.data.transforms import compose
 from vitreous.errors import VitreousError
 from vitreous.models import Classifier, save_model
 from vitreous.results import Results
-from vitreous.training.continuation import take_up
-from vitreous.training.probe import make_probe, sudden_drop
+from vitreous.training.continuation import continue_checkpoint
 from vitreous.training.recipe import Recipe
+from vitreous.training.robust_validation import make_robust_validation, sudden_drop
 from vitreous.training.run import (
     RunFolder,
     random_state,
@@ -79,7 +79,7 @@ class Progress:
         best_epoch: Epoch it came from.
         seconds: Time spent.
         robust: Accuracy under the probe's attack before the first and after each epoch.
-        probed: Accuracy of the same pictures unperturbed.
+        clean_accuracies: Accuracy of the same pictures unperturbed.
         warnings: What the probe reported.
     """
 
@@ -90,7 +90,7 @@ class Progress:
     best_epoch: int = 0
     seconds: float = 0.0
     robust: list[float] = dataclasses.field(default_factory=list)
-    probed: list[float] = dataclasses.field(default_factory=list)
+    clean_accuracies: list[float] = dataclasses.field(default_factory=list)
     warnings: list[str] = dataclasses.field(default_factory=list)
 
 
@@ -121,12 +121,12 @@ class Trainer:
         seed_everything(settings.seed)
         self.split = split or recipe.data.load(settings.seed)
         self.classifier = classifier or recipe.model.load(self.split.class_names)
-        views = recipe.views
-        self.train_data = ViewedItems(
-            self.split.train, compose(views.train.values()), settings.seed
+        transforms = recipe.transforms
+        self.train_data = TransformedDataset(
+            self.split.train, compose(transforms.train.values()), settings.seed
         )
-        self.validation_data = ViewedItems(
-            self.split.validation, compose(views.validation.values()), settings.seed
+        self.validation_data = TransformedDataset(
+            self.split.validation, compose(transforms.validation.values()), settings.seed
         )
         if not len(self.train_data):
             raise VitreousError("the data source gave no pictures to train on")
@@ -134,7 +134,9 @@ class Trainer:
         model = torch.compile(self.classifier) if settings.compile else self.classifier
         self.model, self.optimizer = self.accelerator.prepare(model, optimizer)
         self.adversary_state: dict[str, torch.Tensor] = {}
-        self.probe = make_probe(recipe.probe, recipe.adversary, self.validation_data)
+        self.robust_validation = make_robust_validation(
+            recipe.robust_validation, recipe.adversary, self.validation_data
+        )
         self.progress = Progress()
 
     def run(self) -> Results:
@@ -146,7 +148,7 @@ class Trainer:
         self.accelerator.init_trackers("logs", flatten(plain(self.recipe)))
         main = self.accelerator.is_main_process
         if not resumed:
-            self.take_up()
+            self.continue_checkpoint()
             if main:
                 draw_samples(
                     self.folder, self.classifier, self.validation_data, self.recipe, "before"
@@ -278,7 +280,7 @@ class Trainer:
         raise VitreousError(
             f"the loss is not finite at step {self.progress.step + 1} (epoch "
             f"{self.progress.epoch + 1}): {parts}; {kept}; lower optimizer.lr, set "
-            "training.clip_norm, or use training.precision fp32"
+            "training.clip_norm, or use training.precision float32"
         )
 
     def validate(self) -> dict[str, float]:
@@ -310,13 +312,13 @@ class Trainer:
 
     def measure_robustness(self) -> dict[str, float]:
         """Figures of the PGD probe; reports catastrophic overfitting in the epoch it happens."""
-        if self.probe is None:
+        if self.robust_validation is None:
             return {}
         progress = self.progress
-        figures = self.probe(self.classifier)
+        figures = self.robust_validation(self.classifier)
         progress.robust.append(figures["robust_accuracy"])
-        progress.probed.append(figures["probe_accuracy"])
-        message = sudden_drop(progress.robust, progress.probed)
+        progress.clean_accuracies.append(figures["clean_accuracy"])
+        message = sudden_drop(progress.robust, progress.clean_accuracies)
         if message is not None:
             progress.warnings.append(f"epoch {progress.epoch}: {message}")
             if self.accelerator.is_main_process:
@@ -370,11 +372,11 @@ class Trainer:
             }
         )
 
-    def take_up(self) -> None:
+    def continue_checkpoint(self) -> None:
         """Start where a checkpoint of the published scripts stopped, if the recipe names one."""
         path, epochs = self.settings.continue_from, self.settings.epochs
         if path is not None:
-            epoch = take_up(path, self.classifier.net, self.optimizer, epochs)
+            epoch = continue_checkpoint(path, self.classifier.net, self.optimizer, epochs)
             self.progress.epoch, self.progress.step = epoch, epoch * self.steps_per_epoch
 
     def resume(self) -> bool:

@@ -7,14 +7,14 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
 
-from vitreous.adversaries import ADVERSARIES, Adversary
 from vitreous.config import build, merge, part, parts, read_yaml
-from vitreous.data.sources import SOURCES, Source
-from vitreous.data.views import VIEWS, View
+from vitreous.data.readers import READERS, Reader
+from vitreous.data.transforms import TRANSFORMS, Transform
 from vitreous.errors import VitreousError, nearest
 from vitreous.models import Classifier, load_model
-from vitreous.objectives import OBJECTIVES, Objective
-from vitreous.training.probe import ProbeSettings
+from vitreous.training.adversaries import ADVERSARIES, Adversary
+from vitreous.training.objectives import OBJECTIVES, Objective
+from vitreous.training.robust_validation import RobustValidationSettings
 from vitreous.training.schedules import SCHEDULES, Schedule
 
 
@@ -28,7 +28,7 @@ class ModelSettings:
         pretrained: Use timm's weights where no checkpoint is given.
         num_classes: Size of the head.
         image_size: Input size in pixels.
-        normalisation: `model`, `half` (0.5 for all, as RobustViT's scripts use) or `imagenet` (as
+        normalization: `model`, `half` (0.5 for all, as RobustViT's scripts use) or `imagenet` (as
             CrossViT Adv+Rot's use).
         options: More arguments of the architecture.
     """
@@ -38,7 +38,7 @@ class ModelSettings:
     pretrained: bool = True
     num_classes: int | None = None
     image_size: int | None = None
-    normalisation: Literal["model", "half", "imagenet"] = "model"
+    normalization: Literal["model", "half", "imagenet"] = "model"
     options: dict[str, Any] = dataclasses.field(default_factory=dict)
 
     def load(self, class_names: list[str] | None = None) -> Classifier:
@@ -52,18 +52,18 @@ class ModelSettings:
             pretrained=self.pretrained,
             num_classes=count,
             image_size=self.image_size,
-            normalisation=self.normalisation,
+            normalization=self.normalization,
             class_names=class_names or (),
             **self.options,
         )
 
 
 @dataclasses.dataclass(frozen=True)
-class ViewSettings:
+class TransformSettings:
     """How pictures are seen in training and in validation; in order, name → settings."""
 
-    train: dict[str, View] = parts(VIEWS)
-    validation: dict[str, View] = parts(VIEWS)
+    train: dict[str, Transform] = parts(TRANSFORMS)
+    validation: dict[str, Transform] = parts(TRANSFORMS)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,7 +94,7 @@ class TrainingSettings:
         batch_size: Pictures an optimiser step, over all processes.
         validation_batch_size: Pictures a validation batch, over all processes.
         accumulation: Parts into which each batch is cut to save memory; the step is the same.
-        precision: `fp32`, `bf16`, or `fp16` with loss scaling.
+        precision: `float32`, `bfloat16`, or `float16` with loss scaling.
         clip_norm: Largest norm of the gradient; none where not given.
         compile: Use `torch.compile`; not with objectives that record attention.
         shuffle: Shuffle each epoch (RobustViT's published loop does not).
@@ -111,7 +111,7 @@ class TrainingSettings:
     batch_size: int = 8
     validation_batch_size: int = 32
     accumulation: int = 1
-    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    precision: Literal["float32", "bfloat16", "float16"] = "float32"
     clip_norm: float | None = None
     compile: bool = False
     shuffle: bool = True
@@ -159,28 +159,30 @@ class Recipe:
     Attributes:
         model: Which model.
         data: Where pictures, labels and masks come from.
-        views: How pictures are seen.
+        transforms: How pictures are seen.
         adversary: What perturbs the pictures of a step; none where not given.
         objectives: What the loss adds up: name → settings with `weight`.
         optimizer: The optimiser.
         schedule: The learning rate over time.
         training: The loop.
         selection: Which epoch is kept.
-        probe: PGD on held-out pictures each epoch, where there is an adversary.
+        robust_validation: PGD on held-out pictures each epoch, where there is an adversary.
         description: What it is, and its source.
         expect: Time and result to expect.
     """
 
     model: ModelSettings
-    data: Source = part(SOURCES)
-    views: ViewSettings = dataclasses.field(default_factory=ViewSettings)
+    data: Reader = part(READERS)
+    transforms: TransformSettings = dataclasses.field(default_factory=TransformSettings)
     adversary: Adversary | None = part(ADVERSARIES)
     objectives: dict[str, Objective] = parts(OBJECTIVES)
     optimizer: OptimizerSettings = dataclasses.field(default_factory=OptimizerSettings)
     schedule: Schedule = part(SCHEDULES, "constant")
     training: TrainingSettings = dataclasses.field(default_factory=TrainingSettings)
     selection: SelectionSettings = dataclasses.field(default_factory=SelectionSettings)
-    probe: ProbeSettings = dataclasses.field(default_factory=ProbeSettings)
+    robust_validation: RobustValidationSettings = dataclasses.field(
+        default_factory=RobustValidationSettings
+    )
     description: str = ""
     expect: str = ""
 
@@ -189,7 +191,7 @@ class Recipe:
             raise ValueError("missing key 'data'")
         if not self.objectives:
             raise ValueError("objectives: expected at least one")
-        robust = self.adversary is not None and self.probe.pictures > 0
+        robust = self.adversary is not None and self.robust_validation.images > 0
         # The one field that depends on others: the stored recipe says what was chosen by.
         object.__setattr__(self, "selection", self.selection.resolve(robust))
         if getattr(self.adversary, "carries_over", False) and self.training.accumulation > 1:
@@ -230,6 +232,7 @@ def recipe_values(name: str) -> dict[str, Any]:
 
 
 def _values(name: str, base: Path, seen: tuple[str, ...]) -> dict[str, Any]:
+    name = name.replace("own_normalisation", "own_normalization")  # as it was called before
     shipped = recipe_folder() / f"{name}.yaml"
     local = (base / name).expanduser()
     path = local if local.suffix in (".yaml", ".yml") else shipped

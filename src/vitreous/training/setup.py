@@ -14,14 +14,14 @@ from accelerate.utils import DistributedDataParallelKwargs
 from vitreous.errors import VitreousError, require
 from vitreous.training.recipe import OptimizerSettings, Recipe
 
-PRECISIONS = {"fp32": "no", "bf16": "bf16", "fp16": "fp16"}
+PRECISIONS = {"float32": "no", "bfloat16": "bf16", "float16": "fp16"}
 
 
 def make_accelerator(recipe: Recipe, out: Path) -> Accelerator:
     """Set up devices and processes for a recipe."""
     settings = recipe.training
-    if settings.precision == "fp16" and not torch.cuda.is_available():
-        raise VitreousError("training.precision fp16 needs a GPU; use bf16 or fp32 here")
+    if settings.precision == "float16" and not torch.cuda.is_available():
+        raise VitreousError("training.precision float16 needs a GPU; use bfloat16 or float32 here")
     if "wandb" in settings.trackers:
         require("wandb", "wandb")
         os.environ.setdefault("WANDB_MODE", "offline")

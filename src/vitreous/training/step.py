@@ -10,15 +10,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from vitreous.attention import record_attention
 from vitreous.data.batch import Batch
-from vitreous.head_tokens import head_tokens_only
 from vitreous.models import Classifier
-from vitreous.objectives import Objective, Outcome, Step
+from vitreous.models.attention import record_attention
+from vitreous.models.head_tokens import head_tokens_only
+from vitreous.training.objectives import LossTerm, Objective, Step
 
 
 @dataclasses.dataclass(frozen=True)
-class Loss:
+class StepLoss:
     """What a forward pass came to.
 
     Attributes:
@@ -51,7 +51,7 @@ def compute_loss(
     *,
     clean: Tensor | None = None,
     progress: float = 0.0,
-) -> Loss:
+) -> StepLoss:
     """Make one forward pass and add up the objectives.
 
     Only what an objective needs is made: attention is recorded, or the pictures get a gradient
@@ -92,8 +92,8 @@ def compute_loss(
 
 
 def add_up(
-    step: Step, outcomes: Mapping[str, Outcome], objectives: Mapping[str, Objective]
-) -> Loss:
+    step: Step, outcomes: Mapping[str, LossTerm], objectives: Mapping[str, Objective]
+) -> StepLoss:
     """Weigh the outcomes and collect their figures."""
     zero = step.logits.new_zeros((), dtype=torch.float32)
     totals = {"mean": zero, "sum": zero}
@@ -110,4 +110,4 @@ def add_up(
             if key != "accuracy":
                 figures[f"{name}/{key}"] = torch.as_tensor(value, dtype=torch.float32)
     figures["loss"] = (totals["mean"] + totals["sum"]).detach()
-    return Loss(totals["mean"], totals["sum"], figures)
+    return StepLoss(totals["mean"], totals["sum"], figures)

@@ -4,23 +4,23 @@ from __future__ import annotations
 
 from typing import Any
 
+from vitreous.attribution import relevance
+from vitreous.attribution.draw import overlay
 from vitreous.config import plain
+from vitreous.data.dataset import TransformedDataset, collate
 from vitreous.data.images import save_image
-from vitreous.data.items import ViewedItems, collate
-from vitreous.data.sources import Split
+from vitreous.data.readers import Split
 from vitreous.errors import UnsupportedModelError
 from vitreous.io import read_json, write_json
 from vitreous.models import Classifier, load_model
-from vitreous.objectives.relevance import foreground_share
-from vitreous.relevance import relevance
-from vitreous.relevance.draw import overlay
 from vitreous.results import Record, Results, accuracy_record, run_context
+from vitreous.training.objectives.relevance import foreground_share
 from vitreous.training.recipe import Recipe
 from vitreous.training.run import RunFolder
 
 
 def draw_samples(
-    folder: RunFolder, classifier: Classifier, data: ViewedItems, recipe: Recipe, when: str
+    folder: RunFolder, classifier: Classifier, data: TransformedDataset, recipe: Recipe, when: str
 ) -> None:
     """Write relevance maps of some validation pictures, `before` or `after` the training.
 
@@ -52,8 +52,8 @@ def draw_samples(
         if labelled:
             row["class_name"] = classifier.class_name(int(batch.labels[place]))
         files = row.setdefault("files", {})
-        picture = batch.images[place]
-        shown = {"picture": picture, when: overlay(picture, maps[place])}
+        panel = batch.images[place]
+        shown = {"picture": panel, when: overlay(panel, maps[place])}
         if masked:
             shown["mask"] = batch.masks[place]
             row[f"foreground_{when}"] = float(shares[place])
@@ -84,8 +84,8 @@ def summarise(
         base_model=classifier.name,
         best_epoch=progress["best_epoch"],
         epochs=progress["epoch"],
-        train_pictures=len(split.train),
-        validation_pictures=count,
+        train_images=len(split.train),
+        validation_images=count,
     )
     results.extra["split"] = split.note
     if progress["warnings"]:

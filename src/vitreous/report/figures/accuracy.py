@@ -15,12 +15,12 @@ from vitreous.results import Record
 def shift_figure(sources: Sequence[Source]) -> list[Figure]:
     """Accuracy on every shifted set against accuracy on the clean one."""
     series = []
-    for colour, source in enumerate(sources):
+    for color, source in enumerate(sources):
         clean = records_of(source, "clean", ACCURACIES)
         shifted = {r.dataset: r for r in reversed(records_of(source, "shifts", ACCURACIES))}
         if clean and shifted:
             found = [(clean[0].value, r) for r in reversed(shifted.values())]
-            series.append(series_of(source, colour, found, labels=[r.dataset for _, r in found]))
+            series.append(series_of(source, color, found, labels=[r.dataset for _, r in found]))
     if not series:
         return []
     return [
@@ -51,7 +51,7 @@ def robustness_figures(sources: Sequence[Source]) -> list[Figure]:
     figures: list[Figure] = []
     for dataset, attack, norm in kinds:
         series = []
-        for colour, group in enumerate(groups):
+        for color, group in enumerate(groups):
             mine = [r for r in group if r.dataset == dataset and "epsilon" in r.settings]
             mine = [r for r in mine if str(r.settings.get("attack", "")) == attack]
             mine = [r for r in mine if str(r.settings.get("norm", "linf")) == norm]
@@ -59,7 +59,7 @@ def robustness_figures(sources: Sequence[Source]) -> list[Figure]:
             if points:
                 scale = 255 if norm == "linf" else 1
                 scaled = [(x * scale, r) for x, r in points]
-                series.append(series_of(sources[colour], colour, scaled))
+                series.append(series_of(sources[color], color, scaled))
         if max((len(s.x) for s in series), default=0) > 1:
             unit = "ε (in 1/255, L∞)" if norm == "linf" else f"ε ({norm})"
             figures.append(

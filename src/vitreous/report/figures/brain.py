@@ -20,8 +20,8 @@ def depth_figures(sources: Sequence[Source]) -> list[Figure]:
     figures: list[Figure] = []
     for region in dict.fromkeys(name for table in tables for name in table):
         found = [
-            _depth_series(source, colour, table[region])
-            for colour, (source, table) in enumerate(zip(sources, tables))
+            _depth_series(source, color, table[region])
+            for color, (source, table) in enumerate(zip(sources, tables))
             if table.get(region)
         ]
         series = [s for s in found if s.y]
@@ -40,13 +40,13 @@ def depth_figures(sources: Sequence[Source]) -> list[Figure]:
     return figures
 
 
-def _depth_series(source: Source, colour: int, rows: Sequence[Mapping[str, Any]]) -> Series:
+def _depth_series(source: Source, color: int, rows: Sequence[Mapping[str, Any]]) -> Series:
     known = sorted((r for r in rows if r.get("score") is not None), key=lambda r: r["depth"])
     scores = [float(r["score"]) for r in known]
     halves = [math.nan if r.get("error") is None else 1.96 * float(r["error"]) for r in known]
     return Series(
         source.name,
-        colour,
+        color,
         [float(r["depth"]) for r in known],
         scores,
         [s - h for s, h in zip(scores, halves)],
@@ -78,8 +78,8 @@ def region_figures(sources: Sequence[Source]) -> list[Figure]:
         rows = _published(sources) if convention == PUBLISHED_CONVENTION else {}
         for place, (name, row) in enumerate(rows.items()):
             values = [float(row.get(region, math.nan)) for region in regions]
-            colour = PUBLISHED_COLOUR + place % 5
-            series.append(Series(f"{name} (published)", colour, range(len(regions)), values))
+            color = PUBLISHED_COLOUR + place % 5
+            series.append(Series(f"{name} (published)", color, range(len(regions)), values))
         caption = "Published rows were measured on Brain-Score's private sets." if rows else ""
         figures.append(
             Chart(

@@ -25,14 +25,14 @@ def datasets_of(groups: Iterable[list[Record]]) -> list[str]:
 
 
 def series_of(
-    source: Source, colour: int, points: list[tuple[float, Record]], **more: Any
+    source: Source, color: int, points: list[tuple[float, Record]], **more: Any
 ) -> Series:
     """Sort records by their place on the x axis into a series with intervals."""
     points = sorted(points, key=lambda p: p[0])
     intervals = [r.ci95 or (math.nan, math.nan) for _, r in points]
     return Series(
         more.pop("name", source.name),
-        colour,
+        color,
         [x for x, _ in points],
         [r.value for _, r in points],
         [low for low, _ in intervals],

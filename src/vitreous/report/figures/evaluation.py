@@ -30,13 +30,13 @@ def _lines(sources: Sequence[Source], tables: list[Table | None], x: str, y: str
     return [
         Series(
             source.name,
-            colour,
+            color,
             _numbers(table[x]),
             _numbers(table[y]),
             _numbers(table.get("low")),
             _numbers(table.get("high")),
         )
-        for colour, (source, table) in enumerate(zip(sources, tables))
+        for color, (source, table) in enumerate(zip(sources, tables))
         if table
     ]
 
@@ -49,9 +49,9 @@ def class_figures(sources: Sequence[Source]) -> list[Figure]:
             continue
         base = _class_accuracy(tables[0])
         changes = [
-            (colour, source, {k: v - base[k] for k, v in _class_accuracy(t).items() if k in base})
-            for colour, (source, t) in enumerate(zip(sources, tables))
-            if colour and t
+            (color, source, {k: v - base[k] for k, v in _class_accuracy(t).items() if k in base})
+            for color, (source, t) in enumerate(zip(sources, tables))
+            if color and t
         ]
         if not changes:
             continue
@@ -163,13 +163,13 @@ def factor_figures(sources: Sequence[Source]) -> list[Figure]:
         series = [
             Series(
                 source.name,
-                colour,
+                color,
                 [categories.index(str(v)) for v in table["value"] if str(v) in categories]
                 if words
                 else _numbers(table["value"]),
                 _numbers(table["top1"]),
             )
-            for colour, (source, table) in enumerate(zip(sources, tables))
+            for color, (source, table) in enumerate(zip(sources, tables))
             if table and (not words or [str(v) for v in table["value"]] == categories)
         ]
         name = str(one.get("name", "factor"))
@@ -195,14 +195,14 @@ def calibration_figures(sources: Sequence[Source]) -> list[Figure]:
     figures: list[Figure] = []
     for dataset, tables in _tables(sources, "calibration"):
         series = []
-        for colour, (source, table) in enumerate(zip(sources, tables)):
+        for color, (source, table) in enumerate(zip(sources, tables)):
             if not table:
                 continue
             rows = zip(table["confidence"], table["accuracy"], table["n"])
             points = [(float(c), float(a)) for c, a, n in rows if n and c is not None]
             if points:
                 x, y = zip(*points)
-                series.append(Series(source.name, colour, x, y))
+                series.append(Series(source.name, color, x, y))
         if series:
             figures.append(
                 Chart(
@@ -227,11 +227,11 @@ def shape_figures(sources: Sequence[Source]) -> list[Figure]:
     for dataset, tables in _tables(sources, "shape_bias"):
         categories = [str(c) for c in next(t for t in tables if t)["category"]]
         series = []
-        for colour, (source, table) in enumerate(zip(sources, tables)):
+        for color, (source, table) in enumerate(zip(sources, tables)):
             if table and [str(c) for c in table["category"]] == categories:
                 pairs = zip(table["shape"], table["texture"])
                 shares = [s / (s + t) if s + t else math.nan for s, t in pairs]
-                series.append(Series(source.name, colour, range(len(shares)), shares))
+                series.append(Series(source.name, color, range(len(shares)), shares))
         figures.append(
             Chart(
                 slug("shape_bias", dataset),
@@ -257,10 +257,10 @@ def testbed_figures(sources: Sequence[Source]) -> list[Figure]:
         series = [Series("published models", PUBLISHED_COLOUR, xs, ys)] if known else []
         if one.get("line") and known:
             series.append(_logit_line(one["line"], xs))
-        for colour, (source, table) in enumerate(zip(sources, tables)):
+        for color, (source, table) in enumerate(zip(sources, tables)):
             if table and table.get("model"):
                 x, y = _numbers(table["model"])
-                series.append(Series(source.name, colour, [x], [y]))
+                series.append(Series(source.name, color, [x], [y]))
         figures.append(
             Chart(
                 slug("effective_robustness", dataset),

@@ -22,7 +22,7 @@ def training(sources: Sequence[Source]) -> list[Figure]:
     figures: list[Figure] = []
     for name in sorted(names, key=_rank):
         series = []
-        for colour, source in enumerate(sources):
+        for color, source in enumerate(sources):
             logged = [e for e in source.history if _is_number(e.get(name))]
             splits = list(dict.fromkeys(e.get("split", "train") for e in logged))
             for split in splits:
@@ -35,7 +35,7 @@ def training(sources: Sequence[Source]) -> list[Figure]:
                     x, y = zip(*_thin(points))
                     label = f"{source.name}, {split}"
                     dashed = split == "train" and len(splits) > 1
-                    series.append(Series(label, colour, x, y, dashed=dashed, group=source.name))
+                    series.append(Series(label, color, x, y, dashed=dashed, group=source.name))
         if series and any(len(s.x) > 1 for s in series):
             title = name.replace("_", " ").replace("/", ": ")
             longest = max(len(s.history) for s in sources)

@@ -1,5 +1,0 @@
-"""Adversaries: what perturbs the pictures of a training step. A new one is one small file here."""
-
-from vitreous.adversaries.base import ADVERSARIES, Adversary
-
-__all__ = ["ADVERSARIES", "Adversary"]

@@ -1,0 +1,46 @@
+"""From relevance of tokens to maps over the picture."""
+
+from __future__ import annotations
+
+from torch import Tensor
+from torch.nn import functional as F
+
+from vitreous.models.families import Layout, Stream
+
+
+def min_max(maps: Tensor) -> tuple[Tensor, Tensor]:
+    """Scale each picture's map to [0, 1].
+
+    Args:
+        maps: (B, 1, H, W).
+
+    Returns:
+        The scaled maps, and which pictures (B,) had a constant map (or one that is not finite);
+        their maps are zeros.
+    """
+    low, high = maps.amin((1, 2, 3), keepdim=True), maps.amax((1, 2, 3), keepdim=True)
+    span = high - low
+    constant = ~(span > 0)
+    scaled = (maps - low) / span.masked_fill(constant, 1.0)
+    return scaled.masked_fill(constant, 0.0), constant.flatten()
+
+
+def stream_map(row: Tensor, stream: Stream, size: tuple[int, int]) -> Tensor:
+    """Upsample the patch part of a row (B, tokens) to the picture (B, 1, H, W), bilinearly."""
+    patches = row[:, stream.prefix :].reshape(row.shape[0], 1, *stream.grid)
+    covered = (round(size[0] * stream.cover[0]), round(size[1] * stream.cover[1]))
+    upsampled = F.interpolate(patches, size=covered, mode="bilinear", align_corners=False)
+    if covered == size:
+        return upsampled
+    top, left = (size[0] - covered[0]) // 2, (size[1] - covered[1]) // 2
+    bottom, right = size[0] - covered[0] - top, size[1] - covered[1] - left
+    return F.pad(upsampled, (left, right, top, bottom))
+
+
+def combine(rows: list[Tensor], layout: Layout, size: tuple[int, int]) -> Tensor:
+    """Sum the maps of all streams (B, 1, H, W), not yet scaled."""
+    maps = [stream_map(row, stream, size) for row, stream in zip(rows, layout.streams)]
+    total = maps[0]
+    for one in maps[1:]:
+        total = total + one
+    return total

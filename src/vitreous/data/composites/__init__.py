@@ -1,0 +1,1 @@
+"""Cut-outs composited on backgrounds, by the protocol of SI-Score."""

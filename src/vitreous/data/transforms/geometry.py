@@ -1,0 +1,128 @@
+"""Resizing, cropping and flipping."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, Literal
+
+from torchvision import tv_tensors
+from torchvision.transforms import v2
+
+from vitreous.data.images import INTERPOLATIONS
+from vitreous.data.transforms.base import TRANSFORMS
+
+Interpolation = Literal["bicubic", "bilinear", "nearest", "lanczos"]
+
+
+class _Resize(v2.Transform):
+    """Resize the picture by one rule and the mask by another (torchvision fixes nearest)."""
+
+    def __init__(self, size: list[int] | int, interpolation: str, mask: str, antialias: bool):
+        super().__init__()
+        self.size, self.antialias = size, antialias
+        self.image, self.mask = INTERPOLATIONS[interpolation], INTERPOLATIONS[mask]
+
+    def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
+        size = [self.size] if isinstance(self.size, int) else self.size
+        if isinstance(inpt, tv_tensors.Mask):
+            plain = v2.functional.resize_image(inpt.float(), size, self.mask, antialias=False)
+            return tv_tensors.Mask(plain)
+        return v2.functional.resize(inpt, size, self.image, antialias=self.antialias)
+
+
+@TRANSFORMS.register("resize")
+@dataclasses.dataclass(frozen=True)
+class Resize:
+    """Resize to a fixed size, or the shorter side to a length.
+
+    Attributes:
+        size: Pixels.
+        square: Resize to `size` × `size` whatever the shape; else the shorter side to `size`.
+        interpolation: Of the picture.
+        mask_interpolation: Of the mask: `nearest` keeps it binary; RobustViT's published code
+            uses `bilinear` without antialiasing, which leaves fractional edges.
+    """
+
+    size: int = 256
+    square: bool = False
+    interpolation: Interpolation = "bicubic"
+    mask_interpolation: Interpolation = "nearest"
+
+    def transform(self) -> v2.Transform:
+        """Build the transform."""
+        size = [self.size, self.size] if self.square else self.size
+        return _Resize(size, self.interpolation, self.mask_interpolation, antialias=True)
+
+
+@TRANSFORMS.register("center_crop")
+@dataclasses.dataclass(frozen=True)
+class CenterCrop:
+    """Cut the centre.
+
+    Attributes:
+        size: Pixels of the square.
+    """
+
+    size: int = 224
+
+    def transform(self) -> v2.Transform:
+        """Build the transform."""
+        return v2.CenterCrop(self.size)
+
+
+@TRANSFORMS.register("random_crop")
+@dataclasses.dataclass(frozen=True)
+class RandomCrop:
+    """Cut a random square of fixed size.
+
+    Attributes:
+        size: Pixels of the square.
+        padding: Zero pixels added on each side first.
+    """
+
+    size: int = 224
+    padding: int = 0
+
+    def transform(self) -> v2.Transform:
+        """Build the transform."""
+        return v2.RandomCrop(self.size, padding=self.padding or None)
+
+
+@TRANSFORMS.register("random_resized_crop")
+@dataclasses.dataclass(frozen=True)
+class RandomResizedCrop:
+    """Cut a random part and resize it.
+
+    Attributes:
+        size: Pixels of the result.
+        scale: Least and largest share of the area.
+        ratio: Least and largest ratio of width to height.
+        interpolation: Of the picture; masks are resized by nearest.
+    """
+
+    size: int = 224
+    scale: tuple[float, float] = (0.08, 1.0)
+    ratio: tuple[float, float] = (3 / 4, 4 / 3)
+    interpolation: Interpolation = "bilinear"
+
+    def transform(self) -> v2.Transform:
+        """Build the transform."""
+        return v2.RandomResizedCrop(
+            self.size, self.scale, self.ratio, INTERPOLATIONS[self.interpolation], antialias=True
+        )
+
+
+@TRANSFORMS.register("flip")
+@dataclasses.dataclass(frozen=True)
+class Flip:
+    """Mirror left and right at random.
+
+    Attributes:
+        p: Probability.
+    """
+
+    p: float = 0.5
+
+    def transform(self) -> v2.Transform:
+        """Build the transform."""
+        return v2.RandomHorizontalFlip(self.p)

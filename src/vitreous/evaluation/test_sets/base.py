@@ -1,0 +1,221 @@
+"""What a test set is: pictures, accepted classes and the conventions under which it is scored."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import os
+from collections.abc import Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any, ClassVar, Literal, Protocol
+
+import numpy as np
+
+from vitreous.data.files import Files, Images
+from vitreous.data.images import EXTENSIONS
+from vitreous.errors import VitreousError
+from vitreous.io import read_json
+from vitreous.registry import Registry
+
+Fit = Literal["model", "as_is", "squash"]
+Suite = Literal["clean", "shifts", "corruptions"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Convention:
+    """A rule of decision, named in every result that it gives.
+
+    Attributes:
+        name: How results call it.
+        classes: The decision is taken among these classes; None for all of the model's.
+        groups: The decision is taken among groups of classes: a group's probability is the mean
+            over its classes. Targets are group numbers then.
+        first_only: Of several accepted classes only the first counts as right.
+    """
+
+    name: str
+    classes: tuple[int, ...] | None = None
+    groups: tuple[tuple[int, ...], ...] | None = None
+    first_only: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class TestSet:
+    """A set of pictures with what counts as right.
+
+    Attributes:
+        name: How results call it, for example `imagenet-a`.
+        images: The pictures.
+        targets: (N,) rows of `accepted`.
+        accepted: For each target the model's classes that count as right; an empty one takes its
+            pictures out of the count (ReaL labels have such).
+        conventions: Rules under which it is scored; the first is the headline.
+        target_names: A name for each target, for tables by class.
+        num_classes: Classes that a model needs to have; 0 where any will do.
+        fit: `model`: the model's own resize and crop; `as_is`: pictures are ready, they are only
+            resized where the model's input has another size; `squash`: resized to the input.
+        border: Pixels cut off all around first.
+        settings: What tells this part of a set from the others (corruption, severity).
+        factors: For sets that vary something: (N,) its value for each picture, by its name.
+        second: For cue conflict: (N,) targets of the texture.
+        suite: `clean` for an ordinary test set, `shifts` for one that differs from training,
+            `corruptions` for a part of a corrupted one.
+        source: Where the set comes from.
+    """
+
+    __test__: ClassVar[bool] = False
+
+    name: str
+    images: Images
+    targets: np.ndarray
+    accepted: tuple[tuple[int, ...], ...]
+    conventions: tuple[Convention, ...] = (Convention("all classes"),)
+    target_names: tuple[str, ...] = ()
+    num_classes: int = 0
+    fit: Fit = "model"
+    border: int = 0
+    settings: dict[str, Any] = dataclasses.field(default_factory=dict)
+    factors: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
+    second: np.ndarray | None = None
+    suite: Suite = "shifts"
+    source: str = ""
+
+    def __len__(self) -> int:
+        """Number of pictures."""
+        return len(self.images)
+
+    def check(self, num_classes: int, model: str) -> None:
+        """Refuse a model whose classes cannot be those of this set.
+
+        Raises:
+            VitreousError: Naming both numbers.
+        """
+        if self.num_classes and num_classes != self.num_classes:
+            raise VitreousError(
+                f"{self.name} is scored over {self.num_classes} classes, but {model} has "
+                f"{num_classes}; choose another model, or read the folder with a class map "
+                "(--data FOLDER --class-map MAP.json)"
+            )
+
+
+class TestSetReader(Protocol):
+    """Frozen settings that read one kind of test set.
+
+    Attributes:
+        folders: Usual names of its folder, looked for below `--root`.
+        source: Where it comes from, with an address.
+        expected: Its layout, in words, for messages.
+    """
+
+    folders: ClassVar[tuple[str, ...]]
+    source: ClassVar[str]
+    expected: ClassVar[str]
+
+    def read(self, path: Path) -> list[TestSet]:
+        """Read the set, or its parts (one for each corruption and severity)."""
+        ...
+
+
+TEST_SETS: Registry[type[Any]] = Registry("test set", "vitreous.evaluation.test_sets")
+
+
+def find_set(name: str, root: Path) -> Path | None:
+    """Find a set's folder below `root` by its usual names (None if it is not there)."""
+    for folder in (*TEST_SETS[name].folders, name):
+        if (root / folder).exists():
+            return root / folder
+    return None
+
+
+def read_set(name: str, path: str | os.PathLike[str], **settings: Any) -> list[TestSet]:
+    """Read a test set by its name.
+
+    Args:
+        name: Name in `TEST_SETS`, for example `imagenet-a`.
+        path: Its folder.
+        **settings: Settings of its reader.
+
+    Raises:
+        VitreousError: For an unknown name, or a folder that does not hold this set; the message
+            says what was found, what is expected and where the set comes from.
+    """
+    reader = TEST_SETS[name](**settings)
+    folder = Path(path)
+    if not folder.exists():
+        raise layout_error(name, reader, folder, "nothing")
+    return reader.read(folder)
+
+
+def layout_error(name: str, reader: Any, path: Path, found: str) -> VitreousError:
+    """Make the error of a wrong layout: found, expected, and where the set comes from."""
+    return VitreousError(
+        f"{name}: found {found} at {path}; expected {reader.expected}. It comes from "
+        f"{reader.source}"
+    )
+
+
+@functools.cache
+def class_map(name: str) -> dict[str, Any]:
+    """Read a class map of the package: JSON with its `source`."""
+    with resources.as_file(
+        resources.files("vitreous.data") / "class_maps" / f"{name}.json"
+    ) as file:
+        return read_json(file)
+
+
+@functools.cache
+def imagenet_index() -> dict[str, int]:
+    """WordNet id → class index of ImageNet-1k."""
+    return {wnid: i for i, wnid in enumerate(class_map("imagenet")["wnids"])}
+
+
+def single(count: int) -> tuple[tuple[int, ...], ...]:
+    """Accepted classes where each class is its own only right answer."""
+    return tuple((i,) for i in range(count))
+
+
+def subfolders(path: Path) -> list[str]:
+    """Names of the folders in a folder, sorted (links to folders too)."""
+    with os.scandir(path) as entries:
+        return sorted(e.name for e in entries if e.is_dir() and not e.name.startswith("."))
+
+
+def image_names(path: Path) -> list[str]:
+    """Names of the picture files directly in a folder, sorted."""
+    with os.scandir(path) as entries:
+        return sorted(
+            e.name
+            for e in entries
+            if os.path.splitext(e.name)[1].lower() in EXTENSIONS and not e.name.startswith(".")
+        )
+
+
+def folder_images(path: Path, targets: dict[str, int]) -> tuple[Files, np.ndarray]:
+    """List the pictures of some subfolders, in the order of the mapping.
+
+    Args:
+        path: The folder of folders.
+        targets: Subfolder → target.
+
+    Returns:
+        The pictures and their targets (N,).
+    """
+    names: list[str] = []
+    numbers: list[int] = []
+    for folder, target in targets.items():
+        found = image_names(path / folder)
+        names += [f"{folder}/{n}" for n in found]
+        numbers += [target] * len(found)
+    return Files(path, names), np.array(numbers, dtype=np.int32)
+
+
+def describe(path: Path, names: Sequence[str] | None = None) -> str:
+    """Say briefly what a folder holds, for messages."""
+    if not path.is_dir():
+        return "a file" if path.exists() else "nothing"
+    folders = subfolders(path) if names is None else list(names)
+    images = len(image_names(path))
+    shown = ", ".join(folders[:3]) + (", …" if len(folders) > 3 else "")
+    parts = [f"{len(folders)} folders ({shown})" if folders else "no folders"]
+    return " and ".join([*parts, f"{images} pictures"])

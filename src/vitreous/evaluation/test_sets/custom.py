@@ -1,0 +1,229 @@
+"""Tiny-ImageNet, and any folder, CSV file or tar shards of the user's, with a class map."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+
+from vitreous.data.files import Files, Images, read_tar, tar_shards
+from vitreous.errors import VitreousError, nearest
+from vitreous.evaluation.test_sets.base import (
+    TEST_SETS,
+    Convention,
+    TestSet,
+    describe,
+    folder_images,
+    image_names,
+    imagenet_index,
+    layout_error,
+    single,
+    subfolders,
+)
+from vitreous.evaluation.test_sets.imagenet import WNID, imagenet_set
+from vitreous.io import read_json
+
+PATH_COLUMNS = ("path", "file", "filename", "image")
+
+
+@TEST_SETS.register("tiny-imagenet")
+@dataclasses.dataclass(frozen=True)
+class TinyImageNet:
+    """Tiny-ImageNet's validation set: its own `val/images` with annotations, or class folders.
+
+    Attributes:
+        classes: `own`: the model's classes are the set's WordNet ids, sorted; `imagenet`: the
+            model has ImageNet's 1000, and the decision is among those of the set.
+    """
+
+    classes: str = "own"
+
+    folders: ClassVar[tuple[str, ...]] = ("tiny-imagenet-200", "tiny-imagenet", "tiny_imagenet")
+    source: ClassVar[str] = "CS231n, http://cs231n.stanford.edu/tiny-imagenet-200.zip"
+    expected: ClassVar[str] = "val/images with val/val_annotations.txt, or val/WNID/picture"
+
+    def __post_init__(self) -> None:
+        if self.classes not in ("own", "imagenet"):
+            raise ValueError(f"classes: found '{self.classes}'; {nearest('', ('own', 'imagenet'))}")
+
+    def read(self, path: Path) -> list[TestSet]:
+        """Read the set."""
+        root = path if (path / "val").is_dir() else path.parent
+        val = root / "val" if (root / "val").is_dir() else path
+        files, labels = self._labelled(val)
+        listed = root / "wnids.txt"
+        wnids = sorted(listed.read_text().split()) if listed.is_file() else sorted(set(labels))
+        if self.classes == "own":
+            targets = np.array([wnids.index(w) for w in labels], dtype=np.int32)
+            return [
+                TestSet(
+                    "tiny-imagenet",
+                    Files(val, files),
+                    targets,
+                    single(len(wnids)),
+                    target_names=tuple(wnids),
+                    num_classes=len(wnids),
+                    suite="clean",
+                    source=self.source,
+                )
+            ]
+        index = imagenet_index()
+        if absent := [w for w in set(labels) if w not in index]:
+            raise VitreousError(f"tiny-imagenet: {absent[0]} is no class of ImageNet-1k")
+        targets = np.array([index[w] for w in labels], dtype=np.int32)
+        classes = tuple(index[w] for w in wnids if w in index)
+        conventions = (
+            Convention(f"over its {len(classes)} classes", classes),
+            Convention("over all 1000 classes"),
+        )
+        return [
+            imagenet_set(
+                "tiny-imagenet",
+                Files(val, files),
+                targets,
+                conventions=conventions,
+                suite="clean",
+                source=self.source,
+            )
+        ]
+
+    def _labelled(self, val: Path) -> tuple[list[str], list[str]]:
+        annotations = val / "val_annotations.txt"
+        if annotations.is_file():
+            rows = [line.split("\t") for line in annotations.read_text().splitlines() if line]
+            return [f"images/{row[0]}" for row in rows], [row[1] for row in rows]
+        folders = [f for f in subfolders(val) if WNID.fullmatch(f)] if val.is_dir() else []
+        if not folders:
+            raise layout_error("tiny-imagenet", self, val, describe(val))
+        files, labels = [], []
+        for folder in folders:
+            inner = f"{folder}/images" if (val / folder / "images").is_dir() else folder
+            found = image_names(val / inner)
+            files += [f"{inner}/{n}" for n in found]
+            labels += [folder] * len(found)
+        return files, labels
+
+
+@TEST_SETS.register("folder")
+@dataclasses.dataclass(frozen=True)
+class Folder:
+    """Pictures of the user's: class folders, a CSV file, or tar shards.
+
+    A class map is JSON: label → class index, WordNet id, class name, or a list of those of which
+    any is right. Without one, labels may be class indices (in a CSV file or tar shards), names of
+    the model's classes, WordNet ids (for a model with ImageNet's classes), or as many folders as
+    the model has classes, in sorted order.
+
+    Attributes:
+        class_map: The JSON file.
+        label_column: The column of a CSV file that holds the label.
+        name: How results call the set; the folder's or file's name by default.
+        shifted: The pictures differ from those of training.
+        class_names: Names of the model's classes, in order.
+        num_classes: How many classes the model has.
+    """
+
+    class_map: Path | None = None
+    label_column: str = "label"
+    name: str = ""
+    shifted: bool = False
+    class_names: tuple[str, ...] = ()
+    num_classes: int = 0
+
+    folders: ClassVar[tuple[str, ...]] = ()
+    source: ClassVar[str] = "your own pictures"
+    expected: ClassVar[str] = (
+        "a folder for each class, a CSV file with the columns path and label, or tar shards with "
+        ".cls"
+    )
+
+    def read(self, path: Path) -> list[TestSet]:
+        """Read the set."""
+        images, labels = self._labelled(path)
+        if not len(images):
+            raise layout_error("folder", self, path, describe(path))
+        texts = tuple(sorted(set(labels)))
+        accepted = self._accepted(texts, numbered=not path.is_dir() or bool(tar_shards(path)))
+        rows = {t: i for i, t in enumerate(texts)}
+        targets = np.array([rows[label] for label in labels], dtype=np.int32)
+        return [
+            TestSet(
+                self.name or path.stem,
+                images,
+                targets,
+                accepted,
+                target_names=texts,
+                num_classes=self.num_classes,
+                suite="shifts" if self.shifted else "clean",
+                source=str(path.name),
+            )
+        ]
+
+    def _labelled(self, path: Path) -> tuple[Images, Sequence[str]]:
+        if path.suffix.lower() == ".csv":
+            return self._read_csv(path)
+        if shards := tar_shards(path):
+            images, beside = read_tar(shards)
+            labels = [members.get("cls", b"").decode().strip() for members in beside]
+            if "" in labels:
+                raise VitreousError(f"{images.name(labels.index(''))} has no .cls beside it")
+            return images, labels
+        if not path.is_dir():
+            raise layout_error("folder", self, path, describe(path))
+        folders = [f for f in subfolders(path) if image_names(path / f)]
+        files, targets = folder_images(path, {f: i for i, f in enumerate(folders)})
+        return files, [folders[t] for t in targets]
+
+    def _read_csv(self, path: Path) -> tuple[Images, list[str]]:
+        with path.open(newline="", encoding="utf-8") as opened:
+            rows = list(csv.DictReader(opened))
+        columns = list(rows[0]) if rows else []
+        where = next((c for c in PATH_COLUMNS if c in columns), None)
+        if where is None or self.label_column not in columns:
+            raise VitreousError(
+                f"{path}: found the columns {', '.join(columns) or 'none'}; expected path and "
+                f"{self.label_column}"
+            )
+        return Files(path.parent, [r[where] for r in rows]), [r[self.label_column] for r in rows]
+
+    def _accepted(self, labels: tuple[str, ...], numbered: bool) -> tuple[tuple[int, ...], ...]:
+        names = {n: i for i, n in enumerate(self.class_names)}
+        if self.class_map is not None:
+            table = read_json(self.class_map)
+            table = table.get("classes", table) if isinstance(table, dict) else {}
+            if missing := [label for label in labels if label not in table]:
+                near = nearest(missing[0], table)
+                raise VitreousError(f"{self.class_map} has no entry for '{missing[0]}'; {near}")
+            return tuple(self._resolve(table[label], names) for label in labels)
+        if all(label in names for label in labels):
+            return tuple((names[label],) for label in labels)
+        if self.num_classes == 1000 and all(label in imagenet_index() for label in labels):
+            return tuple((imagenet_index()[label],) for label in labels)
+        if numbered and all(label.isdigit() for label in labels):
+            return tuple(self._resolve(int(label), names) for label in labels)
+        if len(labels) == self.num_classes:
+            return single(self.num_classes)
+        raise VitreousError(
+            f"found {len(labels)} labels ({', '.join(labels[:3])}, …) and a model of "
+            f"{self.num_classes} classes; which is which? Give --class-map MAP.json, which maps "
+            "each label to a class index, a WordNet id or a list of them"
+        )
+
+    def _resolve(self, value: Any, names: dict[str, int]) -> tuple[int, ...]:
+        values = value if isinstance(value, list) else [value]
+        return tuple(self._class(v, names) for v in values)
+
+    def _class(self, value: Any, names: dict[str, int]) -> int:
+        index = imagenet_index() if self.num_classes == 1000 else {}
+        if isinstance(value, str) and value in {**names, **index}:
+            return {**names, **index}[value]
+        if isinstance(value, int) and 0 <= value < (self.num_classes or value + 1):
+            return value
+        raise VitreousError(
+            f"'{value}' is no class of the model: expected an index below {self.num_classes}, "
+            "or a name of its classes"
+        )

@@ -1,0 +1,266 @@
+"""ImageNet's own validation set and the shifted sets that share its folders of WordNet ids."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import re
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import timm.data
+
+from vitreous.data.files import Files, Images, read_tar, tar_shards
+from vitreous.errors import VitreousError
+from vitreous.evaluation.test_sets.base import (
+    TEST_SETS,
+    Convention,
+    TestSet,
+    class_map,
+    describe,
+    folder_images,
+    image_names,
+    imagenet_index,
+    layout_error,
+    single,
+    subfolders,
+)
+
+WNID = re.compile(r"n\d{8}")
+LABEL_FILES = (
+    "val.txt",
+    "labels.csv",
+    "labels.txt",
+    "LOC_val_solution.csv",
+    "imagenet_2012_validation_synset_labels.txt",
+)
+
+
+def imagenet_set(name: str, images: Images, targets: np.ndarray, **more: Any) -> TestSet:
+    """Make a test set whose targets are the 1000 classes of ImageNet."""
+    fields: dict[str, Any] = {
+        "accepted": single(1000),
+        "num_classes": 1000,
+        "target_names": imagenet_names(),
+        **more,
+    }
+    return TestSet(name, images, targets, **fields)
+
+
+@functools.cache
+def imagenet_names() -> tuple[str, ...]:
+    """Names of the 1000 classes in order."""
+    info = timm.data.ImageNetInfo()
+    return tuple(info.index_to_description(i) for i in range(1000))
+
+
+def wnid_folders(path: Path) -> dict[str, int]:
+    """Map the subfolders that are WordNet ids of ImageNet-1k to class indices."""
+    index = imagenet_index()
+    return {f: index[f] for f in subfolders(path) if f in index}
+
+
+def home_convention(shift: str) -> Convention:
+    """The rule under which a shift's classes are scored on ImageNet's own pictures.
+
+    For a set of only some of the classes, their pictures count, and the decision is among them.
+    """
+    if shift in ("imagenet-a", "imagenet-r"):
+        wnids = class_map(shift.replace("-", "_"))["wnids"]
+        classes = tuple(imagenet_index()[w] for w in wnids)
+    elif shift == "objectnet":
+        table = class_map("objectnet")["classes"]
+        classes = tuple(sorted({i for ids in table.values() for i in ids}))
+    else:
+        return Convention("all classes")
+    return Convention(f"{len(classes)} classes of {shift}", classes)
+
+
+@TEST_SETS.register("imagenet-val")
+@dataclasses.dataclass(frozen=True)
+class ImageNetVal:
+    """ImageNet's validation set.
+
+    It may be folders of WordNet ids; a flat folder with a labels file; a flat folder whose file
+    names begin with the WordNet id; or tar shards (`.cls` beside each picture).
+
+    Attributes:
+        labels: The labels file of a flat folder, relative to it or absolute: lines
+            `NAME CLASS` (a number or a WordNet id), Kaggle's `LOC_val_solution.csv`, or one
+            WordNet id a line in the order of the sorted file names. Usual names are found.
+    """
+
+    labels: Path | None = None
+
+    folders: ClassVar[tuple[str, ...]] = (
+        "imagenet/val",
+        "ILSVRC2012/val",
+        "ILSVRC/Data/CLS-LOC/val",
+        "ILSVRC2012_img_val",
+        "imagenet1k/val",
+        "val",
+    )
+    source: ClassVar[str] = "ILSVRC 2012, https://www.image-net.org"
+    expected: ClassVar[str] = (
+        "1000 folders of WordNet ids (n01440764, …), or a flat folder with a labels file "
+        f"({', '.join(LABEL_FILES)}), or tar shards"
+    )
+
+    def read(self, path: Path) -> list[TestSet]:
+        """Read the set."""
+        name = TEST_SETS.name_of(self)
+        images, targets = self._images(path)
+        shifts = ("", "imagenet-a", "imagenet-r", "objectnet")
+        return [
+            imagenet_set(
+                name,
+                images,
+                targets,
+                conventions=tuple(map(home_convention, shifts)),
+                suite="clean",
+                source=self.source,
+            )
+        ]
+
+    def _images(self, path: Path) -> tuple[Images, np.ndarray]:
+        name = TEST_SETS.name_of(self)
+        if shards := tar_shards(path):
+            return tar_images(shards)
+        if path.is_dir() and (folders := wnid_folders(path)):
+            return folder_images(path, folders)
+        files = image_names(path) if path.is_dir() else []
+        labels = _labels_file(path, self.labels)
+        if files and labels is not None:
+            return Files(path, files), _targets(files, read_labels(labels))
+        index = imagenet_index()
+        if files and all(f[:9] in index for f in files):
+            return Files(path, files), np.array([index[f[:9]] for f in files], dtype=np.int32)
+        raise layout_error(name, self, path, describe(path))
+
+
+def _labels_file(path: Path, given: Path | None) -> Path | None:
+    if given is not None:
+        file = given if given.is_absolute() else path / given
+        if not file.is_file():
+            raise VitreousError(f"no labels file at {file}")
+        return file
+    places = (path / n if p else path.parent / n for p in (True, False) for n in LABEL_FILES)
+    return next((f for f in places if f.is_file()), None)
+
+
+def read_labels(file: Path) -> dict[str, int] | list[int]:
+    """Read a labels file: stem of the picture → class, or classes in the order of the names.
+
+    Raises:
+        VitreousError: For a label that is no class of ImageNet-1k. A bare number a line is
+            refused: the development kit's `ILSVRC2012_validation_ground_truth.txt` numbers the
+            classes in another order.
+    """
+    rows = [re.split(r"[\s,]+", line.strip()) for line in file.read_text("utf-8").splitlines()]
+    rows = [row for row in rows if row != [""]]
+    if rows and rows[0][0].lower() in {"imageid", "name", "path", "file", "filename", "image"}:
+        rows = rows[1:]
+    if rows and all(len(row) == 1 for row in rows):
+        if rows[0][0].isdigit():
+            raise VitreousError(
+                f"{file} holds bare numbers; the development kit's order is not that of the "
+                "sorted WordNet ids, so expected lines NAME CLASS, or one WordNet id a line"
+            )
+        return [_class(row[0], file) for row in rows]
+    return {Path(row[0]).stem: _class(row[1], file) for row in rows}
+
+
+def _class(text: str, file: Path) -> int:
+    if text in imagenet_index():
+        return imagenet_index()[text]
+    if text.isdigit() and int(text) < 1000:
+        return int(text)
+    raise VitreousError(f"{file}: '{text}' is no class of ImageNet-1k (0 to 999, or a WordNet id)")
+
+
+def _targets(files: list[str], labels: dict[str, int] | list[int]) -> np.ndarray:
+    if isinstance(labels, list):
+        if len(labels) != len(files):
+            raise VitreousError(f"found {len(files)} pictures but {len(labels)} labels")
+        return np.array(labels, dtype=np.int32)
+    missing = [f for f in files if Path(f).stem not in labels]
+    if missing:
+        raise VitreousError(f"no label for {missing[0]} (and {len(missing) - 1} more pictures)")
+    return np.array([labels[Path(f).stem] for f in files], dtype=np.int32)
+
+
+def tar_images(shards: list[Path]) -> tuple[Images, np.ndarray]:
+    """Read tar shards with the class (a number or a WordNet id) in `.cls` beside each picture.
+
+    Without it the class is the folder that the picture lies in, so that the published archives of
+    V2, -A and -R are read as they are.
+
+    Raises:
+        VitreousError: If a sample has neither, or none of the shards holds a picture.
+    """
+    images, beside = read_tar(shards)
+    targets = []
+    for i, members in enumerate(beside):
+        name = Path(images.name(i))
+        folder = name.parent.name
+        if "cls" not in members and folder not in imagenet_index() and not folder.isdigit():
+            raise VitreousError(
+                f"{name} has no .cls beside it and lies in no folder of a class; expected "
+                "webdataset samples KEY.jpg and KEY.cls, or CLASS/KEY.jpg"
+            )
+        targets.append(
+            _class(members["cls"].decode().strip() if "cls" in members else folder, name)
+        )
+    if not targets:
+        raise VitreousError(f"{shards[0]} and {len(shards) - 1} more tar files hold no picture")
+    return images, np.array(targets, dtype=np.int32)
+
+
+@TEST_SETS.register("imagenet-real")
+@dataclasses.dataclass(frozen=True)
+class ImageNetReaL(ImageNetVal):
+    """ImageNet's validation set under the Reassessed Labels (Beyer et al. 2020).
+
+    A prediction is right if it is any of a picture's labels; pictures without a label (3,163 of
+    50,000) are not counted. Files need their original names (`ILSVRC2012_val_00000001.JPEG`).
+    """
+
+    source: ClassVar[str] = (
+        "Beyer et al. 2020, Are we done with ImageNet?, "
+        "https://github.com/google-research/reassessed-imagenet, on the pictures of ILSVRC 2012"
+    )
+
+    def read(self, path: Path) -> list[TestSet]:
+        """Read the set."""
+        images, _ = self._images(path)
+        numbers = [_val_number(images.name(i)) for i in range(len(images))]
+        original = [f"ILSVRC2012_val_{n:08d}.JPEG" for n in range(1, 50_001)]
+        table = timm.data.RealLabelsImagenet(original).real_labels
+        sets = [tuple(table[original[n - 1]]) for n in numbers]
+        accepted = tuple(dict.fromkeys(sets))
+        rows = {labels: i for i, labels in enumerate(accepted)}
+        targets = np.array([rows[labels] for labels in sets], dtype=np.int32)
+        convention = (Convention("any of the ReaL labels"),)
+        return [
+            TestSet(
+                "imagenet-real",
+                images,
+                targets,
+                accepted,
+                convention,
+                num_classes=1000,
+                suite="clean",
+                source=self.source,
+            )
+        ]
+
+
+def _val_number(name: str) -> int:
+    match = re.search(r"ILSVRC2012_val_(\d{8})", name)
+    if match is None or not 1 <= int(match.group(1)) <= 50_000:
+        raise VitreousError(
+            f"ReaL labels go by the original names; found {name}, expected "
+            "ILSVRC2012_val_00000001.JPEG to ILSVRC2012_val_00050000.JPEG"
+        )
+    return int(match.group(1))

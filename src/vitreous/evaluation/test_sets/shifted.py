@@ -1,0 +1,192 @@
+"""Shifted sets with labels of their own: ObjectNet, SI-Score and cue conflict."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import re
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+
+from vitreous.data.files import Files
+from vitreous.evaluation.test_sets.base import (
+    TEST_SETS,
+    Convention,
+    TestSet,
+    class_map,
+    describe,
+    folder_images,
+    image_names,
+    layout_error,
+    subfolders,
+)
+
+FACTORS_FILE = "factors.csv"
+
+
+@TEST_SETS.register("objectnet")
+@dataclasses.dataclass(frozen=True)
+class ObjectNet:
+    """ObjectNet: 113 of its 313 folders are classes of ImageNet, some of them of several.
+
+    A prediction is right if it is any of a folder's classes; RobustViT's published numbers count
+    only the first. The red border of two pixels is cut off.
+    """
+
+    folders: ClassVar[tuple[str, ...]] = ("objectnet-1.0/images", "objectnet/images", "objectnet")
+    source: ClassVar[str] = "Barbu et al. 2019, https://objectnet.dev"
+    expected: ClassVar[str] = "ObjectNet's folders (air_freshener, alarm_clock, …), mostly 313"
+
+    def read(self, path: Path) -> list[TestSet]:
+        """Read the pictures of the folders that map to ImageNet."""
+        path = path / "images" if (path / "images").is_dir() else path
+        classes = class_map("objectnet")["classes"]
+        found = subfolders(path)
+        kept = [f for f in found if f in classes]
+        if not kept:
+            raise layout_error("objectnet", self, path, describe(path, found))
+        names = tuple(classes)
+        images, targets = folder_images(path, {f: names.index(f) for f in kept})
+        return [
+            TestSet(
+                "objectnet",
+                images,
+                targets,
+                tuple(tuple(classes[n]) for n in names),
+                (Convention("any of its classes"), Convention("first class", first_only=True)),
+                names,
+                num_classes=1000,
+                border=2,
+                source=self.source,
+            )
+        ]
+
+
+@dataclasses.dataclass(frozen=True)
+class _SIScore:
+    """SI-Score: cut-outs on backgrounds; the folders are label texts.
+
+    Where a `factors.csv` lies beside the folders (`path`, then one column for each factor;
+    `vitreous evaluate` writes one with its own sets), accuracy is also given for each value.
+    """
+
+    folders: ClassVar[tuple[str, ...]] = ()
+    source: ClassVar[str] = "Djolonga et al. 2020, https://github.com/google-research/si-score"
+    expected: ClassVar[str] = "folders named by label text (ambulance, armadillo, …)"
+
+    def read(self, path: Path) -> list[TestSet]:
+        """Read the set."""
+        name = TEST_SETS.name_of(self)
+        path = path / "images" if (path / "images").is_dir() else path
+        classes = class_map("si_score")["classes"]
+        found = subfolders(path)
+        unknown = [f for f in found if f not in classes]
+        if unknown or not found:
+            raise layout_error(name, self, path, describe(path, unknown or found))
+        names = tuple(classes)
+        images, targets = folder_images(path, {f: names.index(f) for f in found})
+        return [
+            TestSet(
+                name,
+                images,
+                targets,
+                tuple(tuple(classes[n]) for n in names),
+                (Convention("any of its classes"),),
+                names,
+                num_classes=1000,
+                factors=read_factors(path, images),
+                source=self.source,
+            )
+        ]
+
+
+def read_factors(path: Path, images: Files) -> dict[str, np.ndarray]:
+    """Read what was varied in each picture: `factors.csv`, if there is one."""
+    file = path / FACTORS_FILE
+    if not file.is_file():
+        return {}
+    with file.open(newline="", encoding="utf-8") as opened:
+        rows = {row.pop("path"): row for row in csv.DictReader(opened)}
+    first: dict[str, Any] = next(iter(rows.values()), {})
+    ordered = [rows.get(images.name(i), {}) for i in range(len(images))]
+    return {name: np.array([row.get(name, "") for row in ordered]) for name in first}
+
+
+@TEST_SETS.register("si-score-location")
+@dataclasses.dataclass(frozen=True)
+class SIScoreLocation(_SIScore):
+    """SI-Score: the object's place varies."""
+
+    folders: ClassVar[tuple[str, ...]] = ("object_location", "si-score/object_location", "location")
+
+
+@TEST_SETS.register("si-score-rotation")
+@dataclasses.dataclass(frozen=True)
+class SIScoreRotation(_SIScore):
+    """SI-Score: the object's angle varies."""
+
+    folders: ClassVar[tuple[str, ...]] = ("object_rotation", "si-score/object_rotation", "rotation")
+
+
+@TEST_SETS.register("si-score-size")
+@dataclasses.dataclass(frozen=True)
+class SIScoreSize(_SIScore):
+    """SI-Score: the object's size varies."""
+
+    folders: ClassVar[tuple[str, ...]] = ("object_size", "si-score/object_size", "size", "area")
+
+
+@TEST_SETS.register("cue-conflict")
+@dataclasses.dataclass(frozen=True)
+class CueConflict:
+    """Cue conflict: the shape of one category with the texture of another.
+
+    The decision is among 16 categories, each the mean probability of its ImageNet classes.
+    Pictures whose shape and texture are one category are left out, as in the published protocol.
+    """
+
+    folders: ClassVar[tuple[str, ...]] = (
+        "cue-conflict",
+        "cue_conflict",
+        "style-transfer-preprocessed-512",
+        "stimuli/style-transfer-preprocessed-512",
+    )
+    source: ClassVar[str] = "Geirhos et al. 2019, https://github.com/rgeirhos/texture-vs-shape"
+    expected: ClassVar[str] = "16 folders of shapes (airplane, bear, …) with airplane1-bear2.png"
+
+    def read(self, path: Path) -> list[TestSet]:
+        """Read the set."""
+        classes = class_map("cue_conflict")["classes"]
+        names = tuple(classes)
+        found = subfolders(path)
+        if not found or any(f not in classes for f in found):
+            raise layout_error("cue-conflict", self, path, describe(path, found))
+        rows = [
+            (f"{folder}/{file}", names.index(folder), names.index(texture))
+            for folder in found
+            for file in image_names(path / folder)
+            if (texture := self._texture(path, folder, file, names)) != folder
+        ]
+        files, shapes, textures = zip(*rows) if rows else ((), (), ())
+        groups = tuple(tuple(classes[n]) for n in names)
+        return [
+            TestSet(
+                "cue-conflict",
+                Files(path, files),
+                np.array(shapes, dtype=np.int32),
+                tuple((i,) for i in range(len(names))),
+                (Convention("16 categories, by shape", groups=groups),),
+                names,
+                num_classes=1000,
+                second=np.array(textures, dtype=np.int32),
+                source=self.source,
+            )
+        ]
+
+    def _texture(self, path: Path, folder: str, file: str, names: tuple[str, ...]) -> str:
+        match = re.fullmatch(r"([a-z]+)\d*-([a-z]+)\d*", Path(file).stem)
+        if match is None or match.group(1) != folder or match.group(2) not in names:
+            raise layout_error("cue-conflict", self, path / folder, f"a picture named {file}")
+        return match.group(2)

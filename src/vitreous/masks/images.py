@@ -1,0 +1,95 @@
+"""Reading pictures, and the model, for methods that look at them."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Callable, Generator, Sequence
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from vitreous.data.images import open_image, to_tensor
+from vitreous.errors import ImageError, VitreousError
+from vitreous.masks.base import Found, Item, MaskError
+from vitreous.models import Classifier, load_model
+
+Maker = Callable[[list[Image.Image]], list[Found]]
+
+
+def find_in_images(items: Sequence[Item], make: Maker) -> list[Found | MaskError]:
+    """Read a batch of pictures and make their masks; an unreadable one becomes an error.
+
+    Args:
+        items: The batch.
+        make: From the readable pictures to their masks, in order.
+    """
+    results: list[Found | MaskError] = []
+    images: list[Image.Image] = []
+    rows: list[int] = []
+    for row, item in enumerate(items):
+        try:
+            images.append(open_image(item.source))
+            rows.append(row)
+            results.append(MaskError(f"{item.source}: no mask was made"))
+        except ImageError as error:
+            results.append(MaskError(str(error)))
+    for row, found in zip(rows, make(images) if images else []):
+        results[row] = found
+    return results
+
+
+def squash(images: Sequence[Image.Image], size: tuple[int, int]) -> Tensor:
+    """Resize whole pictures to one height and width, whatever their shape.
+
+    Returns:
+        (B, 3, H, W) float32 in [0, 1].
+    """
+    height, width = size
+    resized = [p.resize((width, height), Image.Resampling.BICUBIC) for p in images]
+    return torch.stack([to_tensor(image) for image in resized])
+
+
+def pixels(image: Image.Image) -> np.ndarray:
+    """Bytes (H, W, 3) of a picture."""
+    return np.array(image.convert("RGB"))
+
+
+def load_classifier(
+    model: str, checkpoint: str | None, image_size: int | None, device: str
+) -> Classifier:
+    """Load the model of a method; timm fetches its weights where no file is given.
+
+    Without a network the hub tries for a minute or two and tells each failure; what is shown is
+    the one line that says what to do.
+
+    Raises:
+        VitreousError: If the weights cannot be had, the model does not fit them, or there is no
+            such device.
+    """
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise VitreousError(f"the device '{device}' cannot be used: {reason}") from error
+    with _quiet_hub():
+        return load_model(
+            model,
+            checkpoint=checkpoint,
+            pretrained=checkpoint is None,
+            image_size=image_size,
+            device=device,
+        )
+
+
+@contextlib.contextmanager
+def _quiet_hub() -> Generator[None]:
+    hub = logging.getLogger("huggingface_hub")
+    level = hub.level
+    hub.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        hub.setLevel(level)

@@ -1,0 +1,43 @@
+"""Alpha channels of cut-outs."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from vitreous.masks.base import MASK_METHODS, Found, Item, MaskError, image_items
+
+
+@MASK_METHODS.register("alpha")
+@dataclasses.dataclass(frozen=True)
+class Alpha:
+    """What is opaque in a picture with transparency is its foreground.
+
+    Attributes:
+        threshold: Least opacity of the foreground, in (0, 1].
+    """
+
+    threshold: float = 0.5
+
+    def items(self, images: Path | None) -> list[Item]:
+        """One for each picture."""
+        return image_items(images, "alpha")
+
+    def find(self, items: Sequence[Item]) -> list[Found | MaskError]:
+        """Read them."""
+        return [self._one(item.source) for item in items]
+
+    def _one(self, path: Path) -> Found | MaskError:
+        try:
+            with Image.open(path) as opened:
+                opened.load()
+                if "A" not in opened.getbands() and "transparency" not in opened.info:
+                    return MaskError(f"{path} has no alpha channel")
+                alpha = np.asarray(opened.convert("RGBA").getchannel("A"))
+        except (OSError, SyntaxError, ValueError) as error:
+            return MaskError(f"{path} is not a picture that can be read: {error}")
+        return Found(alpha >= self.threshold * 255)

@@ -1,0 +1,68 @@
+"""NumPy arrays."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vitreous.masks.base import MASK_METHODS, Found, Item, MaskError, check_size, file_items
+
+
+@MASK_METHODS.register("numpy")
+@dataclasses.dataclass(frozen=True)
+class Arrays:
+    """One `.npy` file a picture; (H, W), (1, H, W) or (H, W, 1), of any number type.
+
+    Attributes:
+        masks: Folder of the files.
+        threshold: Foreground is above it; where not given: half of what the type (0/1, 0…255)
+            or floats in [0, 1] can hold.
+    """
+
+    masks: Path
+    threshold: float | None = None
+
+    def items(self, images: Path | None) -> list[Item]:
+        """One for each picture, or for each file where there is no folder of pictures."""
+        return file_items(self.masks, images, (".npy",), "NumPy arrays")
+
+    def find(self, items: Sequence[Item]) -> list[Found | MaskError]:
+        """Read them."""
+        return [self._one(item) for item in items]
+
+    def _one(self, item: Item) -> Found | MaskError:
+        try:
+            mask = self._read(item.source)
+            check_size(mask, item)
+        except MaskError as error:
+            return error
+        return Found(mask)
+
+    def _read(self, path: Path) -> np.ndarray:
+        try:
+            array = np.load(path, allow_pickle=False)
+        except FileNotFoundError as error:
+            raise MaskError(f"no array at {path}") from error
+        except (OSError, ValueError, EOFError) as error:
+            raise MaskError(f"{path} is not a NumPy array that can be read: {error}") from error
+        if array.ndim == 3 and 1 in (array.shape[0], array.shape[-1]):
+            array = array[0] if array.shape[0] == 1 else array[..., 0]
+        if array.ndim != 2 or array.dtype.kind not in "biuf" or array.size == 0:
+            raise MaskError(f"{path}: expected numbers (H, W), found {array.dtype} {array.shape}")
+        if array.dtype.kind == "f" and not np.isfinite(array).all():
+            raise MaskError(f"{path} holds numbers that are not finite")
+        return array > (self._half(array) if self.threshold is None else self.threshold)
+
+    def _half(self, array: np.ndarray) -> float:
+        top: Any = array.max()
+        if top <= 1:
+            return 0.5 if array.dtype.kind == "f" else 0
+        if top <= 255:
+            return 127.5
+        raise MaskError(
+            f"values up to {top} are neither 0…1 nor 0…255; say which are foreground: --threshold"
+        )

@@ -1,0 +1,169 @@
+"""COCO's JSON: polygons and run-length encoded masks."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vitreous.errors import VitreousError, nearest, require
+from vitreous.io import read_json
+from vitreous.masks.base import (
+    MASK_METHODS,
+    Found,
+    Item,
+    MaskError,
+    below,
+    check_size,
+    image_items,
+    unique,
+    without_image,
+)
+from vitreous.masks.polygons import decode, fill
+
+
+@MASK_METHODS.register("coco")
+@dataclasses.dataclass(frozen=True)
+class Coco:
+    """Foreground = the union of the objects of a COCO file.
+
+    Attributes:
+        annotations: The JSON file.
+        categories: Names of the categories that count; all where not given.
+        minimum_area: Objects that cover less of the picture than this share are left out.
+        crowds: Whether groups marked `iscrowd` count.
+    """
+
+    annotations: Path
+    categories: tuple[str, ...] | None = None
+    minimum_area: float = 0.0
+    crowds: bool = True
+
+    def items(self, images: Path | None) -> list[Item]:
+        """One for each picture of the file, or of the folder where there is one.
+
+        Listed pictures that the folder lacks, and objects of pictures that the file does not list,
+        come last, each with a problem. A picture `a/b.jpg` is matched with the entry `a/b.*`, else
+        with the only entry called `b.*`.
+        """
+        table = self._images
+        stray = [
+            Item(
+                f"unlisted/{number}",
+                None,
+                self.annotations,
+                problem=f"{self.annotations} has objects of a picture {number} it does not list",
+            )
+            for number in sorted(
+                self._objects.keys() - {e.get("id") for e in table.values()}, key=str
+            )
+        ]
+        if images is None:
+            items = [Item(below(name), None, self.annotations, name) for name in sorted(table)]
+            unique(items)
+            return items + stray
+        exact = {below(name): name for name in table}
+        by_name: dict[str, list[str]] = {}
+        for name in table:
+            by_name.setdefault(Path(name).stem, []).append(name)
+        items, seen = [], set()
+        for item in image_items(images, "coco"):
+            near = by_name.get(Path(item.name).name, [])
+            key = exact.get(item.name) or (near[0] if len(near) == 1 else "")
+            seen.add(key)
+            items.append(dataclasses.replace(item, source=self.annotations, key=key))
+        lost = {below(name): self.annotations for name in set(table) - seen}
+        return items + without_image(lost, items, images) + stray
+
+    def find(self, items: Sequence[Item]) -> list[Found | MaskError]:
+        """Draw their objects."""
+        return [self._one(item) for item in items]
+
+    def _one(self, item: Item) -> Found | MaskError:
+        if item.key not in self._images:
+            return MaskError(f"{self.annotations} does not list {item.image}")
+        entry = self._images[item.key]
+        try:
+            size = (int(entry["width"]), int(entry["height"]))
+            mask, notes = np.zeros(size[::-1], bool), []
+            for annotation in self._objects.get(entry["id"], []):
+                part, note = self._draw(annotation, size)
+                if part.mean() >= self.minimum_area:
+                    mask |= part
+                if note:
+                    notes.append(note)
+            check_size(mask, item)
+        except MaskError as error:
+            return error
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            return MaskError(
+                f"{self.annotations}: {item.key} is not described as in COCO: {error!r}"
+            )
+        return Found(mask, "; ".join(dict.fromkeys(notes)))
+
+    def _draw(self, annotation: dict[str, Any], size: tuple[int, int]) -> tuple[np.ndarray, str]:
+        shape = annotation["segmentation"]
+        if isinstance(shape, list):
+            return fill(shape, size)
+        tools: Any = require("pycocotools.mask", "masks")
+        if tuple(shape["size"]) != size[::-1]:
+            raise MaskError(
+                f"{self.annotations}: a run-length mask of {shape['size'][1]}×{shape['size'][0]} "
+                f"pixels for a picture of {size[0]}×{size[1]}"
+            )
+        if isinstance(shape["counts"], list):
+            if sum(shape["counts"]) != size[0] * size[1]:
+                raise MaskError(f"{self.annotations}: a run-length mask is cut short")
+            shape = tools.frPyObjects(shape, size[1], size[0])
+        return decode(shape), ""
+
+    @functools.cached_property
+    def _file(self) -> dict[str, Any]:
+        content = read_json(self.annotations)
+        lists = ("images", "annotations")
+        if not isinstance(content, dict) or not all(
+            isinstance(content.get(k), list) for k in lists
+        ):
+            raise VitreousError(
+                f"{self.annotations} is not a COCO file: expected lists 'images' and 'annotations'"
+            )
+        return content
+
+    @functools.cached_property
+    def _images(self) -> dict[str, dict[str, Any]]:
+        try:
+            return {str(entry["file_name"]): entry for entry in self._file["images"]}
+        except (KeyError, TypeError) as error:
+            raise VitreousError(f"{self.annotations}: a picture without {error}") from error
+
+    @functools.cached_property
+    def _objects(self) -> dict[Any, list[dict[str, Any]]]:
+        wanted = self._wanted()
+        table: dict[Any, list[dict[str, Any]]] = {}
+        for annotation in self._file["annotations"]:
+            if not isinstance(annotation, dict) or not isinstance(
+                annotation.get("image_id"), int | str
+            ):
+                raise VitreousError(f"{self.annotations}: an annotation without an 'image_id'")
+            known = wanted is None or annotation.get("category_id") in wanted
+            if known and (self.crowds or not annotation.get("iscrowd")):
+                table.setdefault(annotation["image_id"], []).append(annotation)
+        return table
+
+    def _wanted(self) -> set[Any] | None:
+        if self.categories is None:
+            return None
+        try:
+            names = {entry["name"]: entry["id"] for entry in self._file.get("categories", [])}
+        except (KeyError, TypeError) as error:
+            raise VitreousError(f"{self.annotations}: a category without {error}") from error
+        for name in self.categories:
+            if name not in names:
+                raise VitreousError(
+                    f"{self.annotations} has no category '{name}'; {nearest(name, names)}"
+                )
+        return {names[name] for name in self.categories}

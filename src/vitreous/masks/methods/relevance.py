@@ -1,0 +1,83 @@
+"""Masks from the model itself: where several relevance methods agree. A baseline, not a truth."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from vitreous.attribution import relevance
+from vitreous.errors import VitreousError, nearest
+from vitreous.masks.base import MASK_METHODS, Found, Item, MaskError, image_items
+from vitreous.masks.edges import EDGES, refine
+from vitreous.masks.images import find_in_images, load_classifier, pixels, squash
+from vitreous.models import Classifier
+
+
+@MASK_METHODS.register("relevance")
+@dataclasses.dataclass(frozen=True)
+class Relevance:
+    """Foreground = where enough relevance methods exceed their own mean.
+
+    Attributes:
+        model: A timm name or a folder, with a head: relevance explains the predicted class.
+        checkpoint: A file of weights for it.
+        image_size: Height and width to which pictures are resized; the model's own if not given.
+        methods: Relevance methods that vote.
+        votes: How many must agree; more than half of them where not given.
+        edges: Refinement of the edges; `none` leaves them as they are.
+        device: `cpu`, `cuda`, ….
+    """
+
+    model: str = "vit_base_patch16_224.augreg_in21k_ft_in1k"
+    checkpoint: str | None = None
+    image_size: int | None = None
+    methods: tuple[str, ...] = ("gradient_attention", "rollout", "grad_cam")
+    votes: int | None = None
+    edges: str = "none"
+    device: str = "cpu"
+
+    def __post_init__(self) -> None:
+        if self.edges not in EDGES:
+            raise VitreousError(f"unknown edges '{self.edges}'; {nearest(self.edges, EDGES)}")
+        if not self.methods or not 0 < (self.votes or 1) <= len(self.methods):
+            raise VitreousError(f"expected 1 to {len(self.methods)} votes, found {self.votes}")
+
+    def items(self, images: Path | None) -> list[Item]:
+        """One for each picture."""
+        return image_items(images, "relevance")
+
+    def find(self, items: Sequence[Item]) -> list[Found | MaskError]:
+        """Explain a batch."""
+        return find_in_images(items, self._make)
+
+    def _make(self, inputs: list[Image.Image]) -> list[Found]:
+        images = squash(inputs, self.classifier.preprocessing.size).to(self.classifier.device)
+        maps = torch.stack([relevance(self.classifier, images, None, m) for m in self.methods])
+        masks = consensus(maps, self.votes)[:, 0].cpu().numpy()
+        return [Found(*refine(self.edges, pixels(p), m)) for p, m in zip(inputs, masks)]
+
+    @functools.cached_property
+    def classifier(self) -> Classifier:
+        """The model, loaded with the first batch."""
+        return load_classifier(self.model, self.checkpoint, self.image_size, self.device)
+
+
+def consensus(maps: Tensor, votes: int | None = None) -> Tensor:
+    """Vote: foreground is where enough maps exceed their own mean.
+
+    Args:
+        maps: (methods, B, 1, H, W).
+        votes: How many must agree; more than half where not given.
+
+    Returns:
+        (B, 1, H, W) bool.
+    """
+    above = maps > maps.mean((-2, -1), keepdim=True)
+    needed = votes if votes is not None else len(maps) // 2 + 1
+    return above.sum(0).ge(needed)

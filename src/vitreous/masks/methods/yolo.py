@@ -1,0 +1,82 @@
+"""YOLO's text files: a polygon or a box a line, in shares of the picture."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from vitreous.errors import VitreousError
+from vitreous.masks.base import MASK_METHODS, Found, Item, MaskError, file_items, image_size
+from vitreous.masks.polygons import fill
+
+
+@MASK_METHODS.register("yolo")
+@dataclasses.dataclass(frozen=True)
+class Yolo:
+    """Foreground = the union of a label file's objects.
+
+    A line is `class x1 y1 x2 y2 …` (polygon) or `class x y width height` (box).
+
+    Attributes:
+        labels: Folder of the text files.
+        classes: Class numbers that count; all where not given.
+        minimum_area: Objects that cover less of the picture than this share are left out.
+    """
+
+    labels: Path
+    classes: tuple[int, ...] | None = None
+    minimum_area: float = 0.0
+
+    def items(self, images: Path | None) -> list[Item]:
+        """One for each picture; they are needed for their sizes."""
+        if images is None:
+            raise VitreousError("YOLO's files hold no sizes; give the folder of the pictures too")
+        return file_items(self.labels, images, (".txt",), "label files")
+
+    def find(self, items: Sequence[Item]) -> list[Found | MaskError]:
+        """Draw their objects."""
+        return [self._one(item) for item in items]
+
+    def _one(self, item: Item) -> Found | MaskError:
+        try:
+            size = image_size(item)
+            if size is None:
+                return MaskError(f"{item.source} has no picture")
+            lines = item.source.read_text(encoding="utf-8").splitlines()
+        except MaskError as error:
+            return error
+        except (OSError, UnicodeDecodeError) as error:
+            return MaskError(f"no labels for {item.image}: {item.source} cannot be read ({error})")
+        mask, notes = np.zeros(size[::-1], bool), []
+        for number, line in enumerate(lines, 1):
+            try:
+                shape = self._shape(line, size)
+            except ValueError as error:
+                return MaskError(f"{item.source}, line {number}: {error}")
+            part, note = fill([shape], size) if shape else (np.zeros_like(mask), "")
+            if part.mean() >= self.minimum_area:
+                mask |= part
+            if note:
+                notes.append(note)
+        return Found(mask, "; ".join(dict.fromkeys(notes)))
+
+    def _shape(self, line: str, size: tuple[int, int]) -> list[float]:
+        """The polygon of one line in pixels; empty where it does not count."""
+        fields = line.split()
+        if not fields:
+            return []
+        kind, *numbers = (float(field) for field in fields)
+        if self.classes is not None and int(kind) not in self.classes:
+            return []
+        if len(numbers) == 4:
+            x, y, width, height = numbers
+            left, right, top, bottom = x - width / 2, x + width / 2, y - height / 2, y + height / 2
+            numbers = [left, top, right, top, right, bottom, left, bottom]
+        if len(numbers) < 6 or len(numbers) % 2:
+            raise ValueError(
+                f"expected 4 numbers or 3 and more points, found {len(numbers)} numbers"
+            )
+        return [value * size[i % 2] for i, value in enumerate(numbers)]

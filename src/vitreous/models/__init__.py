@@ -1,0 +1,10 @@
+"""Models: `Classifier`, loading, families, and the one forward pass that every room asks for."""
+
+from vitreous.models.classifier import (
+    Classifier,
+    Preprocessing,
+    load_model,
+    save_model,
+)
+
+__all__ = ["Classifier", "Preprocessing", "load_model", "save_model"]

@@ -1,0 +1,308 @@
+"""`Classifier`: pictures in [0, 1] in, logits out, normalisation inside; loading and saving it."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import timm
+import timm.data
+import torch
+from torch import Tensor, nn
+
+from vitreous.errors import CheckpointError, VitreousError, nearest
+from vitreous.io import read_json, write_json
+from vitreous.models.checkpoints import PREFIXES, load_weights, read_weights
+from vitreous.models.hub import hub_or_cache
+
+HALF = (0.5, 0.5, 0.5)
+FIXED = {
+    "half": (HALF, HALF),
+    "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Preprocessing:
+    """How a picture file becomes the model's input, before normalisation.
+
+    Attributes:
+        size: Height and width in pixels.
+        crop_ratio: Share of the resized picture that the centre crop keeps.
+        interpolation: `bicubic`, `bilinear`, `nearest` or `lanczos`.
+        crop_mode: `center` (resize the shorter side, crop the centre) or `squash`.
+    """
+
+    size: tuple[int, int] = (224, 224)
+    crop_ratio: float = 0.875
+    interpolation: str = "bicubic"
+    crop_mode: str = "center"
+
+
+class Classifier(nn.Module):
+    """A network with its normalisation: the only kind of model that the rest of Vitreous sees.
+
+    Args:
+        net: Any module from normalised pictures (B, 3, H, W) to logits (B, C).
+        mean: Mean of each channel, in [0, 1].
+        std: Standard deviation of each channel.
+        name: How reports call it.
+        preprocessing: How picture files become inputs.
+        class_names: C names; empty where unknown.
+        architecture: timm's name and arguments that build `net`, where there are such; needed
+            to save a folder that timm loads again.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(
+        self,
+        net: nn.Module,
+        mean: Sequence[float] = HALF,
+        std: Sequence[float] = HALF,
+        *,
+        name: str = "",
+        preprocessing: Preprocessing | None = None,
+        class_names: Sequence[str] = (),
+        architecture: dict[str, Any] | None = None,
+    ):
+        super().__init__()
+        self.net = net
+        self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(std).view(1, -1, 1, 1), persistent=False)
+        self.name = name or type(net).__name__
+        self.preprocessing = preprocessing or Preprocessing()
+        self.class_names = list(class_names)
+        self.architecture = architecture
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Classify pictures (B, 3, H, W) in [0, 1]; returns logits (B, C)."""
+        return self.net((images - self.mean.to(images.dtype)) / self.std.to(images.dtype))
+
+    @property
+    def device(self) -> torch.device:
+        """The device that the normalisation (and so the model) is on."""
+        return self.mean.device
+
+    @property
+    def num_classes(self) -> int:
+        """Number of logits, 0 for a network without a head."""
+        return int(getattr(self.net, "num_classes", 0) or len(self.class_names))
+
+    def class_name(self, index: int) -> str:
+        """Name of a class, or its number where names are unknown."""
+        return self.class_names[index] if index < len(self.class_names) else str(index)
+
+
+def load_model(
+    name: str | os.PathLike[str],
+    *,
+    checkpoint: str | os.PathLike[str] | None = None,
+    pretrained: bool = True,
+    num_classes: int | None = None,
+    image_size: int | tuple[int, int] | None = None,
+    normalization: Literal["model", "half", "imagenet"] = "model",
+    class_names: Sequence[str] = (),
+    device: str | torch.device = "cpu",
+    **options: Any,
+) -> Classifier:
+    """Load a classifier.
+
+    Args:
+        name: A timm name with or without tag, `hf_hub:…`, `local-dir:…`, a folder written by
+            `save_model` or by a run, or a checkpoint file that names its architecture (those of
+            CrossViT Adv+Rot do).
+        checkpoint: Weights to load into the architecture `name`: safetensors or a pickle, which
+            is read weights-only; the state may lie under a key and carry `module.` prefixes.
+        pretrained: Use timm's weights where no checkpoint is given. They are fetched if they are
+            not in the local cache.
+        num_classes: Size of the head; a head of another size is made anew.
+        image_size: Input size in pixels; position embeddings are resized.
+        normalization: `model`: the mean and standard deviation that come with the weights;
+            `half`: 0.5 for both, as RobustViT's published scripts use for every model; `imagenet`:
+            ImageNet's, as CrossViT Adv+Rot's published scripts use for every model.
+        class_names: Names of the classes; ImageNet's are filled in for 1000 classes.
+        device: Where to put the model.
+        **options: More arguments for the architecture, for example `embed_dim=96`.
+
+    Returns:
+        The classifier in evaluation mode.
+
+    Raises:
+        VitreousError: For an unknown name, or weights that cannot be had offline.
+        CheckpointError: For weights that cannot be read or that do not fit.
+    """
+    spec, state, stored = _resolve(str(name), checkpoint)
+    arguments = {**stored.get("model_args", {}), **options}
+    if num_classes is not None:
+        arguments["num_classes"] = num_classes
+    elif state is not None and (head := _head_size(state)) is not None:
+        arguments["num_classes"] = head
+    if image_size is not None:
+        arguments["img_size"] = image_size
+    net = _create(spec, pretrained and state is None, arguments)
+    if state is not None:
+        load_weights(net, state, source=str(checkpoint or name))
+    config = timm.data.resolve_model_data_config(net)
+    _, height, width = config["input_size"]
+    size = arguments.get("img_size") or stored.get("image_size") or (height, width)
+    labels = list(class_names) or stored.get("class_names") or _imagenet_names(net)
+    own = (stored.get("mean") or config["mean"], stored.get("std") or config["std"])
+    mean, std = FIXED.get(normalization, own)
+    classifier = Classifier(
+        net,
+        mean,
+        std,
+        name=stored.get("name") or spec,
+        preprocessing=Preprocessing(
+            size=(size, size) if isinstance(size, int) else (int(size[0]), int(size[1])),
+            crop_ratio=config["crop_pct"],
+            interpolation=config["interpolation"],
+            crop_mode=config["crop_mode"],
+        ),
+        class_names=labels,
+        architecture={"architecture": _base_name(spec, net), "model_args": arguments},
+    )
+    return classifier.to(device).eval()
+
+
+def _resolve(
+    name: str, checkpoint: str | os.PathLike[str] | None
+) -> tuple[str, dict[str, Tensor] | None, dict[str, Any]]:
+    """Find what to build: timm's name, weights to load over it, and what a folder stores of it."""
+    path = Path(name.removeprefix("local-dir:")).expanduser()
+    stored: dict[str, Any] = {}
+    state = read_weights(checkpoint).state if checkpoint is not None else None
+    if path.is_dir():
+        config = read_json(path / "config.json")
+        if not isinstance(config, dict) or "architecture" not in config:
+            raise CheckpointError(f"{path}/config.json names no 'architecture'; is it a model?")
+        if state is None:
+            state = read_weights(path / "model.safetensors").state
+        pretrained = config.get("pretrained_cfg", {})
+        stored = {
+            "model_args": config.get("model_args", {}),
+            "mean": pretrained.get("mean"),
+            "std": pretrained.get("std"),
+            "class_names": config.get("label_names"),
+            "name": _folder_name(config, path),
+            "image_size": pretrained.get("input_size", (3, None, None))[1:],
+        }
+        if None in stored["image_size"]:
+            stored["image_size"] = None
+        return config["architecture"], state, stored
+    if path.is_file():
+        weights = read_weights(path)
+        if weights.architecture is None:
+            raise CheckpointError(
+                f"{path} does not say its architecture; give it as the name and the file as "
+                "checkpoint, for example --model vit_base_patch16_224 --checkpoint FILE"
+            )
+        return weights.architecture, weights.state, {"name": path.stem}
+    if name.startswith("local-dir:") or path.suffix in {".safetensors", ".pth", ".pt", ".tar"}:
+        raise CheckpointError(f"no model at {path}")
+    return name, state, stored
+
+
+def _create(name: str, pretrained: bool, arguments: dict[str, Any]) -> nn.Module:
+    if not name.startswith(("hf_hub:", "hf-hub:")):
+        base, _, tag = name.partition(".")
+        if base not in timm.list_models():
+            raise VitreousError(f"unknown model '{base}'; {nearest(base, timm.list_models())}")
+        tags = [n.partition(".")[2] for n in timm.list_pretrained(f"{base}.*")]
+        if tag and tag not in tags:
+            raise VitreousError(f"unknown weights '{tag}' of {base}; {nearest(tag, tags)}")
+        if pretrained and not tags:
+            raise VitreousError(
+                f"timm has no weights for {base}; give a checkpoint, or --model.pretrained false"
+            )
+    try:
+        with hub_or_cache() if pretrained else contextlib.nullcontext():
+            return timm.create_model(name, pretrained=pretrained, **arguments)
+    except (OSError, RuntimeError) as error:
+        if not pretrained:
+            raise VitreousError(f"cannot build {name} with {arguments}: {error}") from error
+        raise VitreousError(
+            f"the weights of {name} are not in the local cache and could not be fetched "
+            f"({type(error).__name__}); connect once, or give a checkpoint file"
+        ) from error
+    except (TypeError, AssertionError, ValueError) as error:
+        raise VitreousError(f"cannot build {name} with {arguments}: {error}") from error
+
+
+def save_model(classifier: Classifier, folder: str | os.PathLike[str]) -> Path:
+    """Write `config.json` and `model.safetensors`, which timm loads as `local-dir:FOLDER`.
+
+    Other files in the folder stay; each of the two is replaced whole.
+
+    Raises:
+        VitreousError: If the network was not built by timm, or the disk is full.
+    """
+    import safetensors.torch
+
+    from vitreous.io import atomic_path
+
+    if classifier.architecture is None:
+        raise VitreousError(
+            f"{classifier.name} was not built by timm, so timm could not load it again; save "
+            "classifier.net.state_dict() instead, or build it with vitreous.load_model"
+        )
+    target = Path(folder)
+    preprocessing = classifier.preprocessing
+    arguments = {k: v for k, v in classifier.architecture["model_args"].items()}
+    config = {
+        "architecture": classifier.architecture["architecture"],
+        "num_classes": classifier.num_classes,
+        "num_features": getattr(classifier.net, "num_features", None),
+        "model_args": arguments,
+        "label_names": classifier.class_names or None,
+        "vitreous_name": classifier.name,
+        "pretrained_cfg": {
+            "mean": classifier.mean.flatten().tolist(),
+            "std": classifier.std.flatten().tolist(),
+            "input_size": [3, *preprocessing.size],
+            "crop_pct": preprocessing.crop_ratio,
+            "interpolation": preprocessing.interpolation,
+            "crop_mode": preprocessing.crop_mode,
+            "num_classes": classifier.num_classes,
+        },
+    }
+    state = {k: v.detach().cpu().contiguous() for k, v in classifier.net.state_dict().items()}
+    with atomic_path(target / "model.safetensors") as temporary:
+        safetensors.torch.save_file(state, temporary, metadata={"format": "pt"})
+    write_json(target / "config.json", {k: v for k, v in config.items() if v is not None})
+    return target
+
+
+def _folder_name(config: dict[str, Any], path: Path) -> str:
+    """The name that was stored, unless it is just the architecture's: then the folder's."""
+    stored = str(config.get("vitreous_name") or config["architecture"])
+    plain = stored.startswith(str(config["architecture"]))
+    return path.resolve().name if plain else stored
+
+
+def _base_name(spec: str, net: nn.Module) -> str:
+    if spec.startswith(("hf_hub:", "hf-hub:")):
+        return str(getattr(getattr(net, "pretrained_cfg", None), "architecture", spec))
+    return spec.partition(".")[0]
+
+
+def _head_size(state: dict[str, Tensor]) -> int | None:
+    for key in ("head.weight", "head.0.weight", "head.fc.weight", "fc.weight", "classifier.weight"):
+        for prefix in PREFIXES:
+            if prefix + key in state:
+                return int(state[prefix + key].shape[0])
+    return None
+
+
+def _imagenet_names(net: nn.Module) -> list[str]:
+    if getattr(net, "num_classes", None) != 1000:
+        return []
+    # One table for all names: reading it takes longer than building a small network.
+    names = timm.data.ImageNetInfo()
+    return [names.index_to_description(i) for i in range(1000)]

@@ -1,0 +1,44 @@
+"""What an adversary of the training step is."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from torch import Tensor, nn
+
+from vitreous.registry import Registry
+
+
+class Adversary(Protocol):
+    """Frozen settings and a call that perturbs the pictures of one training step.
+
+    Whatever it must remember from step to step (a carried-over perturbation, a loss scale) lies
+    in `state`, a mapping of tensors that the engine stores in every checkpoint.
+    """
+
+    def __call__(
+        self,
+        model: nn.Module,
+        images: Tensor,
+        labels: Tensor,
+        state: dict[str, Tensor],
+        progress: float,
+    ) -> Tensor:
+        """Perturb pictures.
+
+        Args:
+            model: The unwrapped classifier, in training mode; takes pictures in [0, 1]. The call
+                is made inside the engine's autocast context.
+            images: (B, 3, H, W) in [0, 1].
+            labels: (B,) int64.
+            state: What it remembers; changed in place.
+            progress: Share of the training that is done, in [0, 1].
+
+        Returns:
+            Detached pictures in [0, 1] of the same shape. No gradient reaches the weights, and
+            no weight's `.grad` is touched.
+        """
+        ...
+
+
+ADVERSARIES: Registry[type[Adversary]] = Registry("adversary", "vitreous.training.adversaries")

@@ -1,0 +1,63 @@
+"""Several projected gradient steps (Madry et al. 2018)."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import torch
+from torch import Tensor, nn
+
+from vitreous.attacks.norms import project, random_start, steepest
+from vitreous.training.adversaries.base import ADVERSARIES
+from vitreous.training.adversaries.gradient import BoundedAdversary, image_gradient
+
+
+@ADVERSARIES.register("pgd")
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PGD(BoundedAdversary):
+    """Projected gradient ascent inside the ball.
+
+    Attributes:
+        epsilon: Radius of the ball.
+        norm: `linf` or `l2`.
+        warmup: Share of the training during which radius and step grow from 0.
+        loss: `cross_entropy`, or `kl` for TRADES.
+        steps: How many; each costs a forward and an activation-only backward pass.
+        step_size: Length of one; 2.5 ε / steps by default.
+        random_start: Draw the start from the ball; else start at the clean picture.
+    """
+
+    steps: int = 2
+    step_size: float | None = None
+    random_start: bool = True
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.steps < 1:
+            raise ValueError(f"expected at least 1 step, found {self.steps}")
+        if self.loss == "kl" and not self.random_start:
+            raise ValueError("loss kl has no gradient at the clean picture: random_start is needed")
+
+    def __call__(
+        self,
+        model: nn.Module,
+        images: Tensor,
+        labels: Tensor,
+        state: dict[str, Tensor],
+        progress: float,
+    ) -> Tensor:
+        """Perturb pictures (B, 3, H, W) in [0, 1]; see `Adversary`."""
+        growth = self.growth(progress)
+        epsilon = self.epsilon * growth
+        length = growth * (
+            2.5 * self.epsilon / self.steps if self.step_size is None else self.step_size
+        )
+        perturbation = torch.zeros_like(images)
+        if self.random_start:
+            perturbation = random_start(images, epsilon, self.norm)
+        reference = self.reference(model, images)
+        for _ in range(self.steps):
+            gradient = image_gradient(model, images, perturbation, labels, state, reference)
+            moved = perturbation + length * steepest(gradient, self.norm)
+            perturbation = project(moved, epsilon, self.norm)
+        return (images + perturbation).clamp(0, 1)

@@ -1,0 +1,141 @@
+"""What an objective is, and what it gets: one `Step` of the engine."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from typing import ClassVar, Literal, Protocol
+
+from torch import Tensor, nn
+
+from vitreous.data.batch import Batch
+from vitreous.models import Classifier
+from vitreous.models.attention import AttentionTrace, record_attention
+from vitreous.models.head_tokens import head_tokens_only
+from vitreous.registry import Registry
+
+
+@dataclasses.dataclass
+class Step:
+    """One forward pass, shared by all objectives.
+
+    Attributes:
+        model: The model (wrapped for several processes if need be), for objectives that need
+            further forward passes; pictures in [0, 1] → logits.
+        classifier: The same model unwrapped.
+        batch: What went in: `images` are those of the forward pass, perturbed by the adversary
+            if there is one.
+        clean: The pictures before the adversary; the same tensor without one.
+        logits: (B, C).
+        trace: Attention maps of the pass, if an objective needs them; the last one may have only
+            the queries that the head reads (`vitreous.models.head_tokens`).
+        progress: Share of the training that is done, in [0, 1].
+    """
+
+    model: nn.Module
+    classifier: Classifier
+    batch: Batch
+    clean: Tensor
+    logits: Tensor
+    trace: AttentionTrace | None = None
+    progress: float = 0.0
+    _clean_step: Step | None = dataclasses.field(default=None, init=False, repr=False)
+
+    @property
+    def attention(self) -> AttentionTrace:
+        """The trace, for objectives that said they need it."""
+        if self.trace is None:
+            raise RuntimeError("this objective needs attention: add 'attention' to its `needs`")
+        return self.trace
+
+    def again(self, images: Tensor, *, recorded: bool) -> Step:
+        """The same step after one more forward pass, of other pictures of the same rows.
+
+        The pass goes through the unwrapped model: several processes may make different numbers of
+        such passes, and the wrapped one would wait for the others.
+
+        Args:
+            images: (B, 3, H, W) in [0, 1].
+            recorded: Record attention.
+        """
+        recording = record_attention(self.classifier) if recorded else contextlib.nullcontext()
+        with head_tokens_only(self.classifier), recording as trace:
+            logits = self.classifier(images)
+        batch = dataclasses.replace(self.batch, images=images)
+        return dataclasses.replace(self, batch=batch, clean=images, logits=logits, trace=trace)
+
+    @property
+    def on_clean(self) -> Step:
+        """The same step seen on the clean pictures: itself without an adversary.
+
+        With one it costs a second forward pass, made once for all objectives that ask, and
+        recorded if this one was.
+        """
+        if self.clean is self.batch.images:
+            return self
+        if self._clean_step is None:
+            self._clean_step = self.again(self.clean, recorded=self.trace is not None)
+        return self._clean_step
+
+
+@dataclasses.dataclass(frozen=True)
+class LossTerm:
+    """A scalar loss, not yet weighted, and detached figures to log.
+
+    Attributes:
+        loss: The scalar.
+        log: Figures, each a mean over the rows of the batch.
+        reduction: Whether the loss is a mean or a sum over rows, so that several processes give
+            the gradient of one.
+    """
+
+    loss: Tensor
+    log: dict[str, float | Tensor] = dataclasses.field(default_factory=dict)
+    reduction: Literal["mean", "sum"] = "mean"
+
+
+@dataclasses.dataclass(frozen=True)
+class WeightedObjective:
+    """What the settings of all objectives share: a weight, which may change over time.
+
+    Attributes:
+        weight: Factor of the loss in the sum.
+        ramp: Shares of the training between which the weight grows linearly from 0 to `weight`;
+            [0.5, 0.0] lets it fall to 0 by the middle instead. Constant where not given.
+    """
+
+    weight: float = 1.0
+    ramp: tuple[float, float] | None = dataclasses.field(default=None, kw_only=True)
+
+    def __post_init__(self) -> None:
+        if self.ramp is not None and self.ramp[0] == self.ramp[1]:
+            raise ValueError(f"ramp: expected two different shares, found {list(self.ramp)}")
+
+    def weight_at(self, progress: float) -> float:
+        """The weight at a share of the training in [0, 1]; validation weighs as at its end."""
+        if self.ramp is None:
+            return self.weight
+        start, end = self.ramp
+        return self.weight * min(1.0, max(0.0, (progress - start) / (end - start)))
+
+
+class Objective(Protocol):
+    """Frozen settings and a call; `WeightedObjective` gives an objective its weight.
+
+    Attributes:
+        needs: Any of `masks`, `attention` (the forward pass is recorded), `input_gradients`
+            (the pictures of the forward pass require a gradient).
+    """
+
+    needs: ClassVar[frozenset[str]]
+
+    def weight_at(self, progress: float) -> float:
+        """Factor of the loss in the sum at a share of the training."""
+        ...
+
+    def __call__(self, step: Step) -> LossTerm:
+        """Return the unweighted loss of one step: a mean over the rows that it can use."""
+        ...
+
+
+OBJECTIVES: Registry[type[Objective]] = Registry("objective", "vitreous.training.objectives")

@@ -1,0 +1,66 @@
+"""Cross entropy on the label, or on the model's own prediction."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import ClassVar, Literal
+
+from torch import Tensor
+from torch.nn import functional as F
+
+from vitreous.errors import VitreousError
+from vitreous.training.objectives.base import OBJECTIVES, LossTerm, Step, WeightedObjective
+
+Target = Literal["label", "prediction"]
+
+
+def target_classes(step: Step, target: Target) -> Tensor:
+    """The classes (B,) that an objective speaks of: the labels, or what the model predicts now.
+
+    Raises:
+        VitreousError: If labels are asked for and the pictures have none.
+    """
+    if target == "prediction":
+        return step.logits.detach().argmax(1)
+    if (step.batch.labels < 0).any():
+        raise VitreousError(
+            "these pictures have no labels; set the objective's target to prediction, for example "
+            "--objectives.relevance.target prediction"
+        )
+    return step.batch.labels
+
+
+@OBJECTIVES.register("classification")
+@dataclasses.dataclass(frozen=True)
+class Classification(WeightedObjective):
+    """Cross entropy of logits / temperature.
+
+    Attributes:
+        weight: Factor in the sum.
+        target: `label`, or `prediction`: what the model itself predicts now, as RobustViT does
+            to keep it (Chefer et al. 2022, eq. 5).
+        temperature: Divides the logits (0.55 and 0.65 for DeiT-S and DeiT-B).
+        label_smoothing: Share of the target that is spread over all classes.
+    """
+
+    weight: float = 1.0
+    target: Target = "label"
+    temperature: float = 1.0
+    label_smoothing: float = 0.0
+    needs: ClassVar[frozenset[str]] = frozenset()
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.temperature <= 0:
+            raise ValueError(f"temperature must be positive, found {self.temperature}")
+
+    def __call__(self, step: Step) -> LossTerm:
+        """Return the mean cross entropy, and the accuracy on the labels."""
+        logits = step.logits.float()
+        loss = F.cross_entropy(
+            logits / self.temperature,
+            target_classes(step, self.target),
+            label_smoothing=self.label_smoothing,
+        )
+        correct = (logits.detach().argmax(1) == step.batch.labels).float().mean()
+        return LossTerm(loss, {"accuracy": correct})

@@ -1,0 +1,94 @@
+"""Relevance that turns with the picture and stays under attack: guidance that needs no mask."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from vitreous.training.objectives.base import OBJECTIVES, LossTerm, Step, WeightedObjective
+from vitreous.training.objectives.classification import Target, target_classes
+from vitreous.training.objectives.relevance import check_method, maps_of_step
+
+
+def rotate_images(images: Tensor, turns: Tensor) -> Tensor:
+    """Turn each picture by its own number of quarter turns, exactly.
+
+    Args:
+        images: (B, C, H, W); square where any number of turns is odd.
+        turns: (B,) integers: quarter turns counter-clockwise; negative ones turn back.
+    """
+    rows = zip(images, turns.tolist())
+    return torch.stack([torch.rot90(image, k, (-2, -1)) for image, k in rows])
+
+
+@OBJECTIVES.register("relevance_consistency")
+@dataclasses.dataclass(frozen=True)
+class RelevanceConsistency(WeightedObjective):
+    """`turn · MSE(T⁻¹ R(T x'), R(x')) + attack · MSE(R(x'), R(x))`, over all rows.
+
+    R is the relevance map of one class, scaled to [0, 1]; T turns each picture by 90, 180 or 270
+    degrees at random; x is the clean picture and x' what the adversary made of it. Neither term
+    asks where relevance lies, only that it stays there, so both together with an objective that
+    says where (`relevance` on the rows that have masks) make most sense: a map that is the same
+    for every picture would satisfy the second term.
+
+    Attributes:
+        weight: Factor in the sum.
+        turn: Factor of the term of turned pictures; 0 saves its forward pass.
+        attack: Factor of the term of attacked pictures, which is 0 without an adversary; 0 saves
+            its forward pass.
+        target: Class whose maps are compared, the same for both: the label, or what the model
+            predicts for the picture as fed.
+        start_layer: First attention layer that counts.
+        second_order: Derive through the gradients of attention too.
+        method: Relevance method; one that needs attention.
+    """
+
+    turn: float = 1.0
+    attack: float = 1.0
+    target: Target = "label"
+    start_layer: int = 0
+    second_order: bool = False
+    method: str = "gradient_attention"
+    needs: ClassVar[frozenset[str]] = frozenset({"attention"})
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_method(self.method)
+
+    def __call__(self, step: Step) -> LossTerm:
+        """Return the weighted sum of both terms, each a mean over all pixels and rows."""
+        classes = target_classes(step, self.target)
+        maps = self.maps(step, classes)
+        loss, log = step.logits.sum() * 0.0, {}
+        if self.turn:
+            turned = self.turned_maps(step, classes)
+            log["turn"] = F.mse_loss(turned, maps)
+            loss = loss + self.turn * log["turn"]
+        if self.attack and step.on_clean is not step:
+            log["attack"] = F.mse_loss(maps, self.maps(step.on_clean, classes))
+            loss = loss + self.attack * log["attack"]
+        return LossTerm(loss, {name: value.detach() for name, value in log.items()})
+
+    def maps(self, step: Step, classes: Tensor) -> Tensor:
+        """Relevance maps (B, 1, H, W) of a recorded pass."""
+        maps, _ = maps_of_step(
+            step,
+            classes,
+            method=self.method,
+            start_layer=self.start_layer,
+            second_order=self.second_order,
+        )
+        return maps
+
+    def turned_maps(self, step: Step, classes: Tensor) -> Tensor:
+        """Maps (B, 1, H, W) of the turned pictures, turned back; by 180° only if not square."""
+        images = step.batch.images.detach()
+        square = images.shape[-1] == images.shape[-2]
+        turns = torch.randint(1, 4, (len(images),)) if square else torch.full((len(images),), 2)
+        turned = step.again(rotate_images(images, turns), recorded=True)
+        return rotate_images(self.maps(turned, classes), -turns)

@@ -1,0 +1,53 @@
+"""TRADES: accuracy on clean pictures, and the same answer on perturbed ones."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import ClassVar
+
+from torch.nn import functional as F
+
+from vitreous.errors import VitreousError
+from vitreous.training.objectives.base import OBJECTIVES, LossTerm, Step, WeightedObjective
+
+
+@OBJECTIVES.register("trades")
+@dataclasses.dataclass(frozen=True)
+class Trades(WeightedObjective):
+    """`CE(f(x), y) + β · KL(f(x) ‖ f(x'))` (Zhang et al. 2019, eq. 5), instead of classification.
+
+    x' comes from the recipe's adversary; TRADES's own is `pgd` with `loss: kl`.
+
+    Attributes:
+        weight: Factor in the sum.
+        beta: Weight of the divergence.
+    """
+
+    weight: float = 1.0
+    beta: float = 6.0
+    needs: ClassVar[frozenset[str]] = frozenset()
+
+    def __call__(self, step: Step) -> LossTerm:
+        """Return the loss; it costs one more forward pass, of the clean pictures.
+
+        Raises:
+            VitreousError: In training without an adversary.
+        """
+        if step.clean is step.batch.images:
+            if step.model.training:
+                raise VitreousError(
+                    "objective trades compares clean with perturbed pictures and the recipe has "
+                    "no adversary; set adversary {name: pgd, loss: kl}"
+                )
+            clean = step.logits.float()
+        else:
+            clean = step.model(step.clean).float()
+        natural = F.cross_entropy(clean, step.batch.labels)
+        divergence = F.kl_div(
+            F.log_softmax(step.logits.float(), dim=1),
+            F.log_softmax(clean, dim=1),
+            log_target=True,
+            reduction="batchmean",
+        )
+        figures = {"natural": natural.detach(), "divergence": divergence.detach()}
+        return LossTerm(natural + self.beta * divergence, figures)

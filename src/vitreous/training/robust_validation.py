@@ -1,0 +1,153 @@
+"""Honest selection: accuracy under PGD on a fixed held-out batch, each epoch.
+
+Training on single-step attacks can fail at once and without a sign: the model learns to resist
+the attack it is trained on and nothing else ("catastrophic overfitting", Wong et al. 2020), while
+its clean accuracy even rises. An attack of several steps sees it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from vitreous.attacks.pgd import PGD
+from vitreous.data.batch import Batch
+from vitreous.data.dataset import TransformedDataset, collate
+from vitreous.models import Classifier
+from vitreous.models.modes import evaluation_mode
+
+LEAST_DROP = 0.1
+WORST_SHARE = 0.5
+
+
+@dataclasses.dataclass(frozen=True)
+class RobustValidationSettings:
+    """The PGD probe of recipes with an adversary.
+
+    Attributes:
+        images: How many validation pictures, spread evenly over the set; 0 switches it off.
+        epsilon: Radius of the L∞ ball; the adversary's own where not given.
+        steps: Steps of PGD.
+        step_size: Length of one; 2.5 ε / steps where not given.
+        seed: Of its random starts, the same each epoch.
+    """
+
+    images: int = 128
+    epsilon: float | None = None
+    steps: int = 10
+    step_size: float | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.images < 0 or self.steps < 1:
+            raise ValueError("expected pictures >= 0 and steps >= 1")
+
+    def chosen(self, count: int) -> list[int]:
+        """Indices of the probe's pictures in a set of `count`."""
+        size = min(self.images, count)
+        if size == 0:
+            return []
+        return [i * count // size for i in range(size)]
+
+
+@dataclasses.dataclass(frozen=True)
+class RobustValidation:
+    """Measure a classifier on one batch.
+
+    Attributes:
+        settings: Of the attack.
+        batch: The held-out pictures.
+        epsilon: Radius where the settings leave it open.
+        norm: Of the ball.
+        size: Pictures attacked at once.
+    """
+
+    settings: RobustValidationSettings
+    batch: Batch
+    epsilon: float = 2 / 255
+    norm: str = "linf"
+    size: int = 32
+
+    def __call__(self, classifier: Classifier) -> dict[str, float]:
+        """Figures of a classifier, which is left as it was.
+
+        Returns:
+            `robust_accuracy` under PGD and `clean_accuracy` on the same pictures unperturbed.
+        """
+        settings = self.settings
+        radius = self.epsilon if settings.epsilon is None else settings.epsilon
+        attack = PGD(
+            epsilon=radius,
+            norm="l2" if self.norm == "l2" else "linf",
+            steps=settings.steps,
+            step_size=settings.step_size,
+        )
+        generator = torch.Generator().manual_seed(settings.seed)
+        clean = robust = 0
+        for start in range(0, len(self.batch), self.size):
+            part = self.batch.rows(start, start + self.size).to(classifier.device)
+            right = _right(classifier, part.images, part.labels)
+            perturbed = attack(classifier, part.images, part.labels, generator=generator)
+            clean += int(right.sum())
+            robust += int((right & _right(classifier, perturbed, part.labels)).sum())
+        return {
+            "robust_accuracy": robust / len(self.batch),
+            "clean_accuracy": clean / len(self.batch),
+        }
+
+
+def make_robust_validation(
+    settings: RobustValidationSettings, adversary: Any, data: TransformedDataset
+) -> RobustValidation | None:
+    """Read the probe's pictures; None without an adversary or without pictures.
+
+    Args:
+        settings: Of the probe.
+        adversary: The recipe's; its radius and norm are the defaults.
+        data: The validation pictures.
+    """
+    chosen = settings.chosen(len(data))
+    if adversary is None or not chosen:
+        return None
+    batch = collate([data[(0, index)] for index in chosen])
+    epsilon, norm = getattr(adversary, "epsilon", 2 / 255), getattr(adversary, "norm", "linf")
+    return RobustValidation(settings, batch, epsilon, norm)
+
+
+@torch.no_grad()
+def _right(classifier: Classifier, images: Tensor, labels: Tensor) -> Tensor:
+    """Which pictures (B,) are classified right, in evaluation mode."""
+    with evaluation_mode(classifier):
+        return classifier(images).argmax(1) == labels
+
+
+def sudden_drop(robust: Sequence[float], clean: Sequence[float] = ()) -> str | None:
+    """Report catastrophic overfitting in the epoch that was just measured.
+
+    Args:
+        robust: Robust accuracy of each epoch so far, in [0, 1].
+        clean: Accuracy of the same pictures unperturbed, for the message.
+
+    Returns:
+        What happened and what to do, once, in the epoch of the drop; otherwise None.
+    """
+    if not _dropped(robust) or _dropped(robust[:-1]):
+        return None
+    seen = f" (clean accuracy is {clean[-1]:.1%}, which does not show it)" if clean else ""
+    return (
+        f"catastrophic overfitting: accuracy under PGD fell from {max(robust):.1%} to "
+        f"{robust[-1]:.1%}{seen}; the model resists its training attack only. Use a smaller "
+        "adversary.step_size or epsilon, adversary n_fgsm, the objective gradalign, or adversary "
+        "pgd with 2 steps; the best epoch by robust accuracy is kept"
+    )
+
+
+def _dropped(robust: Sequence[float]) -> bool:
+    if len(robust) < 2:
+        return False
+    best = max(robust[:-1])
+    return best - robust[-1] >= LEAST_DROP and robust[-1] <= WORST_SHARE * best

@@ -1,0 +1,126 @@
+"""What other tools load computes what we compute."""
+
+from __future__ import annotations
+
+from importlib import resources
+
+import pytest
+import timm
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from vitreous import cli, load_model, relevance, save_model
+from vitreous.data.generated.scenes import World, draw, sample_scenes
+from vitreous.models import Classifier, Preprocessing
+
+ONNX = pytest.importorskip("onnxruntime", reason="needs the extra 'export'")
+pytest.importorskip("onnxscript", reason="needs the extra 'export'")
+
+
+def small_vit() -> Classifier:
+    return load_model(
+        "vit_tiny_patch16_224", pretrained=False, num_classes=5, image_size=48, depth=2
+    )
+
+
+def trained_vit() -> tuple[Classifier, Tensor]:
+    """The demo's model as it ships, and pictures of the kind that it knows."""
+    classifier = load_model(str(resources.files("vitreous") / "demo" / "pretrained"))
+    world = World()
+    return classifier, draw(world, sample_scenes(world, 4, seed=5))[0]
+
+
+def trained_crossvit() -> tuple[Classifier, Tensor]:
+    """A small CrossViT that has learnt some random pictures by heart, and these."""
+    classifier, images = small_crossvit(), torch.rand(4, 3, 64, 64)
+    optimizer = torch.optim.Adam(classifier.parameters(), lr=1e-2)
+    for _ in range(40):
+        optimizer.zero_grad()
+        functional.cross_entropy(classifier(images), torch.arange(4)).backward()
+        optimizer.step()
+    classifier.zero_grad(set_to_none=True)
+    return classifier, images
+
+
+def small_crossvit() -> Classifier:
+    net = timm.models.crossvit.CrossVit(
+        img_size=64,
+        img_scale=(1.0, 1.0),
+        patch_size=(8, 16),
+        embed_dim=(12, 24),
+        depth=((1, 2, 0),),
+        num_heads=(2, 2),
+        mlp_ratio=(1, 1, 1),
+        num_classes=5,
+    )
+    return Classifier(net, preprocessing=Preprocessing(size=(64, 64))).eval()
+
+
+@pytest.mark.parametrize("make", [trained_vit, trained_crossvit])
+def test_one_onnx_graph_gives_our_logits_and_our_maps(make, tmp_path):
+    from vitreous.attribution.export import export_onnx
+
+    classifier, images = make()
+    logits, maps = classifier(images).detach(), relevance(classifier, images)
+    assert logits.softmax(1).max() > 0.9 and maps.std() > 0.01
+    flags = [p.requires_grad for p in classifier.parameters()]
+    export_onnx(classifier, tmp_path / "both.onnx", relevance=True)
+    assert [p.requires_grad for p in classifier.parameters()] == flags
+    session = ONNX.InferenceSession(str(tmp_path / "both.onnx"))
+    for count in (1, 2, 4):
+        found = session.run(["logits", "relevance"], {"images": images[:count].numpy()})
+        torch.testing.assert_close(torch.from_numpy(found[0]), logits[:count], atol=1e-5, rtol=0)
+        torch.testing.assert_close(torch.from_numpy(found[1]), maps[:count], atol=1e-4, rtol=0)
+    constant = session.run(["relevance"], {"images": torch.zeros_like(images).numpy()})[0]
+    expected = relevance(classifier, torch.zeros_like(images))
+    torch.testing.assert_close(torch.from_numpy(constant), expected, atol=1e-4, rtol=0)
+
+
+def test_the_command_writes_logits_for_any_number_of_pictures(tmp_path, capsys):
+    classifier = small_vit()
+    save_model(classifier, tmp_path / "model")
+    out = tmp_path / "logits.onnx"
+    arguments = ["export", str(tmp_path / "model"), "--format", "onnx", "--out", str(out)]
+    assert cli.main(arguments) == 0
+    assert "logits.onnx" in capsys.readouterr().out
+    images = torch.rand(3, 3, 48, 48)
+    found = ONNX.InferenceSession(str(out)).run(None, {"images": images.numpy()})
+    assert len(found) == 1
+    torch.testing.assert_close(
+        torch.from_numpy(found[0]), classifier(images).detach(), atol=1e-5, rtol=0
+    )
+
+
+def test_timm_loads_what_the_command_writes(tmp_path, capsys):
+    classifier = small_vit()
+    save_model(classifier, tmp_path / "run")
+    out = tmp_path / "copy"
+    assert cli.main(["export", str(tmp_path / "run"), "--out", str(out)]) == 0
+    assert f"local-dir:{out}" in capsys.readouterr().out
+    net = timm.create_model(f"local-dir:{out}", pretrained=True).eval()
+    again = load_model(f"local-dir:{out}")
+    images = torch.rand(2, 3, 48, 48)
+    normalised = (images - classifier.mean) / classifier.std
+    torch.testing.assert_close(net(normalised), classifier(images), atol=1e-5, rtol=0)
+    torch.testing.assert_close(
+        relevance(again, images), relevance(classifier, images), atol=1e-5, rtol=0
+    )
+
+
+def test_a_method_that_does_not_hold_is_refused_and_nothing_is_written(tmp_path, capsys):
+    out = tmp_path / "x.onnx"
+    arguments = ["export", "resnet10t", "--no-pretrained", "--format", "onnx-relevance"]
+    assert cli.main([*arguments, "--out", str(out)]) == 1
+    error = capsys.readouterr().err
+    assert "input_gradient" in error and error.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_graph_that_differs_is_not_put_in_place(tmp_path):
+    from vitreous import VitreousError
+    from vitreous.attribution.export import export_onnx
+
+    with pytest.raises(VitreousError, match=r"logits .* more than the tolerance -1"):
+        export_onnx(small_vit(), tmp_path / "x.onnx", tolerance=-1.0)
+    assert list(tmp_path.iterdir()) == []

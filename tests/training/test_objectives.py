@@ -1,0 +1,182 @@
+"""Objectives against the numbers of the published implementation."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import vitreous
+from vitreous.data.batch import Batch
+from vitreous.errors import VitreousError
+from vitreous.models.checkpoints import load_weights
+from vitreous.training.objectives.classification import Classification
+from vitreous.training.objectives.input_gradients import GradMask, RightForTheRightReasons
+from vitreous.training.objectives.relevance import Relevance, foreground_share
+from vitreous.training.step import compute_loss
+
+
+@pytest.fixture(scope="module")
+def golden(shared: Path) -> dict[str, np.ndarray]:
+    with np.load(shared / "golden" / "relevance_training.npz") as file:
+        return dict(file)
+
+
+@pytest.fixture
+def model(golden) -> vitreous.Classifier:
+    meta = json.loads(str(golden["meta"]))
+    classifier = vitreous.load_model(
+        "vit_tiny_patch16_224",
+        pretrained=False,
+        normalization="half",
+        **{k: meta[k] for k in ("num_classes", "embed_dim", "depth", "num_heads")},
+    )
+    state = {k[2:]: torch.from_numpy(v) for k, v in golden.items() if k.startswith("w/")}
+    load_weights(classifier.net, state)
+    return classifier.train()
+
+
+@pytest.fixture
+def batch(golden) -> Batch:
+    images = torch.from_numpy(golden["image_uint8"]).float() / 255
+    masks = torch.from_numpy(golden["seg"]).float()
+    count = len(images)
+    return Batch(
+        images,
+        torch.from_numpy(golden["y"]),
+        masks,
+        torch.ones(count, dtype=torch.bool),
+        torch.arange(count),
+    )
+
+
+def robust_vit(temperature: float) -> dict[str, object]:
+    return {
+        "classification": Classification(0.2, "prediction", temperature),
+        "relevance": Relevance(0.8, background=2.0, foreground=0.3),
+    }
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.65])
+def test_robust_vit_terms_and_weight_gradients_are_the_published_ones(
+    golden, model, batch, temperature
+):
+    loss = compute_loss(model, model, batch, robust_vit(temperature))
+    loss.scaled(3, 3, 1).backward()
+    published = {
+        "loss": "loss",
+        "classification": "classification",
+        "relevance/background": "background",
+        "relevance/foreground": "foreground",
+    }
+    for name, key in published.items():
+        expected = float(golden[f"robust_T{temperature}/{key}"])
+        assert float(loss.figures[name]) == pytest.approx(expected, rel=1e-5)
+    prefix = f"robust_T{temperature}/grad/"
+    names = [k.removeprefix(prefix) for k in golden if k.startswith(prefix)]
+    assert names
+    for name in names:
+        expected = torch.from_numpy(golden[prefix + name])
+        found = model.net.get_parameter(name).grad
+        assert (found - expected).norm() <= 1e-4 * expected.norm(), name
+
+
+def test_three_adamw_steps_are_the_published_ones(golden, model, batch):
+    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-6, weight_decay=1e-4)
+    losses = []
+    for _ in range(3):
+        loss = compute_loss(model, model, batch, robust_vit(1.0))
+        losses.append(float(loss.figures["loss"]))
+        optimizer.zero_grad()
+        loss.scaled(3, 3, 1).backward()
+        optimizer.step()
+    np.testing.assert_allclose(losses, golden["robust_steps/losses"], rtol=1e-4)
+    name = "blocks.1.attn.qkv.weight"
+    expected = torch.from_numpy(golden[f"robust_steps/{name}"])
+    assert (model.net.get_parameter(name) - expected).norm() <= 1e-4 * expected.norm()
+
+
+@pytest.mark.parametrize(
+    "name, objective", [("gradmask", GradMask), ("rrr", RightForTheRightReasons)]
+)
+def test_input_gradient_penalties_are_the_published_ones_and_now_train(
+    golden, model, batch, name, objective
+):
+    def penalty_gradient(gradient: str) -> tuple[float, float]:
+        model.zero_grad()
+        objectives = {name: objective(1.0, gradient)}
+        loss = compute_loss(model, model, batch, objectives)
+        total = loss.scaled(3, 3, 1)
+        if total.requires_grad:
+            total.backward()
+        norms = [p.grad.norm() for p in model.parameters() if p.grad is not None]
+        return float(loss.figures["loss"]), float(sum(norms))
+
+    value, norm = penalty_gradient("second_order")
+    released_value, released_norm = penalty_gradient("released")
+    assert value == pytest.approx(float(golden[f"{name}/penalty"]), rel=1e-4)
+    assert released_value == pytest.approx(value, rel=1e-6)
+    assert norm > 0 and released_norm == 0
+    if f"{name}/classification" in golden:
+        found = compute_loss(model, model, batch, {"classification": Classification()})
+        expected = float(golden[f"{name}/classification"])
+        assert float(found.figures["loss"]) == pytest.approx(expected, rel=1e-5)
+
+
+def test_saliencies_are_the_published_ones(golden, model, batch):
+    images = batch.images.requires_grad_()
+    logits = model(images)
+    score = logits.gather(1, batch.labels[:, None]).sum()
+    (gradient,) = torch.autograd.grad(score, images, retain_graph=True)
+    found = (gradient * model.std).numpy()
+    scale = np.abs(golden["gradmask/saliency"]).max()
+    assert np.abs(found - golden["gradmask/saliency"]).max() < 1e-5 * max(1.0, scale)
+    (gradient,) = torch.autograd.grad((logits.softmax(1) + 1e-11).log().sum(), images)
+    found = (gradient * model.std).numpy()
+    scale = np.abs(golden["rrr/saliency"]).max()
+    assert np.abs(found - golden["rrr/saliency"]).max() < 1e-4 * scale
+
+
+def test_the_penalty_gradient_equals_finite_differences(model, batch):
+    model = model.double()
+    batch.images, batch.masks = batch.images.double(), batch.masks.double()
+    objectives = {"gradmask": GradMask(1.0)}
+    weight = model.net.blocks[0].mlp.fc1.weight
+    compute_loss(model, model, batch, objectives).scaled(3, 3, 1).backward()
+    place = np.unravel_index(int(weight.grad.abs().argmax()), weight.shape)
+    values = []
+    for sign in (1, -1):
+        with torch.no_grad():
+            weight[place] += sign * 1e-4
+        values.append(float(compute_loss(model, model, batch, objectives).means.detach()))
+        with torch.no_grad():
+            weight[place] -= sign * 1e-4
+    assert (values[0] - values[1]) / 2e-4 == pytest.approx(float(weight.grad[place]), rel=1e-2)
+
+
+def test_rows_without_a_mask_do_not_count(model, batch):
+    alone = compute_loss(model, model, batch.rows(0, 1), {"relevance": Relevance()})
+    batch.has_mask = torch.tensor([True, False, False])
+    mixed = compute_loss(model, model, batch, {"relevance": Relevance()})
+    assert float(mixed.means.detach()) == pytest.approx(float(alone.means.detach()), rel=1e-5)
+    batch.has_mask = torch.zeros(3, dtype=torch.bool)
+    none = compute_loss(model, model, batch, {"relevance": Relevance(), "rrr": GradMask()})
+    assert float(none.means.detach()) == 0.0
+    none.scaled(3, 3, 1).backward()
+
+
+def test_foreground_share_is_the_share():
+    maps = torch.tensor([[[[1.0, 3.0], [0.0, 0.0]]], [[[0.0, 0.0], [0.0, 0.0]]]])
+    masks = torch.tensor([[[[0.0, 1.0], [1.0, 0.0]]], [[[1.0, 1.0], [1.0, 1.0]]]])
+    assert foreground_share(maps, masks).tolist() == [0.75, 0.0]
+
+
+def test_pictures_without_labels_need_a_prediction_target(model, batch):
+    batch.labels = torch.full((3,), -1)
+    with pytest.raises(VitreousError, match="have no labels"):
+        compute_loss(model, model, batch, {"relevance": Relevance()})
+    objectives = {"relevance": Relevance(target="prediction")}
+    assert "accuracy" not in compute_loss(model, model, batch, objectives).figures

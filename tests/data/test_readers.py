@@ -12,7 +12,7 @@ from timm.data import ImageNetInfo
 from torchvision import tv_tensors
 
 from helpers import write_masked_set
-from vitreous.data.dataset import TransformedDataset, epoch_batches
+from vitreous.data.items import TransformedDataset, epoch_batches
 from vitreous.data.mask_files import read_mask
 from vitreous.data.readers.files import Folders
 from vitreous.data.readers.imagenet_s import MERGED, ImageNetS, select

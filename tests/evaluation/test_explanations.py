@@ -38,7 +38,7 @@ def masked(tmp_path: Path) -> Path:
 
 
 def test_explanations_of_several_methods_in_one_pass(tiny: Classifier, masked: Path) -> None:
-    from vitreous.data.dataset import FileDataset
+    from vitreous.data.items import FileDataset
     from vitreous.data.readers.files import match_masks, read_folders
 
     samples, _ = read_folders(masked / "images")

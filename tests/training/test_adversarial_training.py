@@ -188,7 +188,7 @@ def test_the_loss_scale_of_the_attack_is_in_the_checkpoint(root: Path, tmp_path:
 
 
 def _batches(trainer: Trainer):
-    from vitreous.data.dataset import load_batches
+    from vitreous.data.items import load_batches
 
     return load_batches(trainer.train_data, [[0, 1]], 0)
 

@@ -11,7 +11,7 @@ import pytest
 
 from helpers import TINY_CROSSVIT, TINY_MODEL, tiny_recipe, write_masked_set
 from vitreous.config import build, merge, plain
-from vitreous.data.dataset import epoch_batches
+from vitreous.data.items import epoch_batches
 from vitreous.data.readers.mixed import Mixed, MixedItems, counts
 from vitreous.errors import VitreousError
 from vitreous.training import Recipe, list_recipes, load_recipe, train

@@ -1,212 +1,259 @@
-"""Pictures with labels and masks, before and after views, in an order that survives a restart."""
+"""`Dataset`: a numbered collection of images with labels, masks and groups, for every room.
+
+Training, masking, evaluation, attacks and brain stimuli all take one. Where the images are (files,
+shards, tables, arrays) is the business of an `ImageStore`; a reader (`vitreous.data.readers`) finds
+them and says what it left out.
+"""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
-from typing import Any, Protocol
+import hashlib
+from collections.abc import Sequence
+from typing import Protocol
 
 import numpy as np
-import torch
 from PIL import Image
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
 
-from vitreous.data.batch import Batch
-from vitreous.data.images import open_image
-from vitreous.data.mask_files import MaskFormat, read_mask
 from vitreous.errors import ImageError
 
+UNKNOWN = -1
 
-class ImageDataset(Protocol):
-    """A sequence of pictures."""
+
+class ImageStore(Protocol):
+    """Where images are. Anything may be asked in any order and from any process."""
 
     def __len__(self) -> int:
-        """Number of pictures."""
-        ...
-
-    def read(self, index: int) -> tuple[Image.Image, Tensor | None, int]:
-        """Read one: RGB picture, mask (1, H, W) or None, label."""
+        """Number of images."""
         ...
 
     def name(self, index: int) -> str:
-        """What messages and reports call it."""
+        """What results and messages call an image: unique, with `/` between its parts."""
+        ...
+
+    def open(self, index: int) -> Image.Image:
+        """Read an image as RGB, upright; raises `ImageError` that names it."""
+        ...
+
+    def stamp(self, index: int) -> tuple[int, ...]:
+        """What changes when the content does: size in bytes, time of change in nanoseconds."""
+        ...
+
+    def content(self, index: int) -> bytes:
+        """The stored bytes, for `--check-content`; raises `ImageError`."""
         ...
 
 
-@dataclasses.dataclass(frozen=True)
-class Sample:
-    """A picture file.
+class MaskStore(Protocol):
+    """Where masks are, numbered as the images that they belong to."""
 
-    Attributes:
-        path: The picture.
-        label: Its class.
-        mask: Its mask file, if it has one.
-    """
+    def has(self, index: int) -> bool:
+        """Whether an image has a mask."""
+        ...
 
-    path: Path
-    label: int
-    mask: Path | None = None
-
-
-@dataclasses.dataclass(frozen=True)
-class FileDataset:
-    """Pictures and masks in files.
-
-    Attributes:
-        samples: The files.
-        mask_format: How mask files are read.
-    """
-
-    samples: Sequence[Sample]
-    mask_format: MaskFormat = "binary"
-
-    def __len__(self) -> int:
-        return len(self.samples)
-
-    def name(self, index: int) -> str:
-        """Path of the picture."""
-        return str(self.samples[index].path)
-
-    def read(self, index: int) -> tuple[Image.Image, Tensor | None, int]:
-        """Read a picture and its mask.
+    def open(self, index: int) -> Tensor | None:
+        """Read a mask (1, H, W) in [0, 1], 1 = foreground; None where there is none.
 
         Raises:
-            ImageError: If either cannot be read, the mask is of another size or has no foreground.
+            ImageError: If it cannot be read; names it.
         """
-        sample = self.samples[index]
-        image = open_image(sample.path)
-        if sample.mask is None:
-            return image, None, sample.label
-        mask = read_mask(sample.mask, self.mask_format)
-        if mask.shape[1:] != (image.height, image.width):
-            raise ImageError(
-                f"mask {sample.mask} is {mask.shape[2]}×{mask.shape[1]} pixels, its picture "
-                f"{sample.path} is {image.width}×{image.height}; they must be of one size"
-            )
-        if not mask.any():
-            raise ImageError(f"mask {sample.mask} has no foreground")
-        return image, mask, sample.label
+        ...
+
+    def stamp(self, index: int) -> tuple[int, ...]:
+        """What changes when the mask does; empty where there is none."""
+        ...
+
+    def content(self, index: int) -> bytes:
+        """The stored bytes; empty where there is none."""
+        ...
 
 
 @dataclasses.dataclass(frozen=True)
-class Subset:
-    """Some of the pictures of another sequence.
+class Item:
+    """One image with what is known of it.
 
     Attributes:
-        items: The whole.
-        indices: Which, in order.
+        index: Its number in the dataset.
+        name: Unique in the dataset.
+        image: RGB.
+        label: Its class; -1 where unknown.
+        mask: (1, H, W) in [0, 1], 1 = foreground, of the image's size; None where there is none.
+        group: Its group; -1 where unknown.
     """
 
-    items: ImageDataset
-    indices: Sequence[int]
+    index: int
+    name: str
+    image: Image.Image
+    label: int
+    mask: Tensor | None
+    group: int
+
+
+@dataclasses.dataclass(frozen=True)
+class LeftOut:
+    """What a reader passed over: every file or folder of it, and why.
+
+    Attributes:
+        what: Kind and reason in a few words, for example `folders that are no class`.
+        names: All of them.
+    """
+
+    what: str
+    names: tuple[str, ...]
+
+    def __str__(self) -> str:
+        shown = ", ".join(self.names[:3]) + (", …" if len(self.names) > 3 else "")
+        return f"{len(self.names)} {self.what} ({shown})"
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Dataset:
+    """A numbered collection of images.
+
+    Attributes:
+        images: Where they are.
+        labels: (N,) int64 class of each; -1 where unknown.
+        class_names: Name of each class; empty where unknown.
+        masks: Where their masks are, if there are any.
+        groups: (N,) int64 group of each, -1 where unknown; None where there are no groups.
+        group_names: Name of each group.
+        left_out: What the reader passed over.
+    """
+
+    images: ImageStore
+    labels: np.ndarray
+    class_names: tuple[str, ...] = ()
+    masks: MaskStore | None = None
+    groups: np.ndarray | None = None
+    group_names: tuple[str, ...] = ()
+    left_out: tuple[LeftOut, ...] = ()
+
+    def __post_init__(self) -> None:
+        for name, values in (("labels", self.labels), ("groups", self.groups)):
+            if values is not None and values.shape != (len(self.images),):
+                raise ValueError(
+                    f"expected {name} for {len(self.images)} images, found shape {values.shape}"
+                )
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def name(self, index: int) -> str:
+        """What results and messages call an image."""
+        return self.images.name(index)
+
+    def label(self, index: int) -> int:
+        """Class of an image; -1 where unknown."""
+        return int(self.labels[index])
+
+    def group(self, index: int) -> int:
+        """Group of an image; -1 where unknown."""
+        return UNKNOWN if self.groups is None else int(self.groups[index])
+
+    def mask(self, index: int) -> Tensor | None:
+        """Mask (1, H, W) of an image, if it has one; raises `ImageError`."""
+        return None if self.masks is None else self.masks.open(index)
+
+    def __getitem__(self, index: int) -> Item:
+        """Read one image with all that is known of it.
+
+        Raises:
+            ImageError: If the image or its mask cannot be read, they are of different size, or
+                the mask has no foreground.
+        """
+        image, mask = self.images.open(index), self.mask(index)
+        if mask is not None:
+            self._check(index, image, mask)
+        name, label = self.name(index), self.label(index)
+        return Item(index, name, image, label, mask, self.group(index))
+
+    def _check(self, index: int, image: Image.Image, mask: Tensor) -> None:
+        height, width = mask.shape[1:]
+        if (width, height) != image.size:
+            raise ImageError(
+                f"the mask of {self.name(index)} is {width}×{height} pixels, its image is "
+                f"{image.width}×{image.height}; they must be of one size"
+            )
+        if not mask.any():
+            raise ImageError(f"the mask of {self.name(index)} has no foreground")
+
+    def select(self, indices: Sequence[int] | np.ndarray) -> Dataset:
+        """The images of these numbers, in this order, numbered anew."""
+        chosen = np.asarray(indices, dtype=np.int64)
+        return dataclasses.replace(
+            self,
+            images=SelectedImages(self.images, chosen),
+            labels=self.labels[chosen],
+            masks=None if self.masks is None else SelectedMasks(self.masks, chosen),
+            groups=None if self.groups is None else self.groups[chosen],
+        )
+
+    def key(self, index: int, *, content: bool = False) -> int:
+        """64 bits that change with anything that an answer for this image depends on.
+
+        That is its name, label and group, and of image and mask the size and the time of change.
+
+        Args:
+            index: Which image.
+            content: Hash the stored bytes instead of trusting size and time.
+
+        Raises:
+            ImageError: With `content`, if a file cannot be read.
+        """
+        about: list[object] = [self.name(index), self.label(index), self.group(index)]
+        stores = [self.images] if self.masks is None else [self.images, self.masks]
+        about += [s.content(index) if content else s.stamp(index) for s in stores]
+        text = repr(about).encode(errors="surrogateescape")
+        return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "little")
+
+
+@dataclasses.dataclass(frozen=True)
+class SelectedImages:
+    """Some images of a store, numbered anew."""
+
+    images: ImageStore
+    indices: np.ndarray
 
     def __len__(self) -> int:
         return len(self.indices)
 
     def name(self, index: int) -> str:
-        """What the whole calls it."""
-        return self.items.name(self.indices[index])
+        """Its name in the whole."""
+        return self.images.name(int(self.indices[index]))
 
-    def read(self, index: int) -> tuple[Image.Image, Tensor | None, int]:
+    def open(self, index: int) -> Image.Image:
         """Read one."""
-        return self.items.read(self.indices[index])
+        return self.images.open(int(self.indices[index]))
+
+    def stamp(self, index: int) -> tuple[int, ...]:
+        """Its stamp in the whole."""
+        return self.images.stamp(int(self.indices[index]))
+
+    def content(self, index: int) -> bytes:
+        """Its bytes."""
+        return self.images.content(int(self.indices[index]))
 
 
-def readable(items: ImageDataset) -> tuple[Subset, list[str]]:
-    """Try every picture; return those that can be read, and a line about each that cannot."""
-    from tqdm import tqdm
+@dataclasses.dataclass(frozen=True)
+class SelectedMasks:
+    """Some masks of a store, numbered anew."""
 
-    good, bad = [], []
-    for index in tqdm(range(len(items)), desc="checking pictures", leave=False, disable=None):
-        try:
-            items.read(index)
-            good.append(index)
-        except ImageError as error:
-            bad.append(str(error))
-    return Subset(items, good), bad
+    masks: MaskStore
+    indices: np.ndarray
 
+    def has(self, index: int) -> bool:
+        """Whether it has a mask."""
+        return self.masks.has(int(self.indices[index]))
 
-class TransformedDataset(Dataset[dict[str, Any]]):
-    """Items seen through views; the key (epoch, index) decides every random choice.
+    def open(self, index: int) -> Tensor | None:
+        """Read one."""
+        return self.masks.open(int(self.indices[index]))
 
-    Args:
-        items: The pictures.
-        view: From picture and mask to tensors, all of one size.
-        seed: Of the run.
-    """
+    def stamp(self, index: int) -> tuple[int, ...]:
+        """Its stamp in the whole."""
+        return self.masks.stamp(int(self.indices[index]))
 
-    def __init__(self, items: ImageDataset, view: Any, seed: int = 0):
-        self.items, self.view, self.seed = items, view, seed
-
-    def __len__(self) -> int:
-        return len(self.items)
-
-    def __getitem__(self, index: Any) -> dict[str, Any]:
-        epoch, index = index
-        image, mask, label = self.items.read(index)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(derive_seed(self.seed, epoch, index))
-            transformed, moved = self.view(image, mask)
-        return {
-            "images": transformed,
-            "labels": torch.tensor(label),
-            "masks": moved,
-            "has_mask": torch.tensor(mask is not None),
-            "indices": torch.tensor(index),
-        }
-
-
-def derive_seed(*parts: int) -> int:
-    """Mix numbers into one seed: neighbours give unrelated streams."""
-    state = np.random.SeedSequence([p & 0xFFFFFFFF for p in parts]).generate_state(2, np.uint32)
-    return (int(state[0]) << 31) ^ int(state[1])
-
-
-Interleave = Callable[[np.ndarray, np.random.Generator], np.ndarray]
-
-
-def epoch_batches(
-    count: int,
-    batch_size: int,
-    seed: int,
-    epoch: int,
-    shuffle: bool = True,
-    interleave: Interleave | None = None,
-) -> list[list[int]]:
-    """The order of one epoch as batches over all processes; the last one may be short.
-
-    Args:
-        count: Number of pictures.
-        batch_size: Pictures a batch.
-        seed: Of the run.
-        epoch: Which epoch.
-        shuffle: Shuffle; else in order.
-        interleave: Rearranges the order, so that each batch gets its share of each kind of picture.
-    """
-    random = np.random.default_rng(derive_seed(seed, epoch))
-    order = random.permutation(count) if shuffle else np.arange(count)
-    if interleave is not None:
-        order = interleave(order, random)
-    return [order[i : i + batch_size].tolist() for i in range(0, count, batch_size)]
-
-
-def collate(rows: list[dict[str, Any]]) -> Batch:
-    """Stack rows to a batch."""
-    return Batch(**{key: torch.stack([row[key] for row in rows]) for key in rows[0]})
-
-
-def load_batches(
-    data: TransformedDataset, batches: Sequence[Sequence[int]], epoch: int, workers: int = 0
-) -> Iterator[Batch]:
-    """Read batches, in the order given; what comes out does not depend on the workers."""
-    keys = [[(epoch, index) for index in batch] for batch in batches]
-    loader = DataLoader(
-        data,
-        batch_sampler=keys,
-        num_workers=workers,
-        collate_fn=collate,
-        pin_memory=torch.cuda.is_available(),
-    )
-    return iter(loader)
+    def content(self, index: int) -> bytes:
+        """Its bytes."""
+        return self.masks.content(int(self.indices[index]))

@@ -15,8 +15,8 @@ from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from vitreous.attribution import explain
-from vitreous.data.dataset import ImageDataset
 from vitreous.data.images import evaluation_crop, to_tensor
+from vitreous.data.items import ImageDataset
 from vitreous.errors import ImageError, UnsupportedModelError, VitreousError
 from vitreous.evaluation.pixel_removal import FRACTIONS, removal_hits
 from vitreous.evaluation.prediction import weights_fingerprint

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from vitreous.config import build, read_yaml
-from vitreous.data.dataset import FileDataset, ImageDataset
+from vitreous.data.items import FileDataset, ImageDataset
 from vitreous.data.mask_files import MaskFormat
 from vitreous.data.readers.files import match_masks, read_folders
 from vitreous.errors import VitreousError, nearest

@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from vitreous.config import plain
 from vitreous.data.batch import Batch
-from vitreous.data.dataset import TransformedDataset, epoch_batches, load_batches
+from vitreous.data.items import TransformedDataset, epoch_batches, load_batches
 from vitreous.data.readers import Split
 from vitreous.data.transforms import compose
 from vitreous.errors import VitreousError

@@ -7,8 +7,8 @@ from typing import Any
 from vitreous.attribution import relevance
 from vitreous.attribution.draw import overlay
 from vitreous.config import plain
-from vitreous.data.dataset import TransformedDataset, collate
 from vitreous.data.images import save_image
+from vitreous.data.items import TransformedDataset, collate
 from vitreous.data.readers import Split
 from vitreous.errors import UnsupportedModelError
 from vitreous.io import read_json, write_json

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from vitreous.data.dataset import ImageDataset
+from vitreous.data.items import ImageDataset
 from vitreous.errors import VitreousError
 from vitreous.registry import Registry
 

@@ -7,8 +7,8 @@ import dataclasses
 from pathlib import Path
 from typing import Literal
 
-from vitreous.data.dataset import FileDataset, ImageDataset, Sample, Subset, readable
 from vitreous.data.images import EXTENSIONS, list_images
+from vitreous.data.items import FileDataset, ImageDataset, Sample, Subset, readable
 from vitreous.data.mask_files import MaskFormat
 from vitreous.data.readers.base import READERS, Split, split_by_class
 from vitreous.errors import VitreousError, nearest

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from vitreous.data.dataset import FileDataset, Sample
+from vitreous.data.items import FileDataset, Sample
 from vitreous.data.mask_files import MaskFormat
 from vitreous.data.readers.base import READERS, Split
 from vitreous.data.readers.files import OnError, match_masks, read_folders

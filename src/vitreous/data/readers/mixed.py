@@ -10,7 +10,7 @@ from PIL import Image
 from torch import Tensor
 
 from vitreous.config import part
-from vitreous.data.dataset import ImageDataset
+from vitreous.data.items import ImageDataset
 from vitreous.data.readers.base import READERS, Reader, Split
 from vitreous.errors import VitreousError, nearest
 

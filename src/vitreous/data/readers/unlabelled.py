@@ -5,8 +5,8 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
-from vitreous.data.dataset import FileDataset, Sample, Subset, readable
 from vitreous.data.images import list_images
+from vitreous.data.items import FileDataset, Sample, Subset, readable
 from vitreous.data.mask_files import MaskFormat
 from vitreous.data.readers.base import READERS, Split, split_by_class
 from vitreous.data.readers.files import OnError, match_masks

@@ -108,7 +108,7 @@ def test_bare_numbers_of_the_development_kit_are_refused(tmp_path: Path) -> None
         read_set("imagenet-val", tmp_path)
 
 
-def test_real_labels_go_by_the_original_number(tmp_path: Path, shared: Path) -> None:
+def test_real_labels_go_by_the_original_number(tmp_path: Path) -> None:
     """ReaL's first labels are [], [970, 795], [230, 231] (its published JSON)."""
     for number in (1, 2, 3):
         image(tmp_path / "n01440764" / f"ILSVRC2012_val_{number:08d}.JPEG")

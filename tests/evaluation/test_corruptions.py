@@ -13,7 +13,7 @@ from vitreous.evaluation.test_sets.base import class_map
 
 GOLDEN = load("imagenet_c")
 PICTURE = GOLDEN["picture"]
-ELASTIC = (6, 0.5)  # OpenCV looks up places in steps of 1/32 pixel
+ELASTIC = (6, 0.8)  # OpenCV looks up places in steps of 1/32 pixel
 # Largest difference of a sampled value, root mean square of all, in levels of 255.
 TOLERANCES = {"elastic_transform": ELASTIC, "jpeg_compression": (3, 0.5)}  # libjpeg's versions
 USUAL = (1, 0.2)
@@ -44,7 +44,7 @@ def test_frost_has_the_statistics_of_the_published_one(severity: int) -> None:
     published = GOLDEN[f"statistics/frost/{severity}"]
     found = [statistics(corrupt(PICTURE, "frost", severity, generator(s))) for s in range(12)]
     difference = np.abs(np.mean(found, 0) - published.mean(0))
-    assert (difference <= np.maximum(1.5 * published.std(0), 0.01)).all()
+    assert (difference <= published.std(0)).all()
     assert np.std(found, 0)[0] > 0.3 * published.std(0)[0]  # frosts differ
 
 

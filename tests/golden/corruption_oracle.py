@@ -22,20 +22,22 @@ import numpy as np
 from golden.projection import FOLDER, project, sample
 
 STRIDE = 23
-SEED = 5
+SEED = 26
 FROSTS = 40
 
 
 def picture() -> np.ndarray:
-    """Waves, stripes, a disc, grain, and a flat gray part: uint8 (224, 224, 3)."""
+    """Waves, bars, a disc, grain, and a flat gray part: uint8 (224, 224, 3)."""
     y, x = np.mgrid[:224, :224] / 224.0
     channels = [0.5 + 0.4 * np.sin(7 * x + 3 * c) * np.cos(5 * y - c) for c in range(3)]
     image = np.stack(channels, axis=2)
     image[(x - 0.6) ** 2 + (y - 0.4) ** 2 < 0.04] = (0.9, 0.2, 0.1)
     image[150:200, 20:90] = (np.arange(70) // 5 % 2)[None, :, None]
-    image[10:40, 10:60] = 0.5
+    bars = np.arange(18) // 3 % 2
+    image[:, :18], image[-18:] = bars[None, :, None], bars[:, None, None]  # detail at the border
+    image[10:40, 30:80] = 0.5
     image += np.random.Generator(np.random.PCG64(1)).normal(0, 0.03, image.shape)
-    image[10:20, 10:60] = 0.5
+    image[10:20, 30:80] = 0.5
     return (np.clip(image, 0, 1) * 255).astype(np.uint8)
 
 

@@ -102,9 +102,9 @@ def ice(height: int, width: int, generator: np.random.Generator) -> np.ndarray:
     Returns:
         float64 (H, W, 3) in [0, 1].
     """
-    ridges = sum(_ridges((height, width), scale, generator) for scale in (16, 8, 4, 2, 1, 0.5))
+    ridges = sum(_ridges((height, width), scale, generator) for scale in (12, 6, 3, 1.5, 0.7, 0.35))
     cover = plasma(max(height, width), 1.9, generator)[:height, :width]
-    thickness = _ranks(ridges + _ranks(cover))
+    thickness = _ranks(ridges + 0.5 * _ranks(cover))
     level, contrast = generator.uniform(0.4, 0.8), generator.uniform(0.2, 0.55)
     white = np.clip(level + contrast * (thickness - 0.5), 0, 1)[..., None]
     return np.clip(white + np.array([-0.06, 0.0, 0.04]), 0, 1)

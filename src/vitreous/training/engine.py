@@ -236,7 +236,7 @@ class Trainer:
             with accelerator.no_sync(self.model) if not last else contextlib.nullcontext():
                 found = self.backward(part, len(part) if own else 0, len(whole))
             for key, value in found.items():
-                figures[key] = figures.get(key, 0.0) + value * (len(part) / len(batch))
+                figures[key] = figures.get(key, 0.0) + value
         values = self.reduce(figures)
         self.require_finite(values)
         if settings.clip_norm is not None:
@@ -246,7 +246,11 @@ class Trainer:
         return {**values, "lr": rate}
 
     def backward(self, batch: Batch, rows: int, all_rows: int) -> dict[str, torch.Tensor]:
-        """Perturb, forward, backward of one part of a batch."""
+        """Perturb, forward, backward of one part of a batch.
+
+        Returns:
+            Figures whose sum over parts, averaged over processes, is that of the whole batch.
+        """
         share = self.progress.step / (self.settings.epochs * self.steps_per_epoch)
         clean = batch.images
         with self.accelerator.autocast():
@@ -263,8 +267,12 @@ class Trainer:
                 clean=clean,
                 progress=share,
             )
-        self.accelerator.backward(loss.scaled(rows, all_rows, self.accelerator.num_processes))
-        return loss.figures
+        processes = self.accelerator.num_processes
+        scaled = loss.scaled(rows, all_rows, processes)
+        self.accelerator.backward(scaled)
+        weight = rows * processes / all_rows
+        figures = {key: value * weight for key, value in loss.figures.items()}
+        return {**figures, "loss": scaled.detach()}
 
     def reduce(self, figures: dict[str, torch.Tensor]) -> dict[str, float]:
         """Mean over processes, brought to the host at once."""

@@ -37,7 +37,7 @@ from vitreous.io import write_json
 from vitreous.models import Classifier, load_model, save_model
 from vitreous.training import load_recipe, train
 from vitreous.training.objectives.background_swap import fill_holes
-from vitreous.training.objectives.relevance import foreground_share
+from vitreous.attribution import foreground_share
 
 # What is laid over joint/small_*: the recipe has turns, FGSM, guidance and swapped backgrounds.
 GENTLE: dict[str, Any] = {"adversary": None, "transforms": {"train": {"quarter_turn": False}}}

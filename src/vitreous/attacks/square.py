@@ -9,7 +9,8 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from vitreous.attacks.base import ATTACKS, Best, BoundedAttack, Goal, loss_only
+from vitreous.attacks.base import ATTACKS, Best, BoundedAttack, Goal, require_at_least
+from vitreous.attacks.gradient import loss_only
 from vitreous.attacks.losses import margin
 from vitreous.attacks.norms import inside
 
@@ -36,6 +37,7 @@ class Square(BoundedAttack):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        require_at_least(1, queries=self.queries)
         if self.norm != "linf":
             raise ValueError(f"the square attack is for linf, found {self.norm}; use pgd for l2")
 

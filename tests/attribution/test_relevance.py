@@ -340,8 +340,6 @@ def test_half_precision_does_not_lose_small_gradients():
     with torch.autocast("cpu", dtype=torch.float16):
         score = (weight.half() * 2**-14).sum().float() * 2**-14
         (plain,) = torch.autograd.grad(score, weight, retain_graph=True)
-        (found,) = scaled_gradients(
-            score, [weight], create_graph=False, retain_graph=False
-        )
+        (found,) = scaled_gradients(score, [weight], create_graph=False, retain_graph=False)
     assert torch.allclose(found, torch.full((4,), 2.0**-28), rtol=1e-3)
     assert torch.equal(plain, torch.zeros(4))

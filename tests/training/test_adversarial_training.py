@@ -110,7 +110,13 @@ def small_step(images: Tensor, clean: Tensor, model: Classifier) -> Step:
     labels = torch.arange(len(images)) % 3
     nothing = torch.zeros(len(images))
     batch = Batch(images, labels, nothing, nothing.bool(), labels)
-    return Step(model=model, classifier=model, batch=batch, clean=clean, forward=ForwardPass(images, model(images)))
+    return Step(
+        model=model,
+        classifier=model,
+        batch=batch,
+        clean=clean,
+        forward=ForwardPass(images, model(images)),
+    )
 
 
 @pytest.fixture

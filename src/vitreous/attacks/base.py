@@ -6,7 +6,7 @@ import abc
 import contextlib
 import dataclasses
 from collections.abc import Generator
-from typing import Protocol, Self
+from typing import Any, Protocol, Self
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +14,8 @@ from torch import Tensor, nn
 from vitreous.attacks.norms import Norm
 from vitreous.models.modes import evaluation_mode
 from vitreous.registry import Registry
+
+SPREAD = 0x9E3779B1  # an odd number far from small multiples of itself, modulo 2**32
 
 
 class Attack(Protocol):
@@ -149,7 +151,7 @@ class AttackSettings(abc.ABC):
         """Look for images that fool a model; see `Attack`."""
 
 
-ATTACKS: Registry[type[AttackSettings]] = Registry("attack", "vitreous.attacks")
+ATTACKS: Registry[type[Any]] = Registry("attack", "vitreous.attacks")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -196,6 +198,14 @@ def require_at_least(least: int, **settings: float) -> None:
     for name, value in settings.items():
         if value < least:
             raise ValueError(f"expected {name} of at least {least}, found {value}")
+
+
+def batch_generator(seed: int, place: int) -> torch.Generator:
+    """Random numbers of the batch at a place, which differ from seed to seed.
+
+    torch keeps the lower 32 bits of a seed only, so both must be within them.
+    """
+    return torch.Generator().manual_seed((seed * SPREAD + place) % 2**32)
 
 
 @contextlib.contextmanager

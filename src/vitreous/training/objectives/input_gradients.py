@@ -16,9 +16,7 @@ Gradient = Literal["second_order", "released"]
 INPUT_GRADIENTS = frozenset({"masks", "input_gradients"})
 
 
-def input_gradient(
-    step: Step, score: Callable[[Tensor], Tensor], gradient: Gradient
-) -> Tensor:
+def input_gradient(step: Step, score: Callable[[Tensor], Tensor], gradient: Gradient) -> Tensor:
     """Derive a score of the logits with respect to the normalized images (B, 3, H, W).
 
     Images here are in [0, 1] and the published penalties are in normalized units, which differ

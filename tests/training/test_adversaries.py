@@ -13,11 +13,11 @@ from torch.nn import functional as F
 
 from golden.projection import largest_difference, load, relative_difference, sample
 from golden.shrink import first_noise
+from vitreous.attacks.gradient import LostGradientWarning
 from vitreous.errors import VitreousError
 from vitreous.models import Classifier
 from vitreous.training.adversaries import ADVERSARIES
 from vitreous.training.adversaries.fgsm import FGSM, NoisyFGSM
-from vitreous.training.adversaries.gradient import LostGradientWarning
 from vitreous.training.adversaries.pgd import PGD
 
 EPSILON = 8 / 255

@@ -29,8 +29,11 @@ class Launch:
     written: list[set[Path]]
 
     def written_in(self, folder: Path) -> list[set[Path]]:
-        """Files in a folder that each process wrote."""
-        return [{p for p in paths if p.is_relative_to(folder)} for paths in self.written]
+        """Files in a folder that each process wrote, temporary ones (`.NAME`) left out."""
+        return [
+            {p for p in paths if p.is_relative_to(folder) and not p.name.startswith(".")}
+            for paths in self.written
+        ]
 
 
 def launch(notes: Path, *command: str, processes: int = 2) -> Launch:

@@ -16,7 +16,7 @@ torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
 
 @pytest.fixture(scope="session")
 def shared() -> Path:
-    """The folder of golden numbers and real data that lies beside a developer's checkout."""
+    """The folder of real data (weights, photos) that lies beside a developer's checkout."""
     folder = Path(os.environ.get("VITREOUS_SHARED", Path(__file__).parents[2] / "shared"))
     if not folder.is_dir():
         pytest.skip(f"needs the shared data folder, which is not at {folder.name}/ here")

@@ -164,7 +164,7 @@ def broken(images: Path) -> Path:
 
 @pytest.mark.parametrize("method", ["alpha", "png", "coco", "onnx", "tokencut"])
 def test_unreadable_pictures_get_a_row_each_and_the_others_their_masks(
-    broken, tmp_path, capsys, shared, method
+    broken, tmp_path, capsys, request, method
 ):
     out, settings = tmp_path / "out", []
     if method == "png":
@@ -177,6 +177,7 @@ def test_unreadable_pictures_get_a_row_each_and_the_others_their_masks(
         path = coco_file(broken, [[0, 0, 90, 0, 90, 70, 0, 70]])
         settings = ["--annotations", str(path)]
     elif method == "onnx":
+        shared = request.getfixturevalue("shared")
         settings = ["--model", str(shared / "data" / "weights" / "u2netp.onnx")]
     elif method == "tokencut":
         model = load_model("vit_tiny_patch16_224", pretrained=False, image_size=64, depth=1)

@@ -13,12 +13,14 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from golden.projection import load
 from helpers import tiny_recipe, write_masked_set
 from vitreous.config import build
 from vitreous.data.batch import Batch
 from vitreous.data.readers import Split
 from vitreous.errors import VitreousError
 from vitreous.models import Classifier, load_model
+from vitreous.models.forward import ForwardPass
 from vitreous.training import list_recipes, load_recipe, train
 from vitreous.training.adversaries.fgsm import FGSM
 from vitreous.training.engine import Trainer
@@ -72,8 +74,8 @@ def test_all_fourteen_published_configurations_are_there() -> None:
         assert wrong == (f"crossvit/{name}_own_normalization" in list_recipes())
 
 
-def test_the_schedule_is_the_published_one(shared: Path) -> None:
-    golden = np.load(shared / "golden" / "fast_adversarial_training.npz")["lr"]
+def test_the_schedule_is_the_published_one() -> None:
+    golden = load("fast_adversarial_training")["lr"]
     schedule = load_recipe("crossvit/18_dagger_408_adv_rot", ANY_DATA).schedule
     for epoch in range(7):
         for iteration in range(10):
@@ -109,7 +111,13 @@ def small_step(images: Tensor, clean: Tensor, model: Classifier) -> Step:
     labels = torch.arange(len(images)) % 3
     nothing = torch.zeros(len(images))
     batch = Batch(images, labels, nothing, nothing.bool(), labels)
-    return Step(model=model, classifier=model, batch=batch, clean=clean, logits=model(images))
+    return Step(
+        model=model,
+        classifier=model,
+        batch=batch,
+        clean=clean,
+        forward=ForwardPass(images, model(images)),
+    )
 
 
 @pytest.fixture

@@ -139,30 +139,6 @@ def test_killed_at_any_point_and_resumed_gives_the_same_weights(root, tmp_path):
     assert metrics.read_bytes() == (tmp_path / "whole" / "metrics.jsonl").read_bytes()
 
 
-def test_two_processes_give_the_gradients_of_one(root, tmp_path):
-    options = ["--training.epochs", "1", "--optimizer.name", "sgd", "--optimizer.momentum", "0"]
-    options += ["--training.batch_size", "5", "--optimizer.lr", "1"]  # 12 pictures: a short batch
-    one = command(root, tmp_path / "one", *options)
-    two = command(root, tmp_path / "two", *options)
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    subprocess.run([sys.executable, "-m", "vitreous.cli", *one], env=environment, check=True)
-    launch = ["-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2"]
-    launch += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"]
-    launch += ["--main_process_port", "0", "-m", "vitreous.cli"]
-    subprocess.run([sys.executable, *launch, *two], env=environment, check=True)
-    a, b = weights(tmp_path / "one"), weights(tmp_path / "two")
-    assert all(torch.allclose(a[k], b[k], atol=1e-6) for k in a)
-    rows = [
-        [json.loads(line) for line in (tmp_path / name / "metrics.jsonl").read_text().splitlines()]
-        for name in ("one", "two")
-    ]
-    assert len(rows[0]) == len(rows[1])
-    for first, second in zip(*rows):
-        assert first["split"] == second["split"] and first["step"] == second["step"]
-        if first["split"] == "validation":
-            assert first["loss"] == pytest.approx(second["loss"], abs=1e-5)
-
-
 def test_a_loss_that_is_not_a_number_stops_and_keeps_the_last_good_state(
     root, tmp_path, monkeypatch
 ):

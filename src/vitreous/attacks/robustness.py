@@ -19,7 +19,6 @@ from vitreous.config import plain
 from vitreous.errors import VitreousError
 from vitreous.io import read_json, write_json
 from vitreous.models import Classifier
-from vitreous.models.head_tokens import head_tokens_only
 from vitreous.models.modes import evaluation_mode
 from vitreous.results import Record, accuracy_record
 
@@ -222,7 +221,7 @@ def _attack_batch(
         if len(rows) == 0:
             break
         part, clean = goal[rows], images[rows]
-        sized: Any = dataclasses.replace(attack, epsilon=epsilon)  # ty: ignore[invalid-argument-type]
+        sized = attack.at(epsilon)
         found = sized(classifier, clean, part.labels, targets=part.targets, generator=generator)
         _require_allowed(clean, found, sized)
         fooled = part.reached(_logits(classifier, found))
@@ -234,7 +233,7 @@ def _attack_batch(
 
 @torch.no_grad()
 def _logits(classifier: Classifier, images: Tensor) -> Tensor:
-    with evaluation_mode(classifier), head_tokens_only(classifier):
+    with evaluation_mode(classifier):
         return classifier(images).float()
 
 

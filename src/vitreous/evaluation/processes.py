@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 from collections.abc import Callable
+
+from vitreous.processes import check_world, without_accelerator, world_size
 
 
 def _nothing() -> None:
@@ -39,10 +40,14 @@ def current_processes(cpu: bool = False) -> Processes:
 
     Args:
         cpu: Compute on the CPU even where there is a GPU.
+
+    Raises:
+        VitreousError: If Accelerate joins another number of processes than were started.
     """
-    if int(os.environ.get("WORLD_SIZE", "1")) < 2:
+    if world_size() < 2:
         return ALONE
     from accelerate import PartialState
 
-    state = PartialState(cpu=cpu)
+    state = PartialState(cpu=cpu or without_accelerator())
+    check_world(state.num_processes)
     return Processes(state.process_index, state.num_processes, state.wait_for_everyone)

@@ -23,6 +23,7 @@ from vitreous.errors import VitreousError
 from vitreous.models import Classifier, save_model
 from vitreous.results import Results
 from vitreous.training.continuation import continue_checkpoint
+from vitreous.training.progress import Progress
 from vitreous.training.recipe import Recipe
 from vitreous.training.robust_validation import make_robust_validation, sudden_drop
 from vitreous.training.run import (
@@ -34,6 +35,7 @@ from vitreous.training.run import (
 from vitreous.training.setup import flatten, make_accelerator, make_optimizer
 from vitreous.training.step import compute_loss
 from vitreous.training.summary import draw_samples, summarise
+from vitreous.training.validation import validate
 
 logger = logging.getLogger(__name__)
 
@@ -65,33 +67,6 @@ def train(
             not finite (says the step; the last good state is kept), or the disk is full.
     """
     return Trainer(recipe, Path(out), classifier, split, quiet).run()
-
-
-@dataclasses.dataclass
-class Progress:
-    """Where a run stands.
-
-    Attributes:
-        epoch: Epochs done.
-        position: Batches done in the present epoch.
-        step: Optimiser steps done.
-        best: Best value of the selection metric so far.
-        best_epoch: Epoch it came from.
-        seconds: Time spent.
-        robust: Accuracy under the probe's attack before the first and after each epoch.
-        clean_accuracies: Accuracy of the same pictures unperturbed.
-        warnings: What the probe reported.
-    """
-
-    epoch: int = 0
-    position: int = 0
-    step: int = 0
-    best: float | None = None
-    best_epoch: int = 0
-    seconds: float = 0.0
-    robust: list[float] = dataclasses.field(default_factory=list)
-    clean_accuracies: list[float] = dataclasses.field(default_factory=list)
-    warnings: list[str] = dataclasses.field(default_factory=list)
 
 
 class Trainer:
@@ -166,7 +141,6 @@ class Trainer:
         ) as bar:
             while self.progress.epoch < self.settings.epochs:
                 self.run_epoch(bar)
-        self.accelerator.end_training()
         results = summarise(
             self.folder, self.classifier, self.recipe, self.split, self.progress.__dict__
         )
@@ -174,6 +148,7 @@ class Trainer:
             draw_samples(self.folder, self.classifier, self.validation_data, self.recipe, "after")
             results.write(self.folder.path / "results.json")
         self.accelerator.wait_for_everyone()
+        self.accelerator.end_training()  # the last: it ends the processes' group
         return results
 
     @property
@@ -236,7 +211,7 @@ class Trainer:
             with accelerator.no_sync(self.model) if not last else contextlib.nullcontext():
                 found = self.backward(part, len(part) if own else 0, len(whole))
             for key, value in found.items():
-                figures[key] = figures.get(key, 0.0) + value * (len(part) / len(batch))
+                figures[key] = figures.get(key, 0.0) + value
         values = self.reduce(figures)
         self.require_finite(values)
         if settings.clip_norm is not None:
@@ -246,7 +221,11 @@ class Trainer:
         return {**values, "lr": rate}
 
     def backward(self, batch: Batch, rows: int, all_rows: int) -> dict[str, torch.Tensor]:
-        """Perturb, forward, backward of one part of a batch."""
+        """Perturb, forward, backward of one part of a batch.
+
+        Returns:
+            Figures whose sum over parts, averaged over processes, is that of the whole batch.
+        """
         share = self.progress.step / (self.settings.epochs * self.steps_per_epoch)
         clean = batch.images
         with self.accelerator.autocast():
@@ -263,8 +242,12 @@ class Trainer:
                 clean=clean,
                 progress=share,
             )
-        self.accelerator.backward(loss.scaled(rows, all_rows, self.accelerator.num_processes))
-        return loss.figures
+        processes = self.accelerator.num_processes
+        scaled = loss.scaled(rows, all_rows, processes)
+        self.accelerator.backward(scaled)
+        weight = rows * processes / all_rows
+        figures = {key: value * weight for key, value in loss.figures.items()}
+        return {**figures, "loss": scaled.detach()}
 
     def reduce(self, figures: dict[str, torch.Tensor]) -> dict[str, float]:
         """Mean over processes, brought to the host at once."""
@@ -285,30 +268,14 @@ class Trainer:
 
     def validate(self) -> dict[str, float]:
         """Figures over all validation pictures, each counted once."""
-        count = len(self.validation_data)
-        if count == 0:
-            return {}
-        accelerator = self.accelerator
-        share = max(1, self.settings.validation_batch_size // accelerator.num_processes)
-        mine = list(range(count))[accelerator.process_index :: accelerator.num_processes]
-        batches = [mine[i : i + share] for i in range(0, len(mine), share)]
-        self.model.eval()
-        totals: dict[str, torch.Tensor] = {}
-        # Epoch 0 of the validation views: the same random choices, if any, each time.
-        for batch in load_batches(self.validation_data, batches, 0, self.settings.workers):
-            batch = batch.to(accelerator.device)
-            with accelerator.autocast():
-                loss = compute_loss(
-                    self.classifier, self.classifier, batch, self.recipe.objectives, progress=1.0
-                )
-            for key, value in loss.figures.items():
-                totals[key] = totals.get(key, 0.0) + value.double() * len(batch)
-        keys = sorted({*totals})
-        summed = torch.stack([totals[k].reshape(()) for k in keys]) if keys else torch.zeros(0)
-        if accelerator.num_processes > 1:
-            summed = accelerator.reduce(summed, "sum")
-        self.model.train()
-        return dict(zip(keys, (summed / count).tolist()))
+        return validate(
+            self.accelerator,
+            self.classifier,
+            self.validation_data,
+            self.recipe.objectives,
+            batch_size=self.settings.validation_batch_size,
+            workers=self.settings.workers,
+        )
 
     def measure_robustness(self) -> dict[str, float]:
         """Figures of the PGD probe; reports catastrophic overfitting in the epoch it happens."""

@@ -12,6 +12,7 @@ from accelerate.state import AcceleratorState
 from accelerate.utils import DistributedDataParallelKwargs
 
 from vitreous.errors import VitreousError, require
+from vitreous.processes import check_world, without_accelerator
 from vitreous.training.recipe import OptimizerSettings, Recipe
 
 PRECISIONS = {"float32": "no", "bfloat16": "bf16", "float16": "fp16"}
@@ -29,12 +30,15 @@ def make_accelerator(recipe: Recipe, out: Path) -> Accelerator:
     unused = DistributedDataParallelKwargs(
         find_unused_parameters="classification" not in recipe.objectives
     )
-    return Accelerator(
+    accelerator = Accelerator(
+        cpu=without_accelerator(),
         mixed_precision=PRECISIONS[settings.precision],
         log_with=list(settings.trackers) or None,
         project_dir=str(out),
         kwargs_handlers=[unused],
     )
+    check_world(accelerator.num_processes)
+    return accelerator
 
 
 def make_optimizer(model: torch.nn.Module, settings: OptimizerSettings) -> torch.optim.Optimizer:

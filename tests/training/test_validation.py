@@ -1,0 +1,98 @@
+"""Validation: right figures, and no graph beyond what an objective derives."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import ClassVar
+
+import pytest
+import torch
+from accelerate import Accelerator
+from torch import Tensor
+
+import vitreous
+from helpers import TINY_MODEL
+from vitreous.data.batch import Batch
+from vitreous.training import validation
+from vitreous.training.objectives import OBJECTIVES, LossTerm, Step
+from vitreous.training.objectives.base import WeightedObjective
+from vitreous.training.step import compute_loss
+
+COUNT = 5
+
+
+@pytest.fixture
+def model() -> vitreous.Classifier:
+    return vitreous.load_model(
+        "vit_tiny_patch16_224",
+        pretrained=False,
+        num_classes=3,
+        image_size=32,
+        **TINY_MODEL["options"],
+    )
+
+
+@pytest.fixture
+def batches(monkeypatch) -> list[Batch]:
+    """Two batches of masked images, an uneven one last, in place of what a loader reads."""
+    masks = torch.zeros(COUNT, 1, 32, 32)
+    masks[:, :, 8:24, 8:24] = 1
+    has_mask, rows = torch.arange(COUNT) != 3, torch.arange(COUNT)
+    whole = Batch(torch.rand(COUNT, 3, 32, 32), rows % 3, masks, has_mask, rows)
+    parts = [whole.rows(0, 3), whole.rows(3, COUNT)]
+    monkeypatch.setattr(validation, "load_batches", lambda *_: parts)
+    return parts
+
+
+class Sized:
+    def __len__(self) -> int:
+        return COUNT
+
+
+def measure(model: vitreous.Classifier, objectives: dict) -> dict[str, float]:
+    data = Sized()
+    return validation.validate(Accelerator(), model, data, objectives, batch_size=3)  # type: ignore
+
+
+@pytest.mark.parametrize("name", sorted(OBJECTIVES))
+def test_figures_are_those_of_a_pass_with_gradients(name, model, batches):
+    objective = {name: OBJECTIVES[name]()}
+    torch.manual_seed(0)
+    figures = measure(model, objective)
+    assert model.training
+    model.eval()
+    torch.manual_seed(0)
+    expected: dict[str, float] = {}
+    for batch in batches:
+        for key, value in compute_loss(
+            model, model, batch, objective, progress=1.0
+        ).figures.items():
+            expected[key] = expected.get(key, 0.0) + float(value) * len(batch) / COUNT
+    assert figures == pytest.approx(expected, abs=1e-6) and name in figures
+
+
+@dataclasses.dataclass(frozen=True)
+class Looking(WeightedObjective):
+    """Remembers what it saw."""
+
+    seen: list[tuple[bool, Tensor]] = dataclasses.field(default_factory=list)
+    needs: ClassVar[frozenset[str]] = frozenset()
+
+    def __call__(self, step: Step) -> LossTerm:
+        self.seen.append((torch.is_grad_enabled(), step.logits))
+        return LossTerm(step.logits.mean())
+
+
+@dataclasses.dataclass(frozen=True)
+class LookingAtAttention(Looking):
+    needs: ClassVar[frozenset[str]] = frozenset({"attention"})
+
+
+def test_no_graph_is_made_unless_an_objective_derives(model, batches: list[Batch]):
+    plain, recorded = Looking(), LookingAtAttention()
+    measure(model, {"looking": plain})
+    assert [grad for grad, _ in plain.seen] == [False, False]
+    assert not any(logits.requires_grad for _, logits in plain.seen)
+    measure(model, {"looking": recorded})
+    assert [grad for grad, _ in recorded.seen] == [False, False]
+    assert all(logits.requires_grad for _, logits in recorded.seen)

@@ -20,7 +20,7 @@ from typing import Annotated, Any, Literal
 import torch
 import tyro
 
-from vitreous.data.composites.compositing import CompositeItems, Factor, plan, write_composites
+from vitreous.data.composites.compositing import Factor, Plan, plan, write_composites
 from vitreous.data.composites.cutouts import find_cutouts
 from vitreous.data.images import list_images
 from vitreous.data.mask_files import MaskFormat
@@ -72,7 +72,7 @@ class Generate:
             size=self.size,
             seed=self.seed,
         )
-        items = CompositeItems(cutouts, grounds, scenes, names, self.size)
+        items = Plan(cutouts, grounds, scenes, names, self.size)
         return write_composites(items, out, self.factor)
 
 

@@ -127,6 +127,30 @@ def test_a_written_set_is_matched_by_name_and_continues(folders, tmp_path):
     assert gone.is_file() and kept.stat().st_mtime_ns == before
 
 
+def test_a_second_plan_does_not_go_into_the_folder_of_a_first(folders, tmp_path):
+    cutouts, names = find_cutouts(folders[0])
+    grounds = sorted(folders[1].iterdir())
+
+    def make(factor, seed=0):
+        scenes = plan(cutouts, grounds, factor, steps=2, backgrounds_per_cutout=1, seed=seed)
+        return Plan(cutouts, grounds, scenes, names, size=32)
+
+    root = write_composites(make("size"), tmp_path / "set", "size")
+    before = {path: path.read_bytes() for path in root.rglob("*.*")}
+    for other, factor in ((make("rotation"), "rotation"), (make("size", seed=5), "size")):
+        with pytest.raises(VitreousError, match=r"another plan .*'factor': 'size'.*another --out"):
+            write_composites(other, root, factor)
+    assert {path: path.read_bytes() for path in root.rglob("*.*")} == before
+    stray = root / "images" / "disc" / "holiday.png"
+    Image.new("RGB", (4, 4)).save(stray)
+    with pytest.raises(VitreousError, match=r"1 pictures that are not .*images/disc/holiday.png"):
+        write_composites(make("size"), root, "size")
+    (tmp_path / "other" / "images").mkdir(parents=True)
+    stray.rename(tmp_path / "other" / "images" / "000000.png")
+    with pytest.raises(VitreousError, match="not of this set"):
+        write_composites(make("size"), tmp_path / "other", "size")
+
+
 def test_the_source_keeps_backgrounds_of_training_and_validation_apart(folders):
     source = READERS["composites"](str(folders[0]), str(folders[1]), steps=3, size=48)
     split = source.load(seed=0)

@@ -16,7 +16,7 @@ from torch import Tensor
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as F
 
-from vitreous.errors import ImageError, VitreousError
+from vitreous.errors import ImageError, VitreousError, printable
 from vitreous.io import atomic_path
 from vitreous.models import Preprocessing
 
@@ -38,16 +38,16 @@ def open_image(path: str | os.PathLike[str]) -> Image.Image:
     Raises:
         ImageError: If the file is missing, empty, cut short, or not a picture; names the file.
     """
-    file = Path(path)
+    file, name = Path(path), printable(path)
     try:
         if file.stat().st_size == 0:
-            raise ImageError(f"{file} is empty (0 bytes)")
+            raise ImageError(f"{name} is empty (0 bytes)")
     except FileNotFoundError as error:
-        raise ImageError(f"no picture at {file}") from error
+        raise ImageError(f"no picture at {name}") from error
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
-        raise ImageError(f"{file} cannot be read: {reason}") from error
-    return decode_image(file, str(file))
+        raise ImageError(f"{name} cannot be read: {reason}") from error
+    return decode_image(file, name)
 
 
 def decode_image(source: Path | BinaryIO, name: str) -> Image.Image:

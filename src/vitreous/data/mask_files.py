@@ -11,7 +11,7 @@ import torch
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
-from vitreous.errors import ImageError
+from vitreous.errors import ImageError, printable
 
 MaskFormat = Literal["binary", "imagenet_s"]
 IGNORE = 1000
@@ -29,7 +29,7 @@ def read_mask(path: str | os.PathLike[str], kind: MaskFormat = "binary") -> Tens
     Raises:
         ImageError: If the file is missing or cannot be read.
     """
-    return decode_mask(Path(path), str(path), kind)
+    return decode_mask(Path(path), printable(path), kind)
 
 
 def decode_mask(source: Path | BinaryIO, name: str, kind: MaskFormat = "binary") -> Tensor:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from vitreous.data.images import open_image
 from vitreous.data.mask_files import MaskFormat, read_mask
-from vitreous.errors import ImageError
+from vitreous.errors import ImageError, printable
 
 
 class Names:
@@ -36,7 +36,7 @@ class Names:
 
     def text(self, index: int) -> str:
         r"""The name as text for any file: a byte that is not UTF-8 becomes `\xff`."""
-        return self._raw(index).decode(errors="backslashreplace")
+        return printable(self._raw(index))
 
     def _raw(self, index: int) -> bytes:
         return self._bytes[self._ends[index] : self._ends[index + 1]]
@@ -134,4 +134,4 @@ def file_content(path: Path) -> bytes:
         return path.read_bytes()
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
-        raise ImageError(f"{path} cannot be read: {reason}") from error
+        raise ImageError(f"{printable(path)} cannot be read: {reason}") from error

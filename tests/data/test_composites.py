@@ -158,6 +158,10 @@ def test_the_source_keeps_backgrounds_of_training_and_validation_apart(folders):
     assert not set(split.train.images.plan.backgrounds) & set(
         split.validation.images.plan.backgrounds
     )
+    assert not split.train.left_out
+    Image.new("RGB", (8, 8)).save(folders[0] / "disc" / "photo.jpg")
+    (passed,) = source.load(seed=0).train.left_out
+    assert str(passed) == "1 images without transparency (disc/photo.jpg)"
     item = split.train[0]
     image, mask, label = item.image, item.mask, item.label
     assert image.size == (48, 48) and mask.shape == (1, 48, 48) and mask.any() and label == 0

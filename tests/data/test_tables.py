@@ -15,6 +15,7 @@ from PIL import Image
 from vitreous.data.readers import read_dataset
 from vitreous.data.readers.tables import Columns, read_csv, read_rows
 from vitreous.errors import ImageError, VitreousError
+from vitreous.evaluation.test_sets import read_set
 
 ROWS = "path,label,group\na.png,cat,x\nb.png,dog,\n"
 
@@ -134,3 +135,22 @@ def test_absolute_paths_are_matched_with_masks_below_the_table(tmp_path: Path) -
     )
     dataset = read_dataset(table, masks=tmp_path / "masks", require_masks=True)
     assert [dataset.masks.path(i).parent.name for i in range(2)] == ["b", "a"]
+
+
+def test_groups_may_come_from_a_file_of_their_own(tmp_path: Path) -> None:
+    for name in ("x/a.png", "x/b.png", "y/c.png"):
+        (tmp_path / "set" / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (4, 4)).save(tmp_path / "set" / name)
+    table = tmp_path / "groups.csv"
+    table.write_text("file,group\ny/c.png,night\nx/a.png,day\nz/d.png,day\n")
+    (found,) = read_set("folder", tmp_path / "set", num_classes=2, groups=table)
+    assert found.dataset.group_names == ("day", "night")
+    assert found.dataset.groups.tolist() == [0, -1, 1]
+    assert [str(entry) for entry in found.dataset.left_out] == [
+        "1 rows of groups.csv without an image (z/d.png)"
+    ]
+    table.write_text("file,group\nc.png,night\n")
+    with pytest.raises(VitreousError, match=r"none of the 3 images; they are called like x/a.png"):
+        read_set("folder", tmp_path / "set", num_classes=2, groups=table)
+    with pytest.raises(VitreousError, match="expected the columns path,group, found path"):
+        read_set("folder", tmp_path / "set", num_classes=2, groups=written(tmp_path, "path\na\n"))

@@ -41,6 +41,24 @@ def test_every_batch_has_its_share_and_an_epoch_is_a_permutation(share, batch_si
             assert abs(share_of_batch - share * len(batch)) < 2
 
 
+def test_the_engine_gives_every_batch_its_share(sources, tmp_path, monkeypatch):
+    values = merge(tiny_recipe(tmp_path), {"data": sources})
+    values["objectives"] = {"classification": {}}
+    values["training"] = {"epochs": 2, "batch_size": 5, "trackers": [], "samples": 0}
+    shares = []
+    original = Trainer.step
+
+    def counting(self, batch, whole):
+        shares.append(int(batch.has_mask.sum()))
+        return original(self, batch, whole)
+
+    monkeypatch.setattr(Trainer, "step", counting)
+    recipe = build(Recipe, {k: v for k, v in values.items() if k != "data"} | {"data": sources})
+    train(recipe, tmp_path / "run", quiet=True)
+    assert len(shares) == 18 and sum(shares) == 2 * 18
+    assert all(1 <= share <= 3 for share in shares), "2 of 5 are masked"
+
+
 @pytest.fixture
 def sources(tmp_path: Path) -> dict[str, Any]:
     write_masked_set(tmp_path / "few", classes=2, per_class=3)

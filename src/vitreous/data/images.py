@@ -16,11 +16,11 @@ from torch import Tensor
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as F
 
+from vitreous.data.listing import EXTENSIONS, list_files
 from vitreous.errors import ImageError, VitreousError, printable
 from vitreous.io import atomic_path
 from vitreous.models import Preprocessing
 
-EXTENSIONS = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".ppm"}
 INTERPOLATIONS = {
     "bicubic": v2.InterpolationMode.BICUBIC,
     "bilinear": v2.InterpolationMode.BILINEAR,
@@ -150,9 +150,7 @@ def list_images(folder: str | os.PathLike[str]) -> list[Path]:
     root = Path(folder)
     if not root.is_dir():
         raise ImageError(f"no folder at {root}")
-    found = sorted(
-        p for p in root.rglob("*") if p.suffix.lower() in EXTENSIONS and not p.name.startswith(".")
-    )
-    if not found:
+    names = list_files(root).images
+    if not names:
         raise ImageError(f"{root} holds no pictures ({', '.join(sorted(EXTENSIONS))})")
-    return found
+    return [root / name for name in names]

@@ -9,9 +9,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from vitreous.data.dataset import LeftOut
-from vitreous.data.images import EXTENSIONS
-from vitreous.data.stores.files import Names
+from vitreous.errors import printable
 
+EXTENSIONS = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".ppm"}
 NO_IMAGES = "files that are no images"
 HIDDEN = "hidden files"
 
@@ -79,8 +79,7 @@ def left_out(kinds: Mapping[str, Sequence[str]]) -> tuple[LeftOut, ...]:
 
 def texts(names: Iterable[str]) -> tuple[str, ...]:
     """File names as text that can be written anywhere."""
-    held = Names(names)
-    return tuple(held.text(i) for i in range(len(held)))
+    return tuple(printable(name) for name in names)
 
 
 def _parts(name: str) -> list[str]:

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from vitreous.data.dataset import UNKNOWN, Dataset
-from vitreous.data.listing import in_order
+from vitreous.data.listing import in_order, left_out
 from vitreous.data.mask_files import MaskFormat
 from vitreous.data.stores import FileImages, FileMasks
 from vitreous.errors import VitreousError, nearest
@@ -202,3 +202,35 @@ def with_groups(dataset: Dataset, groups: Sequence[str]) -> Dataset:
     places = {"": UNKNOWN, **{name: place for place, name in enumerate(names)}}
     numbers = np.array([places[text] for text in texts], dtype=np.int64)
     return dataclasses.replace(dataset, groups=numbers, group_names=tuple(names))
+
+
+def with_group_file(dataset: Dataset, path: Path, column: str = "group") -> Dataset:
+    """Take groups from a CSV file of their own, with the columns `path,group`.
+
+    Args:
+        dataset: The images; the file calls them by their names in it.
+        path: The CSV file.
+        column: Its column of groups.
+
+    Returns:
+        The dataset with its groups; images that the file does not list have none, and rows
+        without an image are named as left out.
+
+    Raises:
+        VitreousError: If the file is not as it should be, or lists none of the images.
+    """
+    header, rows = read_rows(path)
+    where = next((name for name in PATH_COLUMNS if name in header), None)
+    if where is None or column not in header:
+        raise VitreousError(
+            f"{path}: expected the columns path,{column}, found {', '.join(header) or 'no rows'}"
+        )
+    groups = {row[where]: row[column] for _, row in rows}
+    names = [dataset.name(index) for index in range(len(dataset))]
+    if not groups.keys() & set(names):
+        raise VitreousError(
+            f"{path} lists none of the {len(names)} images; they are called like {names[0]}"
+        )
+    passed = left_out({f"rows of {path.name} without an image": sorted(groups.keys() - set(names))})
+    grouped = with_groups(dataset, [groups.get(name, "") for name in names])
+    return dataclasses.replace(grouped, left_out=(*dataset.left_out, *passed))

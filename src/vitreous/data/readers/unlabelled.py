@@ -8,8 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from vitreous.data.dataset import UNKNOWN, Dataset
-from vitreous.data.images import EXTENSIONS
-from vitreous.data.listing import list_files
+from vitreous.data.listing import EXTENSIONS, list_files
 from vitreous.data.mask_files import MaskFormat
 from vitreous.data.readers.base import READERS, OnError, Split, readable, split_by_class
 from vitreous.data.readers.masks import with_masks

@@ -11,7 +11,7 @@ import numpy as np
 from vitreous.data.dataset import Dataset
 from vitreous.data.mask_files import MaskFormat
 from vitreous.data.readers import read_dataset
-from vitreous.data.readers.tables import Columns
+from vitreous.data.readers.tables import Columns, with_group_file
 from vitreous.errors import VitreousError, nearest
 from vitreous.evaluation.test_sets.base import (
     TEST_SETS,
@@ -119,6 +119,8 @@ class Folder:
     Attributes:
         class_map: The JSON file.
         label_column: The column of a CSV file that holds the label.
+        group_column: The column of a table that holds the group.
+        groups: A CSV file with the columns path and group, for images without such a column.
         masks: A folder of masks, matched by name; a table or shards may have some of their own.
         mask_format: How they are read.
         name: How results call the set; the folder's or file's name by default.
@@ -129,6 +131,8 @@ class Folder:
 
     class_map: Path | None = None
     label_column: str = "label"
+    group_column: str = "group"
+    groups: Path | None = None
     masks: Path | None = None
     mask_format: MaskFormat = "binary"
     name: str = ""
@@ -145,10 +149,12 @@ class Folder:
 
     def read(self, path: Path) -> list[TestSet]:
         """Read the set."""
-        columns = Columns(label=self.label_column)
+        columns = Columns(self.label_column, self.group_column)
         dataset = read_dataset(
             path, labelled=True, columns=columns, masks=self.masks, mask_format=self.mask_format
         )
+        if self.groups is not None:
+            dataset = with_group_file(dataset, self.groups, self.group_column)
         texts, targets = label_texts(dataset)
         accepted = self._accepted(texts, numbered=not dataset.class_names)
         return [

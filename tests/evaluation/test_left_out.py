@@ -65,6 +65,32 @@ def test_labels_without_an_image_are_named(tmp_path: Path) -> None:
     assert left_out(found.dataset) == {"labels without an image": ("y", "z")}
 
 
+def test_a_file_of_labels_that_is_not_as_it_should_be_is_told(tmp_path: Path) -> None:
+    image(tmp_path / "val" / "x.png")
+    labels = tmp_path / "val.txt"
+    for content, message in [
+        (b"x.png 3\n\ny.png\n", r"val.txt: row 3 has no class"),
+        ("x.png 3\n".encode("utf-16"), r"val.txt is UTF-16"),
+        (b"\xe9.png 3\n", r"val.txt is not UTF-8"),
+    ]:
+        labels.write_bytes(content)
+        with pytest.raises(VitreousError, match=message):
+            read_set("imagenet-val", tmp_path / "val")
+    labels.write_bytes(b"\xef\xbb\xbfx.png 3\n")
+    assert read_set("imagenet-val", tmp_path / "val")[0].targets.tolist() == [3]
+
+
+def test_tiny_imagenets_files_are_checked(tmp_path: Path) -> None:
+    image(tmp_path / "val" / "images" / "a.png")
+    (tmp_path / "val" / "val_annotations.txt").write_text("a.png\tn2\t0\t0\n")
+    (tmp_path / "wnids.txt").write_text("n1\nn3\n")
+    with pytest.raises(VitreousError, match=r"wnids.txt does not list n2"):
+        read_set("tiny-imagenet", tmp_path)
+    (tmp_path / "val" / "val_annotations.txt").write_text("a.png\n")
+    with pytest.raises(VitreousError, match="row 1 has no class"):
+        read_set("tiny-imagenet", tmp_path)
+
+
 def test_what_the_protocols_leave_out_is_named(tmp_path: Path) -> None:
     for name in ("air_freshener", "backpack"):
         image(tmp_path / "objectnet" / name / "a.png")

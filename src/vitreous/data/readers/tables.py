@@ -88,7 +88,7 @@ def read_rows(path: Path) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
     Raises:
         VitreousError: If it cannot be read, is not UTF-8, or a row is not as long as the header.
     """
-    rows = _records(path, io.StringIO(_decode(path), newline=""))
+    rows = _records(path, io.StringIO(read_text(path), newline=""))
     _, first = next(rows, (1, []))
     header = [" ".join(name.split()) for name in first]
     repeated = sorted({name for name in header if header.count(name) > 1})
@@ -105,7 +105,12 @@ def read_rows(path: Path) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
     return header, table
 
 
-def _decode(path: Path) -> str:
+def read_text(path: Path) -> str:
+    """Read a text file: UTF-8, with a byte order mark or without.
+
+    Raises:
+        VitreousError: If it cannot be read or is something else; says what and where.
+    """
     try:
         content = path.read_bytes()
     except OSError as error:

@@ -11,7 +11,7 @@ import numpy as np
 from vitreous.data.dataset import Dataset
 from vitreous.data.mask_files import MaskFormat
 from vitreous.data.readers import read_dataset
-from vitreous.data.readers.tables import Columns, with_group_file
+from vitreous.data.readers.tables import Columns, read_text, with_group_file
 from vitreous.errors import VitreousError, nearest
 from vitreous.evaluation.test_sets.base import (
     TEST_SETS,
@@ -55,8 +55,10 @@ class TinyImageNet:
         val = root / "val" if (root / "val").is_dir() else path
         files, labels = self._labelled(val)
         listed = root / "wnids.txt"
-        wnids = sorted(listed.read_text().split()) if listed.is_file() else sorted(set(labels))
+        wnids = sorted(read_text(listed).split()) if listed.is_file() else sorted(set(labels))
         if self.classes == "own":
+            if absent := sorted(set(labels) - set(wnids)):
+                raise VitreousError(f"{listed} does not list {absent[0]}, which {val} holds")
             targets = np.array([wnids.index(w) for w in labels], dtype=np.int64)
             return [
                 TestSet(
@@ -92,7 +94,10 @@ class TinyImageNet:
     def _labelled(self, val: Path) -> tuple[list[str], list[str]]:
         annotations = val / "val_annotations.txt"
         if annotations.is_file():
-            rows = [line.split("\t") for line in annotations.read_text().splitlines() if line]
+            rows = [line.split("\t") for line in read_text(annotations).splitlines() if line]
+            short = [number for number, row in enumerate(rows, 1) if len(row) < 2]
+            if short:
+                raise VitreousError(f"{annotations}: row {short[0]} has no class")
             return [f"images/{row[0]}" for row in rows], [row[1] for row in rows]
         folders = [f for f in subfolders(val) if WNID.fullmatch(f)] if val.is_dir() else []
         if not folders:

@@ -14,6 +14,7 @@ import timm.data
 from vitreous.data.dataset import Dataset
 from vitreous.data.listing import NO_IMAGES, left_out
 from vitreous.data.readers.shards import index_shards, tar_shards
+from vitreous.data.readers.tables import read_text
 from vitreous.errors import VitreousError
 from vitreous.evaluation.test_sets.base import (
     TEST_SETS,
@@ -160,10 +161,11 @@ def read_labels(file: Path) -> dict[str, int] | list[int]:
             refused: the development kit's `ILSVRC2012_validation_ground_truth.txt` numbers the
             classes in another order.
     """
-    rows = [re.split(r"[\s,]+", line.strip()) for line in file.read_text("utf-8").splitlines()]
-    rows = [row for row in rows if row != [""]]
+    lines = enumerate(read_text(file).splitlines(), 1)
+    numbered = [(n, re.split(r"[\s,]+", line.strip())) for n, line in lines if line.strip()]
+    rows = [row for _, row in numbered]
     if rows and rows[0][0].lower() in {"imageid", "name", "path", "file", "filename", "image"}:
-        rows = rows[1:]
+        rows, numbered = rows[1:], numbered[1:]
     if rows and all(len(row) == 1 for row in rows):
         if rows[0][0].isdigit():
             raise VitreousError(
@@ -171,6 +173,9 @@ def read_labels(file: Path) -> dict[str, int] | list[int]:
                 "sorted WordNet ids, so expected lines NAME CLASS, or one WordNet id a line"
             )
         return [_class(row[0], file) for row in rows]
+    short = [number for number, row in numbered if len(row) < 2]
+    if short:
+        raise VitreousError(f"{file}: row {short[0]} has no class; expected lines NAME CLASS")
     return {Path(row[0]).stem: _class(row[1], file) for row in rows}
 
 

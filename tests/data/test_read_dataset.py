@@ -243,6 +243,7 @@ def test_what_is_passed_over_is_named(root: Path) -> None:
     (root / "images" / "class_0" / "deep" / "thumbs.db").write_text("x")
     (root / "images" / "class_0" / ".hidden.png").write_text("x")
     (root / "images" / "empty").mkdir()
+    (root / "images" / ".cache").mkdir()
     Image.new("RGB", (4, 4)).save(root / "images" / "stray.png")
     (root / "masks" / "class_0" / "2.png").unlink()
     (root / "masks" / "class_2" / "4.png").unlink()
@@ -252,7 +253,7 @@ def test_what_is_passed_over_is_named(root: Path) -> None:
     found = {entry.what.split(" in /")[0]: entry.names for entry in dataset.left_out}
     assert found == {
         "files that are no images": ("class_0/deep/thumbs.db", "notes.txt"),
-        "hidden files": ("class_0/.hidden.png",),
+        "hidden files": (".cache/", "class_0/.hidden.png"),
         "images in no class folder": ("stray.png",),
         "folders without images": ("empty",),
         "images without a mask": ("class_0/2.png", "class_2/4.png"),

@@ -42,7 +42,8 @@ def with_masks(
     """
     if not masks.is_dir():
         raise VitreousError(f"no folder of masks at {masks}")
-    files = list_files(masks).images
+    # Folders that begin with _ hold by-products of `vitreous mask`: dropped masks, sheets.
+    files = [name for name in list_files(masks).images if not name.startswith("_")]
     table = {_stem(text): file for text, file in zip(texts(files), files)}
     matched, missing = [], []
     for index in range(len(dataset)):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import os
 from collections.abc import Iterable
 from types import ModuleType
 
@@ -22,6 +23,11 @@ class ImageError(VitreousError):
 
 class CheckpointError(VitreousError):
     """Weights that cannot be read, or that belong to another architecture."""
+
+
+def printable(path: str | bytes | os.PathLike[str]) -> str:
+    r"""Spell a file name so that it can be printed and written: what is not UTF-8 as `\xff`."""
+    return os.fsencode(path).decode(errors="backslashreplace")
 
 
 def nearest(name: str, valid: Iterable[str]) -> str:

@@ -9,16 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from vitreous.data.composites.compositing import (
-    CompositeItems,
-    Placement,
-    composite,
-    placements,
-    plan,
-    share_inside,
-    write_composites,
-)
+from vitreous.data.composites.compositing import Placement, composite, placements, share_inside
 from vitreous.data.composites.cutouts import find_cutouts, open_cutout
+from vitreous.data.composites.sets import Plan, composites, plan, write_composites
 from vitreous.data.mask_files import read_mask
 from vitreous.data.readers import READERS
 from vitreous.errors import ImageError, VitreousError
@@ -116,13 +109,14 @@ def test_a_written_set_is_matched_by_name_and_continues(folders, tmp_path):
     cutouts, names = find_cutouts(folders[0])
     grounds = sorted(folders[1].iterdir())
     scenes = plan(cutouts, grounds, "rotation", steps=2, backgrounds_per_cutout=1)
-    items = CompositeItems(cutouts, grounds, scenes, names, size=64)
+    items = Plan(cutouts, grounds, scenes, names, size=64)
     root = write_composites(items, tmp_path / "set", "rotation")
     with (root / "images" / "factors.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == len(items) and set(rows[0]) == {"path", "area", "rotation"}
     for index, row in enumerate(rows):
-        image, mask, label = items.read(index)
+        item = composites(items)[index]
+        image, mask, label = item.image, item.mask, item.label
         assert row["path"].startswith(names[label])
         assert (np.asarray(Image.open(root / "images" / row["path"])) == np.asarray(image)).all()
         assert (read_mask(root / "masks" / row["path"]) == mask).all()
@@ -133,12 +127,43 @@ def test_a_written_set_is_matched_by_name_and_continues(folders, tmp_path):
     assert gone.is_file() and kept.stat().st_mtime_ns == before
 
 
+def test_a_second_plan_does_not_go_into_the_folder_of_a_first(folders, tmp_path):
+    cutouts, names = find_cutouts(folders[0])
+    grounds = sorted(folders[1].iterdir())
+
+    def make(factor, seed=0):
+        scenes = plan(cutouts, grounds, factor, steps=2, backgrounds_per_cutout=1, seed=seed)
+        return Plan(cutouts, grounds, scenes, names, size=32)
+
+    root = write_composites(make("size"), tmp_path / "set", "size")
+    before = {path: path.read_bytes() for path in root.rglob("*.*")}
+    for other, factor in ((make("rotation"), "rotation"), (make("size", seed=5), "size")):
+        with pytest.raises(VitreousError, match=r"another plan .*'factor': 'size'.*another --out"):
+            write_composites(other, root, factor)
+    assert {path: path.read_bytes() for path in root.rglob("*.*")} == before
+    stray = root / "images" / "disc" / "holiday.png"
+    Image.new("RGB", (4, 4)).save(stray)
+    with pytest.raises(VitreousError, match=r"1 pictures that are not .*images/disc/holiday.png"):
+        write_composites(make("size"), root, "size")
+    (tmp_path / "other" / "images").mkdir(parents=True)
+    stray.rename(tmp_path / "other" / "images" / "000000.png")
+    with pytest.raises(VitreousError, match="not of this set"):
+        write_composites(make("size"), tmp_path / "other", "size")
+
+
 def test_the_source_keeps_backgrounds_of_training_and_validation_apart(folders):
     source = READERS["composites"](str(folders[0]), str(folders[1]), steps=3, size=48)
     split = source.load(seed=0)
     assert split.class_names == ["disc", "plank"]
-    assert not set(split.train.backgrounds) & set(split.validation.backgrounds)
-    image, mask, label = split.train.read(0)
+    assert not set(split.train.images.plan.backgrounds) & set(
+        split.validation.images.plan.backgrounds
+    )
+    assert not split.train.left_out
+    Image.new("RGB", (8, 8)).save(folders[0] / "disc" / "photo.jpg")
+    (passed,) = source.load(seed=0).train.left_out
+    assert str(passed) == "1 images without transparency (disc/photo.jpg)"
+    item = split.train[0]
+    image, mask, label = item.image, item.mask, item.label
     assert image.size == (48, 48) and mask.shape == (1, 48, 48) and mask.any() and label == 0
 
 

@@ -77,9 +77,11 @@ def test_what_is_written_trains_and_nothing_is_lost(images, tmp_path):
         str(images), str(folder.path), require_masks=False, validation_share=0.0
     )
     found = by_folder.load(0).train
-    masks = {Path(found.name(i)).stem: found.read(i)[1] for i in range(len(found))}
+    masks = {Path(found.name(i)).stem: found[i].mask for i in range(len(found))}
     assert masks["large"].sum() == 1600 and masks["wide.one"].sum() == 3600
     assert masks["tiny"] is None and masks["nothing"] is None
+    (passed,) = found.left_out
+    assert passed.names == ("a/tiny.png", "b/nothing.png"), "dropped masks are no stray ones"
     by_list = READERS["folders"](str(folder.path / "kept.csv"), validation_share=0.0).load(0)
     assert len(by_list.train) == 2 and by_list.class_names == ["a", "b"]
 

@@ -334,7 +334,7 @@ class LabelledImages:
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
         row = self._rows[index]
-        image = self._view(self._set.images.open(row))
+        image = self._view(self._set.dataset.images.open(row))
         return image, int(self._set.accepted[self._set.targets[row]][0])
 
 

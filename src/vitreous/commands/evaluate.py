@@ -20,8 +20,9 @@ from typing import Annotated, Any, Literal
 import torch
 import tyro
 
-from vitreous.data.composites.compositing import CompositeItems, Factor, plan, write_composites
+from vitreous.data.composites.compositing import Factor
 from vitreous.data.composites.cutouts import find_cutouts
+from vitreous.data.composites.sets import Plan, plan, write_composites
 from vitreous.data.images import list_images
 from vitreous.data.mask_files import MaskFormat
 from vitreous.errors import VitreousError
@@ -72,7 +73,7 @@ class Generate:
             size=self.size,
             seed=self.seed,
         )
-        items = CompositeItems(cutouts, grounds, scenes, names, self.size)
+        items = Plan(cutouts, grounds, scenes, names, self.size)
         return write_composites(items, out, self.factor)
 
 
@@ -228,7 +229,7 @@ class Command:
     def _suite(self) -> Suite:
         single = tuple(_named(text) for text in self.sets)
         masked = [
-            MaskedSettings(p.name, p.absolute(), self.masks, self.mask_format)
+            MaskedSettings(p.name, p.absolute(), self.masks, self.mask_format, self.class_map)
             for p in self.data
             if self.masks
         ]

@@ -16,11 +16,11 @@ from torch import Tensor
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as F
 
-from vitreous.errors import ImageError, VitreousError
+from vitreous.data.listing import EXTENSIONS, list_files
+from vitreous.errors import ImageError, VitreousError, printable
 from vitreous.io import atomic_path
 from vitreous.models import Preprocessing
 
-EXTENSIONS = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".ppm"}
 INTERPOLATIONS = {
     "bicubic": v2.InterpolationMode.BICUBIC,
     "bilinear": v2.InterpolationMode.BILINEAR,
@@ -38,15 +38,16 @@ def open_image(path: str | os.PathLike[str]) -> Image.Image:
     Raises:
         ImageError: If the file is missing, empty, cut short, or not a picture; names the file.
     """
-    file = Path(path)
+    file, name = Path(path), printable(path)
     try:
         if file.stat().st_size == 0:
-            raise ImageError(f"{file} is empty (0 bytes)")
+            raise ImageError(f"{name} is empty (0 bytes)")
     except FileNotFoundError as error:
-        raise ImageError(f"no picture at {file}") from error
-    except OSError as error:
-        raise ImageError(f"{file} cannot be read: {error.strerror or error}") from error
-    return decode_image(file, str(file))
+        raise ImageError(f"no picture at {name}") from error
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise ImageError(f"{name} cannot be read: {reason}") from error
+    return decode_image(file, name)
 
 
 def decode_image(source: Path | BinaryIO, name: str) -> Image.Image:
@@ -149,9 +150,7 @@ def list_images(folder: str | os.PathLike[str]) -> list[Path]:
     root = Path(folder)
     if not root.is_dir():
         raise ImageError(f"no folder at {root}")
-    found = sorted(
-        p for p in root.rglob("*") if p.suffix.lower() in EXTENSIONS and not p.name.startswith(".")
-    )
-    if not found:
+    names = list_files(root).images
+    if not names:
         raise ImageError(f"{root} holds no pictures ({', '.join(sorted(EXTENSIONS))})")
-    return found
+    return [root / name for name in names]

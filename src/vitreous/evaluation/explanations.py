@@ -11,12 +11,13 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils import data
+from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from vitreous.attribution import explain
+from vitreous.data.dataset import Dataset
 from vitreous.data.images import evaluation_crop, to_tensor
-from vitreous.data.items import ImageDataset
 from vitreous.errors import ImageError, UnsupportedModelError, VitreousError
 from vitreous.evaluation.pixel_removal import FRACTIONS, removal_hits
 from vitreous.evaluation.prediction import weights_fingerprint
@@ -118,7 +119,7 @@ def supported_methods(
 
 def measure_explanations(
     classifier: Classifier,
-    items: ImageDataset,
+    items: Dataset,
     name: str,
     folder: Path,
     *,
@@ -192,15 +193,15 @@ def measure_explanations(
 
 def _measured(
     classifier: Classifier,
-    items: ImageDataset,
+    items: Dataset,
     chosen: np.ndarray,
     kind: np.dtype,
     methods: tuple[str, ...],
     explaining: ExplanationSettings,
 ) -> Iterator[tuple[np.ndarray, dict[int, str]]]:
-    data = _Masked(items, explaining.preprocessing(classifier.preprocessing), chosen)
+    masked = _Masked(items, explaining.preprocessing(classifier.preprocessing), chosen)
     loader = DataLoader(
-        data,
+        masked,
         batch_size=explaining.batch_size,
         num_workers=explaining.workers,
         collate_fn=lambda samples: samples,
@@ -244,8 +245,8 @@ def _fill(
             into["removal"] = removal_hits(classifier, images, found.relevance, right).cpu()
 
 
-class _Masked(Dataset[tuple[Any, ...]]):
-    def __init__(self, items: ImageDataset, preprocessing: Preprocessing, chosen: np.ndarray):
+class _Masked(data.Dataset[tuple[Any, ...]]):
+    def __init__(self, items: Dataset, preprocessing: Preprocessing, chosen: np.ndarray):
         self.items, self.chosen = items, chosen
         self.view = evaluation_crop(preprocessing)
         nearest = dataclasses.replace(preprocessing, interpolation="nearest")
@@ -257,10 +258,11 @@ class _Masked(Dataset[tuple[Any, ...]]):
     def __getitem__(self, index: int) -> tuple[Any, ...]:
         number = int(self.chosen[index])
         try:
-            image, mask, label = self.items.read(number)
+            item = self.items[number]
         except ImageError as error:
             return number, str(error)
-        if mask is None:
-            return number, f"{self.items.name(number)} has no mask"
-        gray = Image.fromarray((mask[0] > 0.5).to(torch.uint8).mul(255).numpy())
-        return number, to_tensor(self.view(image)), to_tensor(self.mask_transform(gray)), label
+        if item.mask is None:
+            return number, f"{item.name} has no mask"
+        gray = Image.fromarray((item.mask[0] > 0.5).to(torch.uint8).mul(255).numpy())
+        image, mask = to_tensor(self.view(item.image)), to_tensor(self.mask_transform(gray))
+        return number, image, mask, item.label

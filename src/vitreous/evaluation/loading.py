@@ -36,7 +36,7 @@ class Batch:
 def crop_for(test_set: TestSet, preprocessing: Preprocessing) -> Callable[[Any], Any]:
     """Make the view PIL → PIL of a set's pictures for a model's input."""
     height, width = preprocessing.size
-    if test_set.fit == "model":
+    if test_set.resize_mode == "model":
         view = center_transform(preprocessing)
     else:
         view = evaluation_crop(dataclasses.replace(preprocessing, crop_mode="squash"))
@@ -45,7 +45,7 @@ def crop_for(test_set: TestSet, preprocessing: Preprocessing) -> Callable[[Any],
         if test_set.border:
             edge = test_set.border
             image = image.crop((edge, edge, image.width - edge, image.height - edge))
-        ready = test_set.fit == "as_is" and image.size == (width, height)
+        ready = test_set.resize_mode == "as_is" and image.size == (width, height)
         return image if ready else view(image)
 
     return crop
@@ -87,7 +87,7 @@ class _Images(Dataset[tuple[int, Any]]):
     def __getitem__(self, index: int) -> tuple[int, Any]:
         number = int(self.indices[index])
         try:
-            image = self.crop(self.test_set.images.open(number))
+            image = self.crop(self.test_set.dataset.images.open(number))
         except ImageError as error:
             return number, str(error)
         return number, np.asarray(image)

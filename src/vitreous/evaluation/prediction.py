@@ -220,7 +220,7 @@ def names_fingerprint(test_set: TestSet) -> str:
     """Tell whether a set's list of pictures and targets is the one that was evaluated before."""
     digest = hashlib.sha256(test_set.targets.tobytes())
     for i in range(len(test_set)):
-        digest.update(test_set.images.name(i).encode(errors="surrogateescape"))
+        digest.update(test_set.dataset.name(i).encode(errors="surrogateescape"))
     return digest.hexdigest()[:16]
 
 

@@ -8,7 +8,7 @@ from vitreous.attribution import foreground_share, relevance
 from vitreous.attribution.draw import overlay
 from vitreous.config import plain
 from vitreous.data.images import save_image
-from vitreous.data.items import TransformedDataset, collate
+from vitreous.data.loading import TransformedDataset, collate
 from vitreous.data.readers import Split
 from vitreous.errors import UnsupportedModelError
 from vitreous.io import read_json, write_json
@@ -47,7 +47,7 @@ def draw_samples(
     for place, index in enumerate(chosen):
         masked = bool(batch.has_mask[place])
         row = rows.setdefault(str(index), {"index": index, "label": int(batch.labels[place])})
-        row["name"] = data.items.name(index).rsplit("/", 1)[-1]
+        row["name"] = data.dataset.name(index).rsplit("/", 1)[-1]
         if labelled:
             row["class_name"] = classifier.class_name(int(batch.labels[place]))
         files = row.setdefault("files", {})
@@ -86,7 +86,7 @@ def summarise(
         train_images=len(split.train),
         validation_images=count,
     )
-    results.extra["split"] = split.note
+    results.extra["split"] = split.describe()
     if progress["warnings"]:
         results.extra["warnings"] = progress["warnings"]
     return results

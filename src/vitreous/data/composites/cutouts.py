@@ -10,8 +10,12 @@ from pathlib import Path
 
 from PIL import Image, UnidentifiedImageError
 
+from vitreous.data.dataset import LeftOut
 from vitreous.data.images import list_images, open_image
+from vitreous.data.listing import NO_IMAGES, left_out, list_files
 from vitreous.errors import ImageError, VitreousError
+
+WITH_ALPHA = (".png", ".webp", ".gif")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,7 +85,7 @@ def find_cutouts(
         VitreousError: If there are none, or a class is not among `classes`.
     """
     root = Path(folder)
-    files = [p for p in list_images(root) if p.suffix.lower() in (".png", ".webp", ".gif")]
+    files = [p for p in list_images(root) if p.suffix.lower() in WITH_ALPHA]
     if not files:
         raise VitreousError(f"{root} holds no cut-outs; expected CLASS/name.png with transparency")
     own = [_class_of(path, root) for path in files]
@@ -90,6 +94,14 @@ def find_cutouts(
     if unknown:
         raise VitreousError(f"{root}: class '{unknown[0]}' is not among the given classes")
     return [Cutout(path, names.index(name)) for path, name in zip(files, own)], names
+
+
+def no_cutouts(folder: str | os.PathLike[str]) -> tuple[LeftOut, ...]:
+    """Name the files that `find_cutouts` passes over."""
+    listing = list_files(Path(folder))
+    opaque = [n for n in listing.images if os.path.splitext(n)[1].lower() not in WITH_ALPHA]
+    kinds = {"images without transparency": opaque, NO_IMAGES: listing.others}
+    return left_out(kinds)
 
 
 def _class_of(path: Path, root: Path) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import warnings
-from typing import Any
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
@@ -160,7 +160,7 @@ def _large_epsilon(model: nn.Module, images: Tensor, labels: Tensor) -> Finding 
     )
 
 
-def masked_by(outcomes: dict[str, Any]) -> Finding | None:
+def masked_by(outcomes: Mapping[str, float]) -> Finding | None:
     """Say so if an attack without gradients found more than those with them.
 
     Args:

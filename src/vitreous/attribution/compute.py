@@ -14,7 +14,7 @@ from vitreous.attribution.maps import min_max
 from vitreous.errors import VitreousError
 from vitreous.models import Classifier
 from vitreous.models.attention import AttentionTrace
-from vitreous.models.families import layout_of
+from vitreous.models.families import Layout, layout_of
 from vitreous.models.forward import ForwardPass, gradients_enabled, record_forward
 from vitreous.models.modes import evaluation_mode
 
@@ -94,17 +94,17 @@ def explain(
     """
     check_images(images)
     chosen, keep = METHODS[method], differentiable or second_order
+    layout = _layout_for(chosen, classifier, images)
     with _borrowed(classifier, keep):
-        made = forward_for(chosen, classifier, images if keep else images.detach(), second_order)
-        classes = resolve_target(made.logits, target)
-        recorded = recorded_pass(
+        made = record_forward(
             classifier,
-            made,
-            classes,
-            start_layer=start_layer,
+            images if keep else images.detach(),
+            attention=layout is not None,
+            input_gradient="input_gradients" in chosen.needs,
             second_order=second_order,
-            retain_graph=keep,
         )
+        classes = resolve_target(made.logits, target)
+        recorded = recorded_pass(made, classes, layout, start_layer, second_order, keep)
         with torch.set_grad_enabled(keep):  # maps that no loss uses need no graph of their own
             maps, constant = min_max(chosen(recorded))
     if not keep:
@@ -119,31 +119,17 @@ def _borrowed(classifier: Classifier, keep: bool) -> Generator[None]:
         yield
 
 
-def forward_for(
-    method: Method, classifier: Classifier, images: Tensor, second_order: bool = False
-) -> ForwardPass:
-    """Make the forward pass that a method needs.
-
-    Raises:
-        UnsupportedModelError: If the method needs attention and no family fits the model.
-    """
-    attention = "attention" in method.needs
-    if attention:  # refused before the pass is made
-        layout_of(classifier.net, (images.shape[-2], images.shape[-1]))
-    return record_forward(
-        classifier,
-        images,
-        attention=attention,
-        input_gradient="input_gradients" in method.needs,
-        second_order=second_order,
-    )
+def _layout_for(method: Method, classifier: Classifier, images: Tensor) -> Layout | None:
+    """How tokens mix, for a method that needs attention; raises UnsupportedModelError."""
+    if "attention" not in method.needs:
+        return None
+    return layout_of(classifier.net, (images.shape[-2], images.shape[-1]))
 
 
 def recorded_pass(
-    classifier: Classifier,
     made: ForwardPass,
     classes: Tensor,
-    *,
+    layout: Layout | None,
     start_layer: int = 0,
     second_order: bool = False,
     retain_graph: bool = True,
@@ -151,25 +137,17 @@ def recorded_pass(
     """Describe a forward pass to a relevance method.
 
     Args:
-        classifier: The model that made it.
         made: The pass, recorded if the method needs attention.
         classes: (B,) class of each image to explain.
+        layout: How tokens mix in the model, if the method needs attention.
         start_layer: First attention layer that counts.
         second_order: Make gradients differentiable themselves.
         retain_graph: Keep the graph, so that the same pass serves the backward of a loss.
     """
-    size = (made.images.shape[-2], made.images.shape[-1])
     with gradients_enabled():
         score = _score(made.logits, classes)
-    return RecordedPass(
-        images=made.images,
-        score=score,
-        attention=made.trace or AttentionTrace(),
-        layout=None if made.trace is None else layout_of(classifier.net, size),
-        start_layer=start_layer,
-        second_order=second_order,
-        retain_graph=retain_graph,
-    )
+    trace = made.trace or AttentionTrace()
+    return RecordedPass(made.images, score, trace, layout, start_layer, second_order, retain_graph)
 
 
 def check_images(images: Tensor) -> None:

@@ -9,12 +9,11 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 from collections.abc import Callable, Generator, Mapping
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from vitreous.models.families import attention_layers, unsupported
+from vitreous.models.families import Network, attention_layers, unsupported
 from vitreous.models.gradients import scaled_gradients
 
 WHOLE = slice(None)
@@ -153,7 +152,7 @@ def recording(
     if not layers:
         raise unsupported(module, "has no attention maps that can be recorded")
     handles: list[torch.utils.hooks.RemovableHandle] = []
-    fused: list[tuple[Any, bool]] = []
+    fused: list[tuple[Network, bool]] = []
     try:
         for name, layer in layers.items():
             if hasattr(layer, "fused_attn"):

@@ -18,6 +18,9 @@ from torch import Tensor, nn
 
 from vitreous.errors import UnsupportedModelError
 
+Network = Any
+"""A network of timm, or a part of one: its modules say no types."""
+
 # Libraries of whose Vision Transformers attention is not recorded yet.
 OTHER_LIBRARIES = {
     "torchvision.models.vision_transformer": "torchvision",
@@ -89,7 +92,7 @@ class Layout:
 Family = Callable[[nn.Module, tuple[int, int]], Layout | None]
 
 
-def attention_layers(module: nn.Module) -> dict[str, Any]:
+def attention_layers(module: nn.Module) -> dict[str, Network]:
     """Find the layers that apply a dropout to an attention map, by name, in forward order."""
     return {
         name: layer
@@ -130,7 +133,7 @@ def layout_of(net: nn.Module, image_size: tuple[int, int]) -> Layout:
     )
 
 
-def start_row(net: Any, prefix: int, patches: int) -> Tensor:
+def start_row(net: Network, prefix: int, patches: int) -> Tensor:
     """Row that the head reads: CLS (and the distillation token), or the mean of the patches."""
     row = torch.zeros(prefix + patches)
     pool = getattr(net, "global_pool", "token")
@@ -150,7 +153,7 @@ def start_row(net: Any, prefix: int, patches: int) -> Tensor:
     return row
 
 
-def plain_vit(net: Any, image_size: tuple[int, int]) -> Layout | None:
+def plain_vit(net: Network, image_size: tuple[int, int]) -> Layout | None:
     """ViT, DeiT, AugReg, DINOv2/v3, EVA, BEiT, CLIP towers: one stream, self-attention only."""
     names = list(attention_layers(net))
     embed = getattr(net, "patch_embed", None)
@@ -165,7 +168,7 @@ def plain_vit(net: Any, image_size: tuple[int, int]) -> Layout | None:
     return Layout((stream,), {name: TokenMixing(0, 0) for name in names})
 
 
-def _grid(net: Any, embed: Any, image_size: tuple[int, int]) -> tuple[int, int]:
+def _grid(net: Network, embed: Network, image_size: tuple[int, int]) -> tuple[int, int]:
     dynamic = bool(getattr(net, "dynamic_img_size", False))
     if not dynamic and getattr(embed, "grid_size", None) is not None:
         return int(embed.grid_size[0]), int(embed.grid_size[1])
@@ -173,7 +176,7 @@ def _grid(net: Any, embed: Any, image_size: tuple[int, int]) -> tuple[int, int]:
     return image_size[0] // height, image_size[1] // width
 
 
-def crossvit(net: Any, image_size: tuple[int, int]) -> Layout | None:
+def crossvit(net: Network, image_size: tuple[int, int]) -> Layout | None:
     """CrossViT (Chen et al. 2021): two streams that meet in fusion layers through their CLS.
 
     In a fusion step the CLS token of branch i attends to itself and to the patches of branch
@@ -183,7 +186,7 @@ def crossvit(net: Any, image_size: tuple[int, int]) -> Layout | None:
         return None
     count = int(net.num_branches)
     streams = []
-    embeds: Any = net.patch_embed
+    embeds: Network = net.patch_embed
     for i, embed in enumerate(embeds):
         size, patch = net.img_size_scaled[i], embed.patch_size
         grid = (size[0] // patch[0], size[1] // patch[1])

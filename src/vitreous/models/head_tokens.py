@@ -10,7 +10,6 @@ The pass is written out here from the network's own modules. Nothing of the netw
 from __future__ import annotations
 
 import itertools
-from typing import Any
 
 from timm.layers import Attention, GluMlp, Mlp, SwiGLU
 from timm.models.deit import VisionTransformerDistilled
@@ -20,6 +19,7 @@ from torch.nn import functional as F
 from torch.nn.modules import module as torch_modules
 
 from vitreous.models.attention import RecordingHook
+from vitreous.models.families import Network
 
 
 def read_by_head(net: nn.Module) -> int:
@@ -37,13 +37,13 @@ def read_by_head(net: nn.Module) -> int:
     return tokens
 
 
-def held_queries(net: Any) -> dict[str, slice] | None:
+def held_queries(net: Network) -> dict[str, slice] | None:
     """Which queries a spared pass has, by name of the layer that is spared; None if none is."""
     tokens = read_by_head(net)
     return {f"blocks.{len(net.blocks) - 1}.attn": slice(0, tokens)} if tokens else None
 
 
-def logits_of_head_tokens(net: Any, x: Tensor, tokens: int) -> Tensor:
+def logits_of_head_tokens(net: Network, x: Tensor, tokens: int) -> Tensor:
     """Forward pass of a network whose last block computes the first `tokens` tokens only.
 
     Args:
@@ -61,14 +61,14 @@ def logits_of_head_tokens(net: Any, x: Tensor, tokens: int) -> Tensor:
     return net.forward_head(net.norm(_last_block(last, x, tokens)))
 
 
-def _last_block(block: Any, x: Tensor, tokens: int) -> Tensor:
+def _last_block(block: Network, x: Tensor, tokens: int) -> Tensor:
     """Compute timm's block on (B, all tokens, width), returning (B, `tokens`, width)."""
     rows = x[:, :tokens]
     rows = rows + block.drop_path1(block.ls1(_attend(block.attn, block.norm1(x), tokens)))
     return rows + block.drop_path2(block.ls2(block.mlp(block.norm2(rows))))
 
 
-def _attend(layer: Any, x: Tensor, tokens: int) -> Tensor:
+def _attend(layer: Network, x: Tensor, tokens: int) -> Tensor:
     """Attention of timm's layer whose queries are the first tokens."""
     q, k, v = _project(layer, x, tokens)
     if layer.fused_attn:
@@ -81,7 +81,7 @@ def _attend(layer: Any, x: Tensor, tokens: int) -> Tensor:
     return layer.proj_drop(layer.proj(mixed))
 
 
-def _project(layer: Any, x: Tensor, tokens: int) -> tuple[Tensor, Tensor, Tensor]:
+def _project(layer: Network, x: Tensor, tokens: int) -> tuple[Tensor, Tensor, Tensor]:
     """Queries (B, heads, `tokens`, width of a head), and keys and values of all tokens."""
     weight, bias, width = layer.qkv.weight, layer.qkv.bias, layer.attn_dim
     own, rest = (None, None) if bias is None else (bias[:width], bias[width:])
@@ -100,7 +100,7 @@ def _head_width(net: nn.Module) -> int:
     return int(net.global_pool == "token" and net.has_class_token)
 
 
-def _has_plain_last_block(net: Any) -> bool:
+def _has_plain_last_block(net: Network) -> bool:
     if net.grad_checkpointing or not len(net.blocks):
         return False
     block = net.blocks[-1]
@@ -113,7 +113,7 @@ def _has_plain_last_block(net: Any) -> bool:
     )
 
 
-def _is_watched(net: Any) -> bool:
+def _is_watched(net: Network) -> bool:
     """Whether somebody would see that a module was passed over or had fewer tokens."""
     if torch_modules._has_any_global_hook():
         return True
@@ -121,7 +121,7 @@ def _is_watched(net: Any) -> bool:
 
 
 def _is_foreign(module: nn.Module) -> bool:
-    if "forward" in vars(module):
+    if "forward" in vars(module) or "forward_features" in vars(module):
         return True
     hooks = itertools.chain(
         module._forward_hooks.values(),

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate.optimizer import AcceleratedOptimizer
 from torch import nn
 
 from vitreous.errors import CheckpointError
@@ -65,7 +66,7 @@ def continue_checkpoint(
                 )
         state[own[name]] = kept
     groups = optimizer.state_dict()["param_groups"]
-    kind = getattr(optimizer, "optimizer", optimizer)
+    kind = optimizer.optimizer if isinstance(optimizer, AcceleratedOptimizer) else optimizer
     wrong = sorted({key for kept in state.values() for key in kept} ^ _remembered(kind))
     if wrong:
         raise CheckpointError(

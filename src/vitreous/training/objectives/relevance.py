@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from vitreous.attribution import METHODS, foreground_share, min_max, recorded_pass
+from vitreous.models.families import layout_of
 from vitreous.training.objectives.base import OBJECTIVES, LossTerm, Step, WeightedObjective
 from vitreous.training.objectives.classification import Target, target_classes
 
@@ -41,13 +42,10 @@ def maps_of_step(
     Returns:
         Maps (B, 1, H, W) in [0, 1], and which (B,) were constant, and so are all zeros.
     """
-    recorded = recorded_pass(
-        step.classifier,
-        step.forward,
-        classes,
-        start_layer=start_layer,
-        second_order=second_order and torch.is_grad_enabled(),
-    )
+    size = (step.batch.images.shape[-2], step.batch.images.shape[-1])
+    layout = layout_of(step.classifier.net, size)
+    derived_twice = second_order and torch.is_grad_enabled()
+    recorded = recorded_pass(step.forward, classes, layout, start_layer, derived_twice)
     return min_max(METHODS[method](recorded))
 
 

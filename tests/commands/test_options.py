@@ -18,7 +18,7 @@ def test_auto_is_a_gpu_where_there_is_one_and_processes_share_them(monkeypatch) 
     assert [resolve_device("auto", rank).index for rank in range(4)] == [0, 1, 0, 1]
 
 
-@pytest.mark.parametrize("name", ["cuda:97", "gpu", "", "cpu:x", "meta:-5"])
+@pytest.mark.parametrize("name", ["cuda:97", "abacus", "", "cpu:x", "meta:-5"])
 def test_a_device_that_is_not_there_is_one_line(name: str) -> None:
     with pytest.raises(VitreousError, match="there is no device") as told:
         resolve_device(name)

@@ -285,9 +285,8 @@ def ranges_of(kind: object) -> list[Range]:
     """The ranges that a type annotation declares, also within `… | None`."""
     if isinstance(kind, Range):
         return [kind]
-    inner = typing.get_args(kind) if typing.get_origin(kind) is not Literal else ()
-    metadata = getattr(kind, "__metadata__", ())
-    return [bounds for part in (*inner, *metadata) for bounds in ranges_of(part)]
+    parts = typing.get_args(kind) if typing.get_origin(kind) is not Literal else ()
+    return [bounds for part in parts for bounds in ranges_of(part)]
 
 
 def plain(settings: Any) -> Any:

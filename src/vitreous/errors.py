@@ -26,6 +26,22 @@ class CheckpointError(VitreousError):
     """Weights that cannot be read, or that belong to another architecture."""
 
 
+class DivergedError(VitreousError):
+    """A training whose loss is no longer finite."""
+
+
+class InterruptedRun(KeyboardInterrupt):
+    """A run that was asked to stop and has saved where it stands.
+
+    Attributes:
+        status: Exit status of the command: 128 and the number of the signal.
+    """
+
+    def __init__(self, message: str, status: int = 130):
+        super().__init__(message)
+        self.status = status
+
+
 def nearest(name: str, valid: Iterable[str]) -> str:
     """Phrase the valid name closest to `name`; where none is close, list the names if they are few.
 

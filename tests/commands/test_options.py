@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from vitreous.commands.options import resolve_device
+from vitreous.device import resolve_device
 from vitreous.errors import VitreousError
 from vitreous.ranges import FINITE, SEED, SHARE, above, at_least
 
@@ -20,7 +20,7 @@ def test_auto_is_a_gpu_where_there_is_one_and_processes_share_them(monkeypatch) 
 
 @pytest.mark.parametrize("name", ["cuda:97", "abacus", "", "cpu:x", "meta:-5"])
 def test_a_device_that_is_not_there_is_one_line(name: str) -> None:
-    with pytest.raises(VitreousError, match="there is no device") as told:
+    with pytest.raises(VitreousError, match="cannot be used") as told:
         resolve_device(name)
     assert "\n" not in str(told.value) and "cpu" in str(told.value)
 

@@ -10,15 +10,29 @@ A command whose default differs declares the field again with the same type:
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import tyro
 
-from vitreous.errors import VitreousError
+from vitreous.config import Values
+from vitreous.device import resolve_device
 from vitreous.ranges import SEED, at_least
 
-if TYPE_CHECKING:
-    import torch
+__all__ = [
+    "BatchOption",
+    "BatchSize",
+    "DeviceOption",
+    "LimitOption",
+    "Precision",
+    "PrecisionOption",
+    "QuietOption",
+    "RecipeOptions",
+    "RestartOption",
+    "ResumeOptions",
+    "SeedOption",
+    "WorkersOption",
+    "resolve_device",
+]
 
 Precision = Literal["float32", "bfloat16", "float16"]
 BatchSize = Annotated[int, at_least(1), tyro.conf.arg(help="Images in one pass through the model.")]
@@ -95,30 +109,9 @@ class QuietOption:
     """No progress bars."""
 
 
-def resolve_device(name: str, rank: int = 0) -> torch.device:
-    """The device that a name means on this machine.
+@dataclasses.dataclass(kw_only=True)
+class RecipeOptions:
+    """A recipe, any setting of which is an option: `--optimizer.lr 1e-6`."""
 
-    Args:
-        name: `auto`, `cpu`, `cuda`, `cuda:N`, or another of torch's.
-        rank: Number of this process among those of the machine, which share its GPUs.
-
-    Raises:
-        VitreousError: For a name that is no device, or a device that this machine does not have.
-    """
-    import torch
-
-    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    if name in ("auto", "cuda") and count:
-        return torch.device("cuda", rank % count)
-    if name == "auto":
-        return torch.device("cpu")
-    try:
-        device = torch.device(name)
-        torch.empty(0, device=device)
-    except Exception as error:  # each backend has its own kind
-        has = "cpu" + (f", cuda:0 to cuda:{count - 1}" if count else " and no GPU")
-        raise VitreousError(
-            f"there is no device '{name}' here; expected auto, cpu, cuda or cuda:N (this machine "
-            f"has {has})"
-        ) from error
-    return device
+    overrides: tyro.conf.Suppress[Values] = dataclasses.field(default_factory=dict)
+    """Settings laid over the recipe: every option that is not the command's own."""

@@ -310,6 +310,37 @@ def _plain_field(field: dataclasses.Field[Any], value: object) -> object:
     return {"name": registry.name_of(value), **plain(value)}
 
 
+def describe(settings: object, where: str = "") -> list[str]:
+    """One line for each setting: its key, value, type and range."""
+    hints = typing.get_type_hints(type(settings), include_extras=True)
+    lines = []
+    for name, field in _fields(settings).items():
+        value, key = getattr(settings, name), _join(where, name)
+        if dataclasses.is_dataclass(value):
+            lines += describe(value, key)
+        elif _REGISTRY in field.metadata and isinstance(value, dict):
+            lines += [line for part in value for line in describe(value[part], f"{key}.{part}")]
+        else:
+            words = "".join(f", {bounds}" for bounds in ranges_of(hints[name]))
+            lines.append(f"--{key} {plain(value)}  ({_type_name(hints[name])}{words})")
+    return lines
+
+
+def _type_name(kind: Any) -> str:
+    """A type annotation in the words of a reader: `int`, `a or b`, `list of float`."""
+    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if origin is Annotated:
+        return _type_name(arguments[0])
+    if origin in (Union, types.UnionType):
+        return " or ".join(_type_name(a) for a in arguments)
+    if origin is Literal:
+        return " or ".join(map(str, arguments))
+    if origin in (list, tuple):
+        return f"list of {_type_name(arguments[0])}"
+    names = {type(None): "none", str: "text", Path: "path", bool: "true or false"}
+    return names.get(kind) or getattr(origin or kind, "__name__", str(kind))
+
+
 def merge(base: Values, top: Values) -> Values:
     """Lay one plain mapping over another, key by key; a part of another `name` replaces whole."""
     merged = dict(base)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -13,6 +12,7 @@ from vitreous.data.transforms import TRANSFORMS, Transform
 from vitreous.errors import VitreousError, nearest
 from vitreous.models import Classifier, load_model
 from vitreous.ranges import SEED, above, at_least
+from vitreous.recipes import list_recipes, recipe_folder
 from vitreous.training.adversaries import ADVERSARIES, Adversary
 from vitreous.training.objectives import OBJECTIVES, Objective
 from vitreous.training.robust_validation import RobustValidationSettings
@@ -204,18 +204,6 @@ class Recipe:
     def needs(self) -> frozenset[str]:
         """What the objectives need, together."""
         return frozenset().union(*(o.needs for o in self.objectives.values()))
-
-
-def recipe_folder() -> Path:
-    """Folder of the recipes in the package."""
-    return Path(str(resources.files("vitreous") / "recipes"))
-
-
-def list_recipes() -> list[str]:
-    """Names of the recipes in the package, for example `robust_vit/vit_base`."""
-    root = recipe_folder()
-    found = (p.relative_to(root).with_suffix("").as_posix() for p in root.rglob("*.yaml"))
-    return sorted(name for name in found if not name.rsplit("/", 1)[-1].startswith("_"))
 
 
 def recipe_values(name: str) -> Values:

@@ -8,6 +8,7 @@ import os
 import sys
 import time
 import warnings
+from typing import Any
 
 from vitreous.errors import InterruptedRun, VitreousError, nearest
 
@@ -109,18 +110,23 @@ def current_options(arguments: list[str]) -> list[str]:
 
 def run(name: str, arguments: list[str]) -> int:
     """Parse a command's arguments and run it; returns the exit status."""
+    command = read_command(name, arguments)
+    started = time.perf_counter()
+    status = command.run() or 0
+    if os.environ.get("RANK", "0") == "0":
+        print(f"done in {duration(time.perf_counter() - started)}", file=sys.stderr)
+    return int(status)
+
+
+def read_command(name: str, arguments: list[str]) -> Any:
+    """Build a command, one of `vitreous.commands`, from its arguments."""
     from vitreous.commands.parsing import parse
 
     arguments = current_options(arguments)
     module = importlib.import_module(f"vitreous.commands.{name}")
     choose = vars(module).get("command_type")
     kind = module.Command if choose is None else choose(arguments)
-    command = parse(kind, arguments, f"vitreous {name}", module.__doc__)
-    started = time.perf_counter()
-    status = command.run() or 0
-    if os.environ.get("RANK", "0") == "0":
-        print(f"done in {duration(time.perf_counter() - started)}", file=sys.stderr)
-    return int(status)
+    return parse(kind, arguments, f"vitreous {name}", module.__doc__)
 
 
 def duration(seconds: float) -> str:

@@ -207,8 +207,15 @@ def _resolve(
                 "checkpoint, for example --model vit_base_patch16_224 --checkpoint FILE"
             )
         return weights.architecture, weights.state, {"name": path.stem}
-    folder = "/" in name and not name.startswith(("hf_hub:", "hf-hub:"))
-    if folder or path.suffix.lower() in {".safetensors", ".pth", ".pt", ".tar", *NO_WEIGHTS}:
+    hub = name.startswith(("hf_hub:", "hf-hub:"))
+    folder = name.startswith("local-dir:") or "/" in name
+    if (folder and not hub) or path.suffix.lower() in {
+        ".safetensors",
+        ".pth",
+        ".pt",
+        ".tar",
+        *NO_WEIGHTS,
+    }:
         raise CheckpointError(f"no model at {path}")
     return name, state, stored
 

@@ -7,6 +7,7 @@ import dataclasses
 import logging
 import math
 import os
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -366,6 +367,9 @@ class Trainer:
             return
         progress = self.progress
         head = {"step": progress.step, "epoch": progress.epoch, "split": split}
+        if split == "validation" and not self.quiet and not sys.stderr.isatty():
+            shown = ", ".join(f"{key} {value:.4g}" for key, value in figures.items())
+            print(f"epoch {progress.epoch} of {self.settings.epochs}: {shown}", flush=True)
         self.folder.log({**head, **figures})
         self.accelerator.log({f"{split}/{k}": v for k, v in figures.items()}, step=progress.step)
 

@@ -75,4 +75,5 @@ def above(bound: float, *, at_most: float | None = None, below: float | None = N
 
 FINITE = Range()
 SEED = at_least(0, at_most=2**32 - 1)
+PIXELS = at_least(1, at_most=16384)
 SHARE = at_least(0, at_most=1)

@@ -49,7 +49,7 @@ class Command(DeviceOption, QuietOption):
     start_layer: Annotated[int, at_least(0)] = 0
     """First attention layer that counts."""
 
-    image_size: Annotated[int, at_least(1, at_most=16384)] | None = None
+    image_size: Annotated[int, PIXELS] | None = None
     """Input size in pixels, where it is not the model's own."""
 
     out: Path = Path("explained")

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
-from vitreous.ranges import above, at_least
+from vitreous.ranges import above
 
 if TYPE_CHECKING:
     from vitreous.models import Classifier
@@ -37,7 +37,7 @@ class Command:
     """Weights to load into the model instead of its own."""
     method: str = "gradient_attention"
     """Relevance method of onnx-relevance."""
-    image_size: Annotated[int, at_least(1, at_most=16384)] | None = None
+    image_size: Annotated[int, PIXELS] | None = None
     """Side of the images in pixels; the model's own by default."""
     tolerance: Annotated[float, above(0)] = 1e-5
     """Largest difference of logits between onnxruntime and this model that is accepted, relative

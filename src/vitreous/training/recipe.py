@@ -11,7 +11,7 @@ from vitreous.data.readers import READERS, Reader
 from vitreous.data.transforms import TRANSFORMS, Transform
 from vitreous.errors import VitreousError, nearest
 from vitreous.models import Classifier, load_model
-from vitreous.ranges import SEED, above, at_least
+from vitreous.ranges import PIXELS, SEED, above, at_least
 from vitreous.recipes import list_recipes, recipe_folder
 from vitreous.training.adversaries import ADVERSARIES, Adversary
 from vitreous.training.objectives import OBJECTIVES, Objective
@@ -38,7 +38,7 @@ class ModelSettings:
     checkpoint: str | None = None
     pretrained: bool = True
     num_classes: Annotated[int, at_least(1)] | None = None
-    image_size: Annotated[int, at_least(1, at_most=16384)] | None = None
+    image_size: Annotated[int, PIXELS] | None = None
     normalization: Literal["model", "half", "imagenet"] = "model"
     options: dict[str, Any] = dataclasses.field(default_factory=dict)
 

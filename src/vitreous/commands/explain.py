@@ -18,7 +18,7 @@ import tyro
 
 from vitreous.commands.options import DeviceOption, QuietOption, resolve_device
 from vitreous.errors import VitreousError
-from vitreous.ranges import at_least
+from vitreous.ranges import PIXELS, at_least
 
 if TYPE_CHECKING:
     from vitreous.models import Classifier

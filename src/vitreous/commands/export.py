@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
-from vitreous.ranges import above
+from vitreous.ranges import PIXELS, above
 
 if TYPE_CHECKING:
     from vitreous.models import Classifier

@@ -10,7 +10,7 @@ from torchvision.transforms import v2
 
 from vitreous.data.images import INTERPOLATIONS
 from vitreous.data.transforms.base import TRANSFORMS
-from vitreous.ranges import SHARE, above, at_least
+from vitreous.ranges import PIXELS, SHARE, above, at_least
 
 Interpolation = Literal["bicubic", "bilinear", "nearest", "lanczos"]
 

@@ -18,7 +18,7 @@ from vitreous.masks.base import MASK_METHODS, Found, Item, MaskError, image_item
 from vitreous.masks.edges import EDGES, refine
 from vitreous.masks.images import find_in_images, load_classifier, pixels, squash
 from vitreous.models import Classifier
-from vitreous.ranges import at_least
+from vitreous.ranges import PIXELS, at_least
 
 
 @MASK_METHODS.register("relevance")

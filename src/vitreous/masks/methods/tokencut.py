@@ -17,7 +17,7 @@ from vitreous.masks.eigenvectors import SOLVERS
 from vitreous.masks.images import find_in_images, load_classifier, pixels, squash
 from vitreous.masks.tokencut import FEATURES, Features, best_features, partitions, patch_features
 from vitreous.models import Classifier
-from vitreous.ranges import at_least
+from vitreous.ranges import PIXELS, at_least
 
 
 @MASK_METHODS.register("tokencut")

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import importlib
 import logging
+import os
 import sys
+import time
 import warnings
 from typing import Any
 
-from vitreous.config import warn_renamed
-from vitreous.errors import VitreousError, nearest
+from vitreous.errors import InterruptedRun, VitreousError, nearest
 
 COMMANDS = {
     "explain": "show what a model looks at in a picture",
@@ -60,10 +61,13 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         if name not in COMMANDS:
             raise VitreousError(f"unknown command '{name}'; {nearest(name, COMMANDS)}")
-        return int(run(name, rest) or 0)
+        return run(name, rest)
     except VitreousError as error:
         print(f"vitreous: {error}", file=sys.stderr)
         return 1
+    except InterruptedRun as stop:
+        print(f"vitreous: {stop}", file=sys.stderr)
+        return stop.status
     except KeyboardInterrupt:
         print("vitreous: interrupted; what was finished is kept", file=sys.stderr)
         return 130
@@ -92,6 +96,8 @@ RENAMED_OPTIONS = {
 
 def current_options(arguments: list[str]) -> list[str]:
     """Give options of older versions their present names, with a warning that tells them."""
+    from vitreous.config import warn_renamed
+
     present = []
     for argument in arguments:
         option, equals, value = argument.partition("=")
@@ -102,32 +108,33 @@ def current_options(arguments: list[str]) -> list[str]:
     return present
 
 
-def run(name: str, arguments: list[str]) -> Any:
-    """Parse a command's arguments and run it."""
-    import tyro
+def run(name: str, arguments: list[str]) -> int:
+    """Parse a command's arguments and run it; returns the exit status."""
+    command = read_command(name, arguments)
+    started = time.perf_counter()
+    status = command.run() or 0
+    if os.environ.get("RANK", "0") == "0":
+        print(f"done in {duration(time.perf_counter() - started)}", file=sys.stderr)
+    return int(status)
+
+
+def read_command(name: str, arguments: list[str]) -> Any:
+    """Build a command, one of `vitreous.commands`, from its arguments."""
+    from vitreous.commands.parsing import parse
 
     arguments = current_options(arguments)
     module = importlib.import_module(f"vitreous.commands.{name}")
-    command = module.Command
-    program = f"vitreous {name}"
-    if getattr(module, "TAKES_OVERRIDES", False):
-        parsed, overrides = tyro.cli(
-            command,
-            prog=program,
-            args=arguments,
-            description=module.__doc__,
-            return_unknown_args=True,
-            config=(tyro.conf.FlagCreatePairsOff,),
-        )
-        return parsed.run(overrides)
-    parsed = tyro.cli(
-        command,
-        prog=program,
-        args=arguments,
-        description=module.__doc__,
-        config=(tyro.conf.FlagCreatePairsOff,),
-    )
-    return parsed.run()
+    choose = vars(module).get("command_type")
+    kind = module.Command if choose is None else choose(arguments)
+    return parse(kind, arguments, f"vitreous {name}", module.__doc__)
+
+
+def duration(seconds: float) -> str:
+    """Seconds in words: `3.2 s`, `4 min 7 s`, `2 h 5 min`."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
 
 
 if __name__ == "__main__":

@@ -8,6 +8,8 @@ import os
 from collections.abc import Iterable
 from types import ModuleType
 
+SHORT_LIST = 12
+
 
 class VitreousError(Exception):
     """A user's mistake, or a limit of what is supported; the command line prints it as one line."""
@@ -30,14 +32,37 @@ def printable(path: str | bytes | os.PathLike[str]) -> str:
     return os.fsencode(path).decode(errors="backslashreplace")
 
 
+class DivergedError(VitreousError):
+    """A training whose loss is no longer finite."""
+
+
+class InterruptedRun(KeyboardInterrupt):
+    """A run that was asked to stop and has saved where it stands.
+
+    Attributes:
+        status: Exit status of the command: 128 and the number of the signal.
+    """
+
+    def __init__(self, message: str, status: int = 130):
+        super().__init__(message)
+        self.status = status
+
+
 def nearest(name: str, valid: Iterable[str]) -> str:
-    """Phrase the valid name closest to `name`, or list the valid names where none is close."""
-    names = sorted(str(v) for v in valid)
-    close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    """Phrase the valid name closest to `name`; where none is close, list the names if they are few.
+
+    Of many names, the three nearest are given: a line is to be read.
+    """
+    names = sorted({str(v) for v in valid})
+    close = difflib.get_close_matches(name[:100], names, n=1, cutoff=0.5)
     if close:
         return f"did you mean '{close[0]}'?"
-    shown = ", ".join(names[:20]) + (", …" if len(names) > 20 else "")
-    return f"valid names are: {shown}" if names else "there are no valid names here"
+    if not names:
+        return "there are no valid names here"
+    if len(names) <= SHORT_LIST:
+        return f"valid names are: {', '.join(names)}"
+    near = difflib.get_close_matches(name[:100], names, n=3, cutoff=0.0)
+    return f"the nearest of {len(names)} valid names are: {', '.join(near)}"
 
 
 def require(module: str, extra: str) -> ModuleType:

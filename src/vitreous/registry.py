@@ -51,6 +51,11 @@ class Registry(Generic[T]):
         self._load()
         return iter(sorted(self._parts))
 
+    def holds(self, part: object) -> bool:
+        """Whether a part is an instance of a class that was registered."""
+        self._load()
+        return any(known is type(part) for known in self._parts.values())
+
     def name_of(self, part: object) -> str:
         """Return the name under which a part (or the class of a part) was registered."""
         self._load()

@@ -1,6 +1,6 @@
-"""Open a local page: drop a picture and compare what models look at.
+"""Open a local page: drop an image and compare what models look at.
 
-Turn the picture, attack it, click a class to explain it. The page listens on this machine's
+Turn the image, attack it, click a class to explain it. The page listens on this machine's
 loopback only unless --host says otherwise, and fetches nothing from the network.
 
 Example:
@@ -12,29 +12,30 @@ from __future__ import annotations
 import dataclasses
 import socket
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
-from vitreous.app.page import build, launch
+from vitreous.commands.options import DeviceOption, resolve_device
 from vitreous.errors import VitreousError, require
-from vitreous.models import Classifier, load_model
+from vitreous.ranges import at_least
+
+if TYPE_CHECKING:
+    from vitreous.models import Classifier
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
-@dataclasses.dataclass
-class Command:
+@dataclasses.dataclass(kw_only=True)
+class Command(DeviceOption):
     """Settings of `vitreous app`."""
 
     models: Annotated[tuple[str, ...], tyro.conf.Positional]
     """Run folders, folders of weights or names of timm, one to six."""
     host: str = "127.0.0.1"
     """Address to listen on; another than the loopback opens the page to your network."""
-    port: int = 7860
+    port: Annotated[int, at_least(1, at_most=65535)] = 7860
     """Port; the next free one if it is taken."""
-    device: str = "cpu"
-    """Where the models run, for example cuda."""
     pretrained: bool = True
     """Whether names of timm bring their weights."""
     open: bool = False
@@ -45,6 +46,8 @@ class Command:
         if not 1 <= len(self.models) <= 6:
             raise VitreousError(f"give one to six models, found {len(self.models)}")
         require("gradio", "app")
+        from vitreous.app.page import build, launch
+
         page = build(self._load())
         if self.host not in LOOPBACK:
             print(f"open to your network: anyone who reaches {self.host} can use this page")
@@ -59,9 +62,12 @@ class Command:
         page.block_thread()
 
     def _load(self) -> dict[str, Classifier]:
+        from vitreous.models import load_model
+
+        device = resolve_device(self.device)
         loaded: dict[str, Classifier] = {}
         for name in self.models:
-            model = load_model(name, pretrained=self.pretrained, device=self.device)
+            model = load_model(name, pretrained=self.pretrained, device=device)
             shown = Path(name).name if Path(name).exists() else name
             while shown in loaded:
                 shown += "′"
@@ -71,7 +77,7 @@ class Command:
 
 def free_port(host: str, first: int) -> int:
     """The first port from `first` on that nobody listens on."""
-    for port in range(first, first + 50):
+    for port in range(first, min(first + 50, 65536)):
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         with socket.socket(family, socket.SOCK_STREAM) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -1,14 +1,14 @@
 """Measure how a model withstands attacks, or show what an attack does to a picture.
 
 Robust accuracy at each ε goes to results.json with a curve; a killed run goes on where it was
-when the same command runs again. With --picture a strip (PNG) and an animation (GIF) are drawn.
-Pictures pushed towards a class (--picture with --target, or --strips) are on the card of the run.
+when the same command runs again. With --image a strip (PNG) and an animation (GIF) are drawn.
+Pictures pushed towards a class (--image with --target, or --panels) are on the card of the run.
 
 Example:
     vitreous attack runs/x --data val/ --epsilon 1/255 2/255 4/255 --steps 50 --restarts 10
     vitreous attack runs/x --data val/ --attack apgd_ce apgd_t square
-    vitreous attack runs/x --data val/ --epsilon 8/255 24/255 --strips 4
-    vitreous attack runs/x --picture cat.jpg --target 3 --epsilon 2/255 8/255 16/255 32/255
+    vitreous attack runs/x --data val/ --epsilon 8/255 24/255 --panels 4
+    vitreous attack runs/x --image cat.jpg --target 3 --epsilon 2/255 8/255 16/255 32/255
 """
 
 from __future__ import annotations

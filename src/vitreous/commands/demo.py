@@ -15,28 +15,26 @@ import dataclasses
 from pathlib import Path
 from typing import Literal
 
-from vitreous.demo import QUICK, TOKENCUT, Demo, Plan
-from vitreous.demo.words import summary, table
+from vitreous.commands.options import QuietOption, SeedOption
 
 
-@dataclasses.dataclass
-class Command:
+@dataclasses.dataclass(kw_only=True)
+class Command(SeedOption, QuietOption):
     """Settings of `vitreous demo`."""
 
     out: Path = Path("vitreous-demo")
     """Folder for models, results and the card."""
-    seed: int = 0
-    """Of training."""
     masks: Literal["exact", "tokencut"] = "exact"
     """tokencut: beside the guided model, one guided by masks that TokenCut finds; needs the extra
     'masks'. It takes the place of the robust model."""
     quick: bool = False
     """Seconds instead of minutes: shows that everything works, its numbers mean nothing."""
-    quiet: bool = False
-    """No progress bars."""
 
     def run(self) -> None:
         """Run the demo and say where things are."""
+        from vitreous.demo import QUICK, TOKENCUT, Demo, Plan
+        from vitreous.demo.words import summary, table
+
         plan = QUICK if self.quick else Plan()
         if self.masks == "tokencut":
             plan = dataclasses.replace(plan, variants=TOKENCUT)

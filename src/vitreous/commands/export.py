@@ -1,6 +1,6 @@
 """Write a model for other tools: a timm or Hugging Face folder, or an ONNX graph.
 
-ONNX graphs take pictures in [0, 1] (normalisation is inside) and give logits, or logits and
+ONNX graphs take images in [0, 1] (normalization is inside) and give logits, or logits and
 relevance maps at once; each is compared with the model in onnxruntime before it is put in place.
 
 Example:
@@ -11,14 +11,17 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
-from vitreous.models import Classifier, load_model, save_model
+from vitreous.ranges import PIXELS, above
+
+if TYPE_CHECKING:
+    from vitreous.models import Classifier
 
 
-@dataclasses.dataclass
+@dataclasses.dataclass(kw_only=True)
 class Command:
     """Settings of `vitreous export`."""
 
@@ -34,9 +37,9 @@ class Command:
     """Weights to load into the model instead of its own."""
     method: str = "gradient_attention"
     """Relevance method of onnx-relevance."""
-    image_size: int | None = None
-    """Side of the pictures in pixels; the model's own by default."""
-    tolerance: float = 1e-5
+    image_size: Annotated[int, PIXELS] | None = None
+    """Side of the images in pixels; the model's own by default."""
+    tolerance: Annotated[float, above(0)] = 1e-5
     """Largest difference of logits between onnxruntime and this model that is accepted, relative
     to the largest logit; maps may differ by 1e-4."""
     pretrained: bool = True
@@ -44,6 +47,12 @@ class Command:
 
     def run(self) -> None:
         """Write the model and say where it is."""
+        from vitreous.models import load_model
+
+        if self.format == "onnx-relevance":
+            from vitreous.attribution import METHODS
+
+            METHODS[self.method]  # an unknown name is refused before the model is loaded
         classifier = load_model(
             self.model,
             checkpoint=self.checkpoint,
@@ -56,6 +65,8 @@ class Command:
             self._onnx(classifier)
 
     def _timm(self, classifier: Classifier) -> None:
+        from vitreous.models import save_model
+
         folder = save_model(classifier, self.out or Path(f"{self._stem()}_timm"))
         print(f"model: {folder}")
         print(f'load it with timm.create_model("local-dir:{folder}", pretrained=True)')

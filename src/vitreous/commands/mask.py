@@ -1,132 +1,120 @@
-"""Make foreground masks, from pictures or from other formats.
+"""Make foreground masks, from images or from other formats.
 
-Usage: vitreous mask IMAGES [OPTIONS] [SETTINGS]
-
-Writes a PNG of 0 and 255 for each picture (`OUT/a/b.png` for `IMAGES/a/b.jpg`), a manifest with
-what was dropped and why, and a contact sheet, worst first. Killed and run again, it goes on where
-it was. Train with it: `vitreous train RECIPE --data.name folders --data.images IMAGES
+Writes a PNG of 0 and 255 for each image (`OUT/a/b.png` for `IMAGES/a/b.jpg`), a manifest with what
+was dropped and why, and a contact sheet, worst first. Killed and run again, it goes on where it
+was. Train with it: `vitreous train RECIPE --data.name folders --data.images IMAGES
 --data.masks OUT`, or with the kept masks alone, `--data.name folders --data.images OUT/kept.csv`.
 
+Each method has settings of its own, which are options too: `vitreous mask --method NAME --help`
+shows them. Those of a second method (--agree-with NAME) are written --agree.SETTING.
+
 Example:
-    vitreous mask photos/ --out masks/ --method tokencut
+    vitreous mask photos/ --out masks/ --method tokencut --tau 0.2
     vitreous mask photos/ --out masks/ --method onnx --model u2netp.onnx
     vitreous mask photos/ --out masks/ --method coco --annotations instances.json
     vitreous mask photos/ --out masks/ --agree-with onnx --agree.model u2netp.onnx
-
-What follows the options below are settings of the method, written as --name value:
 """
 
 from __future__ import annotations
 
 import dataclasses
-import time
-import typing
 from collections import Counter
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
-from vitreous import config
-from vitreous.errors import VitreousError
-from vitreous.masks import MASK_METHODS, Filters, MaskFolder, MaskMethod, write_masks, write_sheet
+import tyro
 
-TAKES_OVERRIDES = True
+from vitreous.commands.options import BatchOption, BatchSize, RestartOption
+from vitreous.commands.parsing import option_value
+from vitreous.errors import VitreousError, nearest
+from vitreous.ranges import SHARE, at_least
 
+if TYPE_CHECKING:
+    from vitreous.masks import Filters, MaskFolder, MaskMethod
 
-def describe_settings() -> str:
-    """One line for each method and each of its settings with the default."""
-    lines = []
-    for name in MASK_METHODS:
-        kind: Any = MASK_METHODS[name]
-        hints = typing.get_type_hints(kind)
-        options = []
-        for field in dataclasses.fields(kind):
-            option = f"--{field.name.replace('_', '-')}"
-            if field.default is dataclasses.MISSING:
-                shown = "PATH" if hints[field.name] is Path else "VALUE"
-                options.append(f"{option} {shown} (needed)")
-            elif field.default is None:
-                options.append(f"{option} VALUE")
-            else:
-                options.append(f"{option} {_show(field.default)}")
-        lines.append(f"    {name}: {', '.join(options) or 'none'}")
-    return "\n".join(lines)
-
-
-def _show(value: Any) -> str:
-    return f"[{','.join(map(str, value))}]" if isinstance(value, tuple) else str(value)
+Method = Literal[
+    "alpha",
+    "boxes",
+    "coco",
+    "imagenet_s",
+    "numpy",
+    "onnx",
+    "palette",
+    "png",
+    "relevance",
+    "rembg",
+    "tokencut",
+    "yolo",
+]
+METHODS: tuple[str, ...] = get_args(Method)
 
 
-__doc__ = f"{__doc__}{describe_settings()}\n"
-
-
-@dataclasses.dataclass(frozen=True)
-class Command:
+@dataclasses.dataclass(kw_only=True)
+class Command(BatchOption, RestartOption):
     """Make foreground masks."""
 
+    paths: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="[IMAGES]")] = ()
+    """Folder of images, or one image. Formats that state sizes need none."""
+
     images: Path | None = None
-    """Folder of pictures, or one picture; `--images` can be left out before it. Formats that state
-    sizes need none."""
+    """The same, written as an option."""
 
     out: Path = Path("masks")
     """Folder to write to."""
 
-    method: str = "tokencut"
-    """Where masks come from; see the list above."""
+    method: Method = "tokencut"
+    """Where masks come from."""
 
-    agree_with: str | None = None
-    """A second method to compare with; its settings are written --agree.NAME VALUE."""
+    agree_with: Method | None = None
+    """A second method to compare with; its settings are written --agree.SETTING VALUE."""
 
-    minimum_pixels: float = 520.0
+    minimum_pixels: Annotated[float, at_least(0)] = 520.0
     """Drop masks with less foreground at 224×224 pixels (520: RobustViT's published code)."""
 
-    maximum_area: float = 1.0
-    """Drop masks that cover more than this share of the picture."""
+    maximum_area: Annotated[float, SHARE] = 1.0
+    """Drop masks that cover more than this share of the image."""
 
-    maximum_border: float = 1.0
+    maximum_border: Annotated[float, SHARE] = 1.0
     """Drop masks that cover more than this share of the outermost pixels."""
 
-    maximum_components: int | None = None
+    maximum_components: Annotated[int, at_least(1)] | None = None
     """Drop masks of more separate parts."""
 
-    minimum_agreement: float = 0.0
+    minimum_agreement: Annotated[float, SHARE] = 0.0
     """Drop masks whose overlap (IoU) with the second method's is smaller."""
 
-    batch_size: int = 8
-    """Pictures in one pass."""
+    batch_size: BatchSize = 8
 
-    sheet: int = 200
-    """How many pictures the contact sheet shows; 0 writes none."""
+    sheet: Annotated[int, at_least(0)] = 200
+    """How many images the contact sheet shows; 0 writes none."""
 
-    restart: bool = False
-    """Delete what an earlier run wrote to the folder, and begin anew."""
-
-    def run(self, overrides: list[str]) -> int:
+    def run(self) -> None:
         """Make the masks, and say where they are."""
-        images, overrides = take_images(overrides)
-        if images is not None and self.images is not None:
-            raise VitreousError(f"expected one folder of pictures, found {self.images}, {images}")
-        settings = config.parse_overrides(overrides)
-        second = settings.pop("agree", {})
-        if second and self.agree_with is None:
-            raise VitreousError("--agree.… are settings of a second method; name it: --agree-with")
-        if self.batch_size < 1:
-            raise VitreousError(f"expected a batch size of 1 or more, found {self.batch_size}")
-        source = make_source(self.method, settings)
-        other = make_source(self.agree_with, second) if self.agree_with else None
-        start = time.perf_counter()
+        from vitreous.masks import write_masks
+
+        methods: dict[str, MaskMethod] = vars(self)  # the fields that command_type adds
         folder = write_masks(
-            source,
-            images or self.images,
+            methods["settings"],
+            self._folder_of_images(),
             self.out,
             filters=self._filters(),
-            second=other,
+            second=methods.get("agree"),
             batch_size=self.batch_size,
             restart=self.restart,
         )
-        self._report(folder, time.perf_counter() - start)
-        return 0
+        self._report(folder)
+
+    def _folder_of_images(self) -> Path | None:
+        given = [*self.paths, *([] if self.images is None else [self.images])]
+        if len(given) > 1:
+            raise VitreousError(
+                f"expected one folder of pictures, found {', '.join(map(str, given))}"
+            )
+        return given[0] if given else None
 
     def _filters(self) -> Filters:
+        from vitreous.masks import Filters
+
         return Filters(
             self.minimum_pixels,
             self.maximum_area,
@@ -135,10 +123,12 @@ class Command:
             self.minimum_agreement,
         )
 
-    def _report(self, folder: MaskFolder, seconds: float) -> None:
+    def _report(self, folder: MaskFolder) -> None:
+        from vitreous.masks import write_sheet
+
         rows = folder.rows()
         kept = [row for row in rows if row.kept]
-        print(f"{len(kept)} of {len(rows)} masks kept in {folder.path} ({seconds:.1f} s)")
+        print(f"{len(kept)} of {len(rows)} masks kept in {folder.path}")
         for reason, count in Counter(_kind(row.dropped) for row in rows if not row.kept).items():
             print(f"  dropped {count}: {reason}")
         if odd := sum(bool(row.note) for row in rows):
@@ -153,33 +143,34 @@ class Command:
             print(f"train: --data.name folders --data.images {folder.path / 'kept.csv'}")
 
 
-def take_images(arguments: list[str]) -> tuple[Path | None, list[str]]:
-    """Take the folder of pictures, the one word that follows no `--name`, out of the settings.
+def command_type(arguments: list[str]) -> type[Command]:
+    """The command with the settings of the methods that the arguments name.
 
     Raises:
-        VitreousError: If there are two such words.
+        VitreousError: For an unknown method, or settings of a second one that is not named.
     """
-    words, rest, waiting = [], [], False
-    for argument in arguments:
-        if not argument.startswith("--") and not waiting:
-            words.append(argument)
-            continue
-        waiting = argument.startswith("--") and "=" not in argument
-        rest.append(argument)
-    if len(words) > 1:
-        raise VitreousError(f"expected one folder of pictures, found {', '.join(words)}")
-    return (Path(words[0]) if words else None), rest
+    method = option_value(arguments, "--method")
+    second = option_value(arguments, "--agree-with")
+    for name in (method, second):
+        if name is not None and name not in METHODS:
+            raise VitreousError(f"unknown mask method '{name}'; {nearest(name, METHODS)}")
+    if second is None and any(argument.startswith("--agree.") for argument in arguments):
+        raise VitreousError("--agree.… are settings of a second method; name it: --agree-with")
+    if method is None and {"-h", "--help"} & {*arguments}:
+        return Command
+    return _with_settings(method or Command.method, second)
 
 
-def make_source(method: str, settings: dict[str, Any]) -> MaskMethod:
-    """Build a method from plain settings, strictly; a text is taken for a list of one."""
+def _with_settings(method: str, second: str | None) -> type[Command]:
+    """The command with the settings of each method as fields."""
+    from vitreous.masks import MASK_METHODS
+
     kind: Any = MASK_METHODS[method]
-    hints = typing.get_type_hints(kind)
-    values = {
-        name: [value] if "tuple" in str(hints.get(name)) and not isinstance(value, list) else value
-        for name, value in settings.items()
-    }
-    return config.build(kind, values)
+    fields: list[tuple[str, Any]] = [("settings", Annotated[kind, tyro.conf.arg(name="")])]
+    if second is not None:
+        fields.append(("agree", MASK_METHODS[second]))
+    made: Any = dataclasses.make_dataclass("Command", fields, bases=(Command,), kw_only=True)
+    return made
 
 
 def _kind(reason: str) -> str:

@@ -16,10 +16,9 @@ from typing import Annotated, Literal
 import tyro
 
 from vitreous.errors import VitreousError
-from vitreous.report import write_card
 
 
-@dataclasses.dataclass
+@dataclasses.dataclass(kw_only=True)
 class Command:
     """Settings of `vitreous report`."""
 
@@ -42,6 +41,8 @@ class Command:
         if not self.models:
             raise VitreousError("give run folders or results.json files, one to six of them")
         if self.format == "html":
+            from vitreous.report import write_card
+
             out = self.out or Path("card.html")
             print(f"card: {write_card(self.models, out, title=self.title, note=self.note)}")
         elif self.format == "markdown":

@@ -1,5 +1,9 @@
 """Search settings of a recipe; the study is a SQLite file, or a database that machines share.
 
+Killed, or stopped with Ctrl-C, and run again, it takes up the trial it was in; with more --trials
+it goes on. A trial that diverges is told and does not end the search. Any setting of the recipe is
+an option, as for `vitreous train`.
+
 Example:
     vitreous sweep robust_vit/vit_base --trials 10 --search optimizer.lr=log:5e-7:5e-6
         --data.images train/ --data.masks masks/
@@ -13,23 +17,21 @@ from typing import Annotated
 
 import tyro
 
-from vitreous.config import parse_overrides
-from vitreous.training.sweep import parse_axis, sweep
-
-TAKES_OVERRIDES = True
+from vitreous.commands.options import QuietOption, RecipeOptions, SeedOption
+from vitreous.ranges import at_least
 
 
-@dataclasses.dataclass
-class Command:
+@dataclasses.dataclass(kw_only=True)
+class Command(RecipeOptions, SeedOption, QuietOption):
     """Search settings."""
 
     recipe: Annotated[str, tyro.conf.Positional]
     """Name of a recipe in the package, or a YAML file."""
 
-    search: list[str]
+    search: tuple[str, ...]
     """What is searched: KEY=log:LOW:HIGH, linear:LOW:HIGH, int:LOW:HIGH or choice:A:B."""
 
-    trials: int = 10
+    trials: Annotated[int, at_least(1)] = 10
     """Trials in all; a study that is there already goes on."""
 
     storage: str | None = None
@@ -38,22 +40,20 @@ class Command:
     out: Path = Path("runs/sweep")
     """Folder of the study and its runs."""
 
-    seed: int = 0
-    """Of the sampler."""
-
-    def run(self, overrides: list[str]) -> None:
+    def run(self) -> None:
         """Search, and print the best settings."""
+        from vitreous.training.sweep import parse_axis, sweep, table
+
         study = sweep(
             self.recipe,
             [parse_axis(text) for text in self.search],
             self.out,
             trials=self.trials,
             storage=self.storage,
-            overrides=parse_overrides(overrides),
+            overrides=self.overrides,
             seed=self.seed,
+            quiet=self.quiet,
         )
-        for trial in sorted(study.trials, key=lambda t: t.number):
-            value = "—" if trial.value is None else f"{trial.value:.5g}"
-            print(f"trial {trial.number:3d}  {value:>10}  {trial.params}")
+        print("\n".join(table(study)))
         best = " ".join(f"--{key} {value}" for key, value in study.best_params.items())
         print(f"best: trial {study.best_trial.number}: {best}; runs and study are in {self.out}")

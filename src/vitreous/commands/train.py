@@ -1,28 +1,33 @@
 """Train or finetune a model from a recipe; run again, it goes on where it stopped.
 
+Any setting of the recipe is an option: --optimizer.lr 1e-6, --training.epochs 5,
+--objectives.relevance.foreground 0. `vitreous train RECIPE --show` prints all of them as the
+recipe has them, `vitreous train RECIPE --settings` with their types and ranges. Ctrl-C finishes
+the step and saves; twice stops at once. Several processes: accelerate launch -m vitreous.cli
+train …
+
 Example:
     vitreous train robust_vit/vit_base --data.images train/ --data.masks masks/ --out runs/guided
-
-Any setting of the recipe is an option: --optimizer.lr 1e-6, --training.epochs 5,
---objectives.relevance.foreground 0. Several processes: accelerate launch -m vitreous.cli train …
 """
 
 from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
-from vitreous.config import parse_overrides, to_yaml
-from vitreous.training import list_recipes, load_recipe, train
+from vitreous.commands.options import QuietOption, RecipeOptions
+from vitreous.config import describe, to_yaml
+from vitreous.recipes import list_recipes
 
-TAKES_OVERRIDES = True
+if TYPE_CHECKING:
+    from vitreous.training import Recipe
 
 
-@dataclasses.dataclass
-class Command:
+@dataclasses.dataclass(kw_only=True)
+class Command(RecipeOptions, QuietOption):
     """Train from a recipe."""
 
     recipe: Annotated[str | None, tyro.conf.Positional] = None
@@ -34,19 +39,27 @@ class Command:
     show: bool = False
     """Print the resolved recipe and stop."""
 
-    quiet: bool = False
-    """No progress bar."""
+    settings: bool = False
+    """Print every setting of the recipe with its type and range, and stop."""
 
-    def run(self, overrides: list[str]) -> None:
+    def run(self) -> None:
         """Train, and say where the results are."""
         if self.recipe is None:
             print("\n".join(list_recipes()))
             return
-        recipe = load_recipe(self.recipe, parse_overrides(overrides))
+        from vitreous.training import load_recipe
+
+        recipe = load_recipe(self.recipe, self.overrides)
         if self.show:
             print(to_yaml(recipe), end="")
-            return
-        out = self.out or Path("runs") / Path(self.recipe).with_suffix("").name
+        elif self.settings:
+            print("\n".join(describe(recipe)))
+        else:
+            self._train(recipe, self.out or Path("runs") / Path(self.recipe).with_suffix("").name)
+
+    def _train(self, recipe: Recipe, out: Path) -> None:
+        from vitreous.training import train
+
         results = train(recipe, out, quiet=self.quiet)
         for record in results.records:
             moment = record.settings.get("moment", "")

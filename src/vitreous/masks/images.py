@@ -12,7 +12,8 @@ from PIL import Image
 from torch import Tensor
 
 from vitreous.data.images import open_image, to_tensor
-from vitreous.errors import ImageError, VitreousError
+from vitreous.device import resolve_device
+from vitreous.errors import ImageError
 from vitreous.masks.base import Found, Item, MaskError
 from vitreous.models import Classifier, load_model
 
@@ -69,18 +70,14 @@ def load_classifier(
         VitreousError: If the weights cannot be had, the model does not fit them, or there is no
             such device.
     """
-    try:
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise VitreousError(f"the device '{device}' cannot be used: {reason}") from error
+    place = resolve_device(device)
     with _quiet_hub():
         return load_model(
             model,
             checkpoint=checkpoint,
             pretrained=checkpoint is None,
             image_size=image_size,
-            device=device,
+            device=place,
         )
 
 

@@ -25,6 +25,7 @@ FIXED = {
     "half": (HALF, HALF),
     "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
 }
+NO_WEIGHTS = {".jpg", ".jpeg", ".png", ".gif", ".webp", ".tif", ".yaml", ".yml", ".json", ".csv"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -199,6 +200,8 @@ def _resolve(
             stored["image_size"] = None
         return config["architecture"], state, stored
     if path.is_file():
+        if path.suffix.lower() in NO_WEIGHTS:
+            raise VitreousError(f"{path} is no model: give a run folder, weights or a timm name")
         weights = read_weights(path)
         if weights.architecture is None:
             raise CheckpointError(
@@ -206,7 +209,15 @@ def _resolve(
                 "checkpoint, for example --model vit_base_patch16_224 --checkpoint FILE"
             )
         return weights.architecture, weights.state, {"name": path.stem}
-    if name.startswith("local-dir:") or path.suffix in {".safetensors", ".pth", ".pt", ".tar"}:
+    hub = name.startswith(("hf_hub:", "hf-hub:"))
+    folder = name.startswith("local-dir:") or "/" in name
+    if (folder and not hub) or path.suffix.lower() in {
+        ".safetensors",
+        ".pth",
+        ".pt",
+        ".tar",
+        *NO_WEIGHTS,
+    }:
         raise CheckpointError(f"no model at {path}")
     return name, state, stored
 

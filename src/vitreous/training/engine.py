@@ -7,6 +7,7 @@ import dataclasses
 import logging
 import math
 import os
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -19,10 +20,11 @@ from vitreous.data.batch import Batch
 from vitreous.data.loading import TransformedDataset, epoch_batches, load_batches
 from vitreous.data.readers import Split
 from vitreous.data.transforms import compose
-from vitreous.errors import VitreousError
+from vitreous.errors import DivergedError, VitreousError
 from vitreous.models import Classifier, save_model
 from vitreous.results import Results
 from vitreous.training.continuation import continue_checkpoint
+from vitreous.training.interrupt import StopRequest
 from vitreous.training.progress import Progress
 from vitreous.training.recipe import Recipe
 from vitreous.training.robust_validation import make_robust_validation, sudden_drop
@@ -66,7 +68,10 @@ def train(
         VitreousError: If the folder holds another recipe, a picture cannot be read, the loss is
             not finite (says the step; the last good state is kept), or the disk is full.
     """
-    return Trainer(recipe, Path(out), classifier, split, quiet).run()
+    with StopRequest() as stop:
+        trainer = Trainer(recipe, Path(out), classifier, split, quiet)
+        trainer.stop = stop
+        return trainer.run()
 
 
 class Trainer:
@@ -113,6 +118,7 @@ class Trainer:
             recipe.robust_validation, recipe.adversary, self.validation_data
         )
         self.progress = Progress()
+        self.stop = StopRequest()
 
     def run(self) -> Results:
         """Train to the end; returns (and writes) the results."""
@@ -181,11 +187,23 @@ class Trainer:
             every = settings.checkpoint_every
             if every and progress.step % every == 0 and progress.position < self.steps_per_epoch:
                 self.save()
+            self.stop_if_asked()
         progress.epoch, progress.position = progress.epoch + 1, 0
         figures = {**self.validate(), **self.measure_robustness()}
         self.log("validation", figures)
         self.keep_if_best(figures)
         self.save()
+        if progress.epoch < settings.epochs:
+            self.stop_if_asked()
+
+    def stop_if_asked(self) -> None:
+        """End the run, its state saved, if a signal asked for it."""
+        if not self.stop.agreed(self.accelerator):
+            return
+        self.save()
+        total = self.settings.epochs * self.steps_per_epoch
+        step = f"step {self.progress.step} of {total}"
+        raise self.stop.stopped(f"stopped at {step}, saved in {self.folder.path}")
 
     def own_share(self, batch: Sequence[int]) -> list[int]:
         """The rows of a batch that this process reads; one to stand in where there is none."""
@@ -260,7 +278,7 @@ class Trainer:
             return
         parts = ", ".join(f"{k} {v:.3g}" for k, v in values.items() if not math.isfinite(v))
         kept = f"the last good state is kept in {self.folder.checkpoint}"
-        raise VitreousError(
+        raise DivergedError(
             f"the loss is not finite at step {self.progress.step + 1} (epoch "
             f"{self.progress.epoch + 1}): {parts}; {kept}; lower optimizer.lr, set "
             "training.clip_norm, or use training.precision float32"
@@ -316,6 +334,9 @@ class Trainer:
             return
         progress = self.progress
         head = {"step": progress.step, "epoch": progress.epoch, "split": split}
+        if split == "validation" and not self.quiet and not sys.stderr.isatty():
+            shown = ", ".join(f"{key} {value:.4g}" for key, value in figures.items())
+            print(f"epoch {progress.epoch} of {self.settings.epochs}: {shown}", flush=True)
         self.folder.log({**head, **figures})
         self.accelerator.log({f"{split}/{k}": v for k, v in figures.items()}, step=progress.step)
 

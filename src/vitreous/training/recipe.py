@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-from importlib import resources
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from vitreous.config import build, merge, part, parts, read_yaml
+from vitreous.config import Values, build, merge, part, parts, read_yaml
 from vitreous.data.readers import READERS, Reader
 from vitreous.data.transforms import TRANSFORMS, Transform
 from vitreous.errors import VitreousError, nearest
 from vitreous.models import Classifier, load_model
+from vitreous.ranges import PIXELS, SEED, above, at_least
+from vitreous.recipes import list_recipes, recipe_folder
 from vitreous.training.adversaries import ADVERSARIES, Adversary
 from vitreous.training.objectives import OBJECTIVES, Objective
 from vitreous.training.robust_validation import RobustValidationSettings
@@ -36,8 +37,8 @@ class ModelSettings:
     name: str
     checkpoint: str | None = None
     pretrained: bool = True
-    num_classes: int | None = None
-    image_size: int | None = None
+    num_classes: Annotated[int, at_least(1)] | None = None
+    image_size: Annotated[int, PIXELS] | None = None
     normalization: Literal["model", "half", "imagenet"] = "model"
     options: dict[str, Any] = dataclasses.field(default_factory=dict)
 
@@ -79,10 +80,10 @@ class OptimizerSettings:
     """
 
     name: Literal["adamw", "adam", "sgd"] = "adamw"
-    lr: float = 1e-4
-    weight_decay: float = 0.0
-    betas: tuple[float, float] = (0.9, 0.999)
-    momentum: float = 0.9
+    lr: Annotated[float, above(0)] = 1e-4
+    weight_decay: Annotated[float, at_least(0)] = 0.0
+    betas: Annotated[tuple[float, float], at_least(0, below=1)] = (0.9, 0.999)
+    momentum: Annotated[float, at_least(0, below=1)] = 0.9
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,25 +108,20 @@ class TrainingSettings:
             weights, its optimiser's state and its count of epochs.
     """
 
-    epochs: int = 10
-    batch_size: int = 8
-    validation_batch_size: int = 32
-    accumulation: int = 1
+    epochs: Annotated[int, at_least(1)] = 10
+    batch_size: Annotated[int, at_least(1)] = 8
+    validation_batch_size: Annotated[int, at_least(1)] = 32
+    accumulation: Annotated[int, at_least(1)] = 1
     precision: Literal["float32", "bfloat16", "float16"] = "float32"
-    clip_norm: float | None = None
+    clip_norm: Annotated[float, above(0)] | None = None
     compile: bool = False
     shuffle: bool = True
-    seed: int = 0
-    workers: int = 0
-    checkpoint_every: int | None = None
+    seed: Annotated[int, SEED] = 0
+    workers: Annotated[int, at_least(0, at_most=512)] = 0
+    checkpoint_every: Annotated[int, at_least(1)] | None = None
     trackers: tuple[Literal["tensorboard", "wandb"], ...] = ("tensorboard",)
-    samples: int = 8
+    samples: Annotated[int, at_least(0)] = 8
     continue_from: str | None = None
-
-    def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size", "validation_batch_size", "accumulation"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, found {getattr(self, name)}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -211,19 +207,7 @@ class Recipe:
         return frozenset().union(*(o.needs for o in self.objectives.values()))
 
 
-def recipe_folder() -> Path:
-    """Folder of the recipes in the package."""
-    return Path(str(resources.files("vitreous") / "recipes"))
-
-
-def list_recipes() -> list[str]:
-    """Names of the recipes in the package, for example `robust_vit/vit_base`."""
-    root = recipe_folder()
-    found = (p.relative_to(root).with_suffix("").as_posix() for p in root.rglob("*.yaml"))
-    return sorted(name for name in found if not name.rsplit("/", 1)[-1].startswith("_"))
-
-
-def recipe_values(name: str) -> dict[str, Any]:
+def recipe_values(name: str) -> Values:
     """Plain values of a recipe by name or file, laid over those that it `extends`.
 
     Raises:
@@ -232,7 +216,7 @@ def recipe_values(name: str) -> dict[str, Any]:
     return _values(name, Path.cwd(), ())
 
 
-def _values(name: str, base: Path, seen: tuple[str, ...]) -> dict[str, Any]:
+def _values(name: str, base: Path, seen: tuple[str, ...]) -> Values:
     name = name.replace("own_normalisation", "own_normalization")  # as it was called before
     shipped = recipe_folder() / f"{name}.yaml"
     local = (base / name).expanduser()
@@ -250,7 +234,7 @@ def _values(name: str, base: Path, seen: tuple[str, ...]) -> dict[str, Any]:
     return merge(_values(str(parent), path.parent, (*seen, str(path))), values)
 
 
-def load_recipe(name: str, overrides: dict[str, Any] | None = None) -> Recipe:
+def load_recipe(name: str, overrides: Values | None = None) -> Recipe:
     """Load a recipe by name or file, with overrides laid over it.
 
     Raises:

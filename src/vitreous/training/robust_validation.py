@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from typing import Annotated
 
 import torch
 from torch import Tensor
@@ -19,6 +20,7 @@ from vitreous.data.batch import Batch
 from vitreous.data.loading import TransformedDataset, collate
 from vitreous.models import Classifier
 from vitreous.models.modes import evaluation_mode
+from vitreous.ranges import SEED, above, at_least
 from vitreous.training.adversaries.base import Adversary
 
 LEAST_DROP = 0.1
@@ -37,15 +39,11 @@ class RobustValidationSettings:
         seed: Of its random starts, the same each epoch.
     """
 
-    images: int = 128
-    epsilon: float | None = None
-    steps: int = 10
-    step_size: float | None = None
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        if self.images < 0 or self.steps < 1:
-            raise ValueError("expected pictures >= 0 and steps >= 1")
+    images: Annotated[int, at_least(0)] = 128
+    epsilon: Annotated[float, at_least(0)] | None = None
+    steps: Annotated[int, at_least(1)] = 10
+    step_size: Annotated[float, above(0)] | None = None
+    seed: Annotated[int, SEED] = 0
 
     def chosen(self, count: int) -> list[int]:
         """Indices of the probe's pictures in a set of `count`."""

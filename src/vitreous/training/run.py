@@ -10,9 +10,8 @@ from typing import Any
 
 import numpy as np
 import torch
-import yaml
 
-from vitreous.config import build, plain, to_yaml
+from vitreous.config import build, plain, read_yaml, to_yaml
 from vitreous.data.loading import derive_seed
 from vitreous.errors import CheckpointError, VitreousError
 from vitreous.io import atomic_path, finite, write_text
@@ -53,7 +52,7 @@ class RunFolder:
         stored = self.path / "recipe.yaml"
         if stored.is_file():
             # Built anew, so that a run from before a setting existed has that setting's default.
-            before = build(Recipe, yaml.safe_load(stored.read_text()))
+            before = build(Recipe, read_yaml(stored))
             difference = _difference(plain(before), plain(recipe))
             if difference:
                 raise VitreousError(

@@ -5,9 +5,10 @@ from __future__ import annotations
 import bisect
 import dataclasses
 import math
-from typing import Literal, Protocol
+from typing import Annotated, Literal, Protocol
 
 from vitreous.errors import VitreousError
+from vitreous.ranges import SHARE, above, at_least
 from vitreous.registry import Registry
 
 
@@ -48,8 +49,8 @@ class StepDecay:
         every: Epochs between two steps.
     """
 
-    factor: float = 0.85
-    every: int = 2
+    factor: Annotated[float, above(0)] = 0.85
+    every: Annotated[int, at_least(1)] = 2
 
     def __call__(self, base: float, epoch: float, epochs: int) -> float:
         """Return the decayed learning rate."""
@@ -66,8 +67,8 @@ class Cosine:
         final: Share of the base at the end.
     """
 
-    warmup: float = 0.0
-    final: float = 0.0
+    warmup: Annotated[float, at_least(0)] = 0.0
+    final: Annotated[float, SHARE] = 0.0
 
     def __call__(self, base: float, epoch: float, epochs: int) -> float:
         """Return the learning rate."""
@@ -89,8 +90,8 @@ class PiecewiseLinear:
         past_end: After the last knot: `error`, or `last`: its value.
     """
 
-    epochs: tuple[float, ...]
-    rates: tuple[float, ...]
+    epochs: Annotated[tuple[float, ...], at_least(0)]
+    rates: Annotated[tuple[float, ...], at_least(0)]
     past_end: Literal["error", "last"] = "error"
 
     def __post_init__(self) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import torch
 from accelerate import Accelerator
 
-from vitreous.data.items import TransformedDataset, load_batches
+from vitreous.data.loading import TransformedDataset, load_batches
 from vitreous.models import Classifier
 from vitreous.training.objectives import Objective
 from vitreous.training.step import compute_loss

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Annotated
 
 from torchvision.transforms import v2
 
 from vitreous.data.transforms.base import TRANSFORMS
+from vitreous.ranges import SHARE
 
 
 @TRANSFORMS.register("grayscale")
@@ -18,7 +20,7 @@ class Grayscale:
         p: Probability.
     """
 
-    p: float = 0.25
+    p: Annotated[float, SHARE] = 0.25
 
     def transform(self) -> v2.Transform:
         """Build the transform."""

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from torchvision import tv_tensors
 from torchvision.transforms import v2
 
 from vitreous.data.images import INTERPOLATIONS
 from vitreous.data.transforms.base import TRANSFORMS
+from vitreous.ranges import PIXELS, SHARE, above, at_least
 
 Interpolation = Literal["bicubic", "bilinear", "nearest", "lanczos"]
 
@@ -43,7 +44,7 @@ class Resize:
             uses `bilinear` without antialiasing, which leaves fractional edges.
     """
 
-    size: int = 256
+    size: Annotated[int, PIXELS] = 256
     square: bool = False
     interpolation: Interpolation = "bicubic"
     mask_interpolation: Interpolation = "nearest"
@@ -63,7 +64,7 @@ class CenterCrop:
         size: Pixels of the square.
     """
 
-    size: int = 224
+    size: Annotated[int, PIXELS] = 224
 
     def transform(self) -> v2.Transform:
         """Build the transform."""
@@ -80,8 +81,8 @@ class RandomCrop:
         padding: Zero pixels added on each side first.
     """
 
-    size: int = 224
-    padding: int = 0
+    size: Annotated[int, PIXELS] = 224
+    padding: Annotated[int, at_least(0, at_most=16384)] = 0
 
     def transform(self) -> v2.Transform:
         """Build the transform."""
@@ -100,9 +101,9 @@ class RandomResizedCrop:
         interpolation: Of the picture; masks are resized by nearest.
     """
 
-    size: int = 224
-    scale: tuple[float, float] = (0.08, 1.0)
-    ratio: tuple[float, float] = (3 / 4, 4 / 3)
+    size: Annotated[int, PIXELS] = 224
+    scale: Annotated[tuple[float, float], above(0, at_most=1)] = (0.08, 1.0)
+    ratio: Annotated[tuple[float, float], above(0)] = (3 / 4, 4 / 3)
     interpolation: Interpolation = "bilinear"
 
     def transform(self) -> v2.Transform:
@@ -121,7 +122,7 @@ class Flip:
         p: Probability.
     """
 
-    p: float = 0.5
+    p: Annotated[float, SHARE] = 0.5
 
     def transform(self) -> v2.Transform:
         """Build the transform."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 from torchvision import tv_tensors
@@ -13,6 +13,7 @@ from vitreous.data.images import INTERPOLATIONS
 from vitreous.data.rotation import quarter_turns
 from vitreous.data.transforms.base import TRANSFORMS
 from vitreous.data.transforms.geometry import Interpolation
+from vitreous.ranges import SHARE
 
 
 class _QuarterTurn(v2.Transform):
@@ -50,8 +51,8 @@ class QuarterTurn:
     """
 
     mode: Literal["exact", "legacy"] = "exact"
-    quarter: float = 0.5
-    half: float = 0.5
+    quarter: Annotated[float, SHARE] = 0.5
+    half: Annotated[float, SHARE] = 0.5
 
     def transform(self) -> v2.Transform:
         """Build the transform."""
@@ -73,7 +74,7 @@ class Rotation:
     degrees: tuple[float, float] = (-30.0, 30.0)
     interpolation: Interpolation = "bilinear"
     expand: bool = False
-    fill: float = 0.0
+    fill: Annotated[float, SHARE] = 0.0
 
     def __post_init__(self) -> None:
         if self.degrees[0] > self.degrees[1]:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 from PIL import Image
 
 from vitreous.masks.base import MASK_METHODS, Found, Item, MaskError, image_items
+from vitreous.ranges import above
 
 
 @MASK_METHODS.register("alpha")
@@ -21,7 +23,7 @@ class Alpha:
         threshold: Least opacity of the foreground, in (0, 1].
     """
 
-    threshold: float = 0.5
+    threshold: Annotated[float, above(0, at_most=1)] = 0.5
 
     def items(self, images: Path | None) -> list[Item]:
         """One for each picture."""

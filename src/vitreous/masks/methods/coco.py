@@ -6,7 +6,7 @@ import dataclasses
 import functools
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 
@@ -24,6 +24,7 @@ from vitreous.masks.base import (
     without_image,
 )
 from vitreous.masks.polygons import decode, fill
+from vitreous.ranges import SHARE
 
 
 @MASK_METHODS.register("coco")
@@ -40,7 +41,7 @@ class Coco:
 
     annotations: Path
     categories: tuple[str, ...] | None = None
-    minimum_area: float = 0.0
+    minimum_area: Annotated[float, SHARE] = 0.0
     crowds: bool = True
 
     def items(self, images: Path | None) -> list[Item]:

@@ -6,6 +6,7 @@ import dataclasses
 import functools
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Annotated
 
 import torch
 from PIL import Image
@@ -17,6 +18,7 @@ from vitreous.masks.base import MASK_METHODS, Found, Item, MaskError, image_item
 from vitreous.masks.edges import EDGES, refine
 from vitreous.masks.images import find_in_images, load_classifier, pixels, squash
 from vitreous.models import Classifier
+from vitreous.ranges import PIXELS, at_least
 
 
 @MASK_METHODS.register("relevance")
@@ -36,9 +38,9 @@ class Relevance:
 
     model: str = "vit_base_patch16_224.augreg_in21k_ft_in1k"
     checkpoint: str | None = None
-    image_size: int | None = None
+    image_size: Annotated[int, PIXELS] | None = None
     methods: tuple[str, ...] = ("gradient_attention", "rollout", "grad_cam")
-    votes: int | None = None
+    votes: Annotated[int, at_least(1)] | None = None
     edges: str = "none"
     device: str = "cpu"
 

@@ -6,6 +6,7 @@ import dataclasses
 import functools
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Annotated
 
 from PIL import Image
 
@@ -16,6 +17,7 @@ from vitreous.masks.eigenvectors import SOLVERS
 from vitreous.masks.images import find_in_images, load_classifier, pixels, squash
 from vitreous.masks.tokencut import FEATURES, Features, best_features, partitions, patch_features
 from vitreous.models import Classifier
+from vitreous.ranges import PIXELS, at_least
 
 
 @MASK_METHODS.register("tokencut")
@@ -39,9 +41,9 @@ class TokenCut:
 
     model: str = "vit_base_patch16_224.dino"
     checkpoint: str | None = None
-    image_size: int | None = None
+    image_size: Annotated[int, PIXELS] | None = None
     features: Features | None = None
-    tau: float = 0.2
+    tau: Annotated[float, at_least(-1, at_most=1)] = 0.2
     edges: str = "bilateral"
     solver: str | None = None
     device: str = "cpu"

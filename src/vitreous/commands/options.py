@@ -1,0 +1,117 @@
+"""Options that commands share, each declared once; a command inherits those that it takes.
+
+    @dataclasses.dataclass(kw_only=True)
+    class Command(DeviceOption, LimitOption): …
+
+A command whose default differs declares the field again with the same type:
+`batch_size: BatchSize = 64`. Importing this module does not import torch.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Annotated, Literal
+
+import tyro
+
+from vitreous.config import Values
+from vitreous.device import resolve_device
+from vitreous.ranges import SEED, at_least
+
+__all__ = [
+    "BatchOption",
+    "BatchSize",
+    "DeviceOption",
+    "LimitOption",
+    "Precision",
+    "PrecisionOption",
+    "QuietOption",
+    "RecipeOptions",
+    "RestartOption",
+    "ResumeOptions",
+    "SeedOption",
+    "WorkersOption",
+    "resolve_device",
+]
+
+Precision = Literal["float32", "bfloat16", "float16"]
+BatchSize = Annotated[int, at_least(1), tyro.conf.arg(help="Images in one pass through the model.")]
+
+
+@dataclasses.dataclass(kw_only=True)
+class DeviceOption:
+    """Where to compute."""
+
+    device: str = "auto"
+    """auto (a GPU where there is one), cpu, cuda or cuda:N."""
+
+
+@dataclasses.dataclass(kw_only=True)
+class PrecisionOption:
+    """In which type to compute."""
+
+    precision: Precision = "float32"
+    """Type of the forward pass."""
+
+
+@dataclasses.dataclass(kw_only=True)
+class BatchOption:
+    """How many images at once."""
+
+    batch_size: BatchSize = 32
+
+
+@dataclasses.dataclass(kw_only=True)
+class WorkersOption:
+    """How images are read."""
+
+    workers: Annotated[int, at_least(0)] = 2
+    """Processes that read images beside each model."""
+
+
+@dataclasses.dataclass(kw_only=True)
+class LimitOption:
+    """How much of a dataset to take."""
+
+    limit: Annotated[int, at_least(0)] = 0
+    """At most this many images of each dataset, evenly spread; 0 means all."""
+
+
+@dataclasses.dataclass(kw_only=True)
+class RestartOption:
+    """What to do with what an earlier run left."""
+
+    restart: bool = False
+    """Delete what an earlier run wrote, and begin anew."""
+
+
+@dataclasses.dataclass(kw_only=True)
+class ResumeOptions(RestartOption):
+    """What to do with what an earlier run left, and how to know an image again."""
+
+    check_content: bool = False
+    """Know images again by what is in them, not by name, size and time of change; slower."""
+
+
+@dataclasses.dataclass(kw_only=True)
+class SeedOption:
+    """Of everything random."""
+
+    seed: Annotated[int, SEED] = 0
+    """Everything random follows from it."""
+
+
+@dataclasses.dataclass(kw_only=True)
+class QuietOption:
+    """What to show while working."""
+
+    quiet: bool = False
+    """No progress bars."""
+
+
+@dataclasses.dataclass(kw_only=True)
+class RecipeOptions:
+    """A recipe, any setting of which is an option: `--optimizer.lr 1e-6`."""
+
+    overrides: tyro.conf.Suppress[Values] = dataclasses.field(default_factory=dict)
+    """Settings laid over the recipe: every option that is not the command's own."""

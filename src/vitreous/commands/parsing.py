@@ -1,0 +1,190 @@
+"""From arguments to a command: tyro's parser, ranges in `--help`, mistakes in one line.
+
+A command is a dataclass (or a union of them, for subcommands). What is told here is what every
+command shares; no command parses arguments of its own.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import io
+import itertools
+import re
+import types
+import typing
+from collections.abc import Callable, Generator, Iterator
+from typing import Annotated, Any, Union
+
+import tyro
+
+from vitreous.commands.options import RecipeOptions
+from vitreous.config import check_ranges, parse_overrides, ranges_of
+from vitreous.errors import VitreousError, nearest
+
+
+def parse(kind: Any, arguments: list[str], program: str, description: str | None) -> Any:
+    """Build a command from the arguments of a command line.
+
+    Args:
+        kind: A dataclass, or a union of dataclasses that are subcommands.
+        arguments: What was typed after the command's name.
+        program: How usage lines call the command.
+        description: Text above the options in `--help`.
+
+    Raises:
+        VitreousError: For an unknown option, one without a value, a value that does not fit or is
+            out of its range; one line.
+        SystemExit: After `--help`.
+    """
+    recipe = isinstance(kind, type) and issubclass(kind, RecipeOptions)
+    own, others = split_options(kind, arguments) if recipe else (arguments, [])
+    show_ranges(kind)
+    with _one_line():
+        command, rest = tyro.cli(
+            kind,
+            prog=program,
+            args=own,
+            description=description,
+            return_unknown_args=True,
+            config=(tyro.conf.FlagCreatePairsOff,),
+        )
+    _refuse(rest, kind)
+    check_ranges(command, option_name)
+    return dataclasses.replace(command, overrides=parse_overrides(others)) if recipe else command
+
+
+def option_name(key: str) -> str:
+    """How a field is called on the command line."""
+    return "--" + key.replace("_", "-")
+
+
+def option_value(arguments: list[str], option: str, default: str | None = None) -> str | None:
+    """The value that an option is given, read before all others."""
+    for place, argument in enumerate(arguments):
+        name, equals, value = argument.partition("=")
+        if name == option:
+            following = arguments[place + 1] if place + 1 < len(arguments) else ""
+            return value if equals else (following or default)
+    return default
+
+
+def split_options(kind: type, arguments: list[str]) -> tuple[list[str], list[str]]:
+    """Part a command's own arguments from the settings of a recipe, which are all others.
+
+    Returns:
+        The command's own arguments, and the others, each with the value that follows it.
+    """
+    own_names = {"-h", "--help", *options_of(kind)}
+    own: list[str] = []
+    others: list[str] = []
+    target = own
+    for argument in arguments:
+        name, equals, _ = argument.partition("=")
+        option = name.startswith("--") or name == "-h"
+        if option:
+            target = own if name in own_names else others
+        target.append(argument)
+        if target is others and (not option or equals):
+            target = own  # the setting has its value
+    return own, others
+
+
+def options_of(kind: Any, prefix: str = "") -> Iterator[str]:
+    """Every option of a command, subcommands included, as it is written."""
+    for choice in _choices(kind):
+        hints = typing.get_type_hints(choice, include_extras=True)
+        for field in dataclasses.fields(choice):
+            inner = _bare(hints[field.name])
+            if dataclasses.is_dataclass(inner):
+                below = "" if "name=''" in str(hints[field.name]) else f"{prefix}{field.name}."
+                yield from options_of(inner, below)
+            elif inner is bool and field.default is True:
+                yield option_name(f"{prefix}no_{field.name}")
+            else:
+                yield option_name(prefix + field.name)
+
+
+def show_ranges(kind: Any) -> None:
+    """Have tyro say the ranges of a command's options, and of the settings in them, in `--help`.
+
+    tyro reads the hint of an option from its annotation, so it is put there, once.
+    """
+    for choice in _choices(kind):
+        for owner in filter(dataclasses.is_dataclass, choice.__mro__):
+            hints = typing.get_type_hints(owner, include_extras=True)
+            for name in owner.__dict__.get("__annotations__", {}):
+                owner.__annotations__[name] = _with_hint(hints[name])
+                if dataclasses.is_dataclass(inner := _bare(hints[name])):
+                    show_ranges(inner)
+
+
+def _with_hint(annotation: Any) -> Any:
+    ranges = ranges_of(annotation)
+    if not ranges or any(isinstance(note, _Shown) for note in annotation_notes(annotation)):
+        return annotation
+    annotated: Any = Annotated
+    words = " and ".join(map(str, ranges))
+    return annotated[annotation, tyro.conf.arg(help_behavior_hint=_hint(words)), _Shown()]
+
+
+class _Shown:
+    """Marks an annotation that has its hint."""
+
+
+def annotation_notes(annotation: Any) -> tuple[Any, ...]:
+    """What is annotated to a type."""
+    return getattr(annotation, "__metadata__", ())
+
+
+def _hint(words: str) -> Callable[[str], str]:
+    return lambda default: f"({words}; default: {default})"
+
+
+def _choices(kind: Any) -> list[Any]:
+    union = typing.get_origin(kind) in (Union, types.UnionType)
+    return [_bare(choice) for choice in typing.get_args(kind)] if union else [kind]
+
+
+def _bare(hint: Any) -> Any:
+    """A type without what is annotated to it."""
+    return typing.get_args(hint)[0] if typing.get_origin(hint) is Annotated else hint
+
+
+def _refuse(rest: list[str], kind: Any) -> None:
+    options = [argument.partition("=")[0] for argument in rest if argument.startswith("-")]
+    if options:
+        name = options[0].lstrip("-")
+        names = [option.lstrip("-") for option in options_of(kind)]
+        raise VitreousError(f"unknown option '{options[0]}'; {nearest(name, names)}")
+    if rest:
+        raise VitreousError(f"expected no more arguments, found '{rest[0]}'")
+
+
+@contextlib.contextmanager
+def _one_line() -> Generator[None]:
+    """Turn the box that tyro draws about a mistake into one line."""
+    told = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(told):
+            yield
+    except SystemExit as end:
+        if end.code:
+            raise VitreousError(_sentence(told.getvalue())) from None
+        raise
+
+
+def _sentence(box: str) -> str:
+    """What a box says, without its title, its frame (drawn with lines, or dashes) and its rest."""
+    lines = [line.strip("│╭╮╰╯ ") for line in box.splitlines()]
+    texts = itertools.dropwhile(_is_rule, lines[1:])
+    sentences = list(itertools.takewhile(lambda line: not _is_rule(line), texts))
+    for line in sentences:
+        if "Required options" in lines[0] and (missing := re.match(r"--([\w.-]+)(.*)", line)):
+            key, value = missing[1].replace("-", "_"), missing[2].strip()
+            return f"missing key '{key}': give --{missing[1]} {value}".rstrip()
+    return " ".join(sentences) or "the arguments do not fit; see --help"
+
+
+def _is_rule(line: str) -> bool:
+    return not line.strip("-─")

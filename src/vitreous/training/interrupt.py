@@ -1,0 +1,75 @@
+"""Stopping a run: the first Ctrl-C (or SIGTERM) finishes the step, the second ends at once."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from types import FrameType, TracebackType
+
+import torch
+from accelerate import Accelerator
+
+from vitreous.errors import InterruptedRun
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class StopRequest:
+    """A context in which signals are noted instead of ending the process.
+
+    Worker processes that are forked inside it leave the signals to their parent. Off the main
+    thread, where Python allows no handlers, nothing changes.
+
+    Attributes:
+        signal: The signal that came, None before.
+    """
+
+    def __init__(self) -> None:
+        self.signal: int | None = None
+        self._process = os.getpid()
+        self._before: dict[signal.Signals, signal._HANDLER] = {}
+
+    def __enter__(self) -> StopRequest:
+        if threading.current_thread() is threading.main_thread():
+            self._before = {kind: signal.signal(kind, self._note) for kind in SIGNALS}
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        for known, handler in self._before.items():
+            signal.signal(known, handler)
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        if os.getpid() != self._process:
+            return
+        if self.signal is not None:
+            raise InterruptedRun("stopped at once; what was saved before is kept", 128 + number)
+        self.signal = number
+        print(
+            "stopping after this step; once more stops at once and loses it",
+            file=sys.stderr,
+            flush=True,
+        )
+
+    def agreed(self, accelerator: Accelerator) -> bool:
+        """Whether any process was asked to stop; all of a run's must call it together."""
+        asked = self.signal is not None
+        if accelerator.num_processes == 1:
+            return asked
+        votes = torch.tensor(float(asked), device=accelerator.device)
+        return bool(accelerator.reduce(votes, "sum") > 0)
+
+    def stopped(self, where: str) -> InterruptedRun:
+        """What ends the run, once its state is saved.
+
+        Args:
+            where: How far the run is and where it is saved.
+        """
+        number = self.signal or int(signal.SIGINT)
+        return InterruptedRun(f"{where}; the same command goes on from there", 128 + number)

@@ -1,0 +1,97 @@
+"""YAML that others wrote: read as plain values only, within bounds, each mistake told in one line.
+
+What is refused beyond what YAML itself refuses: a key that is given twice, values nested deeper
+than `MAXIMUM_DEPTH`, and aliases that unfold to more than `MAXIMUM_NODES` values.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from vitreous.errors import VitreousError
+
+MAXIMUM_DEPTH = 50
+MAXIMUM_NODES = 100_000
+MAXIMUM_CHARACTERS = 4_000_000
+
+
+class _StrictLoader(yaml.SafeLoader):
+    """The safe loader; a key that is given twice is a mistake."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode) and key.tag != "tag:yaml.org,2002:merge":
+                if key.value in seen:
+                    line = key.start_mark.line + 1
+                    raise VitreousError(f"the key '{key.value}' is given twice (line {line})")
+                seen.add(key.value)
+        return super().construct_mapping(node, deep)
+
+
+def parse_yaml(text: str, source: str) -> Any:
+    """Read plain values (None, numbers, texts, dates, lists and mappings).
+
+    Args:
+        text: The YAML.
+        source: What messages call it.
+
+    Raises:
+        VitreousError: If it is no YAML, or out of bounds.
+    """
+    if len(text) > MAXIMUM_CHARACTERS:
+        raise VitreousError(f"{source}: expected at most {MAXIMUM_CHARACTERS:,} characters of YAML")
+    try:
+        loader = _StrictLoader(text)
+        node = loader.get_single_node()
+        if node is None:
+            return None
+        _count(node, {}, 0)
+        return loader.construct_document(node)
+    except VitreousError as error:
+        raise VitreousError(f"{source}: {error}") from error
+    except RecursionError as error:
+        raise VitreousError(f"{source}: nested deeper than {MAXIMUM_DEPTH} levels") from error
+    except (yaml.YAMLError, ValueError, OverflowError) as error:
+        detail = " ".join(str(error).split())
+        raise VitreousError(f"{source} is not valid YAML: {detail[:300]}") from error
+
+
+def read_text(path: Path) -> str:
+    """Read a text file of UTF-8, with or without a byte order mark.
+
+    Raises:
+        VitreousError: If it is missing, cannot be read, or is not UTF-8.
+    """
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError as error:
+        raise VitreousError(f"no file at {path}") from error
+    except UnicodeDecodeError as error:
+        raise VitreousError(f"{path} is not UTF-8: {error}") from error
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise VitreousError(f"{path} cannot be read: {reason}") from error
+
+
+def _count(node: yaml.Node, sizes: dict[int, int], depth: int) -> int:
+    """Number of values that a node unfolds to, each alias counted anew."""
+    if depth > MAXIMUM_DEPTH:
+        raise VitreousError(f"nested deeper than {MAXIMUM_DEPTH} levels")
+    if id(node) not in sizes:
+        total = 1
+        for child in _children(node):
+            total += _count(child, sizes, depth + 1)
+            if total > MAXIMUM_NODES:
+                raise VitreousError(f"unfolds to more than {MAXIMUM_NODES:,} values")
+        sizes[id(node)] = total
+    return sizes[id(node)]
+
+
+def _children(node: yaml.Node) -> list[yaml.Node]:
+    if isinstance(node, yaml.MappingNode):
+        return [part for pair in node.value for part in pair]
+    return node.value if isinstance(node, yaml.SequenceNode) else []

@@ -37,6 +37,9 @@ class Command:
     quiet: bool = False
     """No progress bar."""
 
+    overwrite: bool = False
+    """Write to the run folder although it holds what vitreous did not make."""
+
     def run(self, overrides: list[str]) -> None:
         """Train, and say where the results are."""
         if self.recipe is None:
@@ -47,7 +50,7 @@ class Command:
             print(to_yaml(recipe), end="")
             return
         out = self.out or Path("runs") / Path(self.recipe).with_suffix("").name
-        results = train(recipe, out, quiet=self.quiet)
+        results = train(recipe, out, quiet=self.quiet, overwrite=self.overwrite)
         for record in results.records:
             moment = record.settings.get("moment", "")
             print(f"{moment:>6}  {record.metric:<32} {record.value:.4f}  (n = {record.n})")

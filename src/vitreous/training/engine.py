@@ -9,6 +9,7 @@ import math
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from accelerate.utils import gather_object
@@ -20,8 +21,10 @@ from vitreous.data.items import TransformedDataset, epoch_batches, load_batches
 from vitreous.data.readers import Split
 from vitreous.data.transforms import compose
 from vitreous.errors import VitreousError
+from vitreous.locks import folder_lock
 from vitreous.models import Classifier, save_model
 from vitreous.results import Results
+from vitreous.training.changes import DataState, compare
 from vitreous.training.continuation import continue_checkpoint
 from vitreous.training.recipe import Recipe
 from vitreous.training.robust_validation import make_robust_validation, sudden_drop
@@ -45,6 +48,7 @@ def train(
     classifier: Classifier | None = None,
     split: Split | None = None,
     quiet: bool = False,
+    overwrite: bool = False,
 ) -> Results:
     """Train by a recipe, or go on with what an interrupted run left in the folder.
 
@@ -56,15 +60,17 @@ def train(
         classifier: Start from this model instead of the recipe's.
         split: Use these pictures instead of the recipe's.
         quiet: No progress bar.
+        overwrite: Write to the folder although it holds what we did not make.
 
     Returns:
         The results that were written to the folder.
 
     Raises:
-        VitreousError: If the folder holds another recipe, a picture cannot be read, the loss is
-            not finite (says the step; the last good state is kept), or the disk is full.
+        VitreousError: If the folder holds another recipe or is not ours, another process trains
+            in it, images came or went since it was interrupted, a picture cannot be read, the loss
+            is not finite (says the step; the last good state is kept), or the disk is full.
     """
-    return Trainer(recipe, Path(out), classifier, split, quiet).run()
+    return Trainer(recipe, Path(out), classifier, split, quiet, overwrite).run()
 
 
 @dataclasses.dataclass
@@ -103,6 +109,7 @@ class Trainer:
         classifier: Start from this model instead of the recipe's.
         split: Use these pictures instead of the recipe's.
         quiet: No progress bar.
+        overwrite: Write to the folder although it holds what we did not make.
     """
 
     def __init__(
@@ -112,12 +119,13 @@ class Trainer:
         classifier: Classifier | None = None,
         split: Split | None = None,
         quiet: bool = False,
+        overwrite: bool = False,
     ):
         settings = recipe.training
         self.recipe, self.settings, self.quiet = recipe, settings, quiet
-        self.folder = RunFolder(out)
+        self.folder, self.overwrite = RunFolder(out), overwrite
         self.accelerator = make_accelerator(recipe, out)
-        self.folder.check(recipe)
+        self.folder.check(recipe, overwrite)
         seed_everything(settings.seed)
         self.split = split or recipe.data.load(settings.seed)
         self.classifier = classifier or recipe.model.load(self.split.class_names)
@@ -138,11 +146,18 @@ class Trainer:
             recipe.robust_validation, recipe.adversary, self.validation_data
         )
         self.progress = Progress()
+        self.data_state = DataState.of(self.split)
 
     def run(self) -> Results:
         """Train to the end; returns (and writes) the results."""
+        main = self.accelerator.is_main_process
+        with folder_lock(self.folder.path, "training", main=main):
+            return self.run_alone()
+
+    def run_alone(self) -> Results:
+        """Train to the end in a folder that no other process writes to."""
         if self.accelerator.is_main_process:
-            self.folder.prepare(self.recipe)
+            self.folder.prepare(self.recipe, self.overwrite)
         self.accelerator.wait_for_everyone()
         resumed = self.resume()
         self.accelerator.init_trackers("logs", flatten(plain(self.recipe)))
@@ -369,6 +384,7 @@ class Trainer:
                 "progress": dict(self.progress.__dict__),
                 "random": random_state(),
                 "metrics_size": self.folder.metrics_size(),
+                "data": self.data_state.plain(),
             }
         )
 
@@ -381,7 +397,7 @@ class Trainer:
 
     def resume(self) -> bool:
         """Go on from the last state, if there is one; returns whether there was."""
-        state = self.folder.load_state()
+        state = self.folder.load_state(self.classifier.net.state_dict())
         if state is None:
             if self.accelerator.is_main_process:
                 self.folder.rewind(0)
@@ -394,7 +410,19 @@ class Trainer:
         own = dict(enumerate(state["adversary"])).get(self.accelerator.process_index, {})
         self.adversary_state = {k: v.to(device) for k, v in own.items()}
         self.progress = Progress(**state["progress"])
+        self.compare_data(state)
         restore_random_state(state["random"])
         if self.accelerator.is_main_process:
             self.folder.rewind(state["metrics_size"])
         return True
+
+    def compare_data(self, state: dict[str, Any]) -> None:
+        """Notice images that came, went or were replaced since a state was saved."""
+        if "data" not in state:  # of a version that did not store it
+            return
+        self.data_state = DataState(**state["data"])
+        message = compare(self.data_state, self.split)
+        if message and message not in self.progress.warnings:
+            self.progress.warnings.append(message)
+            if self.accelerator.is_main_process:
+                logger.warning("%s", message)

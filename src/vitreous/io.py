@@ -125,6 +125,15 @@ def inside(folder: str | os.PathLike[str], relative: str, listed_in: object = ""
     return path
 
 
+def file_stamp(path: str | os.PathLike[str]) -> tuple[int, ...]:
+    """What changes when a file does: size in bytes, time of change in ns; empty where none is."""
+    try:
+        about = os.stat(path)
+    except (OSError, ValueError):
+        return ()
+    return (about.st_size, about.st_mtime_ns)
+
+
 def finite(value: Any) -> Any:
     """Replace floats that JSON cannot hold (NaN, infinities) by None, at any depth."""
     if isinstance(value, dict):

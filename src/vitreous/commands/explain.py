@@ -23,6 +23,7 @@ from vitreous.attribution import METHODS, Explanation, explain
 from vitreous.attribution.draw import overlay, panel
 from vitreous.data.images import evaluation_transform, list_images, open_image
 from vitreous.errors import ImageError, UnsupportedModelError, VitreousError
+from vitreous.folders import check_folder, claim_folder
 from vitreous.io import atomic_path, write_json
 from vitreous.models import Classifier, load_model
 
@@ -64,8 +65,12 @@ class Command:
     skip_unreadable: bool = False
     """Go on past pictures that cannot be read; they are named and counted."""
 
+    overwrite: bool = False
+    """Write to the folder although it holds what vitreous did not make; pictures stay."""
+
     def run(self) -> int:
         """Explain, print the classes, and say where the maps are."""
+        check_folder(self.out, "explanations", overwrite=self.overwrite)
         models = self._models()
         methods = sorted(METHODS) if self.method == ["all"] else self.method
         for name in methods:
@@ -73,6 +78,8 @@ class Command:
         paths = [
             p for path in self.images for p in (list_images(path) if path.is_dir() else [path])
         ]
+        self._require_apart(paths)
+        claim_folder(self.out, "explanations", overwrite=self.overwrite)
         arrays: dict[str, Any] = {}
         rows: list[dict[str, Any]] = []
         skipped: list[str] = []
@@ -92,6 +99,13 @@ class Command:
             np.savez_compressed(file, **arrays)
         self._tell(rows, skipped)
         return 0
+
+    def _require_apart(self, paths: list[Path]) -> None:
+        """Refuse to draw over the pictures that are explained."""
+        if self.out.resolve() in {path.resolve().parent for path in paths}:
+            raise VitreousError(
+                f"{self.out} holds the pictures that are explained; choose another --out"
+            )
 
     def _models(self) -> list[Classifier]:
         options: dict[str, Any] = {"image_size": self.image_size, "device": self.device}

@@ -98,7 +98,11 @@ class Command:
     """How many pictures the contact sheet shows; 0 writes none."""
 
     restart: bool = False
-    """Delete what an earlier run wrote to the folder, and begin anew."""
+    """Delete what an earlier run wrote to the folder, and begin anew; masks that were changed by
+    hand stay."""
+
+    overwrite: bool = False
+    """Write to the folder although it holds what vitreous did not make; its masks stay."""
 
     def run(self, overrides: list[str]) -> int:
         """Make the masks, and say where they are."""
@@ -122,6 +126,7 @@ class Command:
             second=other,
             batch_size=self.batch_size,
             restart=self.restart,
+            overwrite=self.overwrite,
         )
         self._report(folder, time.perf_counter() - start)
         return 0

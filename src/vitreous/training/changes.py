@@ -14,6 +14,7 @@ from vitreous.data.dataset import Dataset
 from vitreous.data.items import FileDataset, ImageDataset, Subset
 from vitreous.data.readers import Split
 from vitreous.errors import VitreousError
+from vitreous.io import file_stamp
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,7 +86,7 @@ def _key(images: ImageDataset | Dataset, index: int) -> tuple[int, int]:
     name = images.name(index)
     if isinstance(images, Dataset):
         return _hash(name), _signed(images.key(index))
-    return _hash(name), _hash(*(_stamp(path) for path in _files(images, index)))
+    return _hash(name), _hash(*(str(file_stamp(path)) for path in _files(images, index)))
 
 
 def _files(images: ImageDataset, index: int) -> Sequence[Path]:
@@ -95,14 +96,6 @@ def _files(images: ImageDataset, index: int) -> Sequence[Path]:
         return []
     sample = images.samples[index]
     return [sample.path] if sample.mask is None else [sample.path, sample.mask]
-
-
-def _stamp(path: Path) -> str:
-    try:
-        about = path.stat()
-    except OSError:
-        return "missing"
-    return f"{about.st_size} {about.st_mtime_ns}"
 
 
 def _hash(*parts: str) -> int:

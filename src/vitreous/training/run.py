@@ -179,7 +179,7 @@ def read_state(file: Path, like: Mapping[str, Tensor] | None = None) -> dict[str
         CheckpointError: If it cannot be read, is no state of a run, or of another model.
     """
     state = read_pickle(file)
-    if not isinstance(state, dict) or not STATE <= state.keys():
+    if not isinstance(state, dict) or not state.keys() >= STATE:
         raise CheckpointError(f"{file} is not the state of a run of this version")
     if like is None:
         return state

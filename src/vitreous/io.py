@@ -13,6 +13,8 @@ from typing import Any
 from vitreous.disk import temporary_path, writing
 from vitreous.errors import VitreousError
 
+LONGEST = 1024
+
 
 @contextlib.contextmanager
 def atomic_path(path: str | os.PathLike[str], *, durable: bool = True) -> Generator[Path]:
@@ -65,14 +67,14 @@ def append_text(path: str | os.PathLike[str], text: str) -> None:
         VitreousError: If it cannot be written.
     """
     file = Path(path)
-    with writing(file), file.open("ab") as opened:
-        before = opened.tell()
+    with writing(file), file.open("ab", buffering=0) as opened:
+        before, rest = opened.tell(), memoryview(text.encode())
         try:
-            opened.write(text.encode())
-            opened.flush()
+            while rest:
+                rest = rest[opened.write(rest) :]
         except OSError:
             with contextlib.suppress(OSError):
-                os.ftruncate(opened.fileno(), before)
+                opened.truncate(before)
             raise
 
 
@@ -112,8 +114,8 @@ def inside(folder: str | os.PathLike[str], relative: str, listed_in: object = ""
     Raises:
         VitreousError: If the name leads out of the folder, or is none.
     """
-    where = f"{listed_in or folder} names the file {relative!r}"
-    if not isinstance(relative, str) or not relative or "\0" in relative:
+    where = f"{listed_in or folder} names the file {str(relative)[:80]!r}"
+    if not isinstance(relative, str) or "\0" in relative or not 0 < len(relative) <= LONGEST:
         raise VitreousError(f"{where}, which is no path; the listing is refused")
     path = Path(folder) / relative
     try:

@@ -41,7 +41,12 @@ def disk(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[SmallDisk]:
 
 
 def save_state(folder: Path, version: int) -> None:
-    RunFolder(folder).save_state({"weights": torch.full((1000,), float(version))})
+    RunFolder(folder).save_state({"weights": torch.full((300_000,), float(version))})
+
+
+def save_by_path(folder: Path, version: int) -> None:
+    with atomic_path(folder / "x.pt") as temporary:
+        torch.save({"weights": torch.full((300_000,), float(version))}, temporary)
 
 
 def save_weights(folder: Path, version: int) -> None:
@@ -80,6 +85,7 @@ def table(folder: Path, version: int) -> None:
 
 WRITERS: list[Callable[[Path, int], None]] = [
     save_state,
+    save_by_path,
     save_weights,
     log,
     mask,
@@ -98,7 +104,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 @pytest.mark.parametrize("write", WRITERS, ids=lambda write: write.__name__)
 def test_every_write_keeps_what_was_there_and_says_what_to_do(disk, write):
     folder = disk.path / "out"
-    write(folder if write in (save_weights, save_state) else _made(folder), 1)
+    write(folder if write in (save_weights, save_state, save_by_path) else _made(folder), 1)
     before = contents(folder)
     with disk.full():
         with pytest.raises(VitreousError) as caught:

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from vitreous.cli import main
 from vitreous.errors import VitreousError
@@ -69,13 +70,17 @@ def test_restart_leaves_what_a_manifest_names_that_is_no_mask(images, tmp_path):
     assert np.array_equal(np.asarray(Image.open(folder.path / "photo.png")), photo)
 
 
-def test_masks_made_by_hand_are_never_written_over_or_deleted(images, tmp_path):
+@pytest.mark.parametrize("keeps_texts", [False, True])
+def test_masks_made_by_hand_are_never_written_over_or_deleted(images, tmp_path, keeps_texts):
     out = tmp_path / "masks"
     folder = write_masks(Alpha(), images, out)
+    about = PngInfo()
     with Image.open(out / "0.png") as opened:
         edited = np.array(opened)
+        for key, text in opened.info.items():
+            about.add_text(key, text)
     edited[:5] = 255
-    Image.fromarray(edited).save(out / "0.png")
+    Image.fromarray(edited).save(out / "0.png", pnginfo=about if keeps_texts else None)
     again = write_masks(Alpha(threshold=0.9), images, out, restart=True)
     rows = {row.name: row for row in again.rows()}
     assert np.array_equal(np.asarray(Image.open(out / "0.png")), edited)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from vitreous.data.images import EXTENSIONS, image_errors, list_images
-from vitreous.errors import VitreousError
+from vitreous.errors import ImageError, VitreousError
 from vitreous.registry import Registry
 
 
@@ -76,6 +76,32 @@ def find_masks(source: MaskMethod, items: Sequence[Item]) -> list[Found | MaskEr
     """Find the masks of a batch, in order; items with a problem do not reach the source."""
     found = iter(source.find([item for item in items if not item.problem]))
     return [MaskError(item.problem) if item.problem else next(found) for item in items]
+
+
+def find_each(
+    items: Sequence[Item], find_one: Callable[[Item], Found | MaskError]
+) -> list[Found | MaskError]:
+    """Find masks one by one; whatever is wrong with one is told in its place, the rest go on.
+
+    Raises:
+        VitreousError: What concerns all, for example a setting or a missing package.
+    """
+    results: list[Found | MaskError] = []
+    for item in items:
+        try:
+            results.append(find_one(item))
+        except MaskError as error:
+            results.append(error)
+        except ImageError as error:
+            results.append(MaskError(str(error)))
+        except VitreousError:
+            raise
+        except Exception as error:  # files of others hold anything
+            what = item.key or item.name
+            results.append(
+                MaskError(f"{item.source}: {what} cannot be used: {type(error).__name__}: {error}")
+            )
+    return results
 
 
 def without_image(names: dict[str, Path], items: Sequence[Item], images: Path) -> list[Item]:

@@ -53,7 +53,7 @@ class Yolo:
         mask, notes = np.zeros(size[::-1], bool), []
         for number, line in enumerate(lines, 1):
             try:
-                shape = self._shape(line, size)
+                shape = self.points(line, size)
             except ValueError as error:
                 return MaskError(f"{item.source}, line {number}: {error}")
             part, note = fill([shape], size) if shape else (np.zeros_like(mask), "")
@@ -63,8 +63,16 @@ class Yolo:
                 notes.append(note)
         return Found(mask, "; ".join(dict.fromkeys(notes)))
 
-    def _shape(self, line: str, size: tuple[int, int]) -> list[float]:
-        """The polygon of one line in pixels; empty where it does not count."""
+    def points(self, line: str, size: tuple[int, int]) -> list[float]:
+        """The polygon of one line in pixels, x1, y1, x2, …; empty where it does not count.
+
+        Args:
+            line: A line of a label file.
+            size: Width and height of the picture.
+
+        Raises:
+            ValueError: If it is no such line.
+        """
         fields = line.split()
         if not fields:
             return []

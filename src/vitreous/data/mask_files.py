@@ -8,9 +8,10 @@ from typing import Literal
 
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from torch import Tensor
 
+from vitreous.data.images import image_errors
 from vitreous.errors import ImageError
 
 MaskFormat = Literal["binary", "imagenet_s"]
@@ -41,16 +42,16 @@ def read_mask(path: str | os.PathLike[str], kind: MaskFormat = "binary") -> Tens
 
 
 def _read(file: Path) -> np.ndarray:
-    try:
-        with Image.open(file) as image:
-            image.load()
-            if image.mode == "P":
-                return np.asarray(image) > 0
-            return np.asarray(image)
-    except FileNotFoundError as error:
-        raise ImageError(f"no mask at {file}") from error
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
-        raise ImageError(f"{file} is not a mask that can be read: {error}") from error
+    if not file.is_file():
+        raise ImageError(f"no mask at {file}")
+    with image_errors(file, ImageError), Image.open(file) as image:
+        image.load()
+        if image.mode == "P":
+            return np.asarray(image) > 0
+        array = np.asarray(image)
+        if array.dtype.kind == "f" and not np.isfinite(array).all():
+            raise ValueError("it holds numbers that are not finite")
+        return array
 
 
 def _above_half(array: np.ndarray) -> np.ndarray:

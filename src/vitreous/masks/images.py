@@ -79,6 +79,11 @@ def run_session(session: Any, model: Path, inputs: dict[str, np.ndarray]) -> dic
         raise VitreousError(f"{model} does not run: {text}") from error
 
 
+def not_finite(model: object) -> MaskError:
+    """What is said of a picture for which a model gives NaN or infinity."""
+    return MaskError(f"{model} gives numbers that are not finite; are its weights whole?")
+
+
 def squash(images: Sequence[Image.Image], size: tuple[int, int]) -> Tensor:
     """Resize whole pictures to one height and width, whatever their shape.
 

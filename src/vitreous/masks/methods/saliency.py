@@ -14,7 +14,15 @@ from PIL import Image
 from vitreous.errors import VitreousError, require
 from vitreous.masks.base import MASK_METHODS, Found, Item, MaskError, image_items
 from vitreous.masks.edges import enlarge
-from vitreous.masks.images import MEAN, STD, find_in_images, load_session, run_session, squash
+from vitreous.masks.images import (
+    MEAN,
+    STD,
+    find_in_images,
+    load_session,
+    not_finite,
+    run_session,
+    squash,
+)
 
 
 @MASK_METHODS.register("onnx")
@@ -47,7 +55,7 @@ class Onnx:
         return [
             Found(enlarge(one, (image.height, image.width)) > self.threshold)
             if np.isfinite(one).all()
-            else MaskError(f"{self.model} gives numbers that are not finite")
+            else not_finite(self.model)
             for image, one in zip(images, self.maps(images))
         ]
 

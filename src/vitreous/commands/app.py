@@ -10,7 +10,9 @@ Example:
 from __future__ import annotations
 
 import dataclasses
+import signal
 import socket
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -45,6 +47,8 @@ class Command:
         if not 1 <= len(self.models) <= 6:
             raise VitreousError(f"give one to six models, found {len(self.models)}")
         require("gradio", "app")
+        # An end by a signal is an end too: what visitors sent is removed.
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
         page = build(self._load())
         if self.host not in LOOPBACK:
             print(f"open to your network: anyone who reaches {self.host} can use this page")

@@ -14,7 +14,7 @@ from vitreous.errors import ImageError
 LARGEST_FILE = 10 * 2**20
 LARGEST_SIDE = 8192
 MOST_PIXELS = 40_000_000
-# What a picture takes while it is decoded and converted to RGB; 16 bits go through double precision.
+# What a picture takes while it is decoded and made RGB; 16 bits go through double precision.
 MOST_BYTES = 320 * 2**20
 BYTES_A_PIXEL = {"1": 4, "L": 4, "P": 8, "RGB": 6, "RGBA": 16, "CMYK": 8, "LA": 14, "PA": 14}
 OTHER_BYTES = 28

@@ -55,7 +55,7 @@ def write_png(folder: Path, array: np.ndarray) -> Path:
 
 
 def test_every_format_of_the_list_is_there():
-    wanted = "png palette imagenet_s alpha coco yolo boxes numpy tokencut onnx rembg relevance"
+    wanted = "png palette imagenet_s alpha coco yolo boxes numpy tokencut onnx rembg relevance sam"
     assert set(MASK_METHODS) == set(wanted.split())
 
 

@@ -1,6 +1,8 @@
-"""How good unsupervised masks are, on photos with polygons and on composites with exact masks.
+"""How good unsupervised masks are, on photos with polygons and on composites with exact masks;
+and how good those of SAM are from boxes.
 
     python benchmarks/masks_quality.py --data DATA --weights WEIGHTS --part coco
+    python benchmarks/masks_quality.py --data DATA --part sam --encoder ENCODER --decoder DECODER
 
 DATA holds `coco64_seg`, `tuxpaint_cutouts` and `si_score` unpacked; WEIGHTS the ViT-S/14 and
 U²-Net-p. Prints mean and median IoU. Scores are kept in a file; run again, it goes on with the
@@ -10,21 +12,27 @@ next pictures, so `--limit 16` four times is the whole set in small portions.
 from __future__ import annotations
 
 import argparse
+import sys
 import tempfile
+import time
 from pathlib import Path
 
 import numpy as np
 import torch
+from PIL import Image
 
 from vitreous.data.composites.compositing import CompositeItems, plan, write_composites
 from vitreous.data.composites.cutouts import find_cutouts
 from vitreous.data.images import list_images
 from vitreous.io import read_json, write_json
-from vitreous.masks import Found, intersection_over_union, measure
+from vitreous.masks import Found, Item, intersection_over_union, measure
+from vitreous.masks.methods.boxes import Boxes
 from vitreous.masks.methods.png import BinaryFiles
 from vitreous.masks.methods.saliency import Onnx
+from vitreous.masks.methods.sam import Sam
 from vitreous.masks.methods.tokencut import TokenCut
 from vitreous.masks.methods.yolo import Yolo
+from vitreous.masks.polygons import fill
 
 Masks = list[np.ndarray | None]
 
@@ -87,12 +95,17 @@ def rank(first: list[float], second: list[float]) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--weights", type=Path, required=True)
-    parser.add_argument("--part", choices=("coco", "composites"), default="coco")
+    parser.add_argument("--weights", type=Path, default=Path("weights"))
+    parser.add_argument("--encoder", type=Path, default=Path("encoder.onnx"))
+    parser.add_argument("--decoder", type=Path, default=Path("decoder.onnx"))
+    parser.add_argument("--part", choices=("coco", "composites", "sam"), default="coco")
     parser.add_argument("--limit", type=int, default=64)
     parser.add_argument("--size", type=int, default=224)
     parser.add_argument("--scores", type=Path, default=Path("scores.json"))
     arguments = parser.parse_args()
+    if arguments.part == "sam":
+        sam(arguments.data / "coco64_seg", arguments.encoder, arguments.decoder, arguments.limit)
+        return
     torch.set_num_threads(1)
     common = {
         "model": "vit_small_patch14_dinov2.lvd142m",
@@ -118,6 +131,47 @@ def main() -> None:
         table.update(score(images, truth, sources, names[: arguments.limit]))
         write_json(arguments.scores, stored)
     show(title, table, list(sources))
+
+
+def sam(data: Path, encoder: Path, decoder: Path, limit: int) -> None:
+    """SAM with the boxes of the polygons that count, against the union of these polygons."""
+    truth = Yolo(data / "labels", minimum_area=0.01)
+    items = truth.items(data / "images")[:limit]
+    shown = [
+        (item, found.mask)
+        for item, found in zip(items, truth.find(items))
+        if isinstance(found, Found) and found.mask.any()
+    ]
+    with tempfile.TemporaryDirectory() as folder:
+        table = {f"{item.name}.jpg": polygon_boxes(truth, item) for item, _ in shown}
+        file = write_json(Path(folder) / "boxes.json", table)
+        sources = {"box masks": Boxes(file), "SAM, boxes": Sam(encoder, decoder, boxes=file)}
+        print("| masks | mean IoU | median IoU | pictures |\n| --- | --- | --- | --- |")
+        for name, source in sources.items():
+            asked = {item.name: item for item in source.items(data / "images")}
+            start = time.perf_counter()
+            found = source.find([asked[item.name] for item, _ in shown])
+            seconds = (time.perf_counter() - start) / len(shown)
+            scores = [
+                intersection_over_union(one.mask, mask)
+                for one, (_, mask) in zip(found, shown)
+                if isinstance(one, Found)
+            ]
+            line(name, scores, len(shown))
+            print(f"{seconds:.2f} s a picture", file=sys.stderr)
+
+
+def polygon_boxes(truth: Yolo, item: Item) -> list[list[float]]:
+    """Boxes of the polygons of a label file that each cover at least the least area."""
+    with Image.open(item.image or item.source) as image:
+        size = image.size
+    boxes = []
+    for text in item.source.read_text(encoding="utf-8").splitlines():
+        points = truth.points(text, size)
+        if points and fill([points], size)[0].mean() >= truth.minimum_area:
+            xs, ys = points[::2], points[1::2]
+            boxes.append([min(xs), min(ys), max(xs) - 1, max(ys) - 1])
+    return boxes
 
 
 def composites(data: Path, folder: Path, count: int = 64) -> Path:

@@ -6,42 +6,42 @@ import contextlib
 import json
 import math
 import os
-import tempfile
 from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
+from vitreous.disk import temporary_path, writing
 from vitreous.errors import VitreousError
+
+LONGEST = 1024
 
 
 @contextlib.contextmanager
-def atomic_path(path: str | os.PathLike[str]) -> Generator[Path]:
+def atomic_path(path: str | os.PathLike[str], *, durable: bool = True) -> Generator[Path]:
     """Yield a temporary path beside `path`; rename it onto `path` when the block succeeds.
 
     A process killed inside the block, or a full disk, leaves the old file (or none) in place.
 
+    Args:
+        path: The file to write; folders above it are made.
+        durable: Wait until it is on the disk, so that it outlives a power cut too.
+
     Raises:
-        VitreousError: If the disk is full or the folder cannot be written.
+        VitreousError: If it cannot be written: disk full, folder read-only, name too long, a
+            folder in its place. The line says which, and what to do.
     """
     target = Path(path)
     temporary: Path | None = None
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(
-            dir=target.parent, prefix=f".{target.name}.", suffix=target.suffix
-        )
-        os.close(handle)
-        temporary = Path(name)
-        yield temporary
-        with temporary.open("rb") as written:
-            os.fsync(written.fileno())
-        os.chmod(temporary, 0o666 & ~_umask())
-        os.replace(temporary, target)
-    except OSError as error:
-        raise VitreousError(
-            f"cannot write {target}: {error.strerror or error}; "
-            "free some space or choose another folder, what was there before is unchanged"
-        ) from error
+        with writing(target):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            temporary = temporary_path(target)
+            yield temporary
+            if durable:
+                with temporary.open("rb") as written:
+                    os.fsync(written.fileno())
+            os.chmod(temporary, 0o666 & ~_umask())
+            os.replace(temporary, target)
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
@@ -53,16 +53,35 @@ def _umask() -> int:
     return mask
 
 
-def write_text(path: str | os.PathLike[str], text: str) -> Path:
+def write_text(path: str | os.PathLike[str], text: str, *, durable: bool = True) -> Path:
     """Write a text file atomically (UTF-8) and return its path."""
-    with atomic_path(path) as temporary:
+    with atomic_path(path, durable=durable) as temporary:
         temporary.write_text(text, encoding="utf-8")
     return Path(path)
 
 
-def write_json(path: str | os.PathLike[str], value: Any) -> Path:
+def append_text(path: str | os.PathLike[str], text: str) -> None:
+    """Append text (UTF-8) to a file; if it does not fit, the file is as it was before.
+
+    Raises:
+        VitreousError: If it cannot be written.
+    """
+    file = Path(path)
+    with writing(file), file.open("ab", buffering=0) as opened:
+        before, rest = opened.tell(), memoryview(text.encode())
+        try:
+            while rest:
+                rest = rest[opened.write(rest) :]
+        except OSError:
+            with contextlib.suppress(OSError):
+                opened.truncate(before)
+            raise
+
+
+def write_json(path: str | os.PathLike[str], value: Any, *, durable: bool = True) -> Path:
     """Write JSON atomically; numbers that are not finite become null, so any reader accepts it."""
-    return write_text(path, json.dumps(finite(value), indent=1, ensure_ascii=False) + "\n")
+    text = json.dumps(finite(value), indent=1, ensure_ascii=False) + "\n"
+    return write_text(path, text, durable=durable)
 
 
 def read_json(path: str | os.PathLike[str]) -> Any:
@@ -75,8 +94,46 @@ def read_json(path: str | os.PathLike[str]) -> Any:
         return json.loads(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise VitreousError(f"no file at {path}") from error
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except OSError as error:
+        raise VitreousError(f"{path} cannot be read: {error.strerror or error}") from error
+    except (ValueError, RecursionError) as error:
         raise VitreousError(f"{path} is not valid JSON: {error}") from error
+
+
+def inside(folder: str | os.PathLike[str], relative: str, listed_in: object = "") -> Path:
+    """The path of a file that a listing names, which must lie in the listing's own folder.
+
+    Listings (manifests, samples.json, results) may come from others. A name that leads out of
+    the folder, by `..`, by an absolute path or by a link, is refused.
+
+    Args:
+        folder: The folder that all files must lie in.
+        relative: The name as listed, relative to `folder`.
+        listed_in: The listing, for the message; the folder where not given.
+
+    Raises:
+        VitreousError: If the name leads out of the folder, or is none.
+    """
+    where = f"{listed_in or folder} names the file {str(relative)[:80]!r}"
+    if not isinstance(relative, str) or "\0" in relative or not 0 < len(relative) <= LONGEST:
+        raise VitreousError(f"{where}, which is no path; the listing is refused")
+    path = Path(folder) / relative
+    try:
+        within = path.resolve().is_relative_to(Path(folder).resolve())
+    except (OSError, RuntimeError, ValueError) as error:  # endless links, names too long
+        raise VitreousError(f"{where}, which cannot be followed: {error}") from error
+    if not within or Path(relative).is_absolute() or path.resolve() == Path(folder).resolve():
+        raise VitreousError(f"{where}, which does not lie in {folder}; the listing is refused")
+    return path
+
+
+def file_stamp(path: str | os.PathLike[str]) -> tuple[int, ...]:
+    """What changes when a file does: size in bytes, time of change in ns; empty where none is."""
+    try:
+        about = os.stat(path)
+    except (OSError, ValueError):
+        return ()
+    return (about.st_size, about.st_mtime_ns)
 
 
 def finite(value: Any) -> Any:

@@ -159,23 +159,6 @@ def test_a_loss_that_is_not_a_number_stops_and_keeps_the_last_good_state(
     assert safetensors.torch.load_file(tmp_path / "run" / "model.safetensors")
 
 
-def test_a_full_disk_leaves_the_old_files(root, tmp_path, monkeypatch):
-    out = tmp_path / "run"
-    train(make(root, training={"epochs": 1}), out, quiet=True)
-    before = (out / "checkpoints" / "last.pt").read_bytes()
-
-    def full(*_: Any, **__: Any) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr("torch.save", full)
-    trainer = Trainer(make(root, training={"epochs": 1}), out, quiet=True)
-    trainer.resume()
-    with pytest.raises(VitreousError, match="No space left on device"):
-        trainer.save()
-    assert (out / "checkpoints" / "last.pt").read_bytes() == before
-    assert not [p for p in (out / "checkpoints").iterdir() if p.name != "last.pt"]
-
-
 def test_mistakes_are_told_in_one_line(root, tmp_path, capsys):
     def told(*more: str) -> str:
         assert main([*command(root, tmp_path / "bad"), *more]) == 1

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import atexit
 import base64
 import dataclasses
 import functools
 import io
 import os
 import re
+import shutil
+import tempfile
 from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
@@ -17,6 +20,7 @@ from torch import Tensor
 
 from vitreous.app.analysis import Perturbation, View, analyse
 from vitreous.app.examples import example_images
+from vitreous.app.gate import Gate
 from vitreous.app.uploads import LARGEST_FILE, open_upload
 from vitreous.attribution import METHODS
 from vitreous.data.images import to_uint8
@@ -69,6 +73,10 @@ def build(models: Mapping[str, Classifier]) -> Any:
     """
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
     os.environ.setdefault("GRADIO_ANALYTICS_MAX_EVENTS", "100")  # it keeps 10,000 otherwise
+    if "GRADIO_TEMP_DIR" not in os.environ:
+        uploads = tempfile.mkdtemp(prefix="vitreous-app-")
+        os.environ["GRADIO_TEMP_DIR"] = uploads
+        atexit.register(shutil.rmtree, uploads, ignore_errors=True)
     gradio = require("gradio", "app")
     if not 1 <= len(models) <= 6:
         raise VitreousError(f"the page shows one to six models, found {len(models)}")
@@ -285,6 +293,7 @@ def launch(page: Any, *, host: str = "127.0.0.1", port: int | None = None, **opt
     """Serve the page; on the loopback only unless another address is given."""
     gradio = require("gradio", "app")
     theme = gradio.themes.Soft(primary_hue="teal", font=FONT, font_mono=MONO)
+    middleware = require("starlette.middleware", "app").Middleware(Gate, host=host)
     page.queue(max_size=64, default_concurrency_limit=4)
     return page.launch(
         server_name=host,
@@ -296,6 +305,7 @@ def launch(page: Any, *, host: str = "127.0.0.1", port: int | None = None, **opt
         ssr_mode=False,
         footer_links=[],
         enable_monitoring=False,
+        app_kwargs={"middleware": [middleware]},
         state_session_capacity=200,
         quiet=True,
         **options,

@@ -14,6 +14,10 @@ from vitreous.errors import ImageError
 LARGEST_FILE = 10 * 2**20
 LARGEST_SIDE = 8192
 MOST_PIXELS = 40_000_000
+# What a picture takes while it is decoded and made RGB; 16 bits go through double precision.
+MOST_BYTES = 320 * 2**20
+BYTES_A_PIXEL = {"1": 4, "L": 4, "P": 8, "RGB": 6, "RGBA": 16, "CMYK": 8, "LA": 14, "PA": 14}
+OTHER_BYTES = 28
 
 
 def open_upload(path: str | os.PathLike[str]) -> Image.Image:
@@ -35,6 +39,7 @@ def open_upload(path: str | os.PathLike[str]) -> Image.Image:
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             with Image.open(file) as header:
                 width, height = header.size
+                needed = width * height * BYTES_A_PIXEL.get(header.mode, OTHER_BYTES)
     except Image.DecompressionBombError as error:
         raise ImageError(f"{name} has too many pixels") from error
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
@@ -43,6 +48,11 @@ def open_upload(path: str | os.PathLike[str]) -> Image.Image:
         raise ImageError(
             f"{name} has {width} × {height} pixels; at most {LARGEST_SIDE} a side and "
             f"{MOST_PIXELS // 10**6} million in all are allowed"
+        )
+    if needed > MOST_BYTES:
+        raise ImageError(
+            f"{name} would take {needed >> 20} MB to decode; {MOST_BYTES >> 20} are allowed: "
+            "make it smaller, or give it 8 bits a channel"
         )
     try:
         return open_image(file)

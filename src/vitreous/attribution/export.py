@@ -23,10 +23,12 @@ from torch.fx.experimental.proxy_tensor import make_fx
 
 from vitreous.attribution import explain
 from vitreous.errors import VitreousError, require
+from vitreous.folders import check_file
 from vitreous.io import atomic_path
 from vitreous.models import Classifier
 from vitreous.models.modes import evaluation_mode
 
+PRODUCER = "vitreous.export"
 LARGEST_BATCH = 4096
 TRACED_BATCH = 7  # differs from 1, 3 and any picture side, so that no size is mistaken for it
 
@@ -52,6 +54,7 @@ def export_onnx(
     method: str = "gradient_attention",
     tolerance: float = 1e-5,
     map_tolerance: float = 1e-4,
+    overwrite: bool = False,
 ) -> Check:
     """Write an ONNX graph from pictures in [0, 1] to logits, and to relevance maps if asked.
 
@@ -68,15 +71,17 @@ def export_onnx(
         tolerance: Largest difference of logits that is accepted, relative to the largest logit (to
             1 where all are smaller).
         map_tolerance: Largest difference of maps that is accepted, in [0, 1].
+        overwrite: Replace a file that is there although it is no graph of ours.
 
     Returns:
         The differences found.
 
     Raises:
-        VitreousError: If the extra `export` is not installed, the network cannot be written as
-            ONNX, or onnxruntime's results differ by more than is accepted.
+        VitreousError: If another file is there, the extra `export` is not installed, the network
+            cannot be written as ONNX, or onnxruntime's results differ by more than is accepted.
         UnsupportedModelError: If the method does not hold for this family.
     """
+    check_file(path, PRODUCER.encode(), "an ONNX graph", overwrite=overwrite)
     for module in ("onnx", "onnxscript", "onnxruntime"):
         require(module, "export")
     outputs = ["logits", "relevance"] if relevance else ["logits"]
@@ -150,6 +155,7 @@ def _write(graph: nn.Module, images: Tensor, path: Path, outputs: list[str]) -> 
             optimizer = require("onnxscript.optimizer", "export")
             optimizer.fold_constants(program.model)
             optimizer.remove_unused_nodes(program.model)
+            program.model.producer_name = PRODUCER  # it stands at the head of the file
             program.save(path)
     except torch.onnx.OnnxExporterError as error:
         detail = str(error).strip().splitlines()[0]

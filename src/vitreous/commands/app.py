@@ -10,7 +10,9 @@ Example:
 from __future__ import annotations
 
 import dataclasses
+import signal
 import socket
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -48,6 +50,8 @@ class Command(DeviceOption):
         require("gradio", "app")
         from vitreous.app.page import build, launch
 
+        # An end by a signal is an end too: what visitors sent is removed.
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
         page = build(self._load())
         if self.host not in LOOPBACK:
             print(f"open to your network: anyone who reaches {self.host} can use this page")

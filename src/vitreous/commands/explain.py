@@ -18,6 +18,7 @@ import tyro
 
 from vitreous.commands.options import DeviceOption, QuietOption, resolve_device
 from vitreous.errors import VitreousError
+from vitreous.folders import check_folder, claim_folder
 from vitreous.ranges import PIXELS, at_least
 
 if TYPE_CHECKING:
@@ -58,10 +59,14 @@ class Command(DeviceOption, QuietOption):
     skip_unreadable: bool = False
     """Go on past images that cannot be read; they are named and counted."""
 
+    overwrite: bool = False
+    """Write to the folder although it holds what vitreous did not make; images stay."""
+
     def run(self) -> None:
         """Explain, print the classes, and say where the maps are."""
         if not self.images:
             raise VitreousError("give images, or folders of them")
+        check_folder(self.out, "explanations", overwrite=self.overwrite)
         from vitreous.attribution import METHODS
         from vitreous.commands.explaining import explain_images, list_paths
 
@@ -69,9 +74,12 @@ class Command(DeviceOption, QuietOption):
         for name in methods:
             METHODS[name]  # an unknown name is refused before any work
         paths = list_paths(self.images)
+        self._require_apart(paths)
+        models = self._models()
+        claim_folder(self.out, "explanations", overwrite=self.overwrite)
         explain_images(
             paths,
-            self._models(),
+            models,
             methods,
             self.out,
             target=self.target,
@@ -79,6 +87,13 @@ class Command(DeviceOption, QuietOption):
             skip_unreadable=self.skip_unreadable,
             progress=not self.quiet and len(paths) > 3,
         )
+
+    def _require_apart(self, paths: list[Path]) -> None:
+        """Refuse to draw over the images that are explained."""
+        if self.out.resolve() in {path.resolve().parent for path in paths}:
+            raise VitreousError(
+                f"{self.out} holds the images that are explained; choose another --out"
+            )
 
     def _models(self) -> list[Classifier]:
         from vitreous.models import load_model

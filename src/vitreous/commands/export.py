@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
+from vitreous.folders import claim_folder
 from vitreous.ranges import PIXELS, above
 
 if TYPE_CHECKING:
@@ -44,6 +45,8 @@ class Command:
     to the largest logit; maps may differ by 1e-4."""
     pretrained: bool = True
     """Whether a name of timm brings its weights."""
+    overwrite: bool = False
+    """Replace what is there although vitreous did not write it."""
 
     def run(self) -> None:
         """Write the model and say where it is."""
@@ -67,7 +70,8 @@ class Command:
     def _timm(self, classifier: Classifier) -> None:
         from vitreous.models import save_model
 
-        folder = save_model(classifier, self.out or Path(f"{self._stem()}_timm"))
+        folder = self.out or Path(f"{self._stem()}_timm")
+        save_model(classifier, claim_folder(folder, "model", overwrite=self.overwrite))
         print(f"model: {folder}")
         print(f'load it with timm.create_model("local-dir:{folder}", pretrained=True)')
 
@@ -83,6 +87,7 @@ class Command:
             relevance=relevance,
             method=self.method,
             tolerance=self.tolerance,
+            overwrite=self.overwrite,
         )
         print(f"graph: {path}")
         print(f"largest difference of logits from this model in onnxruntime: {check.logits:.1e}")

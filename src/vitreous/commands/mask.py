@@ -43,6 +43,7 @@ Method = Literal[
     "png",
     "relevance",
     "rembg",
+    "sam",
     "tokencut",
     "yolo",
 ]
@@ -88,6 +89,9 @@ class Command(BatchOption, RestartOption):
     sheet: Annotated[int, at_least(0)] = 200
     """How many images the contact sheet shows; 0 writes none."""
 
+    overwrite: bool = False
+    """Write to the folder although it holds what vitreous did not make; its masks stay."""
+
     def run(self) -> None:
         """Make the masks, and say where they are."""
         from vitreous.masks import write_masks
@@ -101,6 +105,7 @@ class Command(BatchOption, RestartOption):
             second=methods.get("agree"),
             batch_size=self.batch_size,
             restart=self.restart,
+            overwrite=self.overwrite,
         )
         self._report(folder)
 

@@ -16,6 +16,11 @@ from typing import Annotated, Literal
 import tyro
 
 from vitreous.errors import VitreousError
+from vitreous.folders import check_file, claim_folder
+
+# What stands at the head of each, by which an old one is known.
+CARD = b"""content="default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src"""
+MODEL_CARD = b"tags:\n- vitreous\n"
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -35,6 +40,8 @@ class Command:
     """A paragraph under the heading."""
     license: str = ""
     """Licence of the weights for the metadata of a Markdown card, for example apache-2.0."""
+    overwrite: bool = False
+    """Replace what is there although vitreous did not write it."""
 
     def run(self) -> None:
         """Write the card and say where it is."""
@@ -44,6 +51,7 @@ class Command:
             from vitreous.report import write_card
 
             out = self.out or Path("card.html")
+            check_file(out, CARD, "a card", overwrite=self.overwrite)
             print(f"card: {write_card(self.models, out, title=self.title, note=self.note)}")
         elif self.format == "markdown":
             self._markdown(self.out or Path("card.md"))
@@ -53,6 +61,7 @@ class Command:
     def _markdown(self, out: Path) -> None:
         from vitreous.report.markdown import write_markdown
 
+        check_file(out, MODEL_CARD, "a model card", overwrite=self.overwrite)
         path = write_markdown(
             self.models, out, title=self.title, note=self.note, license=self.license
         )
@@ -62,6 +71,7 @@ class Command:
         from vitreous.report.png import write_figures
         from vitreous.report.sources import read_sources
 
+        claim_folder(out, "figures", overwrite=self.overwrite)
         written = write_figures(read_sources(self.models), out)
         if not written:
             raise VitreousError("these results have no figures: no curves, samples or test sets")

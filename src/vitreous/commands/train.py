@@ -42,6 +42,9 @@ class Command(RecipeOptions, QuietOption):
     settings: bool = False
     """Print every setting of the recipe with its type and range, and stop."""
 
+    overwrite: bool = False
+    """Write to the run folder although it holds what vitreous did not make."""
+
     def run(self) -> None:
         """Train, and say where the results are."""
         if self.recipe is None:
@@ -60,7 +63,7 @@ class Command(RecipeOptions, QuietOption):
     def _train(self, recipe: Recipe, out: Path) -> None:
         from vitreous.training import train
 
-        results = train(recipe, out, quiet=self.quiet)
+        results = train(recipe, out, quiet=self.quiet, overwrite=self.overwrite)
         for record in results.records:
             moment = record.settings.get("moment", "")
             print(f"{moment:>6}  {record.metric:<32} {record.value:.4f}  (n = {record.n})")

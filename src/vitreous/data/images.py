@@ -89,6 +89,8 @@ def to_rgb(image: Image.Image) -> Image.Image:
     """Convert any PIL picture to 8-bit RGB."""
     if image.mode.startswith("I;16") or image.mode in ("I", "F"):
         values = np.asarray(image, dtype=np.float64)
+        if not np.isfinite(values).all():
+            raise ValueError("it holds numbers that are not finite")
         top = 65535.0 if image.mode.startswith("I") else max(float(values.max()), 1.0)
         gray = np.clip(values / top * 255.0, 0, 255).round().astype(np.uint8)
         return Image.fromarray(gray).convert("RGB")

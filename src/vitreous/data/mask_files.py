@@ -8,9 +8,10 @@ from typing import BinaryIO, Literal
 
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from torch import Tensor
 
+from vitreous.data.images import image_errors
 from vitreous.errors import ImageError, printable
 
 MaskFormat = Literal["binary", "imagenet_s"]
@@ -55,16 +56,16 @@ def decode_mask(source: Path | BinaryIO, name: str, kind: MaskFormat = "binary")
 
 
 def _read(source: Path | BinaryIO, name: str) -> np.ndarray:
-    try:
-        with Image.open(source) as image:
-            image.load()
-            if image.mode == "P":
-                return np.asarray(image) > 0
-            return np.asarray(image)
-    except FileNotFoundError as error:
-        raise ImageError(f"no mask at {name}") from error
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
-        raise ImageError(f"{name} is not a mask that can be read: {error}") from error
+    if isinstance(source, Path) and not source.is_file():
+        raise ImageError(f"no mask at {name}")
+    with image_errors(name, ImageError), Image.open(source) as image:
+        image.load()
+        if image.mode == "P":
+            return np.asarray(image) > 0
+        array = np.asarray(image)
+        if array.dtype.kind == "f" and not np.isfinite(array).all():
+            raise ValueError("it holds numbers that are not finite")
+        return array
 
 
 def _above_half(array: np.ndarray) -> np.ndarray:

@@ -13,7 +13,8 @@
 
 from vitreous.masks.base import MASK_METHODS, Found, Item, MaskError, MaskMethod
 from vitreous.masks.edges import EDGES
-from vitreous.masks.folder import MaskFolder, write_masks
+from vitreous.masks.folder import write_masks
+from vitreous.masks.manifest import MaskFolder
 from vitreous.masks.quality import Filters, Quality, intersection_over_union, measure
 from vitreous.masks.sheet import write_sheet
 from vitreous.masks.tokencut import tokencut_masks

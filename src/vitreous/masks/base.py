@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from vitreous.data.images import EXTENSIONS, image_errors, list_images
-from vitreous.errors import VitreousError
+from vitreous.errors import ImageError, VitreousError
 from vitreous.registry import Registry
 
 
@@ -69,6 +69,8 @@ class MaskMethod(Protocol):
         ...
 
 
+# Pillow's own limit, above which it refuses a picture as a decompression bomb.
+MOST_PIXELS = 2 * 89_478_485
 MASK_METHODS: Registry[type[MaskMethod]] = Registry("mask method", "vitreous.masks.methods")
 
 
@@ -76,6 +78,32 @@ def find_masks(source: MaskMethod, items: Sequence[Item]) -> list[Found | MaskEr
     """Find the masks of a batch, in order; items with a problem do not reach the source."""
     found = iter(source.find([item for item in items if not item.problem]))
     return [MaskError(item.problem) if item.problem else next(found) for item in items]
+
+
+def find_each(
+    items: Sequence[Item], find_one: Callable[[Item], Found | MaskError]
+) -> list[Found | MaskError]:
+    """Find masks one by one; whatever is wrong with one is told in its place, the rest go on.
+
+    Raises:
+        VitreousError: What concerns all, for example a setting or a missing package.
+    """
+    results: list[Found | MaskError] = []
+    for item in items:
+        try:
+            results.append(find_one(item))
+        except MaskError as error:
+            results.append(error)
+        except ImageError as error:
+            results.append(MaskError(str(error)))
+        except VitreousError:
+            raise
+        except Exception as error:  # files of others hold anything
+            what = item.key or item.name
+            results.append(
+                MaskError(f"{item.source}: {what} cannot be used: {type(error).__name__}: {error}")
+            )
+    return results
 
 
 def without_image(names: dict[str, Path], items: Sequence[Item], images: Path) -> list[Item]:
@@ -99,15 +127,13 @@ def image_items(images: Path | None, source: str) -> list[Item]:
     """One item for each picture of a folder (or for one picture file).
 
     Raises:
-        VitreousError: If there is no folder, or two pictures would share one mask.
+        VitreousError: If there is no folder, or nothing in it.
     """
     if images is None:
         raise VitreousError(f"the method '{source}' needs a folder of pictures")
     if images.is_file():
         return [Item(images.stem, images, images)]
-    items = [Item(stem(path, images), path, path) for path in list_images(images)]
-    unique(items)
-    return items
+    return distinct([Item(stem(path, images), path, path) for path in list_images(images)])
 
 
 def file_items(root: Path, images: Path | None, suffixes: Sequence[str], kind: str) -> list[Item]:
@@ -127,9 +153,7 @@ def file_items(root: Path, images: Path | None, suffixes: Sequence[str], kind: s
     if not found:
         raise VitreousError(f"{root} holds no {kind} ({', '.join(suffixes)})")
     if images is None:
-        items = [Item(stem(path, root), None, path) for path in found]
-        unique(items)
-        return items
+        return distinct([Item(stem(path, root), None, path) for path in found])
     exact = {stem(path, root): path for path in found}
     by_name: dict[str, list[Path]] = {}
     for path in found:
@@ -160,15 +184,24 @@ def visible(path: Path) -> bool:
     return not any(part.startswith((".", "_")) for part in path.parts[-3:])
 
 
-def unique(items: Sequence[Item]) -> None:
-    """Refuse two items that would be written to one mask."""
+def distinct(items: Sequence[Item]) -> list[Item]:
+    """Let the first of two that would be written to one mask have it; the other gets a problem."""
     seen: dict[str, Item] = {}
+    result = []
     for item in items:
         other = seen.setdefault(item.name, item)
         if other is not item:
-            raise VitreousError(
+            problem = (
                 f"{other.source} and {item.source} would share the mask {item.name}.png; rename one"
+                if not item.key
+                else f"{other.key} and {item.key} would share the mask {item.name}.png; rename one"
             )
+            name = f"{item.name}{Path(item.key or item.source).suffix}"
+            while name in seen:
+                name += "_"
+            item = seen[name] = dataclasses.replace(item, name=name, problem=problem)
+        result.append(item)
+    return result
 
 
 def image_size(item: Item) -> tuple[int, int] | None:
@@ -189,6 +222,16 @@ def image_size(item: Item) -> tuple[int, int] | None:
         opened.draft("L", (1, 1))  # JPEG files are read at an eighth of their size
         opened.load()
     return (height, width) if turned else (width, height)
+
+
+def require_size(pixels: int, what: object) -> None:
+    """Refuse a mask that would need more memory than any picture that can be opened.
+
+    Raises:
+        MaskError: With both numbers.
+    """
+    if not 0 <= pixels <= MOST_PIXELS:
+        raise MaskError(f"{what} is for {pixels} pixels; at most {MOST_PIXELS} are allowed")
 
 
 def check_size(mask: np.ndarray, item: Item) -> None:

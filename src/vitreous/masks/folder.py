@@ -6,110 +6,34 @@ picture too, in `OUT/_quality/dropped/`; the manifest says why.
 
 from __future__ import annotations
 
-import csv
+import contextlib
 import dataclasses
+import hashlib
 import json
-import re
-import shutil
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from vitreous import config
+from vitreous.disk import tidy
 from vitreous.errors import VitreousError
-from vitreous.io import atomic_path, finite, read_json, write_json
+from vitreous.folders import check_folder, claim_folder
+from vitreous.io import atomic_path, file_stamp, inside, read_json, write_json
+from vitreous.locks import folder_lock
 from vitreous.masks.base import MASK_METHODS, Found, Item, MaskError, MaskMethod, find_masks
+from vitreous.masks.manifest import MaskFolder, Row
 from vitreous.masks.quality import Filters, measure
 
+logger = logging.getLogger(__name__)
 EXTRAS = "_quality"
-# What `vitreous.io.atomic_path` writes to before it renames: `.NAME.SUFFIX.RANDOM.SUFFIX`.
-HALF_WRITTEN = re.compile(r"\..+\.(png|json|jsonl|csv|html)\.[a-z0-9_]{8}\.\1")
-
-
-@dataclasses.dataclass(frozen=True)
-class Row:
-    """One row of the manifest.
-
-    Attributes:
-        name: Relative path without suffix.
-        image: The picture's path, empty where there is none.
-        mask: The mask's path within the folder, empty where none could be made.
-        source: What it was read from.
-        method: The mask method.
-        kept: Whether it passed the filters.
-        dropped: Why not, in one line.
-        note: What was odd about it.
-        width: Pixels.
-        height: Pixels.
-        area: Share of the picture.
-        pixels: Foreground pixels at 224×224.
-        border: Share of the outermost pixels.
-        components: Connected parts.
-        largest: Share of the foreground in the largest part.
-        agreement: IoU with the second method.
-        quality: Order of the contact sheet, 0 = worst.
-    """
-
-    name: str
-    image: str
-    mask: str
-    source: str
-    method: str
-    kept: bool
-    dropped: str = ""
-    note: str = ""
-    width: int = 0
-    height: int = 0
-    area: float = 0.0
-    pixels: float = 0.0
-    border: float = 0.0
-    components: int = 0
-    largest: float = 0.0
-    agreement: float | None = None
-    quality: float = 0.0
-
-
-@dataclasses.dataclass(frozen=True)
-class MaskFolder:
-    """A folder of masks.
-
-    Attributes:
-        path: The folder.
-    """
-
-    path: Path
-
-    @property
-    def manifest(self) -> Path:
-        """The manifest: one JSON object a line, in the order in which masks were made."""
-        return self.path / "manifest.jsonl"
-
-    def rows(self) -> list[Row]:
-        """Read the manifest; a last line that a killed run left half-written does not count."""
-        if not self.manifest.is_file():
-            return []
-        rows: dict[str, Row] = {}
-        lines = self.manifest.read_text(encoding="utf-8").split("\n")
-        for number, line in enumerate(lines[:-1], 1):
-            try:
-                row = Row(**json.loads(line))
-            except (json.JSONDecodeError, TypeError) as error:
-                raise VitreousError(
-                    f"{self.manifest}, line {number} is not a row: {error}"
-                ) from error
-            rows[row.name] = row
-        return list(rows.values())
-
-    def kept(self) -> list[Row]:
-        """The rows whose masks passed the filters."""
-        return [row for row in self.rows() if row.kept]
-
-    def file(self, row: Row) -> Path:
-        """The mask file of a row."""
-        return self.path / row.mask
+OWN_FILES = ("settings.json", "sheet.png", "sheet.html")
+# The PNG text that says that a mask is ours, and of which pixels.
+SIGN = "vitreous-mask"
 
 
 def write_masks(
@@ -121,10 +45,13 @@ def write_masks(
     second: MaskMethod | None = None,
     batch_size: int = 8,
     restart: bool = False,
+    overwrite: bool = False,
 ) -> MaskFolder:
     """Make masks of all pictures of a folder.
 
     Killed and run again, it goes on where it was; other settings in the same folder are refused.
+    Pictures that were replaced since get a new mask, those without a mask are tried again. A file
+    that we did not write, or that was changed by hand since, is never written over.
 
     Args:
         source: Where masks come from.
@@ -134,37 +61,107 @@ def write_masks(
         second: A second method whose agreement is measured; its masks are not written.
         batch_size: Pictures in one call of the source.
         restart: Delete what an earlier run wrote there, and begin anew.
+        overwrite: Write to the folder although it holds what we did not make.
 
     Raises:
-        VitreousError: If there is nothing to do, or the folder holds masks of other settings.
+        VitreousError: If there is nothing to do, the folder is not ours or holds masks of other
+            settings, another process writes to it, or the disk is full.
     """
-    from tqdm import tqdm
-
-    folder, filters = MaskFolder(out), filters or Filters()
+    check_folder(out, "masks", overwrite=overwrite)
+    _require_apart(images, out)
+    filters = filters or Filters()
     items = source.items(images)
     others = {item.name: item for item in second.items(images)} if second is not None else {}
-    if restart:
-        _clear(folder)
-    _remember(folder, source, second, filters)
-    rows = {row.name: row for row in folder.rows()}
-    todo = [item for item in items if item.name not in rows]
-    _tidy(folder)
-    kept = sum(row.kept for row in rows.values())
+    with folder_lock(out, "making masks"):
+        claim_folder(out, "masks", overwrite=overwrite)
+        folder = MaskFolder(out)
+        if restart:
+            _clear(folder)
+        _remember(folder, source, second, filters)
+        tidy(folder.path, deep=True)
+        folder.compact()
+        writer = _Writer(folder, MASK_METHODS.name_of(source), filters, _known(folder))
+        _make(writer, source, items, second, others, batch_size)
+        folder.compact()
+        folder.write_tables(labelled=images is not None)
+    return folder
+
+
+def _make(
+    writer: _Writer,
+    source: MaskMethod,
+    items: Sequence[Item],
+    second: MaskMethod | None,
+    others: dict[str, Item],
+    batch_size: int,
+) -> None:
+    """Make the masks that are not there yet, a batch at a time."""
+    from tqdm import tqdm
+
+    todo = _todo(items, writer.known)
+    kept = sum(row.kept for row in writer.known.values())
     with tqdm(total=len(items), initial=len(items) - len(todo), unit="mask", disable=None) as bar:
         for start in range(0, len(todo), batch_size):
             batch = todo[start : start + batch_size]
+            stamps = [stamp(item) for item in batch]
             seconds = _second(second, others, batch)
             made = [
-                _keep(folder, item, found, other, MASK_METHODS.name_of(source), filters)
-                for item, found, other in zip(batch, find_masks(source, batch), seconds)
+                writer.write(item, found, other, before)
+                for item, found, other, before in zip(
+                    batch, find_masks(source, batch), seconds, stamps
+                )
             ]
-            with folder.manifest.open("a", encoding="utf-8") as manifest:
-                manifest.writelines(_line(row) for row in made)
+            writer.folder.append(made)
             kept += sum(row.kept for row in made)
             bar.update(len(batch))
             bar.set_postfix(kept=kept)
-    _write_tables(folder, images)
-    return folder
+
+
+def _require_apart(images: Path | None, out: Path) -> None:
+    """Refuse to write masks among the pictures, where they would be taken for pictures."""
+    if images is not None and images.is_dir() and out.resolve().is_relative_to(images.resolve()):
+        raise VitreousError(
+            f"{out} lies in the folder of pictures {images}, where masks would be taken for "
+            "pictures; choose another --out"
+        )
+
+
+def _known(folder: MaskFolder) -> dict[str, Row]:
+    """The rows that are there; tells which are of pictures that are gone."""
+    rows = {row.name: row for row in folder.rows()}
+    gone = [row.name for row in rows.values() if row.image and not Path(row.image).is_file()]
+    if gone and rows:
+        logger.warning(
+            "%d masks are of pictures that are no longer there (first: %s); kept.csv leaves them "
+            "out",
+            len(gone),
+            gone[0],
+        )
+    return rows
+
+
+def _todo(items: Sequence[Item], known: dict[str, Row]) -> list[Item]:
+    """What has no row, no mask, or another picture than when its mask was made; tells the last."""
+    missing = {item.name for item in items if not (item.name in known and known[item.name].mask)}
+    changed = {
+        item.name
+        for item in items
+        if item.name not in missing and known[item.name].stamp not in ("", stamp(item))
+    }
+    if changed:
+        logger.warning(
+            "%d pictures or sources were replaced since their masks were made (first: %s); these "
+            "masks are made anew",
+            len(changed),
+            min(changed),
+        )
+    return [item for item in items if item.name in missing | changed]
+
+
+def stamp(item: Item) -> str:
+    """Sizes and times of change of an item's picture and source."""
+    files = dict.fromkeys(path for path in (item.image, item.source) if path is not None)
+    return json.dumps([file_stamp(path) for path in files])
 
 
 def _second(
@@ -178,49 +175,95 @@ def _second(
     return [found.get(item.name, MaskError("it does not know this picture")) for item in batch]
 
 
-def _keep(
-    folder: MaskFolder,
-    item: Item,
-    found: Found | MaskError,
-    second: Found | MaskError | None,
-    method: str,
-    filters: Filters,
-) -> Row:
-    row = Row(item.name, str(item.image or ""), "", str(item.source), method, kept=False)
-    if isinstance(found, MaskError):
-        return dataclasses.replace(row, dropped=str(found))
-    other = second.mask if isinstance(second, Found) else None
-    if isinstance(second, MaskError) or (other is not None and other.shape != found.mask.shape):
-        why = str(second) if isinstance(second, MaskError) else "its mask is of another size"
-        return dataclasses.replace(row, dropped=f"the second method has no mask: {why}")
-    quality = measure(found.mask, other)
-    reason = filters.reason(quality)
-    mask = f"{EXTRAS}/dropped/{item.name}.png" if reason else f"{item.name}.png"
-    write_mask(found.mask, folder.path / mask)
-    return dataclasses.replace(
-        row,
-        mask=mask,
-        kept=not reason,
-        dropped=reason,
-        note=found.note,
-        width=found.mask.shape[1],
-        height=found.mask.shape[0],
-        quality=round(quality.score, 4),
-        **{
-            key: round(value, 4) if isinstance(value, float) else value
-            for key, value in dataclasses.asdict(quality).items()
-        },
-    )
+@dataclasses.dataclass(frozen=True)
+class _Writer:
+    """Measures masks, writes those that can be written, and makes their rows."""
+
+    folder: MaskFolder
+    method: str
+    filters: Filters
+    known: dict[str, Row]
+
+    def write(
+        self, item: Item, found: Found | MaskError, second: Found | MaskError | None, stamp: str
+    ) -> Row:
+        image, source = str(item.image or ""), str(item.source)
+        row = Row(item.name, image, "", source, self.method, kept=False, stamp=stamp)
+        if isinstance(found, MaskError):
+            return dataclasses.replace(row, dropped=_line(found))
+        other = second.mask if isinstance(second, Found) else None
+        if isinstance(second, MaskError) or (other is not None and other.shape != found.mask.shape):
+            why = _line(second) if isinstance(second, MaskError) else "its mask is of another size"
+            return dataclasses.replace(row, dropped=f"the second method has no mask: {why}")
+        quality = measure(found.mask, other)
+        reason = self.filters.reason(quality)
+        mask = f"{EXTRAS}/dropped/{item.name}.png" if reason else f"{item.name}.png"
+        file = inside(self.folder.path, mask)
+        if not _is_ours(file, self.known.get(item.name)):
+            return dataclasses.replace(
+                row,
+                dropped=f"{file} is there and is not of vitreous's making; it was left as it is",
+            )
+        self._drop_old(item.name, mask)
+        write_mask(found.mask, file)
+        return dataclasses.replace(
+            row,
+            mask=mask,
+            kept=not reason,
+            dropped=reason,
+            note=found.note,
+            width=found.mask.shape[1],
+            height=found.mask.shape[0],
+            quality=round(quality.score, 4),
+            digest=digest(found.mask.astype(np.uint8) * 255),
+            **{
+                key: round(value, 4) if isinstance(value, float) else value
+                for key, value in dataclasses.asdict(quality).items()
+            },
+        )
+
+    def _drop_old(self, name: str, mask: str) -> None:
+        """Remove the mask that a picture had before it was replaced, where it lay elsewhere."""
+        old = self.known.get(name)
+        if old is not None and old.mask and old.mask != mask:
+            _remove(self.folder.file(old), old)
+
+
+def _line(error: MaskError) -> str:
+    return " ".join(str(error).split())
 
 
 def write_mask(mask: np.ndarray, path: Path) -> None:
-    """Write a mask (H, W) bool as a grey PNG of 0 and 255, atomically."""
+    """Write a mask (H, W) bool as a grey PNG of 0 and 255, atomically, signed as ours."""
+    pixels = mask.astype(np.uint8) * 255
+    about = PngInfo()
+    about.add_text(SIGN, digest(pixels))
     with atomic_path(path) as temporary:
-        Image.fromarray(mask.astype(np.uint8) * 255).save(temporary)
+        Image.fromarray(pixels).save(temporary, pnginfo=about)
 
 
-def _line(row: Row) -> str:
-    return json.dumps(finite(dataclasses.asdict(row)), ensure_ascii=False) + "\n"
+def digest(pixels: np.ndarray) -> str:
+    """16 characters that tell a mask (H, W) uint8 from others."""
+    about = hashlib.blake2b(str(pixels.shape).encode(), digest_size=8)
+    about.update(np.ascontiguousarray(pixels).tobytes())
+    return about.hexdigest()
+
+
+def _is_ours(file: Path, row: Row | None) -> bool:
+    """Whether a mask may be replaced: nothing is there, or exactly what we wrote."""
+    if not file.exists() and not file.is_symlink():
+        return True
+    try:
+        with Image.open(file) as opened:
+            opened.load()
+            sign = opened.info.get(SIGN)
+            pixels = np.asarray(opened)
+    except Exception:  # whatever it is, it is no mask of ours
+        return False
+    if sign is not None:
+        return sign == digest(pixels)
+    binary = pixels.dtype == np.uint8 and pixels.ndim == 2 and np.isin(pixels, (0, 255)).all()
+    return row is not None and not row.digest and bool(binary)  # of before masks were signed
 
 
 def _remember(
@@ -240,7 +283,8 @@ def _remember(
     plain = json.loads(json.dumps(settings))
     made = folder.manifest.is_file()
     if made and file.is_file() and (before := read_json(file)) != plain:
-        changed = [key for key in plain if before.get(key) != plain[key]]
+        stored = before if isinstance(before, dict) else {}
+        changed = [key for key in plain if stored.get(key) != plain[key]] or ["method"]
         raise VitreousError(
             f"{folder.path} holds masks made with another {changed[0]}; choose another --out, or "
             "--restart to delete them and begin anew"
@@ -253,46 +297,22 @@ def _remember(
 
 
 def _clear(folder: MaskFolder) -> None:
-    """Delete what the manifest lists, and nothing else."""
-    for row in folder.rows():
-        if row.mask:
-            folder.file(row).unlink(missing_ok=True)
-    folder.manifest.unlink(missing_ok=True)
-    shutil.rmtree(folder.path / EXTRAS, ignore_errors=True)
+    """Delete what we wrote to the folder and nothing else; what was changed by hand stays."""
+    left = [row for row in folder.rows() if row.mask and not _remove(folder.file(row), row)]
+    for name in OWN_FILES:
+        (folder.path / EXTRAS / name).unlink(missing_ok=True)
+    for name in ("manifest.jsonl", "manifest.csv", "kept.csv"):
+        (folder.path / name).unlink(missing_ok=True)
+    if left:
+        logger.warning(
+            "%d masks were changed by hand and stay (first: %s)", len(left), left[0].mask
+        )
 
 
-def _tidy(folder: MaskFolder) -> None:
-    """Remove what a killed run left half-written: files, and the manifest's last line."""
-    for path in folder.path.rglob(".*"):
-        if HALF_WRITTEN.fullmatch(path.name):
-            path.unlink(missing_ok=True)
-    if folder.manifest.is_file():
-        content = folder.manifest.read_bytes()
-        whole = content[: content.rfind(b"\n") + 1]
-        if whole != content:
-            with atomic_path(folder.manifest) as temporary:
-                temporary.write_bytes(whole)
-
-
-def _write_tables(folder: MaskFolder, images: Path | None) -> None:
-    rows = folder.rows()
-    names = [field.name for field in dataclasses.fields(Row)]
-    _write_csv(folder.path / "manifest.csv", names, [dataclasses.asdict(row) for row in rows])
-    kept = [row for row in rows if row.kept and "/" in row.name and row.image]
-    if images is not None and kept:
-        table = [
-            {
-                "path": Path(row.image).resolve(),
-                "label": row.name.split("/")[0],
-                "mask": folder.file(row).resolve(),
-            }
-            for row in sorted(kept, key=lambda row: row.name)
-        ]
-        _write_csv(folder.path / "kept.csv", ["path", "label", "mask"], table)
-
-
-def _write_csv(path: Path, names: Sequence[str], rows: list[dict[str, Any]]) -> None:
-    with atomic_path(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, list(names))
-        writer.writeheader()
-        writer.writerows(rows)
+def _remove(file: Path, row: Row) -> bool:
+    """Remove a mask if it is ours; returns whether it is gone."""
+    if not _is_ours(file, row):
+        return False
+    with contextlib.suppress(OSError):
+        file.unlink(missing_ok=True)
+    return not file.exists()

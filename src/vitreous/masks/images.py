@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Callable, Generator, Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,11 +15,14 @@ from torch import Tensor
 
 from vitreous.data.images import open_image, to_tensor
 from vitreous.device import resolve_device
-from vitreous.errors import ImageError
+from vitreous.errors import ImageError, VitreousError, require
 from vitreous.masks.base import Found, Item, MaskError
 from vitreous.models import Classifier, load_model
 
-Maker = Callable[[list[Image.Image]], list[Found]]
+Maker = Callable[[list[Image.Image]], "list[Found] | list[Found | MaskError]"]
+# ImageNet's, for networks that take pictures normalised by them: (1, 3, 1, 1).
+MEAN = np.array([0.485, 0.456, 0.406], np.float32).reshape(1, 3, 1, 1)
+STD = np.array([0.229, 0.224, 0.225], np.float32).reshape(1, 3, 1, 1)
 
 
 def find_in_images(items: Sequence[Item], make: Maker) -> list[Found | MaskError]:
@@ -40,6 +45,44 @@ def find_in_images(items: Sequence[Item], make: Maker) -> list[Found | MaskError
     for row, found in zip(rows, make(images) if images else []):
         results[row] = found
     return results
+
+
+def load_session(model: Path, device: str) -> Any:
+    """Load an ONNX file into onnxruntime.
+
+    Raises:
+        VitreousError: If onnxruntime or the device is not there, or the file is no such model.
+    """
+    runtime: Any = require("onnxruntime", "masks")
+    if not model.is_file():
+        raise VitreousError(f"no ONNX model at {model}")
+    wanted = "CUDAExecutionProvider" if device != "cpu" else "CPUExecutionProvider"
+    if wanted not in runtime.get_available_providers():
+        raise VitreousError(f"this onnxruntime has no {wanted}; install onnxruntime-gpu")
+    try:
+        return runtime.InferenceSession(str(model), providers=[wanted])
+    except Exception as error:  # onnxruntime's errors have no common public class
+        text = " ".join(str(error).split())
+        raise VitreousError(f"{model} is not an ONNX model that runs: {text}") from error
+
+
+def run_session(session: Any, model: Path, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Run a network; outputs by name, in its order.
+
+    Raises:
+        VitreousError: If it does not take these inputs.
+    """
+    names = [output.name for output in session.get_outputs()]
+    try:
+        return dict(zip(names, session.run(None, inputs)))
+    except Exception as error:  # onnxruntime's errors have no common public class
+        text = " ".join(str(error).split())[:300]
+        raise VitreousError(f"{model} does not run: {text}") from error
+
+
+def not_finite(model: object) -> MaskError:
+    """What is said of a picture for which a model gives NaN or infinity."""
+    return MaskError(f"{model} gives numbers that are not finite; are its weights whole?")
 
 
 def squash(images: Sequence[Image.Image], size: tuple[int, int]) -> Tensor:

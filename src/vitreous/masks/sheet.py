@@ -15,7 +15,8 @@ from vitreous.data.images import open_image
 from vitreous.data.mask_files import read_mask
 from vitreous.errors import ImageError
 from vitreous.io import atomic_path, write_text
-from vitreous.masks.folder import EXTRAS, MaskFolder, Row
+from vitreous.masks.folder import EXTRAS
+from vitreous.masks.manifest import MaskFolder, Row
 
 TILE, LINE, COLUMNS = 160, 26, 8
 LISTED = 1000

@@ -6,6 +6,7 @@ import dataclasses
 import logging
 import os
 import pickle
+import re
 import sys
 import warnings
 from pathlib import Path
@@ -22,6 +23,7 @@ logger = logging.getLogger(__name__)
 
 STATE_KEYS = ("state_dict", "model_state_dict", "model", "state_dict_ema", "model_ema")
 PREFIXES = ("", "module.", "model.", "net.", "backbone.", "encoder.", "module.model.")
+CODE = re.compile(r"(?i)global|unsupported class|reduce")
 HEADS = ("head", "fc", "classifier", "head_dist")
 
 
@@ -51,20 +53,12 @@ def read_weights(path: str | os.PathLike[str]) -> Weights:
     file = Path(path)
     if not file.is_file():
         raise CheckpointError(f"no weights at {file}")
-    try:
-        if file.suffix == ".safetensors":
+    if file.suffix == ".safetensors":
+        try:
             return Weights(safetensors.torch.load_file(file))
-        with warnings.catch_warnings():
-            # Other pickle protocols are warned of; if they cannot be read, that is an error here.
-            warnings.filterwarnings("ignore", "Detected pickle protocol", UserWarning)
-            raw = torch.load(file, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise CheckpointError(
-            f"{file} is not a file of weights only: it asks to run code when loaded, which is "
-            "refused; save model.state_dict() and use that"
-        ) from error
-    except (safetensors.SafetensorError, RuntimeError, EOFError, ValueError, KeyError) as error:
-        raise CheckpointError(f"{file} is corrupt or cut short: {_first_line(error)}") from error
+        except (safetensors.SafetensorError, OSError, ValueError) as error:
+            raise CheckpointError(f"{file} is corrupt or cut short: {_line(error)}") from error
+    raw = read_pickle(file)
     if not isinstance(raw, dict):
         raise CheckpointError(f"{file}: expected a state dict, found {type(raw).__name__}")
     inner = next((raw[k] for k in STATE_KEYS if isinstance(raw.get(k), dict)), raw)
@@ -75,6 +69,37 @@ def read_weights(path: str | os.PathLike[str]) -> Weights:
     optimizer = raw.get("optimizer")
     whole = isinstance(optimizer, dict) and {"state", "param_groups"} <= optimizer.keys()
     return Weights(state, details.get("arch"), details, optimizer if whole else None)
+
+
+def read_pickle(file: Path) -> Any:
+    """Read a pickle of torch in weights-only mode: tensors and plain values, no code.
+
+    Raises:
+        CheckpointError: If it is empty, cut short, no such file, or asks to run code.
+    """
+    try:
+        if file.stat().st_size == 0:
+            raise CheckpointError(f"{file} is empty (0 bytes)")
+        with warnings.catch_warnings():
+            # Other pickle protocols are warned of; if they cannot be read, that is an error here.
+            warnings.filterwarnings("ignore", "Detected pickle protocol", UserWarning)
+            return torch.load(file, map_location="cpu", weights_only=True)
+    except CheckpointError:
+        raise
+    except pickle.UnpicklingError as error:
+        # What torch says here advises to load it without protection.
+        if CODE.search(str(error)):
+            raise CheckpointError(
+                f"{file} is not a file of weights only: it asks to run code when loaded, which is "
+                "refused; save model.state_dict() and use that"
+            ) from error
+        raise CheckpointError(
+            f"{file} is not a file of weights only: it is corrupt, or asks for more when loaded, "
+            "which is refused"
+        ) from error
+    except Exception as error:  # a pickle of any bytes fails in any way
+        why = "" if "weights_only" in str(error) else f": {_line(error)}"
+        raise CheckpointError(f"{file} is corrupt or cut short{why}") from error
 
 
 def load_weights(net: nn.Module, state: dict[str, Tensor], source: str = "the state") -> None:
@@ -117,5 +142,5 @@ def load_weights(net: nn.Module, state: dict[str, Tensor], source: str = "the st
     net.load_state_dict({k: state.get(k, own[k]) if k not in skip else own[k] for k in own})
 
 
-def _first_line(error: BaseException) -> str:
+def _line(error: BaseException) -> str:
     return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

@@ -10,6 +10,7 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from accelerate.utils import gather_object
@@ -21,8 +22,10 @@ from vitreous.data.loading import TransformedDataset, epoch_batches, load_batche
 from vitreous.data.readers import Split
 from vitreous.data.transforms import compose
 from vitreous.errors import DivergedError, VitreousError
+from vitreous.locks import folder_lock
 from vitreous.models import Classifier, save_model
 from vitreous.results import Results
+from vitreous.training.changes import DataState, compare
 from vitreous.training.continuation import continue_checkpoint
 from vitreous.training.interrupt import StopRequest
 from vitreous.training.progress import Progress
@@ -49,6 +52,7 @@ def train(
     classifier: Classifier | None = None,
     split: Split | None = None,
     quiet: bool = False,
+    overwrite: bool = False,
 ) -> Results:
     """Train by a recipe, or go on with what an interrupted run left in the folder.
 
@@ -60,16 +64,18 @@ def train(
         classifier: Start from this model instead of the recipe's.
         split: Use these pictures instead of the recipe's.
         quiet: No progress bar.
+        overwrite: Write to the folder although it holds what we did not make.
 
     Returns:
         The results that were written to the folder.
 
     Raises:
-        VitreousError: If the folder holds another recipe, a picture cannot be read, the loss is
-            not finite (says the step; the last good state is kept), or the disk is full.
+        VitreousError: If the folder holds another recipe or is not ours, another process trains
+            in it, images came or went since it was interrupted, a picture cannot be read, the loss
+            is not finite (says the step; the last good state is kept), or the disk is full.
     """
     with StopRequest() as stop:
-        trainer = Trainer(recipe, Path(out), classifier, split, quiet)
+        trainer = Trainer(recipe, Path(out), classifier, split, quiet, overwrite)
         trainer.stop = stop
         return trainer.run()
 
@@ -83,6 +89,7 @@ class Trainer:
         classifier: Start from this model instead of the recipe's.
         split: Use these pictures instead of the recipe's.
         quiet: No progress bar.
+        overwrite: Write to the folder although it holds what we did not make.
     """
 
     def __init__(
@@ -92,12 +99,13 @@ class Trainer:
         classifier: Classifier | None = None,
         split: Split | None = None,
         quiet: bool = False,
+        overwrite: bool = False,
     ):
         settings = recipe.training
         self.recipe, self.settings, self.quiet = recipe, settings, quiet
-        self.folder = RunFolder(out)
+        self.folder, self.overwrite = RunFolder(out), overwrite
         self.accelerator = make_accelerator(recipe, out)
-        self.folder.check(recipe)
+        self.folder.check(recipe, overwrite)
         seed_everything(settings.seed)
         self.split = split or recipe.data.load(settings.seed)
         self.classifier = classifier or recipe.model.load(self.split.class_names)
@@ -119,11 +127,18 @@ class Trainer:
         )
         self.progress = Progress()
         self.stop = StopRequest()
+        self.data_state = DataState.of(self.split)
 
     def run(self) -> Results:
         """Train to the end; returns (and writes) the results."""
+        main = self.accelerator.is_main_process
+        with folder_lock(self.folder.path, "training", main=main):
+            return self.run_alone()
+
+    def run_alone(self) -> Results:
+        """Train to the end in a folder that no other process writes to."""
         if self.accelerator.is_main_process:
-            self.folder.prepare(self.recipe)
+            self.folder.prepare(self.recipe, self.overwrite)
         self.accelerator.wait_for_everyone()
         resumed = self.resume()
         self.accelerator.init_trackers("logs", flatten(plain(self.recipe)))
@@ -357,6 +372,7 @@ class Trainer:
                 "progress": dict(self.progress.__dict__),
                 "random": random_state(),
                 "metrics_size": self.folder.metrics_size(),
+                "data": self.data_state.plain(),
             }
         )
 
@@ -369,7 +385,7 @@ class Trainer:
 
     def resume(self) -> bool:
         """Go on from the last state, if there is one; returns whether there was."""
-        state = self.folder.load_state()
+        state = self.folder.load_state(self.classifier.net.state_dict())
         if state is None:
             if self.accelerator.is_main_process:
                 self.folder.rewind(0)
@@ -382,7 +398,19 @@ class Trainer:
         own = dict(enumerate(state["adversary"])).get(self.accelerator.process_index, {})
         self.adversary_state = {k: v.to(device) for k, v in own.items()}
         self.progress = Progress(**state["progress"])
+        self.compare_data(state)
         restore_random_state(state["random"])
         if self.accelerator.is_main_process:
             self.folder.rewind(state["metrics_size"])
         return True
+
+    def compare_data(self, state: dict[str, Any]) -> None:
+        """Notice images that came, went or were replaced since a state was saved."""
+        if "data" not in state:  # of a version that did not store it
+            return
+        self.data_state = DataState(**state["data"])
+        message = compare(self.data_state, self.split)
+        if message and message not in self.progress.warnings:
+            self.progress.warnings.append(message)
+            if self.accelerator.is_main_process:
+                logger.warning("%s", message)

@@ -4,18 +4,28 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import logging
+import os
 import random
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from vitreous.config import build, plain, read_yaml, to_yaml
 from vitreous.data.loading import derive_seed
+from vitreous.disk import tidy, writing
 from vitreous.errors import CheckpointError, VitreousError
-from vitreous.io import atomic_path, finite, write_text
+from vitreous.folders import check_folder, claim_folder
+from vitreous.io import append_text, atomic_path, finite, write_text
+from vitreous.models.checkpoints import read_pickle
 from vitreous.training.recipe import Recipe
+
+logger = logging.getLogger(__name__)
+STATE = {"model", "optimizer", "scaler", "adversary", "progress", "random", "metrics_size"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,16 +53,33 @@ class RunFolder:
         """Pictures with masks and relevance before and after."""
         return self.path / "samples"
 
-    def check(self, recipe: Recipe) -> None:
-        """Check that the folder is new, or holds a run of the same recipe.
+    @property
+    def previous_checkpoint(self) -> Path:
+        """The state before the last, for when the last cannot be read."""
+        return self.path / "checkpoints" / "previous.pt"
+
+    def check(self, recipe: Recipe, overwrite: bool = False) -> None:
+        """Check that the folder is new, or holds a run of the same recipe; writes nothing.
+
+        Args:
+            recipe: The experiment.
+            overwrite: Whether a folder that we did not make may be written to.
 
         Raises:
-            VitreousError: If a run of another recipe is there; says which key differs.
+            VitreousError: If something else is there, or a run of another recipe; says which key
+                differs.
         """
+        check_folder(self.path, "run", overwrite=overwrite)
         stored = self.path / "recipe.yaml"
         if stored.is_file():
-            # Built anew, so that a run from before a setting existed has that setting's default.
-            before = build(Recipe, read_yaml(stored))
+            try:
+                # Built anew, so that a run from before a setting existed has its default.
+                before = build(Recipe, read_yaml(stored))
+            except (VitreousError, OSError, RecursionError) as error:
+                raise VitreousError(
+                    f"{stored} cannot be read, so what this run is of is not known ({error}); "
+                    "put it back, or give another folder with --out"
+                ) from error
             difference = _difference(plain(before), plain(recipe))
             if difference:
                 raise VitreousError(
@@ -60,37 +87,69 @@ class RunFolder:
                     "folder with --out, or remove it"
                 )
 
-    def prepare(self, recipe: Recipe) -> None:
-        """Make the folder and store the recipe in it."""
+    def prepare(self, recipe: Recipe, overwrite: bool = False) -> None:
+        """Make the folder ours, store the recipe in it, remove what a killed run left half-done."""
+        claim_folder(self.path, "run", overwrite=overwrite)
+        for folder in (self.path, self.checkpoint.parent, self.samples):
+            tidy(folder)
         write_text(self.path / "recipe.yaml", to_yaml(recipe))
 
     def save_state(self, state: dict[str, Any]) -> None:
-        """Write a resumable state, replacing the last one whole."""
+        """Write a resumable state whole; the one before it is kept."""
         with atomic_path(self.checkpoint) as temporary:
-            torch.save(state, temporary)
+            with temporary.open("wb") as file:
+                torch.save(state, file)
+            if self.checkpoint.is_file():
+                self._keep_previous()
 
-    def load_state(self) -> dict[str, Any] | None:
-        """Read the last state, or None where there is none.
+    def _keep_previous(self) -> None:
+        """Give the last state a second name, or another name where a file can have only one."""
+        spare = self.previous_checkpoint.with_suffix(".new")
+        try:
+            spare.unlink(missing_ok=True)
+            os.link(self.checkpoint, spare)
+        except OSError:
+            spare = self.checkpoint
+        os.replace(spare, self.previous_checkpoint)
+
+    def load_state(self, like: Mapping[str, Tensor] | None = None) -> dict[str, Any] | None:
+        """Read the last state that can be used, or None where there is none.
+
+        Where the last cannot be read, the one before it is used, with a word.
+
+        Args:
+            like: The model's own state; a state of other names or shapes does not fit. Not looked
+                at where not given.
 
         Raises:
-            CheckpointError: If it cannot be read.
+            CheckpointError: If none of those that are there can be used.
         """
-        if not self.checkpoint.is_file():
-            return None
-        try:
-            return torch.load(self.checkpoint, map_location="cpu", weights_only=True)
-        except Exception as error:
-            raise CheckpointError(f"{self.checkpoint} cannot be read: {error}") from error
+        problems = []
+        for file in (self.checkpoint, self.previous_checkpoint):
+            if not file.is_file():
+                continue
+            try:
+                state = read_state(file, like)
+            except CheckpointError as error:
+                problems.append(str(error))
+                continue
+            for problem in problems:
+                logger.warning("%s; going on from the state before it, %s", problem, file.name)
+            return state
+        if problems:
+            raise CheckpointError(
+                f"{'; '.join(problems)}; remove {self.checkpoint.parent} to begin anew"
+            )
+        return None
 
     def log(self, row: dict[str, Any]) -> None:
         """Append a row to the metrics."""
-        with self.metrics.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(finite(row)) + "\n")
+        append_text(self.metrics, json.dumps(finite(row)) + "\n")
 
     def rewind(self, size: int) -> None:
         """Cut the metrics to what they were when a state was saved."""
         if self.metrics.is_file():
-            with self.metrics.open("r+b") as file:
+            with writing(self.metrics), self.metrics.open("r+b") as file:
                 file.truncate(min(size, self.metrics.stat().st_size))
 
     def metrics_size(self) -> int:
@@ -107,6 +166,30 @@ class RunFolder:
                 except json.JSONDecodeError:
                     break
         return rows
+
+
+def read_state(file: Path, like: Mapping[str, Tensor] | None = None) -> dict[str, Any]:
+    """Read one resumable state.
+
+    Args:
+        file: Where it is.
+        like: The model's own state, if it is to be compared.
+
+    Raises:
+        CheckpointError: If it cannot be read, is no state of a run, or of another model.
+    """
+    state = read_pickle(file)
+    if not isinstance(state, dict) or not state.keys() >= STATE:
+        raise CheckpointError(f"{file} is not the state of a run of this version")
+    if like is None:
+        return state
+    model = state["model"]
+    if not isinstance(model, dict) or model.keys() != like.keys():
+        raise CheckpointError(f"{file} is the state of another model")
+    for name, value in like.items():
+        if not isinstance(model[name], Tensor) or model[name].shape != value.shape:
+            raise CheckpointError(f"{file} is the state of another model: {name} differs")
+    return state
 
 
 def random_state() -> dict[str, Any]:

@@ -10,7 +10,8 @@ from typing import Annotated
 import numpy as np
 from PIL import Image
 
-from vitreous.masks.base import MASK_METHODS, Found, Item, MaskError, image_items
+from vitreous.data.images import image_errors
+from vitreous.masks.base import MASK_METHODS, Found, Item, MaskError, find_each, image_items
 from vitreous.ranges import above
 
 
@@ -31,15 +32,13 @@ class Alpha:
 
     def find(self, items: Sequence[Item]) -> list[Found | MaskError]:
         """Read them."""
-        return [self._one(item.source) for item in items]
+        return find_each(items, self._one)
 
-    def _one(self, path: Path) -> Found | MaskError:
-        try:
-            with Image.open(path) as opened:
-                opened.load()
-                if "A" not in opened.getbands() and "transparency" not in opened.info:
-                    return MaskError(f"{path} has no alpha channel")
-                alpha = np.asarray(opened.convert("RGBA").getchannel("A"))
-        except (OSError, SyntaxError, ValueError) as error:
-            return MaskError(f"{path} is not a picture that can be read: {error}")
+    def _one(self, item: Item) -> Found:
+        path = item.source
+        with image_errors(path, MaskError), Image.open(path) as opened:
+            opened.load()
+            if "A" not in opened.getbands() and "transparency" not in opened.info:
+                raise MaskError(f"{path} has no alpha channel")
+            alpha = np.asarray(opened.convert("RGBA").getchannel("A"))
         return Found(alpha >= self.threshold * 255)

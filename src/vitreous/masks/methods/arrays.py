@@ -9,7 +9,16 @@ from typing import Any
 
 import numpy as np
 
-from vitreous.masks.base import MASK_METHODS, Found, Item, MaskError, check_size, file_items
+from vitreous.masks.base import (
+    MASK_METHODS,
+    Found,
+    Item,
+    MaskError,
+    check_size,
+    file_items,
+    find_each,
+    require_size,
+)
 
 
 @MASK_METHODS.register("numpy")
@@ -32,23 +41,24 @@ class Arrays:
 
     def find(self, items: Sequence[Item]) -> list[Found | MaskError]:
         """Read them."""
-        return [self._one(item) for item in items]
+        return find_each(items, self._one)
 
-    def _one(self, item: Item) -> Found | MaskError:
-        try:
-            mask = self._read(item.source)
-            check_size(mask, item)
-        except MaskError as error:
-            return error
+    def _one(self, item: Item) -> Found:
+        mask = self._read(item.source)
+        check_size(mask, item)
         return Found(mask)
 
     def _read(self, path: Path) -> np.ndarray:
         try:
-            array = np.load(path, allow_pickle=False)
+            # Mapped, so that a head that states more than there is costs nothing.
+            array = np.load(path, allow_pickle=False, mmap_mode="r")
         except FileNotFoundError as error:
             raise MaskError(f"no array at {path}") from error
-        except (OSError, ValueError, EOFError) as error:
+        except (OSError, ValueError, EOFError, OverflowError) as error:
             raise MaskError(f"{path} is not a NumPy array that can be read: {error}") from error
+        if not isinstance(array, np.ndarray):
+            raise MaskError(f"{path} holds several arrays, expected one")
+        require_size(array.size, path)
         if array.ndim == 3 and 1 in (array.shape[0], array.shape[-1]):
             array = array[0] if array.shape[0] == 1 else array[..., 0]
         if array.ndim != 2 or array.dtype.kind not in "biuf" or array.size == 0:

@@ -1,4 +1,4 @@
-"""Boxes as masks: a JSON table (Tiny-ImageNet), or Pascal VOC's XML files."""
+"""Boxes as masks: a JSON or CSV table, COCO's JSON, or Pascal VOC's XML files."""
 
 from __future__ import annotations
 
@@ -6,25 +6,10 @@ import dataclasses
 import functools
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
-from xml.etree import ElementTree
 
-from vitreous.errors import VitreousError
-from vitreous.io import read_json
-from vitreous.masks.base import (
-    MASK_METHODS,
-    Found,
-    Item,
-    MaskError,
-    below,
-    file_items,
-    image_items,
-    image_size,
-    without_image,
-)
+from vitreous.masks.base import MASK_METHODS, Found, Item, MaskError, find_each, image_size
 from vitreous.masks.polygons import boxes_mask
-
-Box = tuple[float, float, float, float]
+from vitreous.masks.prompts import BoxFile
 
 
 @MASK_METHODS.register("boxes")
@@ -33,9 +18,10 @@ class Boxes:
     """Foreground = the inside of boxes, a rough mask.
 
     Attributes:
-        boxes: A JSON file `{"a/b.jpg": [xmin, ymin, xmax, ymax]}` (or a list of such boxes), the
-            last row and column included; or a folder of Pascal VOC's XML files.
-        names: Names of the objects that count, for XML; all where not given.
+        boxes: A JSON file `{"a/b.jpg": [xmin, ymin, xmax, ymax]}` (or a list of such boxes) or a
+            CSV file (path, xmin, ymin, xmax, ymax), the last row and column included; COCO's
+            JSON; or a folder of Pascal VOC's XML files.
+        names: Names of the objects that count, for XML and COCO; all where not given.
     """
 
     boxes: Path
@@ -43,78 +29,25 @@ class Boxes:
 
     def items(self, images: Path | None) -> list[Item]:
         """One for each picture; XML files state sizes and need no pictures."""
-        if self.boxes.is_dir() or not self.boxes.exists():
-            return file_items(self.boxes, images, (".xml",), "XML files")
-        if images is None:
-            raise VitreousError(f"{self.boxes} holds no sizes; give the folder of the pictures too")
-        items = [
-            dataclasses.replace(item, source=self.boxes, key=self._key(item.source))
-            for item in image_items(images, "boxes")
-        ]
-        used = {item.key for item in items}
-        lost = {below(key): self.boxes for key in self._table if key not in used}
-        return items + without_image(lost, items, images)
+        return self._file.items(images, "boxes")
 
     def find(self, items: Sequence[Item]) -> list[Found | MaskError]:
         """Fill their boxes."""
-        return [self._one(item) for item in items]
+        return find_each(items, self._one)
 
-    def _one(self, item: Item) -> Found | MaskError:
-        try:
-            size, boxes = image_size(item), []
-            if item.source.suffix == ".xml":
-                stated, boxes = self._xml(item.source)
-                if size is not None and stated is not None and size != stated:
-                    return MaskError(
-                        f"{item.source} is for a picture of {stated[0]}×{stated[1]} pixels, "
-                        f"{item.image} is {size[0]}×{size[1]}"
-                    )
-                size = size or stated
-            elif item.key not in self._table:
-                return MaskError(f"{self.boxes} has no box for {item.image}")
-            else:
-                boxes = self._json(item.key)
-        except MaskError as error:
-            return error
+    def _one(self, item: Item) -> Found:
+        size = image_size(item)
+        stated, boxes = self._file.boxes(item)
+        if size is not None and stated is not None and size != stated:
+            raise MaskError(
+                f"{item.source} is for a picture of {stated[0]}×{stated[1]} pixels, "
+                f"{item.image} is {size[0]}×{size[1]}"
+            )
+        size = size or stated
         if size is None:
-            return MaskError(f"{item.source} states no size, and there is no picture")
+            raise MaskError(f"{item.source} states no size, and there is no picture")
         return Found(*boxes_mask(boxes, size))
 
-    def _json(self, key: str) -> list[Box]:
-        rows: Any = self._table[key]
-        rows = rows if rows and isinstance(rows[0], list) else [rows]
-        try:
-            return [(float(x0), float(y0), float(x1) + 1, float(y1) + 1) for x0, y0, x1, y1 in rows]
-        except (TypeError, ValueError) as error:
-            raise MaskError(f"{self.boxes}: {key}: expected xmin, ymin, xmax, ymax") from error
-
-    def _xml(self, path: Path) -> tuple[tuple[int, int] | None, list[Box]]:
-        try:
-            root = ElementTree.parse(path).getroot()
-            width, height = (int(root.findtext(f"size/{k}") or 0) for k in ("width", "height"))
-            corners = ("xmin", "ymin", "xmax", "ymax")
-            found = [
-                [float(entry.findtext(f"bndbox/{c}") or "") for c in corners]
-                for entry in root.iter("object")
-                if self.names is None or entry.findtext("name") in self.names
-            ]
-        except OSError as error:
-            raise MaskError(f"no XML file at {path}") from error
-        except (ElementTree.ParseError, ValueError) as error:
-            raise MaskError(f"{path} is not a Pascal VOC file: {error}") from error
-        # Pascal VOC counts pixels from 1 and includes the last.
-        boxes = [(x0 - 1, y0 - 1, x1, y1) for x0, y0, x1, y1 in found]
-        return (width, height) if width and height else None, boxes
-
     @functools.cached_property
-    def _table(self) -> dict[str, Any]:
-        table = read_json(self.boxes)
-        if not isinstance(table, dict):
-            raise VitreousError(f"{self.boxes}: expected picture names with boxes")
-        return table
-
-    def _key(self, image: Path) -> str:
-        """The longest end of the picture's path that the file lists."""
-        parts = image.parts
-        ends = ("/".join(parts[start:]) for start in range(len(parts)))
-        return next((end for end in ends if end in self._table), "")
+    def _file(self) -> BoxFile:
+        return BoxFile(self.boxes, self.names)

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import numpy as np
 
-from vitreous.errors import VitreousError, nearest, require
+from vitreous.errors import VitreousError, nearest
 from vitreous.io import read_json
 from vitreous.masks.base import (
     MASK_METHODS,
@@ -19,11 +19,14 @@ from vitreous.masks.base import (
     MaskError,
     below,
     check_size,
+    distinct,
+    find_each,
     image_items,
-    unique,
+    require_size,
     without_image,
 )
-from vitreous.masks.polygons import decode, fill
+from vitreous.masks.lengths import decode_lengths
+from vitreous.masks.polygons import fill
 from vitreous.ranges import SHARE
 
 
@@ -65,8 +68,7 @@ class Coco:
         ]
         if images is None:
             items = [Item(below(name), None, self.annotations, name) for name in sorted(table)]
-            unique(items)
-            return items + stray
+            return distinct(items) + stray
         exact = {below(name): name for name in table}
         by_name: dict[str, list[str]] = {}
         for name in table:
@@ -82,45 +84,44 @@ class Coco:
 
     def find(self, items: Sequence[Item]) -> list[Found | MaskError]:
         """Draw their objects."""
-        return [self._one(item) for item in items]
+        return find_each(items, self._one)
 
-    def _one(self, item: Item) -> Found | MaskError:
+    def _one(self, item: Item) -> Found:
         if item.key not in self._images:
-            return MaskError(f"{self.annotations} does not list {item.image}")
+            raise MaskError(f"{self.annotations} does not list {item.image}")
         entry = self._images[item.key]
         try:
             size = (int(entry["width"]), int(entry["height"]))
-            mask, notes = np.zeros(size[::-1], bool), []
-            for annotation in self._objects.get(entry["id"], []):
-                part, note = self._draw(annotation, size)
-                if part.mean() >= self.minimum_area:
-                    mask |= part
-                if note:
-                    notes.append(note)
-            check_size(mask, item)
-        except MaskError as error:
-            return error
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            return MaskError(
+            if min(size) < 1:
+                raise ValueError(f"a picture of {size[0]}×{size[1]} pixels")
+            require_size(size[0] * size[1], f"{self.annotations}: {item.key}")
+            check_size(np.broadcast_to(False, size[::-1]), item)
+            return self._union(self._objects.get(entry["id"], []), size)
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+            raise MaskError(
                 f"{self.annotations}: {item.key} is not described as in COCO: {error!r}"
-            )
+            ) from error
+
+    def _union(self, annotations: Sequence[dict[str, Any]], size: tuple[int, int]) -> Found:
+        mask, notes = np.zeros(size[::-1], bool), []
+        for annotation in annotations:
+            part, note = self._draw(annotation, size)
+            if part.mean() >= self.minimum_area:
+                mask |= part
+            if note:
+                notes.append(note)
         return Found(mask, "; ".join(dict.fromkeys(notes)))
 
     def _draw(self, annotation: dict[str, Any], size: tuple[int, int]) -> tuple[np.ndarray, str]:
         shape = annotation["segmentation"]
         if isinstance(shape, list):
             return fill(shape, size)
-        tools: Any = require("pycocotools.mask", "masks")
         if tuple(shape["size"]) != size[::-1]:
             raise MaskError(
                 f"{self.annotations}: a run-length mask of {shape['size'][1]}×{shape['size'][0]} "
                 f"pixels for a picture of {size[0]}×{size[1]}"
             )
-        if isinstance(shape["counts"], list):
-            if sum(shape["counts"]) != size[0] * size[1]:
-                raise MaskError(f"{self.annotations}: a run-length mask is cut short")
-            shape = tools.frPyObjects(shape, size[1], size[0])
-        return decode(shape), ""
+        return decode_lengths(shape["counts"], size), ""
 
     @functools.cached_property
     def _file(self) -> dict[str, Any]:

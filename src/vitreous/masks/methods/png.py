@@ -9,10 +9,19 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from vitreous.data.images import image_errors
 from vitreous.data.mask_files import MaskFormat, read_mask
-from vitreous.errors import ImageError
-from vitreous.masks.base import MASK_METHODS, Found, Item, MaskError, check_size, file_items
+from vitreous.masks.base import (
+    MASK_METHODS,
+    Found,
+    Item,
+    MaskError,
+    check_size,
+    file_items,
+    find_each,
+)
 
+MANY = 32
 SUFFIXES = (".png", ".bmp", ".tif", ".tiff", ".gif", ".webp", ".jpg", ".jpeg")
 
 
@@ -32,21 +41,18 @@ class _Files:
 
     def find(self, items: Sequence[Item]) -> list[Found | MaskError]:
         """Read them."""
-        return [self._one(item) for item in items]
+        return find_each(items, self._one)
 
-    def _one(self, item: Item) -> Found | MaskError:
-        try:
-            mask = self.read(item.source)
-            check_size(mask, item)
-        except MaskError as error:
-            return error
-        except ImageError as error:
-            return MaskError(str(error))
+    def _one(self, item: Item) -> Found:
+        mask = self.read(item.source)
+        check_size(mask, item)
         return Found(mask)
 
     def read(self, path: Path) -> np.ndarray:
-        """Read one file as (H, W) bool."""
-        return _by_format(path, "binary")
+        """Read one file as (H, W) bool; raises `MaskError` for a photograph."""
+        mask = _by_format(path, "binary")
+        require_mask(path)
+        return mask
 
 
 @MASK_METHODS.register("png")
@@ -80,14 +86,11 @@ class Palette(_Files):
 
     def read(self, path: Path) -> np.ndarray:
         """Read one file as (H, W) bool."""
-        try:
-            with Image.open(path) as opened:
-                opened.load()
-                indices = np.asarray(opened)
-        except FileNotFoundError as error:
-            raise MaskError(f"no mask at {path}") from error
-        except (OSError, SyntaxError, ValueError) as error:
-            raise MaskError(f"{path} is not a mask that can be read: {error}") from error
+        if not path.is_file():
+            raise MaskError(f"no mask at {path}")
+        with image_errors(path, MaskError), Image.open(path) as opened:
+            opened.load()
+            indices = np.asarray(opened)
         if indices.ndim != 2:
             raise MaskError(
                 f"{path}: expected class indices in one channel, found a colour picture"
@@ -98,3 +101,25 @@ class Palette(_Files):
 
 def _by_format(path: Path, kind: MaskFormat) -> np.ndarray:
     return read_mask(path, kind)[0].numpy().astype(bool)
+
+
+def require_mask(path: Path) -> None:
+    """Refuse a photograph, which by its brightness would pass as a mask.
+
+    Of a mask, nearly all pixels are dark or bright, or of a few values; of a photograph a quarter
+    and more lie between, with many values. A palette picture is one if neighbours mostly differ.
+
+    Raises:
+        MaskError: If it is one.
+    """
+    with image_errors(path, MaskError), Image.open(path) as opened:
+        if opened.mode == "P":
+            indices = np.asarray(opened)
+            photo = indices.size > 1 and (indices[:, 1:] == indices[:, :-1]).mean() < 0.5
+            photo = photo and len(np.unique(indices)) > MANY
+        else:
+            values = np.asarray(opened.convert("RGB")).max(-1)
+            between = values[(values > 25) & (values < 230)]
+            photo = between.size > 0.25 * values.size and len(np.unique(between)) > MANY
+    if photo:
+        raise MaskError(f"{path} looks like a photograph, expected a mask of black and white")

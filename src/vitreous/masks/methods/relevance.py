@@ -16,7 +16,7 @@ from vitreous.attribution import relevance
 from vitreous.errors import VitreousError, nearest
 from vitreous.masks.base import MASK_METHODS, Found, Item, MaskError, image_items
 from vitreous.masks.edges import EDGES, refine
-from vitreous.masks.images import find_in_images, load_classifier, pixels, squash
+from vitreous.masks.images import find_in_images, load_classifier, not_finite, pixels, squash
 from vitreous.models import Classifier
 from vitreous.ranges import PIXELS, at_least
 
@@ -58,11 +58,17 @@ class Relevance:
         """Explain a batch."""
         return find_in_images(items, self._make)
 
-    def _make(self, inputs: list[Image.Image]) -> list[Found]:
+    def _make(self, inputs: list[Image.Image]) -> list[Found | MaskError]:
         images = squash(inputs, self.classifier.preprocessing.size).to(self.classifier.device)
         maps = torch.stack([relevance(self.classifier, images, None, m) for m in self.methods])
         masks = consensus(maps, self.votes)[:, 0].cpu().numpy()
-        return [Found(*refine(self.edges, pixels(p), m)) for p, m in zip(inputs, masks)]
+        with torch.inference_mode():
+            finite = self.classifier(images).isfinite().all(1).cpu()
+        finite = (finite & maps.isfinite().all(0).flatten(1).all(1).cpu()).tolist()
+        return [
+            Found(*refine(self.edges, pixels(image), mask)) if good else not_finite(self.model)
+            for image, mask, good in zip(inputs, masks, finite)
+        ]
 
     @functools.cached_property
     def classifier(self) -> Classifier:

@@ -14,9 +14,15 @@ from PIL import Image
 from vitreous.errors import VitreousError, require
 from vitreous.masks.base import MASK_METHODS, Found, Item, MaskError, image_items
 from vitreous.masks.edges import enlarge
-from vitreous.masks.images import find_in_images, squash
-
-MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+from vitreous.masks.images import (
+    MEAN,
+    STD,
+    find_in_images,
+    load_session,
+    not_finite,
+    run_session,
+    squash,
+)
 
 
 @MASK_METHODS.register("onnx")
@@ -45,9 +51,11 @@ class Onnx:
         """Run the model on a batch."""
         return find_in_images(items, self._make)
 
-    def _make(self, images: list[Image.Image]) -> list[Found]:
+    def _make(self, images: list[Image.Image]) -> list[Found | MaskError]:
         return [
             Found(enlarge(one, (image.height, image.width)) > self.threshold)
+            if np.isfinite(one).all()
+            else not_finite(self.model)
             for image, one in zip(images, self.maps(images))
         ]
 
@@ -57,30 +65,28 @@ class Onnx:
         sides = [side if isinstance(side, int) else 320 for side in entry.shape[2:]]
         images = squash(inputs, (sides[0], sides[1])).numpy()
         images = images / np.maximum(images.max((1, 2, 3), keepdims=True), 1e-6)
-        mean, std = (np.array(v, np.float32).reshape(1, 3, 1, 1) for v in (MEAN, STD))
-        images = ((images - mean) / std).astype(np.float32)
+        images = ((images - MEAN) / STD).astype(np.float32)
         many = len(images) if not isinstance(entry.shape[0], int) else entry.shape[0]
-        found = [
-            self._session.run(None, {entry.name: images[i : i + many]})[0]
-            for i in range(0, len(images), many)
-        ]
-        maps = np.concatenate(found).reshape(len(images), -1, *found[0].shape[-2:])[:, 0]
+        parts = [self._run({entry.name: images[i : i + many]}) for i in range(0, len(images), many)]
+        maps = np.concatenate(parts)
+        if len(maps) != len(images):
+            raise VitreousError(f"{self.model} gives {len(maps)} maps for {len(images)} pictures")
         low, high = (f(maps, (1, 2), keepdims=True) for f in (np.min, np.max))
         return (maps - low) / np.maximum(high - low, 1e-6)
 
+    def _run(self, inputs: dict[str, np.ndarray]) -> np.ndarray:
+        """Maps (B, S, S): the first channel of the first output."""
+        found = next(iter(run_session(self._session, self.model, inputs).values()))
+        if found.ndim not in (3, 4) or min(found.shape) < 1 or min(found.shape[-2:]) < 2:
+            raise VitreousError(
+                f"{self.model} gives {found.shape}, expected maps (B, 1, S, S): it is no saliency "
+                "network"
+            )
+        return found if found.ndim == 3 else found[:, 0]
+
     @functools.cached_property
     def _session(self) -> Any:
-        runtime: Any = require("onnxruntime", "masks")
-        if not self.model.is_file():
-            raise VitreousError(f"no ONNX model at {self.model}")
-        wanted = "CUDAExecutionProvider" if self.device != "cpu" else "CPUExecutionProvider"
-        if wanted not in runtime.get_available_providers():
-            raise VitreousError(f"this onnxruntime has no {wanted}; install onnxruntime-gpu")
-        try:
-            session = runtime.InferenceSession(str(self.model), providers=[wanted])
-        except Exception as error:  # onnxruntime's errors have no common public class
-            text = " ".join(str(error).split())
-            raise VitreousError(f"{self.model} is not an ONNX model that runs: {text}") from error
+        session = load_session(self.model, self.device)
         entry = session.get_inputs()[0]
         if len(entry.shape) != 4 or entry.shape[1] != 3:
             raise VitreousError(f"{self.model} takes {entry.shape}, expected pictures [B, 3, S, S]")

@@ -14,7 +14,7 @@ from vitreous.errors import VitreousError, nearest
 from vitreous.masks.base import MASK_METHODS, Found, Item, MaskError, image_items
 from vitreous.masks.edges import EDGES, refine
 from vitreous.masks.eigenvectors import SOLVERS
-from vitreous.masks.images import find_in_images, load_classifier, pixels, squash
+from vitreous.masks.images import find_in_images, load_classifier, not_finite, pixels, squash
 from vitreous.masks.tokencut import FEATURES, Features, best_features, partitions, patch_features
 from vitreous.models import Classifier
 from vitreous.ranges import PIXELS, at_least
@@ -64,13 +64,21 @@ class TokenCut:
         """Cut a batch."""
         return find_in_images(items, self._make)
 
-    def _make(self, inputs: list[Image.Image]) -> list[Found]:
+    def _make(self, inputs: list[Image.Image]) -> list[Found | MaskError]:
         images = squash(inputs, self.classifier.preprocessing.size)
         features = patch_features(
             self.classifier, images, self.features or best_features(self.classifier)
         )
-        cuts = partitions(features, tau=self.tau, solver=self.solver)
-        return [Found(*refine(self.edges, pixels(p), c.foreground)) for p, c in zip(inputs, cuts)]
+        finite = features.flatten(1).isfinite().all(1).tolist()
+        cuts = iter(
+            partitions(features[finite], tau=self.tau, solver=self.solver) if any(finite) else []
+        )
+        return [
+            Found(*refine(self.edges, pixels(image), next(cuts).foreground))
+            if good
+            else not_finite(self.model)
+            for image, good in zip(inputs, finite)
+        ]
 
     @functools.cached_property
     def classifier(self) -> Classifier:

@@ -9,7 +9,15 @@ from pathlib import Path
 import numpy as np
 
 from vitreous.errors import VitreousError
-from vitreous.masks.base import MASK_METHODS, Found, Item, MaskError, file_items, image_size
+from vitreous.masks.base import (
+    MASK_METHODS,
+    Found,
+    Item,
+    MaskError,
+    file_items,
+    find_each,
+    image_size,
+)
 from vitreous.masks.polygons import fill
 
 
@@ -38,24 +46,24 @@ class Yolo:
 
     def find(self, items: Sequence[Item]) -> list[Found | MaskError]:
         """Draw their objects."""
-        return [self._one(item) for item in items]
+        return find_each(items, self._one)
 
-    def _one(self, item: Item) -> Found | MaskError:
+    def _one(self, item: Item) -> Found:
+        size = image_size(item)
+        if size is None:
+            raise MaskError(f"{item.source} has no picture")
         try:
-            size = image_size(item)
-            if size is None:
-                return MaskError(f"{item.source} has no picture")
             lines = item.source.read_text(encoding="utf-8").splitlines()
-        except MaskError as error:
-            return error
         except (OSError, UnicodeDecodeError) as error:
-            return MaskError(f"no labels for {item.image}: {item.source} cannot be read ({error})")
+            raise MaskError(
+                f"no labels for {item.image}: {item.source} cannot be read ({error})"
+            ) from error
         mask, notes = np.zeros(size[::-1], bool), []
         for number, line in enumerate(lines, 1):
             try:
-                shape = self._shape(line, size)
-            except ValueError as error:
-                return MaskError(f"{item.source}, line {number}: {error}")
+                shape = self.points(line, size)
+            except (ValueError, OverflowError) as error:
+                raise MaskError(f"{item.source}, line {number}: {error}") from error
             part, note = fill([shape], size) if shape else (np.zeros_like(mask), "")
             if part.mean() >= self.minimum_area:
                 mask |= part
@@ -63,8 +71,16 @@ class Yolo:
                 notes.append(note)
         return Found(mask, "; ".join(dict.fromkeys(notes)))
 
-    def _shape(self, line: str, size: tuple[int, int]) -> list[float]:
-        """The polygon of one line in pixels; empty where it does not count."""
+    def points(self, line: str, size: tuple[int, int]) -> list[float]:
+        """The polygon of one line in pixels, x1, y1, x2, …; empty where it does not count.
+
+        Args:
+            line: A line of a label file.
+            size: Width and height of the picture.
+
+        Raises:
+            ValueError: If it is no such line.
+        """
         fields = line.split()
         if not fields:
             return []

@@ -1,0 +1,173 @@
+"""Whose a folder is, and whose a file is: what we did not make is not written to.
+
+A folder that a command makes gets a marker, `.vitreous.json`, with its kind. Folders of before
+there were markers are known by what only our commands write. A file is ours if it begins as ours
+do. Everything else needs `--overwrite`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from vitreous.disk import ELSEWHERE, writing
+from vitreous.errors import VitreousError
+from vitreous.io import read_json, write_json
+from vitreous.locks import LOCK
+
+MARKER = ".vitreous.json"
+VERSION = 1
+# Folders of before there were markers: all files of one line tell the kind.
+LEGACY: tuple[tuple[str, tuple[str, ...]], ...] = (
+    ("demo", ("demo.json",)),
+    ("run", ("recipe.yaml", "metrics.jsonl")),
+    ("run", ("recipe.yaml", "checkpoints/last.pt")),
+    ("masks", ("_quality/settings.json", "manifest.jsonl")),
+    ("masks", ("_quality/settings.json", "manifest.csv")),
+    ("explanations", ("explanations.json", "maps.npz")),
+    ("sweep", ("study.db",)),
+    ("evaluation", ("results.json",)),
+)
+BYPRODUCTS = {MARKER, LOCK, ".DS_Store", "Thumbs.db", "desktop.ini"}
+HEAD = 1 << 16
+
+
+def folder_kind(folder: str | os.PathLike[str]) -> str | None:
+    """What a folder holds, if we made it: `run`, `masks`, `explanations`, …; else None.
+
+    A marker that cannot be read counts for nothing.
+    """
+    root = Path(folder)
+    marker = root / MARKER
+    if marker.is_file():
+        try:
+            content = read_json(marker)
+        except VitreousError:
+            content = None
+        if isinstance(content, dict) and isinstance(content.get("kind"), str):
+            return content["kind"]
+    for kind, names in LEGACY:
+        if all((root / name).is_file() for name in names):
+            return kind
+    return "model" if _is_model(root) else None
+
+
+def _is_model(root: Path) -> bool:
+    if not (root / "config.json").is_file() or not (root / "model.safetensors").is_file():
+        return False
+    try:
+        config = read_json(root / "config.json")
+    except VitreousError:
+        return False
+    return isinstance(config, dict) and "vitreous_name" in config
+
+
+def check_folder(
+    folder: str | os.PathLike[str],
+    kind: str,
+    *,
+    also: Sequence[str] = (),
+    overwrite: bool = False,
+) -> None:
+    """Refuse a folder that we did not make, or made for something else; writes nothing.
+
+    Args:
+        folder: Where a command is to write; it may be missing or empty.
+        kind: What the command writes.
+        also: Other kinds of ours that it may write to.
+        overwrite: Whether to write there all the same.
+
+    Raises:
+        VitreousError: If it holds what must not be overwritten; says what.
+    """
+    root = Path(folder)
+    if root.exists() and not root.is_dir():
+        raise VitreousError(f"{root} is a file, expected a folder; choose another --out")
+    if overwrite or not root.is_dir():
+        return
+    found = folder_kind(root)
+    if found == kind or found in also:
+        return
+    if found is not None:
+        raise VitreousError(
+            f"{root} holds {_article(found)}, not {_article(kind)}; choose another --out, or "
+            "--overwrite to write there all the same"
+        )
+    try:
+        names = sorted(p.name for p in root.iterdir() if not _byproduct(p.name))
+    except OSError as error:
+        raise VitreousError(
+            f"{root} cannot be read: {error.strerror or error}; {ELSEWHERE}"
+        ) from error
+    if names:
+        shown = ", ".join(names[:3]) + (", …" if len(names) > 3 else "")
+        raise VitreousError(
+            f"{root} holds files that vitreous did not make ({shown}); choose another --out, or "
+            "--overwrite to write there all the same"
+        )
+
+
+def claim_folder(
+    folder: str | os.PathLike[str],
+    kind: str,
+    *,
+    also: Sequence[str] = (),
+    overwrite: bool = False,
+) -> Path:
+    """Check a folder as `check_folder` does, make it and mark it as ours; returns its path."""
+    check_folder(folder, kind, also=also, overwrite=overwrite)
+    root = Path(folder)
+    with writing(root):
+        root.mkdir(parents=True, exist_ok=True)
+    if not (root / MARKER).is_file() or folder_kind(root) not in (kind, *also):
+        write_json(root / MARKER, {"kind": kind, "version": VERSION}, durable=False)
+    return root
+
+
+def check_file(
+    path: str | os.PathLike[str], sign: bytes, what: str, *, overwrite: bool = False
+) -> None:
+    """Refuse to write over a file that is not of the kind that is written.
+
+    Args:
+        path: The file that is to be written; it may be missing.
+        sign: Bytes that stand in the first 64 KiB of each file of that kind.
+        what: What such a file is called, for example `a card`.
+        overwrite: Whether to write over it all the same.
+
+    Raises:
+        VitreousError: If another file stands there.
+    """
+    file = Path(path)
+    if overwrite or not file.is_file():
+        return
+    try:
+        with file.open("rb") as opened:
+            own = sign in opened.read(HEAD)
+    except OSError:
+        own = False
+    if not own and file.stat().st_size:
+        raise VitreousError(
+            f"{file} is there and is not {what} that vitreous wrote; choose another --out, or "
+            "--overwrite to replace it"
+        )
+
+
+def _byproduct(name: str) -> bool:
+    return name in BYPRODUCTS or name.startswith(".vitreous-")
+
+
+NAMES = {
+    "run": "a training run",
+    "masks": "masks",
+    "model": "a model",
+    "explanations": "explanations",
+    "evaluation": "results",
+    "sweep": "a sweep",
+    "demo": "a demo",
+}
+
+
+def _article(kind: str) -> str:
+    return NAMES.get(kind, kind)

@@ -17,7 +17,8 @@ from vitreous.errors import VitreousError
 from vitreous.evaluation.comparison import comparison_records
 from vitreous.evaluation.loading import center_transform
 from vitreous.evaluation.perturbations import Rotation
-from vitreous.evaluation.prediction import StreamSettings, predict, predictions
+from vitreous.evaluation.evaluators.accuracy import predict, predictions
+from vitreous.evaluation.stream import StreamSettings
 from vitreous.evaluation.processes import Processes
 from vitreous.evaluation.records import accuracy_records, curve_records, shape_bias_records
 from vitreous.evaluation.suites import load_suite, suite_names

@@ -26,7 +26,7 @@ from vitreous.evaluation.metrics import (
 )
 from vitreous.evaluation.perturbations import Corruption, Rotation
 from vitreous.evaluation.pixel_removal import removal_area, removal_hits
-from vitreous.evaluation.prediction import Predictions
+from vitreous.evaluation.predictions import Predictions
 from vitreous.evaluation.records import corruption_records, corruption_table
 from vitreous.evaluation.scoring import NOT_FINITE, UNRANKED, Scorer, rank, row_type
 from vitreous.evaluation.segmentation import average_precision, foreground_share, pointing_hits

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from vitreous.attacks.base import ATTACKS, Best, BoundedAttack, Goal, loss_and_gradient
 from vitreous.attacks.losses import LOSSES, LossName
 from vitreous.attacks.norms import Norm, inside, random_start, steepest
+from vitreous.attacks.randomness import of_rows
 
 MOMENTUM = 0.75
 FEWEST_RISES = 0.75
@@ -167,7 +168,7 @@ def climb(
         return loss, gradient, fooled
 
     clean = images[rows]
-    start = random_start(clean, attack.epsilon, attack.norm, generator)
+    start = random_start(clean, attack.epsilon, attack.norm, of_rows(generator, rows))
     now = inside(clean, clean + start, attack.epsilon, attack.norm)
     loss, gradient, fooled = derive(now, rows)
     zeros = torch.zeros_like(loss)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from vitreous.attacks.base import ATTACKS, Goal, attack_mode
 from vitreous.attacks.norms import Norm
+from vitreous.attacks.randomness import of_rows
 from vitreous.errors import require
 
 Member = Literal["fgsm", "pgd", "apgd_ce", "apgd_t", "square"]
@@ -65,8 +66,9 @@ class Sequence:
         rows = torch.arange(len(images), device=images.device)
         for attack in self.attacks():
             part = goal[rows]
+            source = of_rows(generator, rows)
             found = attack(
-                model, images[rows], part.labels, targets=part.targets, generator=generator
+                model, images[rows], part.labels, targets=part.targets, generator=source
             )
             perturbed[rows] = found
             with attack_mode(model), torch.no_grad():

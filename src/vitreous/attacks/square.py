@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from vitreous.attacks.base import ATTACKS, Best, BoundedAttack, Goal, loss_only
 from vitreous.attacks.losses import margin
 from vitreous.attacks.norms import inside
+from vitreous.attacks.randomness import draw, of_rows
 
 HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)
 
@@ -50,7 +51,8 @@ class Square(BoundedAttack):
         """Look for pictures that fool a model; see `BoundedAttack`."""
         self._try(model, images, goal, best, best.open_rows())
         rows = best.open_rows()
-        stripes = _signs(images[rows][:, :, :1, :], generator).expand_as(images[rows])
+        source = of_rows(generator, rows)
+        stripes = _signs(images[rows][:, :, :1, :], source).expand_as(images[rows])
         start = (images[rows] + self.epsilon * stripes).clamp(0, 1)
         now = torch.empty_like(images)
         now[rows] = start
@@ -61,7 +63,7 @@ class Square(BoundedAttack):
             rows = best.open_rows()
             if len(rows) == 0:
                 break
-            tried = self._propose(images[rows], now[rows], query, generator)
+            tried = self._propose(images[rows], now[rows], query, of_rows(generator, rows))
             found = self._try(model, tried, goal, best, rows)
             better = found > value[rows]
             now[rows[better]] = tried[better]
@@ -91,15 +93,11 @@ class Square(BoundedAttack):
 
 
 def _signs(like: Tensor, generator: torch.Generator | None) -> Tensor:
-    device = like.device if generator is None else generator.device
-    bits = torch.randint(0, 2, like.shape, generator=generator, device=device)
-    return (2 * bits - 1).to(like.device, like.dtype)
+    return 2 * draw(torch.randint, like.shape, like, generator, 0, 2) - 1
 
 
 def _window(like: Tensor, length: int, side: int, generator: torch.Generator | None) -> Tensor:
     """Indicator (B, length) of an interval of `side` pixels at a random place."""
-    device = like.device if generator is None else generator.device
-    high = length - side + 1
-    first = torch.randint(0, high, (len(like), 1), generator=generator, device=device)
-    place = torch.arange(length, device=like.device)[None] - first.to(like.device)
+    first = draw(torch.randint, (len(like), 1), like, generator, 0, length - side + 1)
+    place = torch.arange(length, device=like.device)[None] - first
     return ((place >= 0) & (place < side)).to(like.dtype)

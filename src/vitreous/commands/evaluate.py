@@ -25,10 +25,11 @@ from vitreous.data.composites.cutouts import find_cutouts
 from vitreous.data.images import list_images
 from vitreous.data.mask_files import MaskFormat
 from vitreous.errors import VitreousError
-from vitreous.evaluation.explanations import ExplanationSettings
-from vitreous.evaluation.prediction import Precision, StreamSettings
+from vitreous.evaluation.evaluators.explanation import ExplanationSettings
 from vitreous.evaluation.processes import Processes, current_processes
 from vitreous.evaluation.run import Evaluation, Place, compare, evaluate
+from vitreous.evaluation.segmentation import TOLERANCE
+from vitreous.evaluation.stream import Precision, StreamSettings
 from vitreous.evaluation.suites import MaskedSettings, SetSettings, Suite, combine, load_suite
 from vitreous.evaluation.test_sets import TEST_SETS, TestSet, read_set
 from vitreous.models import Classifier, Preprocessing, load_model
@@ -140,6 +141,12 @@ class Command:
     """Also remove pixels by their relevance (18 more forward passes for each method)."""
     squash: bool = True
     """For explanations: resize pictures whatever their shape, as ImageNet-Segmentation does."""
+    tolerance: int = TOLERANCE
+    """Of the pointing game: how near, in pixels, the foreground has to be."""
+    restart: bool = False
+    """Delete the rows that are there and measure everything again."""
+    check_content: bool = False
+    """Tell whether a file changed by its content, not by its size and time."""
     out: Path | None = None
     """Folder of results.json; a run's own folder, or evaluation/MODEL, by default. With several
     models a folder for each is made in it."""
@@ -194,14 +201,10 @@ class Command:
             self.input.change(classifier.preprocessing),
             self.limit,
             processes.main,
+            self.restart,
+            self.check_content,
         )
-        explaining = ExplanationSettings(
-            batch_size=max(1, self.batch_size // 4),
-            workers=self.workers,
-            squash=self.squash,
-            limit=self.limit,
-            progress=processes.main,
-        )
+        explaining = ExplanationSettings(squash=self.squash, tolerance=self.tolerance)
         sets = [one for path in self.data for one in self._own(path, classifier)]
         place = Place(self.root, out, self.samples)
         return evaluate(

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+TOLERANCE = 15
 COUNTS = ("correct", "labelled", "intersection0", "intersection1", "union0", "union1")
 
 
@@ -79,19 +80,29 @@ def check_shapes(relevance: Tensor, labels: Tensor) -> None:
         )
 
 
-def pointing_hits(relevance: Tensor, masks: Tensor) -> Tensor:
+def pointing_hits(relevance: Tensor, masks: Tensor, tolerance: int = TOLERANCE) -> Tensor:
     """Play the pointing game (Zhang et al. 2016): is the most relevant pixel on the foreground?
+
+    As the published code of the game has it: the first of several maxima counts (so a constant
+    map points at its first pixel), and foreground nearer than `tolerance` is a hit.
 
     Args:
         relevance: (N, 1, H, W).
         masks: (N, 1, H, W), 1 = foreground.
+        tolerance: In pixels of the maps; 0 asks for a hit of the foreground itself.
 
     Returns:
-        (N,) in [0, 1]: where several pixels share the maximum, how many of them hit.
+        (N,) float, 1 where it hits and 0 where it does not.
     """
-    flat, mask = relevance.flatten(1), masks.flatten(1) > 0.5
-    top = flat == flat.amax(1, keepdim=True)
-    return (top & mask).sum(1).double() / top.sum(1)
+    height, width = relevance.shape[-2:]
+    flat = relevance.flatten(1).cpu()
+    # Which of equal values `argmax` returns is not defined; the first is asked for.
+    first = (flat == flat.amax(1, keepdim=True)).to(torch.uint8).numpy().argmax(1)
+    y, x = (torch.from_numpy(v)[:, None, None] for v in np.divmod(first, width))
+    rows, columns = torch.arange(height)[None, :, None], torch.arange(width)[None, None]
+    distance = (rows - y) ** 2 + (columns - x) ** 2
+    near = distance < tolerance**2 if tolerance else distance == 0
+    return (near & (masks[:, 0].cpu() > 0.5)).flatten(1).any(1).double()
 
 
 def foreground_share(relevance: Tensor, masks: Tensor) -> Tensor:

@@ -13,7 +13,8 @@ from vitreous.data.items import FileDataset, ImageDataset
 from vitreous.data.mask_files import MaskFormat
 from vitreous.data.readers.files import match_masks, read_folders
 from vitreous.errors import VitreousError, nearest
-from vitreous.evaluation.perturbations import Corruption, Rotation
+from vitreous.evaluation.evaluators.corruption import Corruption
+from vitreous.evaluation.evaluators.rotation import Rotation
 from vitreous.evaluation.test_sets import TEST_SETS, TestSet, find_set, read_set, segmentation
 from vitreous.evaluation.test_sets.segmentation import SegmentationFile
 

@@ -12,10 +12,11 @@ from helpers import write_squares
 from vitreous.attribution import relevance
 from vitreous.cli import main
 from vitreous.errors import VitreousError
-from vitreous.evaluation.explanation_records import explanation_records
-from vitreous.evaluation.explanations import ExplanationSettings, measure_explanations
+from vitreous.evaluation.bridge import masked_dataset
+from vitreous.evaluation.evaluators.explanation import ExplanationSettings, measure_explanations
 from vitreous.evaluation.run import Place, evaluate
 from vitreous.evaluation.segmentation import segmentation_scores
+from vitreous.evaluation.stream import StreamSettings
 from vitreous.evaluation.suites import Suite
 from vitreous.evaluation.test_sets.segmentation import SegmentationFile
 from vitreous.models import Classifier, Preprocessing, load_model, save_model
@@ -43,11 +44,16 @@ def test_explanations_of_several_methods_in_one_pass(tiny: Classifier, masked: P
 
     samples, _ = read_folders(masked / "images")
     items = FileDataset(match_masks(samples, masked / "images", masked / "masks", True))
-    explaining = ExplanationSettings(
-        ("gradient_attention", "rollout"), batch_size=4, progress=False
+    explaining = ExplanationSettings(("gradient_attention", "rollout"))
+    found = measure_explanations(
+        tiny,
+        masked_dataset(items),
+        "squares",
+        masked / "rows",
+        explaining=explaining,
+        streaming=StreamSettings(batch_size=4, progress=False),
     )
-    found = measure_explanations(tiny, items, "squares", masked / "rows", explaining=explaining)
-    records, entry = explanation_records(found)
+    records, entry = found.records(), found.entry()
     value = {(r.metric, r.settings["method"]): r for r in records}
 
     images, masks = [], []
@@ -75,7 +81,7 @@ def test_a_method_that_does_not_hold_is_left_out_and_told(masked: Path) -> None:
     one = MaskedSettings("squares", masked / "images", masked / "masks")
     suite = Suite(masked=(one,), methods=suite.methods, removal=False)
     done = evaluate(
-        network, suite, Place(None, masked / "out"), explaining=ExplanationSettings(progress=False)
+        network, suite, Place(None, masked / "out"), streaming=StreamSettings(progress=False)
     )
     assert {r.settings["method"] for r in done.records} == {"input_gradient"}
     assert any(p.startswith("gradient_attention was left out") for p in done.problems)

@@ -16,6 +16,12 @@ from vitreous.evaluation.effective import (
     published_accuracies,
     published_line,
 )
+from vitreous.evaluation.evaluators.corruption import (
+    Corruption,
+    corruption_records,
+    corruption_table,
+)
+from vitreous.evaluation.evaluators.rotation import Rotation
 from vitreous.evaluation.metrics import (
     calibration,
     cohens_kappa,
@@ -24,10 +30,8 @@ from vitreous.evaluation.metrics import (
     mean_corruption_error,
     paired_bootstrap,
 )
-from vitreous.evaluation.perturbations import Corruption, Rotation
 from vitreous.evaluation.pixel_removal import removal_area, removal_hits
 from vitreous.evaluation.predictions import Predictions
-from vitreous.evaluation.records import corruption_records, corruption_table
 from vitreous.evaluation.scoring import NOT_FINITE, UNRANKED, Scorer, rank, row_type
 from vitreous.evaluation.segmentation import average_precision, foreground_share, pointing_hits
 from vitreous.evaluation.test_sets import Convention, TestSet, base
@@ -94,8 +98,8 @@ def test_average_precision_is_scikit_learns_with_ties() -> None:
 
 def test_pointing_and_foreground_share_of_hand_computed_maps() -> None:
     relevance = torch.tensor([[[[0.0, 3.0], [1.0, 0.0]]], [[[2.0, 2.0], [0.0, 0.0]]]])
-    masks = torch.tensor([[[[0.0, 1.0], [0.0, 0.0]]], [[[1.0, 0.0], [1.0, 0.0]]]])
-    assert pointing_hits(relevance, masks).tolist() == [1.0, 0.5]  # a shared maximum hits by half
+    masks = torch.tensor([[[[0.0, 1.0], [0.0, 0.0]]], [[[0.0, 1.0], [1.0, 0.0]]]])
+    assert pointing_hits(relevance, masks, 0).tolist() == [1.0, 0.0]  # the first maximum counts
     assert foreground_share(relevance, masks).tolist() == [0.75, 0.5]
 
 

@@ -9,12 +9,12 @@ import pytest
 import torch
 from PIL import Image
 from torch import Tensor, nn
+from vitreous.attacks.robustness import robustness
 
 from vitreous import cli
 from vitreous.attacks import FGSM, PGD, Square
 from vitreous.attacks.checks import AttackWarning, check, masked_by, warn
 from vitreous.attacks.figures import attack_frames, save_animation, save_panel
-from vitreous.attacks.robustness import robustness
 from vitreous.errors import VitreousError
 from vitreous.models import Classifier, load_model, save_model
 from vitreous.results import Results

@@ -67,9 +67,7 @@ class Sequence:
         for attack in self.attacks():
             part = goal[rows]
             source = of_rows(generator, rows)
-            found = attack(
-                model, images[rows], part.labels, targets=part.targets, generator=source
-            )
+            found = attack(model, images[rows], part.labels, targets=part.targets, generator=source)
             perturbed[rows] = found
             with attack_mode(model), torch.no_grad():
                 rows = rows[~part.reached(model(found).float())]

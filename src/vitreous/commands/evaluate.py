@@ -17,9 +17,19 @@ import time
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import torch
 import tyro
 
+from vitreous.commands.options import (
+    BatchOption,
+    BatchSize,
+    DeviceOption,
+    LimitOption,
+    PrecisionOption,
+    QuietOption,
+    ResumeOptions,
+    WorkersOption,
+    resolve_device,
+)
 from vitreous.data.composites.compositing import CompositeItems, Factor, plan, write_composites
 from vitreous.data.composites.cutouts import find_cutouts
 from vitreous.data.images import list_images
@@ -29,11 +39,13 @@ from vitreous.evaluation.evaluators.explanation import ExplanationSettings
 from vitreous.evaluation.processes import Processes, current_processes
 from vitreous.evaluation.run import Evaluation, Place, compare, evaluate
 from vitreous.evaluation.segmentation import TOLERANCE
-from vitreous.evaluation.stream import Precision, StreamSettings
+from vitreous.evaluation.stream import StreamSettings
 from vitreous.evaluation.suites import MaskedSettings, SetSettings, Suite, combine, load_suite
 from vitreous.evaluation.test_sets import TEST_SETS, TestSet, read_set
 from vitreous.models import Classifier, Preprocessing, load_model
-from vitreous.results import Record, Results, run_context
+from vitreous.names import distinct_names, folder_name
+from vitreous.provenance import provenance
+from vitreous.results import Record, Results
 
 
 @dataclasses.dataclass
@@ -98,8 +110,16 @@ class Input:
         return dataclasses.replace(own, **given) if given else None
 
 
-@dataclasses.dataclass
-class Command:
+@dataclasses.dataclass(kw_only=True)
+class Command(
+    DeviceOption,
+    PrecisionOption,
+    BatchOption,
+    WorkersOption,
+    LimitOption,
+    ResumeOptions,
+    QuietOption,
+):
     """Settings of `vitreous evaluate`."""
 
     models: Annotated[tuple[str, ...], tyro.conf.Positional] = ()
@@ -143,25 +163,12 @@ class Command:
     """For explanations: resize pictures whatever their shape, as ImageNet-Segmentation does."""
     tolerance: int = TOLERANCE
     """Of the pointing game: how near, in pixels, the foreground has to be."""
-    restart: bool = False
-    """Delete the rows that are there and measure everything again."""
-    check_content: bool = False
-    """Tell whether a file changed by its content, not by its size and time."""
     out: Path | None = None
     """Folder of results.json; a run's own folder, or evaluation/MODEL, by default. With several
     models a folder for each is made in it."""
     samples: int = 6
     """How many best and worst pictures of each set are kept."""
-    batch_size: int = 64
-    """Pictures in a forward pass."""
-    workers: int = 2
-    """Processes that read pictures beside each model."""
-    device: str = "auto"
-    """auto, cpu, cuda or cuda:N."""
-    precision: Precision = "float32"
-    """Type of the forward pass."""
-    limit: int = 0
-    """At most this many pictures of each set, evenly spread; 0 means all."""
+    batch_size: BatchSize = 64
     input: Input = dataclasses.field(default_factory=Input)
     """Preprocessing instead of the model's own."""
     generate: Generate = dataclasses.field(default_factory=Generate)
@@ -178,47 +185,46 @@ class Command:
         suite = self._suite()
         processes = current_processes(cpu=self.device == "cpu")
         first: tuple[str, Evaluation] | None = None
-        for name in self.models:
+        device = resolve_device(self.device, processes.rank)
+        for text, name in zip(self.models, distinct_names(self.models)):
             started = time.perf_counter()
-            classifier = load_model(
-                name, checkpoint=self.checkpoint, device=_device(self.device, processes)
-            )
-            out = self._out(name, classifier)
+            classifier = load_model(text, checkpoint=self.checkpoint, device=device)
+            classifier.name = name
+            out = self._out(text, name)
             done = self._evaluate(classifier, suite, out, processes)
             if first is not None:
                 done.records += compare(first[1], done, first[0])
             first = first or (classifier.name, done)
             if processes.main:
-                _report(classifier, done, out, time.perf_counter() - started, suite)
+                _report(classifier, done, out, time.perf_counter() - started)
 
     def _evaluate(
         self, classifier: Classifier, suite: Suite, out: Path, processes: Processes
     ) -> Evaluation:
         streaming = StreamSettings(
-            self.batch_size,
-            self.workers,
-            self.precision,
-            self.input.change(classifier.preprocessing),
-            self.limit,
-            processes.main,
-            self.restart,
-            self.check_content,
+            batch_size=self.batch_size,
+            workers=self.workers,
+            precision=self.precision,
+            preprocessing=self.input.change(classifier.preprocessing),
+            limit=self.limit,
+            progress=processes.main and not self.quiet,
+            restart=self.restart,
+            check_content=self.check_content,
         )
-        explaining = ExplanationSettings(squash=self.squash, tolerance=self.tolerance)
-        sets = [one for path in self.data for one in self._own(path, classifier)]
-        place = Place(self.root, out, self.samples)
+        names = distinct_names(self.data)
+        sets = [s for p, name in zip(self.data, names) for s in self._own(p, name, classifier)]
         return evaluate(
             classifier,
             suite,
-            place,
+            Place(self.root, out, self.samples),
             sets=sets,
             streaming=streaming,
-            explaining=explaining,
+            explaining=ExplanationSettings(squash=self.squash, tolerance=self.tolerance),
             processes=processes,
         )
 
-    def _own(self, path: Path, classifier: Classifier) -> list[TestSet]:
-        return read_set(
+    def _own(self, path: Path, name: str, classifier: Classifier) -> list[TestSet]:
+        parts = read_set(
             "folder",
             path,
             class_map=self.class_map,
@@ -227,12 +233,13 @@ class Command:
             class_names=tuple(classifier.class_names),
             num_classes=classifier.num_classes,
         )
+        return [dataclasses.replace(s, name=name, source=str(path.absolute())) for s in parts]
 
     def _suite(self) -> Suite:
         single = tuple(_named(text) for text in self.sets)
         masked = [
-            MaskedSettings(p.name, p.absolute(), self.masks, self.mask_format)
-            for p in self.data
+            MaskedSettings(name, path.absolute(), self.masks, self.mask_format)
+            for path, name in zip(self.data, distinct_names(self.data))
             if self.masks
         ]
         if self.segmentation is not None:
@@ -254,11 +261,11 @@ class Command:
         both = combine([*suites, own])
         return dataclasses.replace(both, methods=self.methods) if self.methods else both
 
-    def _out(self, name: str, classifier: Classifier) -> Path:
+    def _out(self, text: str, name: str) -> Path:
         if self.out is not None:
-            return self.out / _safe(classifier.name) if len(self.models) > 1 else self.out
-        path = Path(name).expanduser()
-        return path if path.is_dir() else Path("evaluation") / _safe(classifier.name)
+            return self.out / folder_name(name) if len(self.models) > 1 else self.out
+        path = Path(text).expanduser()
+        return path if path.is_dir() else Path("evaluation") / folder_name(name)
 
 
 def _named(text: str) -> SetSettings:
@@ -268,46 +275,20 @@ def _named(text: str) -> SetSettings:
     return SetSettings(name, Path(folder).absolute() if folder else None)
 
 
-def _safe(name: str) -> str:
-    return name.replace("/", "-").replace(":", "-") or "model"
-
-
-def _device(name: str, processes: Processes) -> torch.device:
-    if name == "auto":
-        if not torch.cuda.is_available():
-            return torch.device("cpu")
-        return torch.device("cuda", processes.rank % torch.cuda.device_count())
-    try:
-        return torch.device(name)
-    except RuntimeError as error:
-        raise VitreousError(
-            f"unknown device '{name}'; expected auto, cpu, cuda or cuda:N"
-        ) from error
-
-
-def _report(
-    classifier: Classifier, done: Evaluation, out: Path, seconds: float, suite: Suite
-) -> None:
-    """Merge into results.json and print the headline numbers."""
-    file = out / "results.json"
-    results = Results.read(file) if file.is_file() else Results(classifier.name)
-    results.add(done.records)
-    results.extra.setdefault("evaluation", {}).update(done.entries)
-    results.context = {
-        **results.context,
-        **run_context(),
-        "evaluation": suite.description,
-        "evaluation_seconds": round(seconds, 1),
-        "not_measured": done.problems,
-    }
-    results.write(file)
+def _report(classifier: Classifier, done: Evaluation, out: Path, seconds: float) -> None:
+    """Add to results.json and print the headline numbers."""
+    made = provenance("evaluate", model=classifier.name, fingerprint=done.model, seconds=seconds)
+    extra = {"evaluation": done.entries}
+    Results.update(out, done.records, made, extra=extra, context={"not_measured": done.problems})
     print(f"{classifier.name}:")
     for record in done.records:
         if record.metric not in ("unreadable", "constant_maps") or record.value:
             print(f"  {_line(record)}")
     for problem in done.problems:
         print(f"  not measured: {problem}")
-    print(f"results: {file}")
+    for folder in done.tables:
+        print(f"predictions: {folder / 'predictions.csv'}")
+    print(f"results: {out / 'results.json'}")
 
 
 def _line(record: Record) -> str:

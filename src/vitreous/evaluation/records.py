@@ -59,9 +59,7 @@ def _group_records(found: Predictions, settings: dict[str, Any]) -> list[Record]
         where = found.counted & (groups == group)
         named = dataset.group_names[group] if group < len(dataset.group_names) else str(group)
         counts = (int(right[where].sum()), int(where.sum()))
-        records.append(
-            accuracy_record(suite, name, "group_top1", *counts, group=named, **settings)
-        )
+        records.append(accuracy_record(suite, name, "group_top1", *counts, group=named, **settings))
     if records:
         worst = min(records, key=lambda record: record.value)
         records.append(dataclasses.replace(worst, metric="worst_group_top1"))

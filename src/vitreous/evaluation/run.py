@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from vitreous.data.dataset import Dataset
 from vitreous.errors import VitreousError
+from vitreous.evaluation.bridge import masked_dataset
 from vitreous.evaluation.comparison import comparison_records
 from vitreous.evaluation.effective import effective_records
-from vitreous.evaluation.bridge import masked_dataset
 from vitreous.evaluation.evaluators.accuracy import predictions
 from vitreous.evaluation.evaluators.corruption import (
     Corruption,
@@ -47,12 +47,23 @@ class Evaluation:
         entries: Set → its entry of `Results.extra["evaluation"]`.
         problems: What was not measured, and why.
         found: (set, part, change) → answers, for comparisons.
+        model: Fingerprint of the model.
+        tables: Folders of the tables of predictions.
+        sources: Set → where it is.
     """
 
     records: list[Record] = dataclasses.field(default_factory=list)
     entries: dict[str, dict[str, Any]] = dataclasses.field(default_factory=dict)
     problems: list[str] = dataclasses.field(default_factory=list)
     found: dict[str, Predictions] = dataclasses.field(default_factory=dict)
+    model: str = ""
+    tables: list[Path] = dataclasses.field(default_factory=list)
+    sources: dict[str, str] = dataclasses.field(default_factory=dict)
+
+    def sourced(self, records: Iterable[Record]) -> list[Record]:
+        """Records that say where their set is."""
+        sources = self.sources
+        return [dataclasses.replace(r, source=sources.get(r.dataset, "")) for r in records]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,7 +116,7 @@ def evaluate(
             explaining or ExplanationSettings(), methods=suite.methods, removal=suite.removal
         ),
         processes,
-        model_fingerprint(classifier),
+        Evaluation(model=model_fingerprint(classifier)),
     )
     groups = _read_sets(suite, place, job.done, sets)
     some_clean = any(parts[0].suite == "clean" for parts in groups)
@@ -117,7 +128,10 @@ def evaluate(
     if processes.main:
         for answers in job.done.found.values():
             masked = None if answers.change else explained.get(answers.test_set.name)
-            write_tables(classifier, answers, masked.shares() if masked else None)
+            folder = write_tables(classifier, answers, masked.shares() if masked else None)
+            if folder is not None and not answers.change:
+                job.done.tables.append(folder)
+    job.done.records = job.done.sourced(job.done.records)
     if not job.done.records:
         raise VitreousError(job.done.problems[0] if job.done.problems else "the suite is empty")
     return job.done
@@ -132,8 +146,7 @@ class _Job:
     streaming: StreamSettings
     explaining: ExplanationSettings
     processes: Processes
-    model: str
-    done: Evaluation = dataclasses.field(default_factory=Evaluation)
+    done: Evaluation
 
     def measure(self, parts: list[TestSet], changes: list[Rotation | Corruption]) -> None:
         """Measure the parts of a set, and its images after each change."""
@@ -156,7 +169,7 @@ class _Job:
             streaming=self.streaming,
             change=change,
             processes=self.processes,
-            model=self.model,
+            model=self.done.model,
         )
         self.done.found[repr([test_set.name, test_set.settings, answers.change])] = answers
         return answers
@@ -193,6 +206,7 @@ class _Job:
             if path is None:
                 self.done.problems.append(_missing(wanted.name, wanted.path, self.place.root))
                 continue
+            self.done.sources.setdefault(wanted.name, str(path))
             try:
                 items = wanted.read(path, tuple(self.classifier.class_names))
                 explained[wanted.name] = self._explain(masked_dataset(items), wanted.name)
@@ -211,7 +225,7 @@ class _Job:
                 self.streaming, batch_size=max(1, self.streaming.batch_size // 4)
             ),
             processes=self.processes,
-            model=self.model,
+            model=self.done.model,
         )
         self.done.records += explained.records()
         entry, before = explained.entry(), self.done.entries.get(name, {})
@@ -239,6 +253,7 @@ def _read_sets(
     suite: Suite, place: Place, done: Evaluation, sets: Sequence[TestSet]
 ) -> list[list[TestSet]]:
     groups = [[test_set] for test_set in sets]
+    done.sources.update({s.name: s.source for s in sets})
     for wanted in suite.sets:
         path = wanted.find(place.root)
         if path is None:
@@ -246,6 +261,7 @@ def _read_sets(
             continue
         try:
             groups.append(wanted.read(path))
+            done.sources[groups[-1][0].name] = str(path)
         except VitreousError as error:
             done.problems.append(str(error))
     return groups
@@ -264,9 +280,10 @@ def _effective(done: Evaluation) -> None:
 
 def compare(first: Evaluation, second: Evaluation, against: str) -> list[Record]:
     """Compare two models on every set that both have answered."""
-    return [
+    records = [
         record
-        for key, found in second.found.items()
+        for key, answers in second.found.items()
         if key in first.found
-        for record in comparison_records(first.found[key], found, against)
+        for record in comparison_records(first.found[key], answers, against)
     ]
+    return second.sourced(records)

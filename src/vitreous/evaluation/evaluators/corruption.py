@@ -23,7 +23,6 @@ NOISE = (0.08, 0.12, 0.18, 0.26, 0.38)
 BLUR = (1.0, 2.0, 3.0, 4.0, 6.0)
 
 
-
 @dataclasses.dataclass(frozen=True)
 class Corruption:
     """Gaussian noise or blur, at the severities of ImageNet-C.

@@ -8,8 +8,7 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor, nn
 
-from vitreous.attacks.base import ATTACKS, Goal, attack_mode
-from vitreous.attacks.norms import Norm
+from vitreous.attacks.base import ATTACKS, AttackSettings, Goal, attack_mode, require_at_least
 from vitreous.attacks.randomness import of_rows
 from vitreous.errors import VitreousError, nearest, require
 
@@ -20,7 +19,7 @@ AUTOATTACK: tuple[str, ...] = get_args(AutoAttackMember)
 
 @ATTACKS.register("sequence")
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Sequence:
+class Sequence(AttackSettings):
     """An ensemble in AutoAttack's manner: APGD-CE, APGD-T and Square, without FAB.
 
     A picture counts as fooled if any member fools it. For numbers to put beside RobustBench's
@@ -35,14 +34,13 @@ class Sequence:
         queries: Queries of `square`.
     """
 
-    epsilon: float = 2 / 255
-    norm: Norm = "linf"
     members: tuple[Member, ...] = ("apgd_ce", "apgd_t", "square")
     steps: int = 100
     restarts: int = 1
     queries: int = 5000
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         self.attacks()
 
     def attacks(self) -> list[Any]:
@@ -82,7 +80,7 @@ class Sequence:
 
 @ATTACKS.register("autoattack")
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class AutoAttack:
+class AutoAttack(AttackSettings):
     """AutoAttack itself (Croce and Hein 2020), run by the package `pyautoattack`.
 
     Attributes:
@@ -94,20 +92,19 @@ class AutoAttack:
         seed: Of its random numbers; the generator's where one is given.
     """
 
-    epsilon: float = 2 / 255
-    norm: Norm = "linf"
     version: Literal["standard", "plus", "rand", "custom"] = "standard"
     members: tuple[AutoAttackMember, ...] = ()
     restarts: int | None = None
     seed: int = 0
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if (self.version == "custom") != bool(self.members):
             raise ValueError("give members with version custom, and only with it")
         if unknown := [m for m in self.members if m not in AUTOATTACK]:
             raise ValueError(f"unknown member '{unknown[0]}'; {nearest(unknown[0], AUTOATTACK)}")
-        if self.restarts is not None and self.restarts < 1:
-            raise ValueError(f"expected restarts of at least 1, found {self.restarts}")
+        if self.restarts is not None:
+            require_at_least(1, restarts=self.restarts)
 
     def __call__(
         self,

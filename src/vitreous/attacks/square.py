@@ -8,7 +8,8 @@ import math
 import torch
 from torch import Tensor, nn
 
-from vitreous.attacks.base import ATTACKS, Best, BoundedAttack, Goal, loss_only
+from vitreous.attacks.base import ATTACKS, Best, BoundedAttack, Goal, require_at_least
+from vitreous.attacks.gradient import loss_only
 from vitreous.attacks.losses import margin
 from vitreous.attacks.norms import inside
 from vitreous.attacks.randomness import draw, of_rows
@@ -37,6 +38,10 @@ class Square(BoundedAttack):
 
     queries: int = 5000
     first_share: float = 0.8
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_at_least(1, queries=self.queries)
 
     def search(
         self,

@@ -6,7 +6,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
-TOLERANCE = 15
+from vitreous.attribution.scores import TOLERANCE, foreground_share, pointing_hits
+
+__all__ = [
+    "TOLERANCE",
+    "average_precision",
+    "foreground_share",
+    "pointing_hits",
+    "scores_of_counts",
+    "segmentation_counts",
+    "segmentation_scores",
+]
+
 COUNTS = ("correct", "labelled", "intersection0", "intersection1", "union0", "union1")
 
 
@@ -78,45 +89,6 @@ def check_shapes(relevance: Tensor, labels: Tensor) -> None:
             "expected relevance (N, 1, H, W) and labels (N, H, W), found "
             f"{tuple(relevance.shape)} and {tuple(labels.shape)}"
         )
-
-
-def pointing_hits(relevance: Tensor, masks: Tensor, tolerance: int = TOLERANCE) -> Tensor:
-    """Play the pointing game (Zhang et al. 2016): is the most relevant pixel on the foreground?
-
-    As the published code of the game has it: the first of several maxima counts (so a constant
-    map points at its first pixel), and foreground nearer than `tolerance` is a hit.
-
-    Args:
-        relevance: (N, 1, H, W).
-        masks: (N, 1, H, W), 1 = foreground.
-        tolerance: In pixels of the maps; 0 asks for a hit of the foreground itself.
-
-    Returns:
-        (N,) float, 1 where it hits and 0 where it does not.
-    """
-    height, width = relevance.shape[-2:]
-    flat = relevance.flatten(1).cpu()
-    # Which of equal values `argmax` returns is not defined; the first is asked for.
-    first = (flat == flat.amax(1, keepdim=True)).to(torch.uint8).numpy().argmax(1)
-    y, x = (torch.from_numpy(v)[:, None, None] for v in np.divmod(first, width))
-    rows, columns = torch.arange(height)[None, :, None], torch.arange(width)[None, None]
-    distance = (rows - y) ** 2 + (columns - x) ** 2
-    near = distance < tolerance**2 if tolerance else distance == 0
-    return (near & (masks[:, 0].cpu() > 0.5)).flatten(1).any(1).double()
-
-
-def foreground_share(relevance: Tensor, masks: Tensor) -> Tensor:
-    """Compute which share of the relevance lies on the foreground.
-
-    Args:
-        relevance: (N, 1, H, W), not negative.
-        masks: (N, 1, H, W), 1 = foreground.
-
-    Returns:
-        (N,) in [0, 1]; NaN where there is no relevance at all.
-    """
-    flat = relevance.flatten(1).double()
-    return (flat * masks.flatten(1)).sum(1) / flat.sum(1)
 
 
 def _scaled(maps: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-from vitreous.attribution import relevance
+from vitreous.attribution import foreground_share, relevance
 from vitreous.attribution.draw import overlay
 from vitreous.config import plain
 from vitreous.data.images import save_image
@@ -18,7 +18,6 @@ from vitreous.models import Classifier, load_model
 from vitreous.models.fingerprint import model_fingerprint
 from vitreous.provenance import provenance
 from vitreous.results import Record, Results, accuracy_record
-from vitreous.training.objectives.relevance import foreground_share
 from vitreous.training.recipe import Recipe
 from vitreous.training.run import RunFolder
 

@@ -151,7 +151,7 @@ class Robustness:
         epsilon: float,
         source: RowGenerators,
     ) -> Tensor:
-        sized: Any = dataclasses.replace(self.attack, epsilon=epsilon)  # ty: ignore[invalid-argument-type]
+        sized = self.attack.at(epsilon)
         perturbed = sized(classifier, images, goal.labels, targets=goal.targets, generator=source)
         _require_allowed(images, perturbed, sized)
         return perturbed

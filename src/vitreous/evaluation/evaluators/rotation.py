@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torchvision.transforms.v2 import functional as F
 
+from vitreous.data.rotation import rotate
 from vitreous.evaluation.predictions import Predictions
 from vitreous.evaluation.records import Curve
 from vitreous.evaluation.rows import READ
@@ -37,10 +37,7 @@ class Rotation:
         """Turn (B, 3, H, W)."""
         if self.disc:
             images = images * _disc(images)
-        turns, rest = divmod(self.angle % 360, 90)
-        if rest == 0 and (turns % 2 == 0 or images.shape[-1] == images.shape[-2]):
-            return torch.rot90(images, int(turns), (-2, -1))
-        return F.rotate(images, self.angle, F.InterpolationMode.BILINEAR)
+        return rotate(images, self.angle)
 
     def settings(self) -> dict[str, Any]:
         """What records say."""

@@ -162,7 +162,7 @@ def test_bad_files_are_named_and_stay_in_n(tmp_path: Path) -> None:
     assert (records["top1"].n, records["unreadable"].value) == (8, 3)
     assert records["top1"].value == 5 / 8
     assert records["nll"].n == 5
-    bad = {test_set.images.name(i): why for i, why in found.reasons.items()}
+    bad = {test_set.dataset.name(i): why for i, why in found.reasons.items()}
     assert sorted(bad) == ["s2/cut.jpg", "s2/empty.jpg", "s2/text.jpg"]
     assert "0 bytes" in bad["s2/empty.jpg"]
 

@@ -30,7 +30,7 @@ def accepted(test_set, i: int = 0) -> tuple[int, ...]:
 
 
 def names(test_set) -> list[str]:
-    return [test_set.images.name(i) for i in range(len(test_set))]
+    return [test_set.dataset.name(i) for i in range(len(test_set))]
 
 
 def top1(test_set, logits: torch.Tensor) -> list[list[bool]]:
@@ -131,7 +131,7 @@ def test_objectnet_is_many_to_one_and_loses_its_red_border(tmp_path: Path) -> No
     for answer, by_any, by_first in ((barber, 1, 1), (folding, 1, 0), (rocking, 1, 0), (0, 0, 0)):
         assert top1(found, one_hot(answer)) == [[bool(by_any)], [bool(by_first)]]
     view = crop_for(found, Preprocessing((24, 24), 1.0, "bilinear"))
-    seen = np.asarray(view(found.images.open(0)))
+    seen = np.asarray(view(found.dataset.images.open(0)))
     assert seen[..., 0].max() == 0  # nothing of the border is left
 
 
@@ -262,7 +262,7 @@ def test_imagenet_c_is_not_resized_a_second_time(tmp_path: Path) -> None:
     ]
     assert accepted(parts[0]) == (1,)
     view = crop_for(parts[0], Preprocessing((32, 32), 0.875, "bicubic"))
-    assert np.array_equal(np.asarray(view(parts[0].images.open(0))), grid)
+    assert np.array_equal(np.asarray(view(parts[0].dataset.images.open(0))), grid)
     with pytest.raises(VitreousError, match="shot_noise/2"):
         read_set("imagenet-c", tmp_path)
 
@@ -314,7 +314,7 @@ def test_own_csv_and_tar_shards(tmp_path: Path) -> None:
     (tmp_path / "list.csv").write_text("path,kind\na.png,1\n")
     (found,) = read_set("folder", tmp_path / "list.csv", num_classes=3, label_column="kind")
     assert accepted(found) == (1,)
-    with pytest.raises(VitreousError, match="columns path, kind"):
+    with pytest.raises(VitreousError, match="found path, kind"):
         read_set("folder", tmp_path / "list.csv", num_classes=3)
 
     webdataset = pytest.importorskip("webdataset")
@@ -327,7 +327,7 @@ def test_own_csv_and_tar_shards(tmp_path: Path) -> None:
     (found,) = read_set("folder", tmp_path, num_classes=3)
     assert names(found) == ["000.tar/0x.png", "000.tar/0y.png", "001.tar/1x.png", "001.tar/1y.png"]
     assert accepted(found, 3) == (2,)
-    assert found.images.open(3).getpixel((0, 0)) == (1, 2, 3)
+    assert found.dataset.images.open(3).getpixel((0, 0)) == (1, 2, 3)
 
 
 def test_a_wrong_layout_says_found_expected_and_source(tmp_path: Path) -> None:

@@ -45,7 +45,6 @@ from vitreous.config import parse_number
 from vitreous.data.dataset import Dataset
 from vitreous.data.images import load_image, save_image, to_tensor
 from vitreous.errors import VitreousError, nearest
-from vitreous.evaluation.bridge import dataset_of
 from vitreous.evaluation.evaluators.robustness import Attacked, Robustness, robustness
 from vitreous.evaluation.loading import View, view_of
 from vitreous.evaluation.processes import Processes, current_processes
@@ -397,7 +396,7 @@ class LabelledSet:
         """Take the first accepted class of each image; those without one are left out."""
         first = np.array([classes[0] if classes else -1 for classes in test_set.accepted])
         labels = first[test_set.targets].astype(np.int64)
-        whole = dataclasses.replace(dataset_of(test_set), labels=labels)
+        whole = dataclasses.replace(test_set.dataset, labels=labels)
         view = view_of(test_set, classifier.preprocessing)
         return cls(name, source, whole.select(np.flatnonzero(labels >= 0)), view)
 

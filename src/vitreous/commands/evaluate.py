@@ -30,7 +30,7 @@ from vitreous.commands.options import (
     WorkersOption,
     resolve_device,
 )
-from vitreous.data.composites.compositing import CompositeItems, Factor, plan, write_composites
+from vitreous.data.composites.compositing import Factor, Plan, plan, write_composites
 from vitreous.data.composites.cutouts import find_cutouts
 from vitreous.data.images import list_images
 from vitreous.data.mask_files import MaskFormat
@@ -85,7 +85,7 @@ class Generate:
             size=self.size,
             seed=self.seed,
         )
-        items = CompositeItems(cutouts, grounds, scenes, names, self.size)
+        items = Plan(cutouts, grounds, scenes, names, self.size)
         return write_composites(items, out, self.factor)
 
 

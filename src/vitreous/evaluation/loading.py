@@ -18,7 +18,7 @@ from vitreous.data.dataset import Dataset
 from vitreous.data.images import evaluation_crop
 from vitreous.errors import ImageError
 from vitreous.evaluation.test_sets import TestSet
-from vitreous.evaluation.test_sets.base import Fit
+from vitreous.evaluation.test_sets.base import ResizeMode
 from vitreous.models import Preprocessing
 
 Crop = Callable[[Image.Image], Image.Image]
@@ -30,21 +30,21 @@ class View:
 
     Attributes:
         preprocessing: The model's own, or another.
-        fit: `model`: by the preprocessing; `as_is`: images are ready, they are only resized where
-            the input has another size; `squash`: resized to the input.
+        resize_mode: `model`: by the preprocessing; `as_is`: images are ready, they are only resized
+            where the input has another size; `squash`: resized to the input.
         border: Pixels cut off all around first.
         masks: Masks are needed: an item without one counts as unreadable.
     """
 
     preprocessing: Preprocessing
-    fit: Fit = "model"
+    resize_mode: ResizeMode = "model"
     border: int = 0
     masks: bool = False
 
     def crop(self) -> Crop:
         """Make the view PIL → PIL of an image."""
         height, width = self.preprocessing.size
-        if self.fit == "model":
+        if self.resize_mode == "model":
             view = center_transform(self.preprocessing)
         else:
             view = evaluation_crop(dataclasses.replace(self.preprocessing, crop_mode="squash"))
@@ -53,7 +53,7 @@ class View:
             if self.border:
                 edge = self.border
                 image = image.crop((edge, edge, image.width - edge, image.height - edge))
-            ready = self.fit == "as_is" and image.size == (width, height)
+            ready = self.resize_mode == "as_is" and image.size == (width, height)
             return image if ready else view(image)
 
         return crop
@@ -95,7 +95,7 @@ class Batch:
 
 def view_of(test_set: TestSet, preprocessing: Preprocessing) -> View:
     """How a set's images become a model's inputs."""
-    return View(preprocessing, test_set.fit, test_set.border)
+    return View(preprocessing, test_set.resize_mode, test_set.border)
 
 
 def crop_for(test_set: TestSet, preprocessing: Preprocessing) -> Crop:

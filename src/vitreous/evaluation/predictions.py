@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 
 from vitreous.data.dataset import Dataset
-from vitreous.evaluation.bridge import dataset_of
 from vitreous.evaluation.test_sets import Convention, TestSet
 from vitreous.models import Preprocessing
 
@@ -37,7 +36,7 @@ class Predictions:
     @property
     def dataset(self) -> Dataset:
         """The images."""
-        return dataset_of(self.test_set)
+        return self.test_set.dataset
 
     @property
     def conventions(self) -> tuple[Convention, ...]:

@@ -190,12 +190,13 @@ def entry_of(found: Predictions) -> dict[str, Any]:
             "count": len(bad),
             "files": [
                 {
-                    "file": test_set.images.name(int(i)),
+                    "file": test_set.dataset.name(int(i)),
                     "reason": found.reasons.get(int(i), "the logits are not finite"),
                 }
                 for i in bad[:NAMED_FILES]
             ],
         },
+        "left_out": [str(passed) for passed in test_set.dataset.left_out],
         "per_class": {
             "class": shown.tolist(),
             "name": [names[i] for i in shown],

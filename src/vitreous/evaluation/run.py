@@ -9,7 +9,6 @@ from typing import Any
 
 from vitreous.data.dataset import Dataset
 from vitreous.errors import VitreousError
-from vitreous.evaluation.bridge import masked_dataset
 from vitreous.evaluation.comparison import comparison_records
 from vitreous.evaluation.effective import effective_records
 from vitreous.evaluation.evaluators.accuracy import predictions
@@ -208,8 +207,8 @@ class _Job:
                 continue
             self.done.sources.setdefault(wanted.name, str(path))
             try:
-                items = wanted.read(path, tuple(self.classifier.class_names))
-                explained[wanted.name] = self._explain(masked_dataset(items), wanted.name)
+                dataset = wanted.read(path, tuple(self.classifier.class_names))
+                explained[wanted.name] = self._explain(dataset, wanted.name)
             except VitreousError as error:
                 self.done.problems.append(f"{wanted.name}: {error}")
         return explained

@@ -8,15 +8,17 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from vitreous.config import build, read_yaml
-from vitreous.data.items import FileDataset, ImageDataset
+from vitreous.data.dataset import UNKNOWN, Dataset
 from vitreous.data.mask_files import MaskFormat
-from vitreous.data.readers.files import match_masks, read_folders
+from vitreous.data.readers import read_dataset
 from vitreous.errors import VitreousError, nearest
 from vitreous.evaluation.evaluators.corruption import Corruption
 from vitreous.evaluation.evaluators.rotation import Rotation
 from vitreous.evaluation.test_sets import TEST_SETS, TestSet, find_set, read_set, segmentation
-from vitreous.evaluation.test_sets.segmentation import SegmentationFile
+from vitreous.evaluation.test_sets.segmentation import read_segmentation
 
 SEGMENTATION = "imagenet-segmentation"
 SEGMENTATION_FILES = ("gtsegs_ijcv.mat", "imagenet-segmentation/gtsegs_ijcv.mat")
@@ -82,23 +84,23 @@ class MaskedSettings:
                 return path
         return None
 
-    def read(self, path: Path, classes: tuple[str, ...]) -> ImageDataset:
+    def read(self, path: Path, classes: tuple[str, ...]) -> Dataset:
         """Open it; labels are places in `classes` where all folders are among them, else unknown.
 
         Raises:
             VitreousError: If it is not what it should be.
         """
-        if path.is_file():
-            return SegmentationFile(path)
-        if self.masks is None:
+        if path.suffix == ".mat":
+            return read_segmentation(path)
+        dataset = read_dataset(path, masks=self.masks, mask_format=self.mask_format)
+        if dataset.masks is None:
             raise VitreousError(f"{self.name}: give the folder of masks of {path}")
-        samples, names = read_folders(path)
-        table = [classes.index(n) if n in classes else -1 for n in names]
-        if len(names) == len(classes) and -1 in table:
+        names = dataset.class_names
+        table = [classes.index(n) if n in classes else UNKNOWN for n in names]
+        if len(names) == len(classes) and UNKNOWN in table:
             table = list(range(len(names)))
-        labelled = [dataclasses.replace(s, label=table[s.label]) for s in samples]
-        matched = match_masks(labelled, path, self.masks, require=False)
-        return FileDataset(matched, self.mask_format)
+        labels = np.array([*table, UNKNOWN], dtype=np.int64)[dataset.labels]
+        return dataclasses.replace(dataset, labels=labels, class_names=classes)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -16,7 +16,7 @@ from torch import Tensor
 from vitreous.attacks.norms import Norm
 from vitreous.attacks.pgd import PGD
 from vitreous.data.batch import Batch
-from vitreous.data.items import TransformedDataset, collate
+from vitreous.data.loading import TransformedDataset, collate
 from vitreous.models import Classifier
 from vitreous.models.modes import evaluation_mode
 from vitreous.training.adversaries.base import Adversary

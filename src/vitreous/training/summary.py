@@ -10,7 +10,7 @@ from vitreous.attribution import foreground_share, relevance
 from vitreous.attribution.draw import overlay
 from vitreous.config import plain
 from vitreous.data.images import save_image
-from vitreous.data.items import TransformedDataset, collate
+from vitreous.data.loading import TransformedDataset, collate
 from vitreous.data.readers import Split
 from vitreous.errors import UnsupportedModelError
 from vitreous.io import read_json, write_json
@@ -51,7 +51,7 @@ def draw_samples(
     for place, index in enumerate(chosen):
         masked = bool(batch.has_mask[place])
         row = rows.setdefault(str(index), {"index": index, "label": int(batch.labels[place])})
-        row["name"] = data.items.name(index).rsplit("/", 1)[-1]
+        row["name"] = data.dataset.name(index).rsplit("/", 1)[-1]
         if labelled:
             row["class_name"] = classifier.class_name(int(batch.labels[place]))
         files = row.setdefault("files", {})
@@ -103,7 +103,7 @@ def summarise(
         "train_images": len(split.train),
         "validation_images": count,
     }
-    extra = {"split": split.note, "warnings": progress["warnings"]}
+    extra = {"split": split.describe(), "warnings": progress["warnings"]}
     return Results.update(folder.path, records, made, extra=extra, context=context)
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 import os
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
@@ -20,6 +21,8 @@ from PIL import Image
 from torch import Tensor
 
 from vitreous.data.composites.cutouts import Cutout, open_background
+from vitreous.data.dataset import Dataset
+from vitreous.data.stores.files import file_stamp
 from vitreous.errors import VitreousError
 from vitreous.io import atomic_path
 
@@ -170,8 +173,8 @@ class Scene:
 
 
 @dataclasses.dataclass(frozen=True)
-class CompositeItems:
-    """A set of composites, drawn when read: a sequence of pictures, masks and labels.
+class Plan:
+    """A set of composites, drawn when read.
 
     Attributes:
         cutouts: The cut-outs, with their labels.
@@ -201,10 +204,79 @@ class CompositeItems:
         background = open_background(self.backgrounds[scene.background], self.size)
         return composite(self.cutouts[scene.cutout].open(), background, scene.placement)
 
-    def read(self, index: int) -> tuple[Image.Image, Tensor | None, int]:
-        """Draw one: RGB picture, mask (1, H, W), label."""
-        made = self.compose(index)
-        return made.image, made.mask, self.cutouts[self.scenes[index].cutout].label
+
+class CompositeImages:
+    """The images of a plan, drawn when they are opened.
+
+    Args:
+        plan: What to draw.
+    """
+
+    def __init__(self, plan: Plan):
+        self.plan = plan
+        self._last: tuple[int, Composite] | None = None
+
+    def __len__(self) -> int:
+        return len(self.plan)
+
+    def name(self, index: int) -> str:
+        """Class and number."""
+        return self.plan.name(index)
+
+    def compose(self, index: int) -> Composite:
+        """Draw one; the last one is kept, since its mask is asked for next."""
+        if self._last is None or self._last[0] != index:
+            self._last = (index, self.plan.compose(index))
+        return self._last[1]
+
+    def open(self, index: int) -> Image.Image:
+        """Draw one as RGB; raises `ImageError` where a file cannot be read."""
+        return self.compose(index).image
+
+    def stamp(self, index: int) -> tuple[int, ...]:
+        """A checksum of the placement, and the stamps of cut-out and background."""
+        scene = self.plan.scenes[index]
+        files = self.plan.cutouts[scene.cutout].path, self.plan.backgrounds[scene.background]
+        placement = zlib.crc32(repr((scene.placement, self.plan.size, *map(str, files))).encode())
+        return (placement, *(value for file in files for value in file_stamp(file)))
+
+    def content(self, index: int) -> bytes:
+        """The pixels."""
+        return self.open(index).tobytes()
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class CompositeMasks:
+    """The exact masks of drawn images.
+
+    Attributes:
+        images: The images.
+    """
+
+    images: CompositeImages
+
+    def has(self, index: int) -> bool:
+        """All of them have one."""
+        return True
+
+    def open(self, index: int) -> Tensor | None:
+        """Draw a mask (1, H, W) of 0 and 1."""
+        return self.images.compose(index).mask
+
+    def stamp(self, index: int) -> tuple[int, ...]:
+        """The image's."""
+        return self.images.stamp(index)
+
+    def content(self, index: int) -> bytes:
+        """The pixels."""
+        return self.images.compose(index).mask.numpy().tobytes()
+
+
+def composites(plan: Plan) -> Dataset:
+    """The dataset of a plan, with exact masks; each cut-out's label is its class."""
+    images = CompositeImages(plan)
+    labels = np.array([plan.cutouts[s.cutout].label for s in plan.scenes], dtype=np.int64)
+    return Dataset(images, labels, tuple(plan.class_names), CompositeMasks(images))
 
 
 def plan(
@@ -260,7 +332,7 @@ def _inside_of(cutout: Cutout, placement: Placement, size: int) -> float:
     return share_inside(cutout.open().size, (size, size), placement)
 
 
-def write_composites(items: CompositeItems, folder: str | os.PathLike[str], factor: Factor) -> Path:
+def write_composites(items: Plan, folder: str | os.PathLike[str], factor: Factor) -> Path:
     """Write a set: `images/CLASS/n.png`, `masks/CLASS/n.png`, `images/factors.csv`, `metadata.csv`.
 
     Training takes it as `--data.images FOLDER/images --data.masks FOLDER/masks`. Pictures whose
@@ -287,7 +359,7 @@ def write_composites(items: CompositeItems, folder: str | os.PathLike[str], fact
     return root
 
 
-def _row(items: CompositeItems, index: int) -> dict[str, str | float]:
+def _row(items: Plan, index: int) -> dict[str, str | float]:
     scene = items.scenes[index]
     cutout = items.cutouts[scene.cutout]
     return {

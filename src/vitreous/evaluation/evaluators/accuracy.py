@@ -11,7 +11,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vitreous.evaluation.bridge import dataset_of
 from vitreous.evaluation.loading import Batch, batches, view_of
 from vitreous.evaluation.predictions import Predictions
 from vitreous.evaluation.processes import ALONE, Processes
@@ -116,7 +115,7 @@ def predict(
         VitreousError: If the model's classes cannot be those of the set.
     """
     streaming = streaming or StreamSettings()
-    dataset = dataset_of(test_set)
+    dataset = test_set.dataset
     view = view_of(test_set, streaming.preprocessing or classifier.preprocessing)
     chosen = streaming.indices(dataset) if indices is None else indices
     parts = batches(
@@ -141,7 +140,7 @@ def predictions(
     evaluator = Accuracy(test_set, change)
     measured = stream(
         classifier,
-        dataset_of(test_set),
+        test_set.dataset,
         evaluator,
         folder,
         view=view_of(test_set, preprocessing),

@@ -176,4 +176,4 @@ def _weighted_error(
 def _image_names(cell: Predictions) -> int:
     """A number that tells which images a cell shows."""
     indices = cell.rows["index"][cell.counted].tolist()
-    return hash(tuple(cell.test_set.images.name(i) for i in indices))
+    return hash(tuple(cell.dataset.name(i) for i in indices))

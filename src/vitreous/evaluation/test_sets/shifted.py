@@ -10,20 +10,23 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from vitreous.data.files import Files
+from vitreous.data.dataset import Dataset
+from vitreous.data.listing import NO_IMAGES, left_out
 from vitreous.evaluation.test_sets.base import (
     TEST_SETS,
     Convention,
     TestSet,
     class_map,
     describe,
-    folder_images,
-    image_names,
+    file_dataset,
+    file_names,
+    folder_dataset,
     layout_error,
     subfolders,
 )
 
 FACTORS_FILE = "factors.csv"
+UNMAPPED = "folders that map to no class of ImageNet"
 
 
 @TEST_SETS.register("objectnet")
@@ -48,12 +51,12 @@ class ObjectNet:
         if not kept:
             raise layout_error("objectnet", self, path, describe(path, found))
         names = tuple(classes)
-        images, targets = folder_images(path, {f: names.index(f) for f in kept})
+        dataset = folder_dataset(path, {f: names.index(f) for f in kept}, UNMAPPED)
         return [
             TestSet(
                 "objectnet",
-                images,
-                targets,
+                dataset,
+                dataset.labels,
                 tuple(tuple(classes[n]) for n in names),
                 (Convention("any of its classes"), Convention("first class", first_only=True)),
                 names,
@@ -86,23 +89,23 @@ class _SIScore:
         if unknown or not found:
             raise layout_error(name, self, path, describe(path, unknown or found))
         names = tuple(classes)
-        images, targets = folder_images(path, {f: names.index(f) for f in found})
+        dataset = folder_dataset(path, {f: names.index(f) for f in found})
         return [
             TestSet(
                 name,
-                images,
-                targets,
+                dataset,
+                dataset.labels,
                 tuple(tuple(classes[n]) for n in names),
                 (Convention("any of its classes"),),
                 names,
                 num_classes=1000,
-                factors=read_factors(path, images),
+                factors=read_factors(path, dataset),
                 source=self.source,
             )
         ]
 
 
-def read_factors(path: Path, images: Files) -> dict[str, np.ndarray]:
+def read_factors(path: Path, dataset: Dataset) -> dict[str, np.ndarray]:
     """Read what was varied in each picture: `factors.csv`, if there is one."""
     file = path / FACTORS_FILE
     if not file.is_file():
@@ -110,7 +113,7 @@ def read_factors(path: Path, images: Files) -> dict[str, np.ndarray]:
     with file.open(newline="", encoding="utf-8") as opened:
         rows = {row.pop("path"): row for row in csv.DictReader(opened)}
     first: dict[str, Any] = next(iter(rows.values()), {})
-    ordered = [rows.get(images.name(i), {}) for i in range(len(images))]
+    ordered = [rows.get(dataset.name(i), {}) for i in range(len(dataset))]
     return {name: np.array([row.get(name, "") for row in ordered]) for name in first}
 
 
@@ -163,19 +166,25 @@ class CueConflict:
         found = subfolders(path)
         if not found or any(f not in classes for f in found):
             raise layout_error("cue-conflict", self, path, describe(path, found))
-        rows = [
-            (f"{folder}/{file}", names.index(folder), names.index(texture))
-            for folder in found
-            for file in image_names(path / folder)
-            if (texture := self._texture(path, folder, file, names)) != folder
-        ]
-        files, shapes, textures = zip(*rows) if rows else ((), (), ())
         groups = tuple(tuple(classes[n]) for n in names)
+        rows, same, others = [], [], file_names(path)[1]
+        for folder in found:
+            files, rest = file_names(path / folder)
+            others += [f"{folder}/{name}" for name in rest]
+            for file in files:
+                texture = self._texture(path, folder, file, names)
+                if texture == folder:
+                    same.append(f"{folder}/{file}")
+                else:
+                    rows.append((f"{folder}/{file}", names.index(folder), names.index(texture)))
+        files, shapes, textures = zip(*rows) if rows else ((), (), ())
+        targets = np.array(shapes, dtype=np.int64)
+        passed = left_out({"images whose shape and texture are one": same, NO_IMAGES: others})
         return [
             TestSet(
                 "cue-conflict",
-                Files(path, files),
-                np.array(shapes, dtype=np.int32),
+                file_dataset(path, files, targets, passed),
+                targets,
                 tuple((i,) for i in range(len(names))),
                 (Convention("16 categories, by shape", groups=groups),),
                 names,

@@ -151,12 +151,12 @@ class _Samples(TorchDataset[_Sample | tuple[int, str]]):
     def __len__(self) -> int:
         return len(self.indices)
 
-    def __getitem__(self, place: int) -> _Sample | tuple[int, str]:
-        index = int(self.indices[place])
+    def __getitem__(self, index: int) -> _Sample | tuple[int, str]:
+        number = int(self.indices[index])
         try:
-            return self._read(index)
+            return self._read(number)
         except ImageError as error:
-            return index, str(error)
+            return number, str(error)
 
     def _read(self, index: int) -> _Sample:
         name, mask = self.dataset.name(index), None

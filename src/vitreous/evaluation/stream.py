@@ -19,7 +19,6 @@ import torch
 from tqdm import tqdm
 
 from vitreous.data.dataset import Dataset
-from vitreous.errors import ImageError
 from vitreous.evaluation.loading import Batch, View, batches
 from vitreous.evaluation.processes import ALONE, Processes
 from vitreous.evaluation.rows import UNREADABLE, RowStore
@@ -151,7 +150,7 @@ def stream(
     model = model or model_fingerprint(classifier)
     store = _store(evaluator, folder, view, streaming, model, processes)
     chosen = streaming.indices(dataset)
-    keys = item_keys(dataset, chosen, content=streaming.check_content)
+    keys = dataset.keys(chosen, content=streaming.check_content)
     if streaming.restart and processes.main:
         store.clear()
     processes.wait()
@@ -203,18 +202,6 @@ def measure(
                 rows[-1]["index"] = list(batch.unreadable)
                 rows[-1]["status"] = UNREADABLE
             yield np.concatenate(rows), batch.unreadable
-
-
-def item_keys(dataset: Dataset, indices: np.ndarray, *, content: bool = False) -> np.ndarray:
-    """(N,) uint64 `Dataset.key` of some items; by size and time where the content is unreadable."""
-
-    def key(index: int) -> int:
-        try:
-            return dataset.key(index, content=content)
-        except ImageError:
-            return dataset.key(index)
-
-    return np.fromiter((key(int(i)) for i in indices), np.uint64, len(indices))
 
 
 def done_keys(store: RowStore) -> np.ndarray:

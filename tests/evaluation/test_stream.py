@@ -127,13 +127,8 @@ def evaluate(trial: Trial, folder: Path) -> Any:
     fields = {"accepted": ((0,), (1,), (2,)), **trial.settings}
     change = fields.pop("change", None)
     test_set = TestSet("noise", trial.dataset, trial.dataset.labels, **fields)
-    return stream(
-        trial.classifier,
-        trial.dataset,
-        Accuracy(test_set, change),
-        folder,
-        streaming=trial.streaming,
-    )
+    how = {"streaming": trial.streaming, "change": change}
+    return predictions(trial.classifier, test_set, folder, **how)
 
 
 def attack(trial: Trial, folder: Path) -> Any:

@@ -20,6 +20,7 @@ from vitreous.brain.stimuli import Stimuli
 from vitreous.cli import main
 from vitreous.data.dataset import Dataset
 from vitreous.errors import ImageError
+from vitreous.evaluation.evaluators.accuracy import predictions
 from vitreous.evaluation.evaluators.corruption import Corruption
 from vitreous.evaluation.evaluators.explanation import ExplanationSettings, measure_explanations
 from vitreous.evaluation.evaluators.robustness import Robustness, robustness

@@ -6,7 +6,7 @@ import abc
 import contextlib
 import dataclasses
 from collections.abc import Generator
-from typing import Protocol, Self
+from typing import Any, Protocol, Self
 
 import torch
 from torch import Tensor, nn
@@ -149,7 +149,7 @@ class AttackSettings(abc.ABC):
         """Look for images that fool a model; see `Attack`."""
 
 
-ATTACKS: Registry[type[AttackSettings]] = Registry("attack", "vitreous.attacks")
+ATTACKS: Registry[type[Any]] = Registry("attack", "vitreous.attacks")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -106,13 +106,12 @@ def gradients_enabled() -> Generator[None]:
 def _recorded_by(trace: AttentionTrace, classifier: nn.Module) -> Generator[None]:
     """Record attention in a trace, which says of the last layer what a spared pass has of it."""
     net = getattr(classifier, "net", None)
-    tokens = head_tokens.read_by_head(net) if isinstance(net, nn.Module) else 0
+    held = head_tokens.held_queries(net) if isinstance(net, nn.Module) else None
 
     def make_hook(name: str) -> RecordingHook:
-        if not tokens:
+        if held is None:
             return RecordingHook(trace, name)
-        last = f"net.blocks.{len(net.blocks) - 1}.attn"
-        return RecordingHook(trace, name, slice(0, tokens) if name == last else WHOLE)
+        return RecordingHook(trace, name, held.get(name.removeprefix("net."), WHOLE))
 
     with recording(classifier, make_hook):
         yield

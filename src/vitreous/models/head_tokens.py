@@ -37,6 +37,12 @@ def read_by_head(net: nn.Module) -> int:
     return tokens
 
 
+def held_queries(net: Any) -> dict[str, slice] | None:
+    """Which queries a spared pass has, by name of the layer that is spared; None if none is."""
+    tokens = read_by_head(net)
+    return {f"blocks.{len(net.blocks) - 1}.attn": slice(0, tokens)} if tokens else None
+
+
 def logits_of_head_tokens(net: Any, x: Tensor, tokens: int) -> Tensor:
     """Forward pass of a network whose last block computes the first `tokens` tokens only.
 
@@ -56,7 +62,7 @@ def logits_of_head_tokens(net: Any, x: Tensor, tokens: int) -> Tensor:
 
 
 def _last_block(block: Any, x: Tensor, tokens: int) -> Tensor:
-    """Timm's block on (B, all tokens, width), returning (B, `tokens`, width)."""
+    """Compute timm's block on (B, all tokens, width), returning (B, `tokens`, width)."""
     rows = x[:, :tokens]
     rows = rows + block.drop_path1(block.ls1(_attend(block.attn, block.norm1(x), tokens)))
     return rows + block.drop_path2(block.ls2(block.mlp(block.norm2(rows))))

@@ -9,17 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from vitreous.data.composites.compositing import (
-    Placement,
-    Plan,
-    composite,
-    composites,
-    placements,
-    plan,
-    share_inside,
-    write_composites,
-)
+from vitreous.data.composites.compositing import Placement, composite, placements, share_inside
 from vitreous.data.composites.cutouts import find_cutouts, open_cutout
+from vitreous.data.composites.sets import Plan, composites, plan, write_composites
 from vitreous.data.mask_files import read_mask
 from vitreous.data.readers import READERS
 from vitreous.errors import ImageError, VitreousError

@@ -30,8 +30,9 @@ from vitreous.commands.options import (
     WorkersOption,
     resolve_device,
 )
-from vitreous.data.composites.compositing import Factor, Plan, plan, write_composites
+from vitreous.data.composites.compositing import Factor
 from vitreous.data.composites.cutouts import find_cutouts
+from vitreous.data.composites.sets import Plan, plan, write_composites
 from vitreous.data.images import list_images
 from vitreous.data.mask_files import MaskFormat
 from vitreous.errors import VitreousError
@@ -238,7 +239,7 @@ class Command(
     def _suite(self) -> Suite:
         single = tuple(_named(text) for text in self.sets)
         masked = [
-            MaskedSettings(name, path.absolute(), self.masks, self.mask_format)
+            MaskedSettings(name, path.absolute(), self.masks, self.mask_format, self.class_map)
             for path, name in zip(self.data, distinct_names(self.data))
             if self.masks
         ]

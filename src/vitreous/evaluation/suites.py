@@ -12,6 +12,7 @@ import numpy as np
 
 from vitreous.config import build, read_yaml
 from vitreous.data.dataset import UNKNOWN, Dataset
+from vitreous.data.listing import left_out
 from vitreous.data.mask_files import MaskFormat
 from vitreous.data.readers import read_dataset
 from vitreous.errors import VitreousError, nearest
@@ -20,6 +21,7 @@ from vitreous.evaluation.evaluators.rotation import Rotation
 from vitreous.evaluation.test_sets import TEST_SETS, TestSet, find_set, read_set, segmentation
 from vitreous.evaluation.test_sets.segmentation import read_segmentation
 
+OWN_PREDICTION = "labels that are no class of the model: its own prediction counts as right"
 SEGMENTATION = "imagenet-segmentation"
 SEGMENTATION_FILES = ("gtsegs_ijcv.mat", "imagenet-segmentation/gtsegs_ijcv.mat")
 
@@ -67,12 +69,14 @@ class MaskedSettings:
         path: The HDF5 file, or a folder of class folders with pictures.
         masks: The folder of masks, for such a folder.
         mask_format: How mask files are read: `binary`, or `imagenet_s`.
+        class_map: JSON, label → classes of the model, see the test set `folder`.
     """
 
     name: str
     path: Path | None = None
     masks: Path | None = None
     mask_format: MaskFormat = "binary"
+    class_map: Path | None = None
 
     def find(self, root: Path | None) -> Path | None:
         """Find its file or folder (None if it is not there)."""
@@ -85,22 +89,41 @@ class MaskedSettings:
         return None
 
     def read(self, path: Path, classes: tuple[str, ...]) -> Dataset:
-        """Open it; labels are places in `classes` where all folders are among them, else unknown.
+        """Open it; labels are those of the class map, else places in `classes`.
+
+        A label that is neither is -1, and named among what was left out: its images are scored
+        against the model's own prediction.
 
         Raises:
             VitreousError: If it is not what it should be.
         """
         if path.suffix == ".mat":
             return read_segmentation(path)
-        dataset = read_dataset(path, masks=self.masks, mask_format=self.mask_format)
+        dataset = self._labelled(path, classes)
         if dataset.masks is None:
             raise VitreousError(f"{self.name}: give the folder of masks of {path}")
+        return dataset
+
+    def _labelled(self, path: Path, classes: tuple[str, ...]) -> Dataset:
+        if self.class_map is not None:
+            settings = {"class_names": classes, "num_classes": len(classes), "masks": self.masks}
+            (found,) = read_set(
+                "folder",
+                path,
+                class_map=self.class_map,
+                mask_format=self.mask_format,
+                **settings,
+            )
+            return found.class_labels()
+        dataset = read_dataset(path, masks=self.masks, mask_format=self.mask_format)
         names = dataset.class_names
+        if not names or (len(names) == len(classes) and not set(names) <= set(classes)):
+            return dataset
         table = [classes.index(n) if n in classes else UNKNOWN for n in names]
-        if len(names) == len(classes) and UNKNOWN in table:
-            table = list(range(len(names)))
         labels = np.array([*table, UNKNOWN], dtype=np.int64)[dataset.labels]
-        return dataclasses.replace(dataset, labels=labels, class_names=classes)
+        unknown = [name for name in names if name not in classes]
+        passed = (*dataset.left_out, *left_out({OWN_PREDICTION: unknown}))
+        return dataclasses.replace(dataset, labels=labels, class_names=classes, left_out=passed)
 
 
 @dataclasses.dataclass(frozen=True)

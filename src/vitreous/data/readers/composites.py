@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 
-from vitreous.data.composites.compositing import Factor, Plan, Scene, composites, plan
+from vitreous.data.composites.compositing import Factor
 from vitreous.data.composites.cutouts import Cutout, find_cutouts
+from vitreous.data.composites.sets import Plan, Scene, composites, plan
 from vitreous.data.images import list_images
 from vitreous.data.readers.base import READERS, Split
 from vitreous.errors import VitreousError

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from vitreous.data.dataset import UNKNOWN, Dataset
-from vitreous.data.listing import NO_IMAGES, Listing, in_order, left_out, list_files
+from vitreous.data.listing import NO_IMAGES, Listing, in_order, left_out, list_files, texts
 from vitreous.data.stores import FileImages
 from vitreous.errors import VitreousError, nearest
 
@@ -37,6 +37,7 @@ def read_folders(root: Path, classes: Sequence[str] | None = None) -> Dataset:
             by_class[name.split("/", 1)[0]].append(name)
     if not any(by_class.values()):
         return _unlabelled(root, listing, own, classes)
+    by_class = dict(zip(texts(by_class), by_class.values()))
     names = _classes(root, by_class, classes)
     files = [file for name in names for file in by_class[name]]
     labels = np.repeat(np.arange(len(names)), [len(by_class[name]) for name in names])

@@ -8,13 +8,14 @@ from pathlib import Path
 
 from vitreous.data.dataset import Dataset
 from vitreous.data.mask_files import MaskFormat
+from vitreous.data.readers.arrow import read_tables, table_files
 from vitreous.data.readers.folders import read_folders
 from vitreous.data.readers.masks import with_masks
 from vitreous.data.readers.shards import read_shards, tar_shards
 from vitreous.data.readers.tables import Columns, missing_columns, read_csv, read_rows
 from vitreous.errors import VitreousError
 
-EXPECTED = "a folder of class folders, a CSV file (path,label) or tar shards"
+EXPECTED = "a folder of class folders, a CSV file (path,label), tar shards, Parquet or Arrow files"
 
 
 def read_dataset(
@@ -27,7 +28,7 @@ def read_dataset(
     labelled: bool = False,
     columns: Columns | None = None,
 ) -> Dataset:
-    """Read a dataset from a folder of class folders, a CSV file or tar shards.
+    """Read a dataset: class folders, a CSV file, tar shards, or Parquet or Arrow files.
 
     Args:
         path: The folder or file.
@@ -59,6 +60,8 @@ def _read(
         return read_csv(place, classes, columns=columns, mask_format=mask_format)
     if shards := tar_shards(place):
         return read_shards(shards, classes, columns=columns, mask_format=mask_format)
+    if files := table_files(place):
+        return read_tables(files, classes, columns=columns, mask_format=mask_format)
     if place.is_file():
         raise VitreousError(f"{place} is a file of an unknown kind; expected {EXPECTED}")
     return read_folders(place, classes)
@@ -67,6 +70,8 @@ def _read(
 def _unlabelled(place: Path, columns: Columns) -> VitreousError:
     if place.suffix.lower() == ".csv":
         return missing_columns(place, read_rows(place)[0], columns)
+    if table_files(place):
+        return VitreousError(f"{place} holds no labels; expected a column {columns.label}")
     if tar_shards(place):
         return VitreousError(f"{place} holds no labels; expected .cls beside each image")
     return VitreousError(f"{place} holds no class folders; expected {place}/CLASS/picture.jpg")

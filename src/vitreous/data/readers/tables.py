@@ -90,7 +90,7 @@ def read_rows(path: Path) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
     """
     rows = _records(path, io.StringIO(_decode(path), newline=""))
     _, first = next(rows, (1, []))
-    header = [name.strip() for name in first]
+    header = [" ".join(name.split()) for name in first]
     repeated = sorted({name for name in header if header.count(name) > 1})
     if repeated:
         raise VitreousError(f"{path} has two columns called '{repeated[0]}'; rename one")

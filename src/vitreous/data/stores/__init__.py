@@ -1,4 +1,4 @@
-"""Where images and masks are: files, tar shards, zips, arrays, and several of these together."""
+"""Where images and masks are: files, tar shards, tables, zips, arrays, and several together."""
 
 from vitreous.data.stores.arrays import ArrayImages, ArrayMasks
 from vitreous.data.stores.files import FileImages, FileMasks, Names

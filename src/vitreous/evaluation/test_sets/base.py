@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Literal, Protocol
 
 import numpy as np
 
-from vitreous.data.dataset import Dataset, LeftOut
+from vitreous.data.dataset import UNKNOWN, Dataset, LeftOut
 from vitreous.data.listing import NO_IMAGES, is_image, left_out
 from vitreous.data.stores import FileImages
 from vitreous.errors import VitreousError
@@ -86,6 +86,11 @@ class TestSet:
     def __len__(self) -> int:
         """Number of pictures."""
         return len(self.dataset)
+
+    def class_labels(self) -> Dataset:
+        """The dataset with classes of the model as labels: the first accepted one, -1 for none."""
+        first = np.array([a[0] if a else UNKNOWN for a in self.accepted], dtype=np.int64)
+        return dataclasses.replace(self.dataset, labels=first[self.targets], class_names=())
 
     def check(self, num_classes: int, model: str) -> None:
         """Refuse a model whose classes cannot be those of this set.

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from vitreous.data.dataset import Dataset
+from vitreous.data.mask_files import MaskFormat
 from vitreous.data.readers import read_dataset
 from vitreous.data.readers.tables import Columns
 from vitreous.errors import VitreousError, nearest
@@ -108,7 +109,7 @@ class TinyImageNet:
 @TEST_SETS.register("folder")
 @dataclasses.dataclass(frozen=True)
 class Folder:
-    """Pictures of the user's: class folders, a CSV file, or tar shards.
+    """Pictures of the user's: class folders, a CSV file, tar shards, Parquet or Arrow files.
 
     A class map is JSON: label → class index, WordNet id, class name, or a list of those of which
     any is right. Without one, labels may be class indices (in a CSV file or tar shards), names of
@@ -118,6 +119,8 @@ class Folder:
     Attributes:
         class_map: The JSON file.
         label_column: The column of a CSV file that holds the label.
+        masks: A folder of masks, matched by name; a table or shards may have some of their own.
+        mask_format: How they are read.
         name: How results call the set; the folder's or file's name by default.
         shifted: The pictures differ from those of training.
         class_names: Names of the model's classes, in order.
@@ -126,6 +129,8 @@ class Folder:
 
     class_map: Path | None = None
     label_column: str = "label"
+    masks: Path | None = None
+    mask_format: MaskFormat = "binary"
     name: str = ""
     shifted: bool = False
     class_names: tuple[str, ...] = ()
@@ -134,14 +139,16 @@ class Folder:
     folders: ClassVar[tuple[str, ...]] = ()
     source: ClassVar[str] = "your own pictures"
     expected: ClassVar[str] = (
-        "a folder for each class, a CSV file with the columns path and label, or tar shards with "
-        ".cls"
+        "a folder for each class, a CSV file with the columns path and label, tar shards with "
+        ".cls, or Parquet files with the columns image and label"
     )
 
     def read(self, path: Path) -> list[TestSet]:
         """Read the set."""
         columns = Columns(label=self.label_column)
-        dataset = read_dataset(path, labelled=True, columns=columns)
+        dataset = read_dataset(
+            path, labelled=True, columns=columns, masks=self.masks, mask_format=self.mask_format
+        )
         texts, targets = label_texts(dataset)
         accepted = self._accepted(texts, numbered=not dataset.class_names)
         return [

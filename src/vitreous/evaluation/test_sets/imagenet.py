@@ -12,6 +12,7 @@ import numpy as np
 import timm.data
 
 from vitreous.data.dataset import Dataset
+from vitreous.data.listing import NO_IMAGES, left_out
 from vitreous.data.readers.shards import index_shards, tar_shards
 from vitreous.errors import VitreousError
 from vitreous.evaluation.test_sets.base import (
@@ -21,6 +22,7 @@ from vitreous.evaluation.test_sets.base import (
     class_map,
     describe,
     file_dataset,
+    file_names,
     folder_dataset,
     image_names,
     imagenet_index,
@@ -133,7 +135,7 @@ class ImageNetVal:
         files = image_names(path) if path.is_dir() else []
         labels = _labels_file(path, self.labels)
         if files and labels is not None:
-            return file_dataset(path, files, _targets(files, read_labels(labels)))
+            return _labelled(path, files, read_labels(labels), labels)
         index = imagenet_index()
         if files and all(f[:9] in index for f in files):
             return file_dataset(path, files, np.array([index[f[:9]] for f in files]))
@@ -180,15 +182,24 @@ def _class(text: str, file: Path) -> int:
     raise VitreousError(f"{file}: '{text}' is no class of ImageNet-1k (0 to 999, or a WordNet id)")
 
 
-def _targets(files: list[str], labels: dict[str, int] | list[int]) -> np.ndarray:
+def _labelled(
+    path: Path, files: list[str], labels: dict[str, int] | list[int], source: Path
+) -> Dataset:
+    """Give the images of a flat folder the labels of a file."""
+    others = [name for name in file_names(path)[1] if path / name != source]
     if isinstance(labels, list):
         if len(labels) != len(files):
             raise VitreousError(f"found {len(files)} pictures but {len(labels)} labels")
-        return np.array(labels, dtype=np.int32)
-    missing = [f for f in files if Path(f).stem not in labels]
+        passed = left_out({NO_IMAGES: others})
+        return file_dataset(path, files, np.array(labels, dtype=np.int64), passed)
+    stems = [Path(f).stem for f in files]
+    missing = [f for f, stem in zip(files, stems) if stem not in labels]
     if missing:
         raise VitreousError(f"no label for {missing[0]} (and {len(missing) - 1} more pictures)")
-    return np.array([labels[Path(f).stem] for f in files], dtype=np.int32)
+    passed = left_out(
+        {NO_IMAGES: others, "labels without an image": sorted(labels.keys() - set(stems))}
+    )
+    return file_dataset(path, files, np.array([labels[s] for s in stems], dtype=np.int64), passed)
 
 
 def tar_dataset(shards: list[Path]) -> Dataset:

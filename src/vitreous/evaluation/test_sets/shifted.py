@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 import re
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
 from vitreous.data.dataset import Dataset
 from vitreous.data.listing import NO_IMAGES, left_out
+from vitreous.data.readers.tables import read_rows
+from vitreous.errors import VitreousError
 from vitreous.evaluation.test_sets.base import (
     TEST_SETS,
     Convention,
@@ -89,7 +90,8 @@ class _SIScore:
         if unknown or not found:
             raise layout_error(name, self, path, describe(path, unknown or found))
         names = tuple(classes)
-        dataset = folder_dataset(path, {f: names.index(f) for f in found})
+        whole = folder_dataset(path, {f: names.index(f) for f in found})
+        dataset, factors = read_factors(path, whole)
         return [
             TestSet(
                 name,
@@ -99,22 +101,44 @@ class _SIScore:
                 (Convention("any of its classes"),),
                 names,
                 num_classes=1000,
-                factors=read_factors(path, dataset),
+                factors=factors,
                 source=self.source,
             )
         ]
 
 
-def read_factors(path: Path, dataset: Dataset) -> dict[str, np.ndarray]:
-    """Read what was varied in each picture: `factors.csv`, if there is one."""
+def read_factors(path: Path, dataset: Dataset) -> tuple[Dataset, dict[str, np.ndarray]]:
+    """Read what was varied in each image: `factors.csv`, if there is one.
+
+    Returns:
+        The images that it lists (the others, and rows without an image, are named as left out),
+        and for each factor its value (N,) for each of them, as text.
+
+    Raises:
+        VitreousError: If the file is not as it should be, or lists none of the images.
+    """
     file = path / FACTORS_FILE
     if not file.is_file():
-        return {}
-    with file.open(newline="", encoding="utf-8") as opened:
-        rows = {row.pop("path"): row for row in csv.DictReader(opened)}
-    first: dict[str, Any] = next(iter(rows.values()), {})
-    ordered = [rows.get(dataset.name(i), {}) for i in range(len(dataset))]
-    return {name: np.array([row.get(name, "") for row in ordered]) for name in first}
+        return dataset, {}
+    header, table = read_rows(file)
+    if "path" not in header:
+        raise VitreousError(f"{file}: expected a column path, found {', '.join(header)}")
+    rows = {row["path"]: row for _, row in table}
+    names = [dataset.name(i) for i in range(len(dataset))]
+    chosen = [i for i, name in enumerate(names) if name in rows]
+    if not chosen:
+        raise VitreousError(f"{file} lists none of the {len(names)} pictures beside it")
+    passed = left_out(
+        {
+            f"images that {FACTORS_FILE} does not list": [n for n in names if n not in rows],
+            f"rows of {FACTORS_FILE} without an image": sorted(rows.keys() - set(names)),
+        }
+    )
+    # The table itself is no stray file.
+    others = tuple(e for e in dataset.left_out if e.names != (FACTORS_FILE,))
+    kept = dataclasses.replace(dataset.select(chosen), left_out=(*others, *passed))
+    factors = [name for name in header if name != "path"]
+    return kept, {f: np.array([rows[names[i]][f] for i in chosen]) for f in factors}
 
 
 @TEST_SETS.register("si-score-location")

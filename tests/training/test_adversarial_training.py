@@ -12,6 +12,7 @@ import timm
 import torch
 from torch import Tensor, nn
 
+from golden.projection import load
 from helpers import tiny_recipe, write_masked_set
 from vitreous.config import build
 from vitreous.data.batch import Batch
@@ -74,8 +75,8 @@ def test_all_fourteen_published_configurations_are_there() -> None:
         assert wrong == (f"crossvit/{name}_own_normalization" in list_recipes())
 
 
-def test_the_schedule_is_the_published_one(shared: Path) -> None:
-    golden = np.load(shared / "golden" / "fast_adversarial_training.npz")["lr"]
+def test_the_schedule_is_the_published_one() -> None:
+    golden = load("fast_adversarial_training")["lr"]
     schedule = load_recipe("crossvit/18_dagger_408_adv_rot", ANY_DATA).schedule
     for epoch in range(7):
         for iteration in range(10):

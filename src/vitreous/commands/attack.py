@@ -394,11 +394,8 @@ class LabelledSet:
     @classmethod
     def of(cls, test_set: TestSet, name: str, source: str, classifier: Classifier) -> LabelledSet:
         """Take the first accepted class of each image; those without one are left out."""
-        first = np.array([classes[0] if classes else -1 for classes in test_set.accepted])
-        labels = first[test_set.targets].astype(np.int64)
-        whole = dataclasses.replace(test_set.dataset, labels=labels)
-        view = view_of(test_set, classifier.preprocessing)
-        return cls(name, source, whole.select(np.flatnonzero(labels >= 0)), view)
+        whole, view = test_set.class_labels(), view_of(test_set, classifier.preprocessing)
+        return cls(name, source, whole.select(np.flatnonzero(whole.labels >= 0)), view)
 
 
 def _options(name: str) -> set[str]:

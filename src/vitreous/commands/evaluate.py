@@ -35,7 +35,9 @@ from vitreous.data.composites.cutouts import find_cutouts
 from vitreous.data.composites.sets import Plan, plan, write_composites
 from vitreous.data.images import list_images
 from vitreous.data.mask_files import MaskFormat
-from vitreous.errors import VitreousError
+from vitreous.errors import VitreousError, nearest
+from vitreous.evaluation.corruptions import CORRUPTIONS
+from vitreous.evaluation.evaluators.corruption import paper_corruptions
 from vitreous.evaluation.evaluators.explanation import ExplanationSettings
 from vitreous.evaluation.processes import Processes, current_processes
 from vitreous.evaluation.run import Evaluation, Place, compare, evaluate
@@ -150,6 +152,11 @@ class Command(
     """Severities (1 to 5) of Gaussian noise at which these sets are measured again."""
     blur: tuple[int, ...] = ()
     """Severities (1 to 5) of Gaussian blur at which these sets are measured again."""
+    corruptions: tuple[str, ...] = ()
+    """Corruptions of ImageNet-C, made in memory, at which these sets are measured again (snow,
+    jpeg_compression, …); all: the 15 of the paper."""
+    severities: tuple[int, ...] = (1, 2, 3, 4, 5)
+    """Severities of these corruptions."""
     masks: Path | None = None
     """Folder of masks for --data: explanations are measured on it."""
     mask_format: MaskFormat = "binary"
@@ -245,13 +252,12 @@ class Command(
         ]
         if self.segmentation is not None:
             masked.append(MaskedSettings("imagenet-segmentation", self.segmentation.absolute()))
-        perturbations = {"gaussian_noise": self.noise, "gaussian_blur": self.blur}
         own = Suite(
             "",
             single,
             self.rotation,
             self.disc,
-            {kind: levels for kind, levels in perturbations.items() if levels},
+            self._perturbations(),
             tuple(masked),
             self.methods or ("gradient_attention",),
             self.removal,
@@ -261,6 +267,18 @@ class Command(
             raise VitreousError("give --suite, --sets, --data or --segmentation: what to measure")
         both = combine([*suites, own])
         return dataclasses.replace(both, methods=self.methods) if self.methods else both
+
+    def _perturbations(self) -> dict[str, tuple[int, ...]]:
+        """Corruption → severities."""
+        kinds = [k for k in self.corruptions if k != "all"]
+        kinds += paper_corruptions() if "all" in self.corruptions else []
+        if unknown := [k for k in kinds if k not in CORRUPTIONS]:
+            raise VitreousError(
+                f"unknown corruption '{unknown[0]}'; {nearest(unknown[0], CORRUPTIONS)}"
+            )
+        own = {"gaussian_noise": self.noise, "gaussian_blur": self.blur}
+        given = {**dict.fromkeys(kinds, self.severities), **{k: v for k, v in own.items() if v}}
+        return {kind: severities for kind, severities in given.items() if severities}
 
     def _out(self, text: str, name: str) -> Path:
         if self.out is not None:

@@ -1,71 +1,78 @@
-"""Corrupted images: noise and blur of the model's view, and the parts of ImageNet-C."""
+"""Corrupted images: corruptions made in memory, and the parts of ImageNet-C."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
-from torchvision.transforms.v2 import functional as F
 
+from vitreous.data.images import to_uint8
+from vitreous.errors import nearest
+from vitreous.evaluation.corruptions import CORRUPTIONS, SEVERITIES, corrupt
 from vitreous.evaluation.metrics import DRAWS, mean_interval, percentiles
 from vitreous.evaluation.predictions import Predictions
 from vitreous.evaluation.records import Curve
 from vitreous.evaluation.test_sets.base import class_map
 from vitreous.results import Record, accuracy_record
 
-# Severities 1 to 5 of ImageNet-C (Hendrycks and Dietterich 2019): standard deviations of the
-# noise in units of [0, 1], and of the blur in pixels of a 224 px picture.
-NOISE = (0.08, 0.12, 0.18, 0.26, 0.38)
-BLUR = (1.0, 2.0, 3.0, 4.0, 6.0)
+Cells = dict[tuple[str, int], Predictions]
 
 
 @dataclasses.dataclass(frozen=True)
 class Corruption:
-    """Gaussian noise or blur, at the severities of ImageNet-C.
+    """One of ImageNet-C's corruptions, made in memory.
 
-    It is applied to the model's view (not to the file), and noise follows from the image's name,
-    so that every model sees the same.
+    It is applied to the model's view (not to the file), and what is random follows from the
+    image's name, so that every model sees the same.
 
     Attributes:
-        kind: `gaussian_noise` or `gaussian_blur`.
+        kind: Its name, for example `gaussian_noise` or `snow`.
         severity: 1 to 5.
+
+    Raises:
+        ValueError: For an unknown kind or severity.
     """
 
-    kind: Literal["gaussian_noise", "gaussian_blur"] = "gaussian_noise"
+    kind: str = "gaussian_noise"
     severity: int = 3
 
     def __post_init__(self) -> None:
-        if not 1 <= self.severity <= 5:
+        if self.kind not in CORRUPTIONS:
+            raise ValueError(f"unknown corruption '{self.kind}'; {nearest(self.kind, CORRUPTIONS)}")
+        if self.severity not in SEVERITIES:
             raise ValueError(f"severity: expected 1 to 5, found {self.severity}")
 
     def __call__(self, images: Tensor, seeds: Tensor) -> Tensor:
-        """Perturb (B, 3, H, W) in [0, 1]."""
-        if self.kind == "gaussian_noise":
-            noise = torch.stack([_noise(images.shape[1:], int(i)) for i in seeds])
-            scaled = NOISE[self.severity - 1] * noise.to(images.device, images.dtype)
-            return (images + scaled).clamp(0, 1)
-        sigma = BLUR[self.severity - 1] * images.shape[-1] / 224
-        size = 2 * round(4 * sigma) + 1
-        limit = min(images.shape[-2:]) - 1
-        return F.gaussian_blur(images, [min(size, limit - 1 + limit % 2)] * 2, [sigma, sigma])
+        """Corrupt (B, 3, H, W) in [0, 1]."""
+        return torch.stack([self._corrupt(i, s) for i, s in zip(images, seeds.tolist())])
 
     def settings(self) -> dict[str, Any]:
         """What records say."""
         return {"corruption": self.kind, "severity": self.severity}
 
+    def _corrupt(self, image: Tensor, seed: int) -> Tensor:
+        random = np.random.default_rng([seed, *self.kind.encode()])
+        made = corrupt(to_uint8(image), self.kind, self.severity, random)
+        return torch.from_numpy(made).to(image.device, image.dtype).permute(2, 0, 1) / 255
 
-def _noise(shape: tuple[int, ...], seed: int) -> Tensor:
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+def paper_corruptions() -> list[str]:
+    """The 15 corruptions that mCE is over."""
+    groups = class_map("imagenet_c")["groups"]
+    return [c for g in ("noise", "blur", "weather", "digital") for c in groups[g]]
 
 
 def perturbation_records(
     base: Predictions, changed: Sequence[Predictions]
 ) -> tuple[list[Record], dict[str, Any]]:
-    """Records and the curve of noise and blur.
+    """Records and the curve of corruptions made in memory.
+
+    For all 15 of ImageNet-C's paper at all severities there are the mean error and, on ImageNet's
+    classes, mCE, too.
 
     Args:
         base: Answers on the images as they are.
@@ -80,6 +87,11 @@ def perturbation_records(
         settings, name = {**convention, **part.change}, base.test_set.name
         records.append(accuracy_record("corruptions", name, "top1", right, n, **settings))
         curve.add(right, n, part.change["corruption"], part.change["severity"])
+    cells = {(p.change["corruption"], p.change["severity"]): p for p in changed}
+    if _whole(cells):
+        of_all = _mean_records("corruptions", base.test_set.name, _of_paper(cells), convention)
+        known = base.test_set.num_classes == len(class_map("imagenet")["wnids"])
+        records += [r for r in of_all if known or r.metric != "mce"]
     return records, {"perturbations": curve.columns}
 
 
@@ -89,28 +101,33 @@ def corruption_records(parts: Sequence[Predictions]) -> list[Record]:
     mCE is over the 15 corruptions of the paper and is left out where one of them, or a severity,
     is missing; the mean error is over the corruptions that are there (the 4 extra ones apart).
     """
-    facts = class_map("imagenet_c")
-    paper = [c for g in ("noise", "blur", "weather", "digital") for c in facts["groups"][g]]
-    cells = {k: v for k, v in _cells(parts).items() if k[0] in paper}
-    if not cells:
-        return []
-    kinds, severities = {c for c, _ in cells}, sorted({s for _, s in cells})
+    cells = _of_paper(_cells(parts))
+    convention = {"convention": parts[0].conventions[0].name}
+    return _mean_records("shifts", "imagenet-c", cells, convention) if cells else []
+
+
+def _mean_records(
+    suite: str, dataset: str, cells: Cells, convention: dict[str, str]
+) -> list[Record]:
+    kinds = {c for c, _ in cells}
+    severities = len({s for _, s in cells})
     settings: dict[str, Any] = {
-        "convention": parts[0].conventions[0].name,
+        **convention,
         "corruptions": len(kinds),
-        "severities": len(severities),
+        "severities": severities,
     }
     count = int(sum(len(p.rows) for p in cells.values()))
     mean, interval = _weighted_error(cells, dict.fromkeys(kinds, 1 / len(kinds)))
     flipped = (1 - interval[1], 1 - interval[0])
     records = [
-        Record("shifts", "imagenet-c", "top1", 1 - mean, count, flipped, settings),
-        Record("shifts", "imagenet-c", "mean_error", mean, count, interval, settings),
+        Record(suite, dataset, "top1", 1 - mean, count, flipped, settings),
+        Record(suite, dataset, "mean_error", mean, count, interval, settings),
     ]
-    if len(kinds) == len(paper) and severities == [1, 2, 3, 4, 5]:
-        shares = {c: 1 / (len(kinds) * facts["alexnet_error"][c]) for c in kinds}
+    if _whole(cells):
+        alexnet = class_map("imagenet_c")["alexnet_error"]
+        shares = {c: 1 / (len(kinds) * alexnet[c]) for c in kinds}
         mce, interval = _weighted_error(cells, shares)
-        records.append(Record("shifts", "imagenet-c", "mce", mce, count, interval, settings))
+        records.append(Record(suite, dataset, "mce", mce, count, interval, settings))
     return records
 
 
@@ -141,7 +158,14 @@ def corruption_table(parts: Sequence[Predictions]) -> dict[str, Any]:
     }
 
 
-Cells = dict[tuple[str, int], Predictions]
+def _of_paper(cells: Cells) -> Cells:
+    paper = paper_corruptions()
+    return {key: cell for key, cell in cells.items() if key[0] in paper}
+
+
+def _whole(cells: Cells) -> bool:
+    """Whether all corruptions of the paper are there at all severities."""
+    return {(c, s) for c in paper_corruptions() for s in SEVERITIES} <= set(cells)
 
 
 def _cells(parts: Sequence[Predictions]) -> Cells:

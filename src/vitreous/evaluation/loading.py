@@ -218,19 +218,8 @@ def batches(
     yield from loader
 
 
-def in_memory(
-    images: Tensor, labels: Tensor, masks: Tensor | None = None, *, batch_size: int = 256
-) -> Iterator[Batch]:
-    """Batches of images (N, 3, H, W) in [0, 1] that are in memory; their seeds are their places."""
-    for places in torch.arange(len(images)).split(batch_size):
-        part = None if masks is None else masks[places]
-        yield Batch(places, images[places], labels[places], places, part)
-
-
 def as_floats(batch: Batch, device: torch.device) -> Tensor:
     """Move a batch's images to a device, as floats (B, 3, H, W) in [0, 1]."""
-    if batch.images.is_floating_point():
-        return batch.images.to(device)
     images = batch.images.pin_memory() if device.type == "cuda" else batch.images
     moved = images.to(device, non_blocking=True).permute(0, 3, 1, 2)
     return moved.to(torch.float32, memory_format=torch.contiguous_format).div_(255)

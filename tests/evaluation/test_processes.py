@@ -12,7 +12,7 @@ import pytest
 
 from helpers import write_squares
 from vitreous.models import load_model, save_model
-from vitreous.results import Results
+from vitreous.results import UNKNOWN, Results
 
 TINY = {"patch_size": 8, "embed_dim": 24, "depth": 2, "num_heads": 2}
 
@@ -46,7 +46,7 @@ def test_two_processes_give_the_records_of_one(tmp_path: Path) -> None:
         # Batches of other pictures round otherwise: only what counts pictures is exact.
         tolerance = 1e-6 if record.metric in {"nll", "ece"} else 0.0
         assert other.value == pytest.approx(record.value, abs=tolerance)
-        blank = {"value": 0.0, "ci95": None}
+        blank = {"value": 0.0, "ci95": None, "provenance": UNKNOWN}
         assert dataclasses.replace(other, **blank) == dataclasses.replace(record, **blank)
     (entry,) = {repr(r.extra["evaluation"]["images"]["unreadable"]) for r in (one, two)}
     assert "broken.png" in entry

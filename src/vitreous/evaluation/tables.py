@@ -36,7 +36,7 @@ def write_tables(
 ) -> Path | None:
     """Write `predictions.csv`, `per_class.csv` and `confusion.csv` beside the rows.
 
-    With pyarrow (extra `evaluation`), `predictions.parquet` too.
+    With pyarrow (extra `tables`), `predictions.parquet` too.
 
     Args:
         classifier: Gives names of classes.
@@ -126,7 +126,7 @@ def _write_parquet(
     path: Path, classifier: Classifier, answers: Predictions, shares: Mapping[str, float]
 ) -> None:
     """Write the predictions a chunk at a time, so that memory does not grow."""
-    arrow, parquet = (require(m, "evaluation") for m in ("pyarrow", "pyarrow.parquet"))
+    arrow, parquet = (require(m, "tables") for m in ("pyarrow", "pyarrow.parquet"))
     text, real = arrow.string(), arrow.float64()
     kinds = (text, text, text, text, real, arrow.bool_(), real)
     schema = arrow.schema(list(zip(COLUMNS, kinds)))

@@ -122,9 +122,7 @@ def input_pipeline(folder: Path, rounds: int, workers: int) -> None:
 
     def ours() -> int:
         seen = 0
-        for batch in batches(
-            test_set.dataset, view, every, batch_size=BATCH, workers=workers
-        ):
+        for batch in batches(test_set.dataset, view, every, batch_size=BATCH, workers=workers):
             seen += len(as_floats(batch, torch.device("cpu")))
         return seen
 

@@ -234,3 +234,6 @@ def test_pointing_is_that_of_the_published_code() -> None:
         expected.append(float(any(near)))
     assert pointing_hits(maps, masks).tolist() == expected
     assert expected[0] == 1 and 0 < sum(expected) < 20
+    edge = torch.zeros(2, 1, 40, 30)
+    edge[0, 0, 15, 0], edge[1, 0, 14, 0] = 1, 1  # 15 pixels from the first one, and 14
+    assert pointing_hits(torch.ones(2, 1, 40, 30), edge).tolist() == [0.0, 1.0]

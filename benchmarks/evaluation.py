@@ -26,8 +26,9 @@ import timm.data
 import torch
 from PIL import Image
 
-from vitreous.evaluation.loading import as_floats, batches
-from vitreous.evaluation.prediction import StreamSettings, predict, predictions
+from vitreous.evaluation.evaluators.accuracy import predict, predictions
+from vitreous.evaluation.loading import as_floats, batches, view_of
+from vitreous.evaluation.stream import StreamSettings
 from vitreous.evaluation.test_sets import TestSet, read_set
 from vitreous.models import load_model
 
@@ -117,12 +118,11 @@ def input_pipeline(folder: Path, rounds: int, workers: int) -> None:
     classifier.preprocessing = type(classifier.preprocessing)((SIZE, SIZE), 0.875, "bicubic")
     test_set = own_set(folder, 1000)
     every = np.arange(len(test_set))
+    view = view_of(test_set, classifier.preprocessing)
 
     def ours() -> int:
         seen = 0
-        for batch in batches(
-            test_set, classifier.preprocessing, every, batch_size=BATCH, workers=workers
-        ):
+        for batch in batches(test_set.dataset, view, every, batch_size=BATCH, workers=workers):
             seen += len(as_floats(batch, torch.device("cpu")))
         return seen
 
@@ -151,7 +151,7 @@ def whole(folder: Path, rounds: int, workers: int) -> None:
     test_set = own_set(folder, 1000)
     chosen = np.arange(min(len(test_set), 128))
     batch = torch.rand(BATCH, 3, SIZE, SIZE)
-    streaming = StreamSettings(BATCH, workers, progress=False)
+    streaming = StreamSettings(batch_size=BATCH, workers=workers, progress=False)
 
     def ours() -> int:
         return sum(len(r) for r, _ in predict(classifier, test_set, chosen, streaming=streaming))

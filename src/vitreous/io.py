@@ -136,6 +136,33 @@ def file_stamp(path: str | os.PathLike[str]) -> tuple[int, ...]:
     return (about.st_size, about.st_mtime_ns)
 
 
+def read_json_lines(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
+    """Read a file of one JSON object a line; a last line that a kill cut short is left out.
+
+    Returns:
+        The objects; none where there is no file.
+
+    Raises:
+        VitreousError: If another line is not a JSON object.
+    """
+    file = Path(path)
+    if not file.is_file():
+        return []
+    rows = []
+    lines = file.read_bytes().splitlines(keepends=True)
+    for place, line in enumerate(lines, 1):
+        try:
+            row = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            if place == len(lines) and not line.endswith(b"\n"):
+                break
+            raise VitreousError(f"{file}, line {place} is not JSON: {error}") from error
+        if not isinstance(row, dict):
+            raise VitreousError(f"{file}, line {place}: expected an object, found {line[:40]!r}")
+        rows.append(row)
+    return rows
+
+
 def finite(value: Any) -> Any:
     """Replace floats that JSON cannot hold (NaN, infinities) by None, at any depth."""
     if isinstance(value, dict):

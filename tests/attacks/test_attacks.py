@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vitreous.attacks import APGD, ATTACKS, FGSM, PGD, AutoAttack, Sequence, Square, TargetedAPGD
+from vitreous.attacks.checks import AttackWarning
 from vitreous.errors import VitreousError
 from vitreous.models import Classifier
 
@@ -184,6 +185,7 @@ def test_targets_are_reached(kind, trained, batch) -> None:
     assert robust(trained, found, targets) >= least > robust(trained, images, targets)
 
 
+@pytest.mark.filterwarnings("ignore:the model is in train mode")
 @pytest.mark.parametrize("name", ["fgsm", "pgd", "apgd_ce", "apgd_t", "square", "sequence"])
 @pytest.mark.parametrize("fails", [False, True])
 def test_the_model_comes_back_as_it_was(name, fails, batch) -> None:
@@ -222,6 +224,7 @@ def test_the_model_comes_back_as_it_was(name, fails, batch) -> None:
     assert linear.weight.grad is not None and torch.equal(linear.bias.grad, gradient)
 
 
+@pytest.mark.filterwarnings("ignore:the model is in train mode")
 def test_pgd_stops_on_fooled_pictures_and_restarts_find_more(trained, batch) -> None:
     class Counting(nn.Module):
         def __init__(self):
@@ -324,6 +327,18 @@ def test_autoattack_says_in_one_line_that_it_needs_more_classes(trained, batch) 
 
 
 def test_dlr_needs_enough_classes(batch) -> None:
-    net = nn.Sequential(nn.Flatten(), nn.Linear(768, 2))
+    net = nn.Sequential(nn.Flatten(), nn.Linear(768, 2)).eval()
     with pytest.raises(VitreousError, match="needs 4 classes, the model has 2"):
         TargetedAPGD(steps=1)(net, batch[0][:4], batch[1][:4] % 2)
+
+
+def test_an_attack_called_directly_warns_of_the_mode_and_the_range(trained, batch) -> None:
+    images, labels = batch[0][:4], batch[1][:4]
+    with pytest.warns(AttackWarning, match=r"not in \[0, 1\]"):
+        FGSM()(trained, images * 2 - 1, labels)
+    trained.train()
+    try:
+        with pytest.warns(AttackWarning, match=r"call model.eval\(\)"):
+            PGD(steps=1)(trained, images, labels)
+    finally:
+        trained.eval()

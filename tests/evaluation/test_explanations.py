@@ -13,10 +13,10 @@ from vitreous.attribution import relevance
 from vitreous.cli import main
 from vitreous.data.readers import read_dataset
 from vitreous.errors import VitreousError
-from vitreous.evaluation.explanation_records import explanation_records
-from vitreous.evaluation.explanations import ExplanationSettings, measure_explanations
+from vitreous.evaluation.evaluators.explanation import ExplanationSettings, measure_explanations
 from vitreous.evaluation.run import Place, evaluate
 from vitreous.evaluation.segmentation import segmentation_scores
+from vitreous.evaluation.stream import StreamSettings
 from vitreous.evaluation.suites import Suite
 from vitreous.evaluation.test_sets.segmentation import read_segmentation
 from vitreous.models import Classifier, Preprocessing, load_model, save_model
@@ -40,11 +40,16 @@ def masked(tmp_path: Path) -> Path:
 
 def test_explanations_of_several_methods_in_one_pass(tiny: Classifier, masked: Path) -> None:
     items = read_dataset(masked / "images", masks=masked / "masks", require_masks=True)
-    explaining = ExplanationSettings(
-        ("gradient_attention", "rollout"), batch_size=4, progress=False
+    explaining = ExplanationSettings(("gradient_attention", "rollout"))
+    found = measure_explanations(
+        tiny,
+        items,
+        "squares",
+        masked / "rows",
+        explaining=explaining,
+        streaming=StreamSettings(batch_size=4, progress=False),
     )
-    found = measure_explanations(tiny, items, "squares", masked / "rows", explaining=explaining)
-    records, entry = explanation_records(found)
+    records, entry = found.records(), found.entry()
     value = {(r.metric, r.settings["method"]): r for r in records}
 
     images, masks = [], []
@@ -72,7 +77,7 @@ def test_a_method_that_does_not_hold_is_left_out_and_told(masked: Path) -> None:
     one = MaskedSettings("squares", masked / "images", masked / "masks")
     suite = Suite(masked=(one,), methods=suite.methods, removal=False)
     done = evaluate(
-        network, suite, Place(None, masked / "out"), explaining=ExplanationSettings(progress=False)
+        network, suite, Place(None, masked / "out"), streaming=StreamSettings(progress=False)
     )
     assert {r.settings["method"] for r in done.records} == {"input_gradient"}
     assert any(p.startswith("gradient_attention was left out") for p in done.problems)

@@ -11,6 +11,7 @@ from typing import Any, Protocol, Self
 import torch
 from torch import Tensor, nn
 
+from vitreous.attacks.findings import plain_findings, warn
 from vitreous.attacks.norms import Norm
 from vitreous.models.modes import evaluation_mode
 from vitreous.registry import Registry
@@ -165,7 +166,11 @@ class BoundedAttack(AttackSettings):
         targets: Tensor | None = None,
         generator: torch.Generator | None = None,
     ) -> Tensor:
-        """Look for pictures that fool a model; see `Attack`."""
+        """Look for images that fool a model; see `Attack`.
+
+        Warns (`AttackWarning`) of a model in training mode and of images outside [0, 1].
+        """
+        warn(plain_findings(model, images))
         goal, best = Goal(labels, targets), Best(images)
         with attack_mode(model):
             self.search(model, images, goal, best, generator)

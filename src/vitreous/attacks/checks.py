@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import warnings
 from collections.abc import Mapping
 
@@ -10,29 +9,15 @@ import torch
 from torch import Tensor, nn
 
 from vitreous.attacks.base import attack_mode
+from vitreous.attacks.findings import AttackWarning, Finding, plain_findings, warn
 from vitreous.attacks.gradient import Loss, loss_and_gradient
 from vitreous.attacks.losses import cross_entropy, margin
 from vitreous.attacks.pgd import PGD
 
+__all__ = ["AttackWarning", "Finding", "check", "masked_by", "warn"]
+
 LOST_SHARE = 0.001
 LARGE_EPSILON = 0.5
-
-
-class AttackWarning(UserWarning):
-    """A result of an attack may not mean what it seems to mean."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Finding:
-    """One check that found something.
-
-    Attributes:
-        name: Of the check.
-        message: What was found, why it matters, what to do.
-    """
-
-    name: str
-    message: str
 
 
 def check(model: nn.Module, images: Tensor, labels: Tensor) -> list[Finding]:
@@ -46,40 +31,12 @@ def check(model: nn.Module, images: Tensor, labels: Tensor) -> list[Finding]:
     Returns:
         A finding for each thing that is wrong; none if all is well.
     """
-    found = [_train_mode(model), _range(images)]
-    with attack_mode(model):
+    found: list[Finding | None] = [*plain_findings(model, images)]
+    with attack_mode(model), warnings.catch_warnings():
+        warnings.simplefilter("ignore", AttackWarning)  # they are among the findings already
         found += [_stochastic(model, images), *_gradients(model, images, labels)]
         found.append(_large_epsilon(model, images, labels))
     return [finding for finding in found if finding is not None]
-
-
-def warn(findings: list[Finding]) -> None:
-    """Issue the findings as warnings."""
-    for finding in findings:
-        warnings.warn(finding.message, AttackWarning, stacklevel=2)
-
-
-def _train_mode(model: nn.Module) -> Finding | None:
-    if not any(part.training for part in model.modules()):
-        return None
-    return Finding(
-        "train mode",
-        "the model is in train mode, where dropout and batch statistics change its answers; it is "
-        "attacked in evaluation mode and put back afterwards, so call model.eval() to use what "
-        "was measured",
-    )
-
-
-def _range(images: Tensor) -> Finding | None:
-    low, high = float(images.min()), float(images.max())
-    if low >= 0 and high <= 1:
-        return None
-    return Finding(
-        "range",
-        f"pictures are in [{low:.3g}, {high:.3g}] and not in [0, 1], so epsilon has another unit "
-        "and results are cut to [0, 1]; pass pictures before normalisation (it belongs into the "
-        "model)",
-    )
 
 
 @torch.no_grad()

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from vitreous.attacks.base import ATTACKS, AttackSettings, Goal, attack_mode, require_at_least
+from vitreous.attacks.findings import plain_findings, warn
 from vitreous.attacks.randomness import of_rows
 from vitreous.errors import VitreousError, nearest, require
 
@@ -124,6 +125,7 @@ class AutoAttack(AttackSettings):
         """
         if targets is not None:
             raise ValueError("autoattack is untargeted; use pgd or apgd_t for targets")
+        warn(plain_findings(model, images))
         library = require("pyautoattack", "attacks")
         seed = self.seed if generator is None else generator.initial_seed() % 2**31
         with (

@@ -13,8 +13,8 @@ from vitreous.attribution import relevance
 from vitreous.data.images import save_image, to_tensor
 from vitreous.errors import ImageError, UnsupportedModelError
 from vitreous.evaluation.loading import crop_for
-from vitreous.evaluation.prediction import Predictions
-from vitreous.evaluation.scoring import READ
+from vitreous.evaluation.predictions import Predictions
+from vitreous.evaluation.rows import READ
 from vitreous.models import Classifier
 
 MAPS = ("gradient_attention", "input_gradient")

@@ -6,9 +6,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vitreous.attribution.scores import foreground_share, pointing_hits
+from vitreous.attribution.scores import TOLERANCE, foreground_share, pointing_hits
 
 __all__ = [
+    "TOLERANCE",
     "average_precision",
     "foreground_share",
     "pointing_hits",

@@ -16,7 +16,9 @@ from vitreous.data.listing import left_out
 from vitreous.data.mask_files import MaskFormat
 from vitreous.data.readers import read_dataset
 from vitreous.errors import VitreousError, nearest
-from vitreous.evaluation.perturbations import Corruption, Rotation
+from vitreous.evaluation.corruptions import CORRUPTIONS
+from vitreous.evaluation.evaluators.corruption import Corruption
+from vitreous.evaluation.evaluators.rotation import Rotation
 from vitreous.evaluation.test_sets import TEST_SETS, TestSet, find_set, read_set, segmentation
 from vitreous.evaluation.test_sets.segmentation import read_segmentation
 
@@ -135,7 +137,7 @@ class Suite:
         rotation: Angles in degrees at which every clean set (where there is none, every set) is
             measured again.
         disc: Turn only the inscribed disc, see `Rotation`.
-        perturbations: `gaussian_noise` or `gaussian_blur` → severities at which these sets are
+        perturbations: A corruption of ImageNet-C → severities at which these sets are
             measured again.
         masked: Masked sets on which explanations are measured.
         methods: Relevance methods for these.
@@ -153,8 +155,8 @@ class Suite:
 
     def __post_init__(self) -> None:
         for kind in self.perturbations:
-            if kind not in KINDS:
-                raise ValueError(f"unknown perturbation '{kind}'; {nearest(kind, KINDS)}")
+            if kind not in CORRUPTIONS:
+                raise ValueError(f"unknown perturbation '{kind}'; {nearest(kind, CORRUPTIONS)}")
 
     def changes(self) -> Iterator[Rotation | Corruption]:
         """What is done to the pictures of clean sets, one after the other."""
@@ -164,9 +166,6 @@ class Suite:
         yield from (Rotation(a, self.disc) for a in angles)
         for kind, severities in self.perturbations.items():
             yield from (build(Corruption, {"kind": kind, "severity": s}) for s in severities)
-
-
-KINDS = ("gaussian_noise", "gaussian_blur")
 
 
 def suite_names() -> list[str]:

@@ -90,7 +90,8 @@ class RobustValidation:
         for start in range(0, len(self.batch), self.size):
             part = self.batch.rows(start, start + self.size).to(classifier.device)
             right = _right(classifier, part.images, part.labels)
-            perturbed = attack(classifier, part.images, part.labels, generator=generator)
+            with evaluation_mode(classifier):
+                perturbed = attack(classifier, part.images, part.labels, generator=generator)
             clean += int(right.sum())
             robust += int((right & _right(classifier, perturbed, part.labels)).sum())
         return {

@@ -20,7 +20,7 @@ from vitreous.data.loading import derive_seed
 from vitreous.disk import tidy, writing
 from vitreous.errors import CheckpointError, VitreousError
 from vitreous.folders import check_folder, claim_folder
-from vitreous.io import append_text, atomic_path, finite, write_text
+from vitreous.io import append_text, atomic_path, finite, read_json_lines, write_text
 from vitreous.models.checkpoints import read_pickle
 from vitreous.training.recipe import Recipe
 
@@ -158,14 +158,7 @@ class RunFolder:
 
     def read_metrics(self) -> list[dict[str, Any]]:
         """All rows; a last line that was cut short is left out."""
-        rows = []
-        if self.metrics.is_file():
-            for line in self.metrics.read_text(encoding="utf-8").splitlines():
-                try:
-                    rows.append(json.loads(line))
-                except json.JSONDecodeError:
-                    break
-        return rows
+        return read_json_lines(self.metrics)
 
 
 def read_state(file: Path, like: Mapping[str, Tensor] | None = None) -> dict[str, Any]:

@@ -85,7 +85,7 @@ def metadata(source: Source, license: str = "") -> str:
                 }
             ],
         }
-        for record in source.results.records
+        for record in source.records
         if record.suite in ("clean", "shifts") and record.metric in ("top1", "accuracy")
     ]
     values: dict[str, Any] = {

@@ -37,6 +37,7 @@ def inline(text: str, alt: str, prefix: str) -> str:
     variables = css_variables()
     body = re.sub(r"#[0-9a-f]{6}\b", lambda m: _variable(m[0], variables), body)
     body = re.sub(r"font: ([\d.]+px) [^;\"]+", r"font-size: \1", body)
+    body = re.sub(r" font-family: [^;\"]+;", "", body)
     body = re.sub(r'"[^"]*"', lambda m: re.sub(r"(\d\.\d\d)\d+", r"\1", m[0]), body)
     body = re.sub(r">\s+<", "><", body)
     size = box[1] if box else "0 0 1 1"

@@ -17,7 +17,7 @@ from vitreous.io import atomic_path
 PALE, SATURATION = 0.18, 0.65
 
 
-def overlay(image: Tensor, relevance: Tensor, strength: float = 0.6) -> Tensor:
+def overlay(image: Tensor, relevance: Tensor, strength: float = 0.7) -> Tensor:
     """Lay a map over an image: warm where it is relevant, the image itself, paler, elsewhere.
 
     Args:

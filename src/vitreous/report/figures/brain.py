@@ -105,7 +105,7 @@ def _region_figure(
     remarks = ["The layers were chosen on these recordings, which flatters them."]
     remarks = remarks * kind.chosen_on_it
     remarks += ["Hollow: published rows, on Brain-Score's private sets."] * bool(published)
-    if any(not s.low for s in series[: len(sources)]):
+    if any(s.record.ci95 is None for group in mine for s in group):
         remarks.append("No interval is known for some.")
     return Chart(
         slug("brain", kind.assembly, kind.metric, kind.convention, "chosen" * kind.chosen_on_it),

@@ -25,7 +25,8 @@ in a figure. Fractions are in [0, 1] and shown as percent. Accuracy is `top1`, `
 
 Of several records of one thing `Results.current` chooses. Where several things fit one place of the
 headline the first is taken, or those whose settings hold `headline: true`. Models are compared on
-records with the same suite, dataset, metric and settings; `layer`, `preprocessing`, `size`, `crop_ratio` and `interpolation` may differ.
+records with the same suite, dataset, metric and settings; `layer`, `preprocessing`, `size`,
+`crop_ratio` and `interpolation` may differ.
 
 **`Results.extra`** (each optional):
 

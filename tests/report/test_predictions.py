@@ -40,7 +40,9 @@ def runs(tmp_path: Path) -> list[Path]:
     files = [f"{i}.png" for i in range(10)]
     write_predictions(made[0], {f: ("cat", "cat" if i < 5 else "dog") for i, f in enumerate(files)})
     said = {f: ("cat", "cat" if i != 0 else "dog") for i, f in enumerate(files[:8])}
-    write_predictions(made[1], {**said, "other.png": ("cat", "dog")})
+    # an image that only one has, and one of another label under a name that both have
+    others = {"other.png": ("cat", "dog"), "9.png": ("dog", "dog")}
+    write_predictions(made[1], {**said, **others})
     return made
 
 
@@ -48,6 +50,8 @@ def test_differences_are_of_the_images_that_both_answered(runs, tmp_path):
     (told,) = differences(read_sources(runs))
     assert (told.n, told.gained, told.lost) == (8, 3, 1)
     assert told.value == pytest.approx(0.25)
+    # by hand: (3.5 − 1.5 ± 1.96 √(5 − 2² / 10)) / 10
+    assert told.interval == pytest.approx((-0.2204, 0.6204), abs=1e-4)
     text = write_card(runs, tmp_path / "card.html").read_text()
     assert "Image by image" in text and "+25.0" in text
     (runs[1] / "predictions/val-12ab/predictions.csv").unlink()

@@ -142,7 +142,7 @@ def check_card(page: Page, card: Path, width: int, dark: bool, shot: Path) -> No
     page.evaluate("document.querySelectorAll('details').forEach(d => { d.open = true; })")
     sizes = page.evaluate(
         "[...document.querySelectorAll('svg.figure')].map(s => s.getBoundingClientRect()"
-        ".width * (s.querySelectorAll('polyline,rect,circle,image').length > 0))"
+        ".width * (s.querySelectorAll('path,use,image').length > 0))"
     )
     assert len(sizes) >= 8 and min(sizes) > 150
     with Image.open(page.screenshot(shot)) as seen:

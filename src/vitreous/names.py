@@ -64,9 +64,12 @@ def _short(text: str) -> str:
 
 
 def _parts(text: str) -> list[str]:
-    """Parts of a path, the last one without the endings of files; none for what is no path."""
+    """Parts of a path, the last one without the endings of files; none for what is no path.
+
+    A path of another machine, which is absolute, is one too.
+    """
     path = Path(text.removeprefix("local-dir:")).expanduser()
-    if not path.exists():
+    if not path.exists() and not path.is_absolute():
         return []
     path = path.resolve()
     last = path.name

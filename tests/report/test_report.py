@@ -17,7 +17,8 @@ from helpers import make_run
 from vitreous import VitreousError, cli
 from vitreous.io import write_json
 from vitreous.report import figures, write_card
-from vitreous.report.charts import limits, tick_text, ticks
+from vitreous.report.charts import Chart, Series
+from vitreous.report.drawing import drawn
 from vitreous.report.headline import headline
 from vitreous.report.markdown import write_markdown
 from vitreous.report.png import write_figures
@@ -74,7 +75,9 @@ def test_the_card_needs_no_network_and_describes_every_figure(runs, tmp_path):
             assert attributes["alt"]
         if tag == "svg" and attributes.get("aria-hidden") != "true":
             assert attributes["role"] == "img" and len(attributes["aria-label"] or "") > 20
-    assert not re.search(r"url\((?!data:)|@import|fetch\(", (tmp_path / "card.html").read_text())
+    text = (tmp_path / "card.html").read_text()
+    assert not re.search(r"url\((?!data:|#)|@import|fetch\(", text)
+    assert not re.search(r"(?:xlink:)?href=\"(?!data:|#)", text)
 
 
 def test_the_headline_compares_with_the_first_model(runs, tmp_path):
@@ -206,11 +209,11 @@ def test_evaluation_tables_become_figures():
                 "explanations": {"rollout": {"fraction": [0, 0.5], "positive": [0.9, 0.2]}},
             }
         }
-    drawn = {f.key: f for f in figures.measured(read_sources([results, other]))}
-    assert len(drawn) == 10
-    assert drawn["classes_set"].series[0].y == pytest.approx([0.0, 0.2])
-    assert drawn["shape_bias_set"].series[0].y == [0.75]
-    line = drawn["effective_robustness_set"].series[1]
+    made = {f.key: f for f in figures.measured(read_sources([results, other]))}
+    assert len(made) == 10
+    assert made["classes_set"].series[0].y == pytest.approx([0.0, 0.2])
+    assert made["shape_bias_set"].series[0].y == [0.75]
+    line = made["effective_robustness_set"].series[1]
     middle = min(range(41), key=lambda i: abs(line.x[i] - 0.75))
     assert line.y[middle] == pytest.approx(0.67, abs=0.01)  # sigmoid(-0.5 + 1.1 · logit(0.75))
 
@@ -239,14 +242,29 @@ def test_figures_are_written_as_png(runs, tmp_path):
         assert len(image.convert("RGB").getcolors(1 << 24) or ()) > 10
 
 
-def test_axes_have_few_round_ticks_inside_their_limits(runs):
-    for low, high in ((0, 1), (0.31, 0.37), (-3, 900), (1e-5, 3e-5)):
-        places = ticks(low, high)
-        assert 2 <= len(places) <= 7 and low - 1e-9 <= places[0] and places[-1] <= high + 1e-9
-    assert [tick_text([0.6, 0.7, 0.8], True)(v) for v in (0.6, 0.8)] == ["60 %", "80 %"]
+def test_every_point_and_interval_lies_inside_the_axes(runs):
     for figure in figures.training(read_sources(runs)):
-        low, high = limits(figure)
-        assert all(low <= v <= high for s in figure.series for v in s.y)
+        with drawn(figure, title=False) as canvas:
+            axes = canvas.axes[0]
+            (left, right), (low, high) = axes.get_xlim(), axes.get_ylim()
+        for series in figure.series:
+            assert all(left <= x <= right for x in series.x)
+            assert all(low <= y <= high for y in series.y)
+
+
+def test_a_row_of_dots_is_named_and_as_high_as_it_needs():
+    few = Chart("a", "a", "dots", [Series("m", 0, [0], [0.4], [0.3], [0.5])], categories=["IT"])
+    many = Chart("b", "b", "dots", [*few.series, *few.series], categories=["IT", "V4"])
+    heights = []
+    for chart in (few, many):
+        with drawn(chart, title=False) as canvas:
+            axes = canvas.axes[0]
+            names = [label.get_text() for label in axes.get_yticklabels()]
+            assert names == list(chart.categories)
+            assert axes.get_xlim()[0] <= 0.3 and axes.get_xlim()[1] >= 0.5
+            heights.append(canvas.get_size_inches()[1])
+    # one row is no slab, and does not fill the height of many
+    assert heights[0] < heights[1]
 
 
 def test_text_from_files_cannot_become_markup(tmp_path):
@@ -265,6 +283,7 @@ def test_text_from_files_cannot_become_markup(tmp_path):
         (lambda run: (run / "metrics.jsonl").write_text("x\n{}\n"), "line 1 is not JSON"),
         (lambda run: write_json(run / "samples/samples.json", [{"index": 1}]), "index, label"),
         (lambda run: write_json(run / "targeted/targeted.json", 3), "expected a list"),
+        (lambda run: (run / "recipe.yaml").write_bytes(b"\xff"), "cannot be read as text"),
     ],
 )
 def test_broken_files_are_named_in_one_line(runs, break_it, message, tmp_path, capsys):

@@ -14,24 +14,28 @@ from torch import Tensor
 from vitreous.data.images import to_uint8
 from vitreous.io import atomic_path
 
+PALE, SATURATION = 0.18, 0.65
 
-def overlay(image: Tensor, relevance: Tensor, strength: float = 0.65) -> Tensor:
-    """Lay a map over a picture: bright and warm where it is relevant, grey and dim elsewhere.
+
+def overlay(image: Tensor, relevance: Tensor, strength: float = 0.7) -> Tensor:
+    """Lay a map over an image: warm where it is relevant, the image itself, paler, elsewhere.
 
     Args:
         image: (3, H, W) in [0, 1].
         relevance: (1, H, W) in [0, 1].
-        strength: Share of the colour where relevance is 1.
+        strength: Share of the warm colour where relevance is 1.
 
     Returns:
         (3, H, W) in [0, 1].
     """
     levels = relevance[0].detach().float().cpu().clamp(0, 1)
-    colors = torch.from_numpy(matplotlib.colormaps["inferno"](levels.numpy())[..., :3])
+    # The upper part of the map only: its dark end would hide what the model did not look at.
+    colors = torch.from_numpy(matplotlib.colormaps["inferno"](0.45 + 0.5 * levels.numpy())[..., :3])
     color = colors.float().permute(2, 0, 1)
-    gray = image.detach().float().cpu().mean(0, keepdim=True).expand(3, -1, -1)
-    share = strength * (0.35 + 0.65 * levels)
-    return (gray * (1 - share) + color * share).clamp(0, 1)
+    shown = image.detach().float().cpu()
+    paler = PALE + (1 - PALE) * (SATURATION * shown + (1 - SATURATION) * shown.mean(0))
+    share = strength * levels
+    return (paler * (1 - share) + color * share).clamp(0, 1)
 
 
 def panel(

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from vitreous.errors import CheckpointError, VitreousError, nearest
 from vitreous.io import read_json, write_json
 from vitreous.models.checkpoints import PREFIXES, load_weights, read_weights
+from vitreous.models.class_words import class_words
 from vitreous.models.forward import run
 from vitreous.models.hub import hub_or_cache
 
@@ -98,8 +99,9 @@ class Classifier(nn.Module):
         return int(getattr(self.net, "num_classes", 0) or len(self.class_names))
 
     def class_name(self, index: int) -> str:
-        """Name of a class, or its number where names are unknown."""
-        return self.class_names[index] if index < len(self.class_names) else str(index)
+        """Name of a class in words, or its number where names are unknown."""
+        known = index < len(self.class_names)
+        return class_words(self.class_names[index]) if known else str(index)
 
 
 def load_model(

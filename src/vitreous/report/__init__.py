@@ -10,7 +10,7 @@ in a figure. Fractions are in [0, 1] and shown as percent. Accuracy is `top1`, `
 
 - suite `clean` (dataset: the ordinary test set), accuracy: headline *Clean*.
 - suite `shifts` (dataset: a shifted test set; settings `convention`), accuracy: headline
-  *Shifted*, the mean over sets; plotted against clean accuracy.
+  *Shifted*, the mean over sets; rows of dots below the clean set's.
 - suite `attack`, accuracy; settings `attack`, `epsilon` (pictures in [0, 1]; 0 = none), `norm`
   (`linf`), `steps`, `restarts`: headline *Attacked*, the largest ε up to 4/255; robustness curve.
 - suite `rotation`, accuracy; settings `angle` in degrees: headline *Turned*, the mean of 90, 180
@@ -18,12 +18,15 @@ in a figure. Fractions are in [0, 1] and shown as percent. Accuracy is `top1`, `
 - suite `corruptions`, accuracy; settings `corruption`, `severity`: heat map.
 - suite `explanation` (dataset: a masked set; settings `method`), `foreground_share`: headline
   *Relevance on the object*; `pixel_accuracy`, `mean_iou`, `pointing_game`, …: table.
-- suite `brain` (dataset: an assembly; settings `region`, `layer`), `ceiled`, `score` or `raw`:
-  headline *Brain*, the mean over regions; bars by region.
+- suite `brain` (dataset: an assembly; metric `pls`, `ridge`, `cka`, …; settings `region`, `layer`,
+  `convention`: `raw`, `ceiling` or how it was ceiled, `chosen_on`: the assembly that the layer was
+  chosen on): headline *Brain*, the mean over regions of one kind; a figure for each assembly,
+  metric and convention. Records of before (`raw`, `ceiled`; setting `regression`) are understood.
 
-Several records fit one place of the headline: the first is taken, or those whose settings hold
-`headline: true`. Models are compared on records with the same suite, dataset, metric and
-settings; `layer`, `preprocessing`, `size`, `crop_ratio` and `interpolation` may differ.
+Of several records of one thing `Results.current` chooses. Where several things fit one place of the
+headline the first is taken, or those whose settings hold `headline: true`. Models are compared on
+records with the same suite, dataset, metric and settings; `layer`, `preprocessing`, `size`,
+`crop_ratio` and `interpolation` may differ.
 
 **`Results.extra`** (each optional):
 
@@ -31,7 +34,8 @@ settings; `layer`, `preprocessing`, `size`, `crop_ratio` and `interpolation` may
 - `evaluation`: `{dataset: {…}}` as `vitreous.evaluation` describes it: change of accuracy by class,
   turned, perturbed, by factor, calibration, shape bias, effective robustness, removed pixels; the
   best and the worst pictures.
-- `depth`: `{region: [{"layer", "depth", "score", "error"}, …]}`: score by depth.
+- `depth`: `{name: [{"layer", "depth", "score", "error"}, …]}`: score by depth; `pixels`: `{name:
+  {"score", "error"}}`: that of the pixels themselves.
 - `brain_reference`: `{name: {region: score}}`, ceiled as in the 2022 paper: beside the bars.
 - `rdms`: `{name: square matrix}`: dissimilarity matrices, side by side.
 - `warnings`, `attack_warnings`: texts: under the headline too.
@@ -40,8 +44,9 @@ settings; `layer`, `preprocessing`, `size`, `crop_ratio` and `interpolation` may
 figures; one curve for each figure), `samples/samples.json` (a list of `{index, label, class_name,
 files: {picture, mask, before, after}, foreground_before, foreground_after}`; the best and the worst
 changes are shown), `targeted/targeted.json` (a list of `{title, files: {caption: name}}`: strips
-of targeted perturbations), `recipe.yaml`. `Results.context` (command, seed, device, versions,
-times, …) is the table of facts.
+of targeted perturbations), `predictions/NAME-DIGEST/predictions.csv` (columns `file`, `label`,
+`prediction`, `correct`: paired differences, confusions), `recipe.yaml`. `Results.context` and the
+provenance of the records are the table of facts.
 """
 
 from vitreous.report.card import write_card

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import itertools
 import os
@@ -15,10 +16,12 @@ from markupsafe import Markup
 
 from vitreous.io import write_text
 from vitreous.report import figures, tables
-from vitreous.report.charts import Chart, Figure
+from vitreous.report.charts import Figure, percent
+from vitreous.report.classes import class_tables
 from vitreous.report.headline import headline
 from vitreous.report.images import galleries, pairs, panel_images
-from vitreous.report.sources import Source, read_sources
+from vitreous.report.predictions import differences
+from vitreous.report.sources import Source, read_sources, readable
 from vitreous.report.svg import draw, strip
 from vitreous.report.values import signed
 from vitreous.results import Results
@@ -48,26 +51,45 @@ def write_card(
 
 def render(sources: Sequence[Source], *, title: str = "", note: str = "") -> str:
     """Render the page of sources that were read."""
-    measured, curves = figures.measured(sources), figures.training(sources)
-    tiles = headline(sources)
+    with readable(sources):
+        tiles = headline(sources)
+        count = itertools.count()
+        shown = {
+            "notes": list(dict.fromkeys(remark for s in sources for remark in s.remarks)),
+            "rows": tables.rows(sources),
+            "measured": [_drawn(f, next(count)) for f in figures.measured(sources)],
+            "matrices": [_drawn(f, next(count)) for f in figures.matrices(sources)],
+            "curves": [_drawn(f, next(count)) for f in figures.training(sources)],
+            "differences": differences(sources),
+            "classes": class_tables(sources),
+            "pairs": [(c, s, *pairs(s)) for c, s in enumerate(sources) if s.samples],
+            "galleries": galleries(sources),
+            "facts": tables.facts(sources),
+        }
     return _template().render(
         title=title or _title(sources),
         note=_blocks(note),
-        notes=list(dict.fromkeys(remark for s in sources for remark in s.remarks)),
         sources=sources,
         tiles=[t for t in tiles if t.known],
         missing=[t.title for t in tiles if not t.known],
-        rows=tables.rows(sources),
-        measured=measured,
-        matrices=figures.matrices(sources),
-        pairs=[(c, s, *pairs(s)) for c, s in enumerate(sources) if s.samples],
-        galleries=galleries(sources),
         panels=[
             (c, s, [panel_images(t) for t in s.panels]) for c, s in enumerate(sources) if s.panels
         ],
-        curves=curves,
-        facts=tables.facts(sources),
+        **shown,
     )
+
+
+@dataclasses.dataclass(frozen=True)
+class Drawn:
+    """A figure of the page."""
+
+    title: str
+    caption: str
+    svg: Markup
+
+
+def _drawn(figure: Figure, place: int) -> Drawn:
+    return Drawn(figure.title, figure.caption, Markup(draw(figure, place)))
 
 
 def _blocks(text: str) -> list[tuple[bool, list[str]]]:
@@ -92,19 +114,9 @@ def _template() -> jinja2.Template:
         autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
     )
     names: dict[str, Any] = environment.globals
-    names |= {"asset": asset, "draw": _draw, "strip": _mark, "legend": _legend, "signed": signed}
+    names |= {"asset": asset, "strip": _mark, "signed": signed, "percent": percent}
     return environment.from_string((folder / "card.html.j2").read_text(encoding="utf-8"))
-
-
-def _draw(figure: Figure) -> Markup:
-    return Markup(draw(figure))
 
 
 def _mark(*arguments: Any) -> Markup:
     return Markup(strip(*arguments))
-
-
-def _legend(figure: Figure) -> list[tuple[str, int, bool]]:
-    if not isinstance(figure, Chart):
-        return []
-    return figure.legend

@@ -1,17 +1,17 @@
-"""What a figure shows, apart from how it is drawn: `svg` puts it in the page, `png` in a file."""
+"""What a figure shows, apart from how it is drawn (`drawing`)."""
 
 from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 PUBLISHED_COLOUR = 6
 
 
 @dataclasses.dataclass(frozen=True)
 class Series:
-    """One line, or one colour of bars.
+    """One line, or one kind of marks.
 
     Attributes:
         name: As the legend shows it.
@@ -22,7 +22,6 @@ class Series:
         low: Lower ends of the 95 % intervals, or empty.
         high: Upper ends, or empty.
         dashed: Draw the line dashed (training beside validation).
-        labels: What a pointer over a point shows beside the value, or empty.
         line: Draw it as a line in a chart of points.
         group: What the legend shows instead, once for all series of the group.
     """
@@ -34,7 +33,6 @@ class Series:
     low: Sequence[float] = ()
     high: Sequence[float] = ()
     dashed: bool = False
-    labels: Sequence[str] = ()
     line: bool = False
     group: str = ""
 
@@ -47,21 +45,21 @@ class Series:
 
 @dataclasses.dataclass(frozen=True)
 class Chart:
-    """Lines, points or bars on two axes.
+    """Lines or points on two axes, or a row of dots for each of some categories.
 
     Attributes:
         key: Name of the figure's file.
         title: One line above it.
-        kind: `line`, `points` or `bars`.
-        series: What is drawn.
-        x_label: Under the axis.
-        y_label: Beside it.
+        kind: `line`, `points` or `dots`.
+        series: What is drawn; for dots, `x` is the place of the category and `y` the value.
+        x_label: Under the axis (dots: empty).
+        y_label: What the values are.
         percent: Whether values are fractions to be shown as percent.
-        categories: Names of the places on the x axis; empty for a numeric axis.
+        categories: Names of the rows of dots.
         caption: What a reader must know to read it.
         percent_x: The same as `percent` for the x axis.
         diagonal: Draw the line of equal values.
-        rule: Height of a thin line across, for example 0 for changes.
+        rule: Value of a thin line across, for example 0 for changes.
         places: Where the x axis has its labels, if not at round numbers.
     """
 
@@ -78,15 +76,6 @@ class Chart:
     diagonal: bool = False
     rule: float | None = None
     places: Sequence[float] = ()
-
-    @property
-    def legend(self) -> list[tuple[str, int, bool]]:
-        """Name, colour and whether dashed, of each series or group of series."""
-        rows = [
-            (s.group, s.color, False) if s.group else (s.name, s.color, s.dashed)
-            for s in self.series
-        ]
-        return list(dict.fromkeys(rows))
 
     @property
     def alt(self) -> str:
@@ -125,6 +114,7 @@ class Heatmap:
         percent: Whether values are fractions to be shown as percent.
         caption: What a reader must know to read it.
         cells: Write the number into each cell (for small tables).
+        label: What the colours mean.
     """
 
     key: str
@@ -135,6 +125,7 @@ class Heatmap:
     percent: bool = True
     caption: str = ""
     cells: bool = True
+    label: str = ""
 
     @property
     def alt(self) -> str:
@@ -164,44 +155,3 @@ def number(value: float) -> str:
     if abs(value) >= 100:
         return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.1f}"
     return f"{value:.3f}" if abs(value) >= 0.01 else f"{value:.2e}"
-
-
-def ticks(low: float, high: float, count: int = 5) -> list[float]:
-    """Round places between `low` and `high`, at most about `count` of them."""
-    span = high - low
-    if not math.isfinite(span) or span <= 0:
-        return [low]
-    raw = span / count
-    unit = 10.0 ** math.floor(math.log10(raw))
-    step = next(s * unit for s in (1, 2, 2.5, 5, 10) if s * unit >= raw)
-    first = math.ceil(low / step - 1e-9)
-    return [round(i * step, 12) for i in range(first, math.floor(high / step + 1e-9) + 1)]
-
-
-def limits(chart: Chart) -> tuple[float, float]:
-    """Range of the y axis: everything drawn with a margin; bars and percent start where fair."""
-    values = [v for s in chart.series for v in (*s.y, *s.low, *s.high) if math.isfinite(v)]
-    values += [chart.rule] if chart.rule is not None else []
-    if not values:
-        return 0.0, 1.0
-    low, high = min(values), max(values)
-    if chart.kind == "bars" or (chart.percent and low >= 0 and high - low > 0.4):
-        low, high = min(low, 0.0), max(high, 0.0)
-    margin = 0.06 * (high - low) or abs(high) * 0.1 or 0.5
-    bottom = low if low == 0 else low - margin
-    if chart.percent and low >= 0:
-        return max(0.0, bottom), min(1.0, high + margin) if high <= 1 else high + margin
-    return bottom, (high if high == 0 else high + margin)
-
-
-def tick_text(values: Sequence[float], as_percent: bool) -> Callable[[float], str]:
-    """A way to write all tick labels of one axis with the same number of digits."""
-    scale = 100 if as_percent else 1
-    step = round((values[1] - values[0]) * scale, 9) if len(values) > 1 else 1
-    largest = max((abs(v) * scale for v in values), default=0)
-    if largest and (largest < 1e-3 or largest >= 1e5):
-        return lambda value: f"{value * scale:.1e}" if value else "0"
-    digits = max(0, -math.floor(math.log10(step) + 1e-9)) if step > 0 else 0
-    if step * 10**digits % 1 > 1e-6:
-        digits += 1
-    return lambda value: f"{value * scale:.{digits}f}" + (" %" if as_percent else "")

@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+from vitreous.report.brain_scores import BrainScore, Kind, brain_scores
 from vitreous.report.sources import Source
 from vitreous.report.values import (
     ACCURACIES,
@@ -15,6 +16,7 @@ from vitreous.report.values import (
     describe,
     identity,
     is_fraction,
+    newest_by,
     signed,
 )
 from vitreous.results import Record
@@ -84,12 +86,12 @@ def _candidates(source: Source, suite: str, metrics: Iterable[str]) -> list[Reco
     for metric in metrics:
         found = [
             r
-            for r in source.results.records
+            for r in source.records
             if r.suite == suite and ALIASES.get(r.metric, r.metric) == metric
         ]
         found = [r for r in found if r.settings.get("headline")] or found
         if found:
-            return found
+            return list(newest_by(found, identity, lambda r: r).values())
     return []
 
 
@@ -182,15 +184,32 @@ def _relevance(sources: Sequence[Source]) -> list[Value]:
 
 
 def _brain(sources: Sequence[Source]) -> list[Value]:
-    """The mean over regions of the ceiled (else raw) scores."""
+    """The mean over regions of one kind of score: one recording, metric and convention."""
+    groups = [brain_scores(s) for s in sources]
+    kinds = dict.fromkeys(score.kind for group in groups for score in group)
+    if not kinds:
+        return [Value(math.nan) for _ in sources]
+    kind = max(kinds, key=lambda k: _preference(k, groups))
+    mine = [
+        newest_by((s for s in g if s.kind == kind), lambda s: s.region, lambda s: s.record)
+        for g in groups
+    ]
+    common = set.intersection(*(set(m) for m in mine if m))
+    regions = [r for r in dict.fromkeys(r for m in mine for r in m) if r in common]
+    note = f"{', '.join(regions)} · {kind.assembly} · {kind.words}"
+    if kind.chosen_on_it:
+        note += " · layers chosen on it"
     values = []
-    for group in _same(sources, "brain", ("ceiled", "ceiled_score", "score", "raw")):
-        regions: dict[str, Record] = {}
-        for record in group:
-            regions.setdefault(str(record.settings.get("region", record.dataset)), record)
-        names = ", ".join(regions)
-        value = _average(list(regions.values()), f"mean of {names}")
-        values.append(
-            dataclasses.replace(value, note=f"{names} · {group[0].metric}" if group else "")
-        )
+    for chosen in mine:
+        value = _average([chosen[r].record for r in regions if r in chosen], note)
+        values.append(dataclasses.replace(value, note=note) if value.known else value)
     return values
+
+
+def _preference(kind: Kind, groups: Sequence[Sequence[BrainScore]]) -> tuple[Any, ...]:
+    """What most models have, on a recording that no layer was chosen on, the newest."""
+    held = [[s for s in group if s.kind == kind] for group in groups]
+    newest = max((s.record.provenance.when for g in held for s in g), default="")
+    conventions = ("raw", "brainscore_2026", "brainscore_2022")
+    ceiled = conventions.index(kind.convention) if kind.convention in conventions else -1
+    return (sum(map(bool, held)), not kind.chosen_on_it, kind.metric == "pls", newest, ceiled)

@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from vitreous.models.class_words import class_words
 from vitreous.report import tables
 from vitreous.report.charts import percent
-from vitreous.report.sources import Embedded, Sample, Source, Strip, embed
+from vitreous.report.sources import Embedded, Sample, Source, Strip, embed, inside
 
 ROLES = ("picture", "mask", "before", "after")
 ANSWERS = 8
@@ -71,8 +72,8 @@ def _answer(entry: dict[str, Any], folder: Path) -> Answer:
     roles = [r for r in ("picture", "relevance") if entry.get(r)]
     confidence = entry.get("confidence")
     return Answer(
-        str(entry.get("label", "")),
-        str(entry.get("prediction", "")),
+        class_words(str(entry.get("label", ""))),
+        class_words(str(entry.get("prediction", ""))),
         "" if confidence is None else percent(float(confidence)),
-        [(role, embed(folder / entry[role])) for role in roles],
+        [(role, embed(inside(folder, folder, entry[role], "results.json"))) for role in roles],
     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import html
+import math
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,12 +12,14 @@ from typing import Any
 import yaml
 
 from vitreous.io import write_text
-from vitreous.report import tables
+from vitreous.report import prose, tables
+from vitreous.report.figures.common import slug
 from vitreous.report.headline import Tile, headline
 from vitreous.report.png import write_figures
-from vitreous.report.sources import Source, read_sources
-from vitreous.report.values import Value
-from vitreous.results import Results
+from vitreous.report.prose import cell, escaped
+from vitreous.report.sources import Source, read_sources, readable
+from vitreous.report.values import Value, settings_text
+from vitreous.results import Record, Results
 
 
 def write_markdown(
@@ -39,7 +43,8 @@ def write_markdown(
     """
     sources, target = read_sources(models), Path(out)
     images = target.with_name(f"{target.stem}_figures")
-    drawn = [(alt, f"{images.name}/{p.name}") for alt, p in write_figures(sources, images)]
+    with readable(sources):
+        drawn = [(alt, f"{images.name}/{p.name}") for alt, p in write_figures(sources, images)]
     return write_text(target, render(sources, title=title, note=note, license=license, drawn=drawn))
 
 
@@ -52,22 +57,29 @@ def render(
     drawn: Sequence[tuple[str, str]] = (),
 ) -> str:
     """Render the Markdown of sources that were read; `drawn` are text and path of figures."""
-    names = [s.name for s in sources]
-    notes = [remark for s in sources for remark in s.remarks]
-    parts = [
-        "---\n" + metadata(sources[-1], license) + "---",
-        f"# {title or names[-1]}",
-        note,
-        *dict.fromkeys(notes),
-        *_section("At a glance", _headline(headline(sources), names)),
-        *_section("Measurements", _records(tables.rows(sources), names)),
-    ]
+    names, model = [s.name for s in sources], sources[-1]
+    with readable(sources):
+        notes = [remark for s in sources for remark in s.remarks]
+        tiles = headline(sources)
+        parts = [
+            "---\n" + metadata(model, license) + "---",
+            f"# {escaped(title or model.name)}",
+            html.escape(note, quote=False),
+            *map(escaped, dict.fromkeys(notes)),
+            *prose.about(model),
+            *_section("At a glance", _headline(tiles, names)),
+            *prose.limits(model, [t for t in tiles if not t.known]),
+            *prose.loading(model),
+            *_section("Measurements", _records(tables.rows(sources), names)),
+        ]
+        facts = _section("How it was made", _facts(tables.facts(sources), names))
     if drawn:
-        parts += ["## Figures", *(f"![{_plain(alt)}]({path})" for alt, path in drawn)]
-    parts += _section("How it was made", _facts(tables.facts(sources), names))
+        parts += ["## Figures", *(f"![{cell(alt)}]({path})" for alt, path in drawn)]
+    parts += facts
     for source in sources:
         if source.recipe:
-            parts.append(f"Recipe of {source.name}:\n\n```yaml\n{source.recipe.rstrip()}\n```")
+            block = prose.fenced(source.recipe, "yaml")
+            parts.append(f"Recipe of {escaped(source.name)}:\n\n{block}")
     return "\n\n".join(p for p in parts if p) + "\n"
 
 
@@ -75,29 +87,38 @@ def metadata(source: Source, license: str = "") -> str:
     """YAML metadata as the Hugging Face hub reads it, with the accuracies as results."""
     results = [
         {
-            "task": {"type": "image-classification"},
-            "dataset": {"name": record.dataset, "type": record.dataset},
+            "task": {"type": "image-classification", "name": "Image classification"},
+            "dataset": {"name": record.dataset, "type": slug(record.dataset)},
             "metrics": [
                 {
                     "type": "accuracy",
-                    "name": " ".join([record.suite, record.metric]),
-                    "value": record.value,
+                    "name": _metric_name(record),
+                    "value": round(record.value, 6),
                 }
             ],
         }
-        for record in source.results.records
-        if record.suite in ("clean", "shifts") and record.metric in ("top1", "accuracy")
+        for record in source.records
+        if record.suite in ("clean", "shifts", "attack", "rotation", "corruptions")
+        and record.metric in ("top1", "accuracy")
+        and math.isfinite(record.value)
     ]
     values: dict[str, Any] = {
         "library_name": "timm",
         "pipeline_tag": "image-classification",
         "tags": ["vitreous", "image-classification", "vision-transformer"],
     }
+    if (base := prose.hub_name(source)) is not None:
+        values["base_model"] = base
     if license:
         values["license"] = license
     if results:
         values["model-index"] = [{"name": source.name, "results": results}]
     return yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
+
+
+def _metric_name(record: Record) -> str:
+    settings = settings_text(record.settings)
+    return " ".join([record.suite, record.metric, f"({settings})" if settings else ""]).strip()
 
 
 def _section(heading: str, table: str) -> list[str]:
@@ -136,9 +157,4 @@ def _table(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
     if not lines:
         return ""
     rows = [head, ["---"] * len(head), *lines]
-    return "\n".join("| " + " | ".join(_plain(c) for c in row) + " |" for row in rows)
-
-
-def _plain(text: str) -> str:
-    """Keep text inside one cell of a Markdown table."""
-    return " ".join(str(text).replace("|", "\\|").replace("[", "(").replace("]", ")").split())
+    return "\n".join("| " + " | ".join(cell(c) for c in row) + " |" for row in rows)

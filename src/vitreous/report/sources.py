@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import dataclasses
+import functools
 import io
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from vitreous.data.images import open_image
 from vitreous.errors import ImageError, VitreousError
 from vitreous.io import read_json, read_json_lines
-from vitreous.results import Results
+from vitreous.models.class_words import class_words
+from vitreous.names import distinct_names
+from vitreous.results import Record, Results
 
 LARGEST_IMAGE = 288
 PIXEL_ART = 128
@@ -75,42 +79,120 @@ class Source:
         """Name of the model."""
         return self.results.model
 
+    @functools.cached_property
+    def records(self) -> list[Record]:
+        """The records that are shown: of each thing measured the fullest of the newest weights."""
+        return self.results.current()
+
     @property
     def remarks(self) -> list[str]:
         """What the authors of the results say a reader must know, and what went wrong."""
         extra = self.results.extra
         attacks = extra.get("attack_warnings", {})
+        if not isinstance(attacks, dict):
+            raise VitreousError(f"{self.name}: extra.attack_warnings is not set → texts")
         warnings = [
             *_texts(extra.get("warnings")),
             *(t for v in attacks.values() for t in _texts(v)),
+            *self._states(),
         ]
         return [*_texts(extra.get("notes")), *(f"{self.name}: {text}" for text in warnings)]
 
+    def _states(self) -> list[str]:
+        """Say where measurements of one kind are of more than one state of the weights."""
+        states: dict[str, dict[str, None]] = {}
+        for record in self.records:
+            if record.provenance.fingerprint:
+                kind = states.setdefault(record.provenance.kind, {})
+                kind[record.provenance.fingerprint] = None
+        return [
+            f"what '{kind}' measured is of {len(prints)} states of the model "
+            f"({', '.join(prints)}); measure again what is to be compared"
+            for kind, prints in states.items()
+            if len(prints) > 1
+        ]
+
+
+def inside(root: Path, folder: Path, name: Any, listing: str | os.PathLike[str]) -> Path:
+    """A file that a listing names, if it lies in the folder of the run.
+
+    Args:
+        root: The folder of the run.
+        folder: The one that names are relative to.
+        name: What the listing says.
+        listing: The listing, for the message.
+
+    Raises:
+        VitreousError: If it is elsewhere: a card shows no file of another folder.
+    """
+    path = folder / str(name)
+    try:
+        within = path.resolve().is_relative_to(root.resolve())
+    except (OSError, ValueError):
+        within = False
+    if not within:
+        raise VitreousError(
+            f"{listing} names {str(name)[:80]!r}, which is not in {root}; a card shows only files "
+            "of the run itself"
+        )
+    return path
+
 
 def _texts(value: Any) -> list[str]:
-    return [value] if isinstance(value, str) else [str(v) for v in value or ()]
+    if isinstance(value, str):
+        return [value]
+    return [str(v) for v in value] if isinstance(value, (list, tuple)) else []
+
+
+@contextlib.contextmanager
+def readable(sources: Sequence[Source]) -> Generator[None]:
+    """Tell in one line of results whose settings or tables are not as Vitreous writes them.
+
+    What a table must hold is said where it is drawn, in many places; that it does not is found
+    there, and said here.
+    """
+    try:
+        yield
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
+        names = ", ".join(str(s.folder or s.name) for s in sources)
+        raise VitreousError(
+            f"results of {names}: 'settings' or 'extra' are not as Vitreous writes them "
+            f"({type(error).__name__}: {str(error)[:120]!r}); measure again"
+        ) from error
 
 
 def read_sources(models: Sequence[Results | str | os.PathLike[str]]) -> list[Source]:
-    """Read results and run folders; names that occur twice get a number.
+    """Read results and run folders; names that occur twice are told apart by their folders.
 
     Raises:
-        VitreousError: If there are none or more than six, or a results file cannot be read.
+        VitreousError: If there are none or more than six, the same one twice, or a results file
+            cannot be read.
     """
     if not 1 <= len(models) <= 6:
         raise VitreousError(f"a card shows one to six models, found {len(models)}")
     sources = [read_source(model) for model in models]
-    seen: dict[str, int] = {}
-    named = []
-    for source in sources:
-        seen[source.name] = seen.get(source.name, 0) + 1
-        if seen[source.name] > 1:
-            name = f"{source.name} ({seen[source.name]})"
-            source = dataclasses.replace(
-                source, results=dataclasses.replace(source.results, model=name)
-            )
-        named.append(source)
-    return named
+    paths = [str(s.folder.resolve()) if s.folder else s.name for s in sources]
+    names = distinct_names(paths, [s.name for s in sources])
+    return [_named(source, name) for source, name in zip(sources, names)]
+
+
+def _named(source: Source, name: str) -> Source:
+    """A source under a name, its test sets of one name told apart by their places."""
+    places: dict[str, dict[str, None]] = {}
+    for record in source.results.records:
+        if record.source:
+            places.setdefault(record.dataset, {})[record.source] = None
+    renamed: dict[tuple[str, str], str] = {}
+    for dataset, where in places.items():
+        if len(where) > 1:
+            told = distinct_names(list(where), [dataset] * len(where))
+            renamed |= {(dataset, path): text for path, text in zip(where, told)}
+    records = [
+        dataclasses.replace(r, dataset=renamed.get((r.dataset, r.source), r.dataset))
+        for r in source.results.records
+    ]
+    results = dataclasses.replace(source.results, model=name, records=records)
+    return dataclasses.replace(source, results=results)
 
 
 def read_source(model: Results | str | os.PathLike[str]) -> Source:
@@ -121,15 +203,21 @@ def read_source(model: Results | str | os.PathLike[str]) -> Source:
     if not path.exists():
         raise VitreousError(f"no results at {path}; give a run folder or a results.json")
     folder = path if path.is_dir() else path.parent
-    recipe = folder / "recipe.yaml"
     return Source(
         Results.read(path),
         folder,
         history=_read_history(folder / "metrics.jsonl"),
         samples=_read_samples(folder / "samples"),
         panels=_read_strips(folder / "targeted"),
-        recipe=recipe.read_text(encoding="utf-8") if recipe.is_file() else "",
+        recipe=_read_recipe(folder / "recipe.yaml"),
     )
+
+
+def _read_recipe(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8") if path.is_file() else ""
+    except (OSError, UnicodeDecodeError) as error:
+        raise VitreousError(f"{path} cannot be read as text: {error}") from error
 
 
 def _read_history(path: Path) -> list[dict[str, Any]]:
@@ -143,42 +231,49 @@ def _read_history(path: Path) -> list[dict[str, Any]]:
 
 def _read_samples(folder: Path) -> list[Sample]:
     listing = folder / "samples.json"
-    if not listing.is_file():
-        return []
-    return [_sample(entry, folder, listing) for entry in _entries(listing)]
-
-
-def _sample(entry: dict[str, Any], folder: Path, listing: Path) -> Sample:
-    try:
-        return Sample(
+    expected = "index, label and files (role: name)"
+    return [
+        Sample(
             int(entry["index"]),
-            str(entry.get("class_name", entry.get("label", ""))),
-            {str(role): folder / name for role, name in entry["files"].items()},
-            entry.get("foreground_before"),
-            entry.get("foreground_after"),
+            class_words(str(entry.get("class_name", entry.get("label", "")))),
+            files,
+            _share(entry.get("foreground_before")),
+            _share(entry.get("foreground_after")),
         )
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
-        raise VitreousError(
-            f"{listing}: expected entries with index, label and files (role: name), "
-            f"found {str(entry)[:80]}"
-        ) from error
+        for entry, files in _listed(listing, ("index", "files"), expected)
+    ]
 
 
 def _read_strips(folder: Path) -> list[Strip]:
     listing = folder / "targeted.json"
-    if not listing.is_file():
-        return []
-    panels = []
-    for entry in _entries(listing):
-        try:
-            files = {str(caption): folder / name for caption, name in entry["files"].items()}
-            panels.append(Strip(str(entry["title"]), files))
-        except (KeyError, TypeError, AttributeError) as error:
+    expected = "title and files (caption: name)"
+    return [
+        Strip(str(entry["title"]), files)
+        for entry, files in _listed(listing, ("title", "files"), expected)
+    ]
+
+
+def _share(value: Any) -> float | None:
+    return float(value) if isinstance(value, (int, float)) else None
+
+
+def _listed(
+    listing: Path, needed: Sequence[str], expected: str
+) -> Iterator[tuple[dict[str, Any], dict[str, Path]]]:
+    """Entries of a listing of pictures, each with its files; none where there is no listing."""
+    folder = listing.parent
+    for entry in _entries(listing) if listing.is_file() else []:
+        known = isinstance(entry, dict) and all(name in entry for name in needed)
+        if not known or not isinstance(entry["files"], dict) or not _whole(entry.get("index", 0)):
             raise VitreousError(
-                f"{listing}: expected entries with title and files (caption: name), "
-                f"found {str(entry)[:80]}"
-            ) from error
-    return panels
+                f"{listing}: expected entries with {expected}, found {str(entry)[:80]}"
+            )
+        files = entry["files"].items()
+        yield entry, {str(k): inside(folder.parent, folder, v, listing) for k, v in files}
+
+
+def _whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
 
 
 def _entries(listing: Path) -> list[dict[str, Any]]:

@@ -7,8 +7,16 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from vitreous.provenance import Provenance, hardware_text
 from vitreous.report.sources import Sample, Source
-from vitreous.report.values import PER_MODEL, Value, identity, is_fraction, settings_text
+from vitreous.report.values import (
+    PER_MODEL,
+    Value,
+    identity,
+    is_fraction,
+    newest_by,
+    settings_text,
+)
 from vitreous.results import Record
 
 LONGEST_TEXT = 4000
@@ -39,11 +47,19 @@ class Row:
 
 
 def rows(sources: Sequence[Source]) -> list[Row]:
-    """Put the records of all models side by side: known suites first, what training said last."""
+    """Put the records of all models side by side: known suites first, what training said last.
+
+    Where a model has several that differ only in what may differ by model (its layer), the newest
+    stands beside the other models', and the others in rows of their own.
+    """
     table: dict[tuple[str, ...], dict[int, Record]] = {}
     for place, source in enumerate(sources):
-        for record in source.results.records:
-            table.setdefault(identity(record), {}).setdefault(place, record)
+        newest = newest_by(source.records, identity, lambda r: r)
+        for record in source.records:
+            key = identity(record)
+            if newest[key] is not record:
+                key = (*key, _own_settings(record))
+            table.setdefault(key, {})[place] = record
     found = [_row(records, len(sources)) for records in table.values()]
     suites = [
         *SUITES,
@@ -78,16 +94,46 @@ def _own_settings(record: Record) -> str:
 
 
 def facts(sources: Sequence[Source]) -> list[tuple[str, list[str]]]:
-    """Context of every run as rows of text: command, seed, device, versions, times."""
+    """What is known of every model, and where its measurements come from, as rows of text."""
     shown_below = {"recipe"} if any(s.recipe for s in sources) else set()
     flat = [
-        _flatten({k: v for k, v in s.results.context.items() if k not in shown_below})
+        {
+            **_flatten({k: v for k, v in s.results.context.items() if k not in shown_below}),
+            **_provenance(s),
+        }
         for s in sources
     ]
     names = dict.fromkeys(name for table in flat for name in table)
     order = ("command", "seed", "device", "cores", "seconds")
     ranked = sorted(names, key=lambda n: order.index(n) if n in order else len(order))
     return [(name, [table.get(name, "–") for table in flat]) for name in ranked]
+
+
+def _provenance(source: Source) -> dict[str, str]:
+    """Command, time, seed, hardware and versions of every call that a shown record comes from."""
+    calls: dict[str, list[Provenance]] = {}
+    for made in {r.provenance.identity: r.provenance for r in source.records}.values():
+        if made.kind:
+            calls.setdefault(made.kind, []).append(made)
+    shown: dict[str, str] = {}
+    for kind, every in calls.items():
+        told = {
+            "command": [m.command for m in every],
+            "ended": [m.when for m in every],
+            "seconds": [f"{m.seconds:,.1f}" for m in every if m.seconds is not None],
+            "seed": [str(m.seed) for m in every if m.seed is not None],
+            "hardware": [hardware_text(m.hardware) for m in every],
+            "versions": [_pairs(m.versions) for m in every],
+            "weights": [m.fingerprint for m in every],
+        }
+        for name, values in told.items():
+            if text := "; ".join(dict.fromkeys(v for v in values if v)):
+                shown[f"{kind}: {name}"] = text[:LONGEST_TEXT]
+    return shown
+
+
+def _pairs(values: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in values.items())
 
 
 def _flatten(value: Mapping[str, Any], prefix: str = "") -> dict[str, str]:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Hashable, Iterable, Mapping
+from typing import Any, TypeVar
 
 from vitreous.report.charts import number, percent
 from vitreous.results import Record
 
+Item = TypeVar("Item")
+Key = TypeVar("Key", bound=Hashable)
 ACCURACIES = ("robust_accuracy", "top1", "accuracy")
 FRACTIONS = {
     *ACCURACIES,
@@ -105,3 +107,15 @@ def identity(record: Record) -> tuple[str, ...]:
     """What is measured, apart from settings that differ by model (a layer, a file)."""
     settings = {k: v for k, v in record.settings.items() if k not in PER_MODEL}
     return (record.suite, record.dataset, record.metric, repr(sorted(settings.items())))
+
+
+def newest_by(
+    items: Iterable[Item], key: Callable[[Item], Key], record: Callable[[Item], Record]
+) -> dict[Key, Item]:
+    """Of those with one key the newest, each at the place of the first."""
+    best: dict[Key, Item] = {}
+    for item in items:
+        old = best.setdefault(key(item), item)
+        if record(item).provenance.when > record(old).provenance.when:
+            best[key(item)] = item
+    return best

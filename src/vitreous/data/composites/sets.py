@@ -24,10 +24,9 @@ from vitreous.data.composites.compositing import (
 from vitreous.data.composites.cutouts import Cutout, open_background
 from vitreous.data.dataset import Dataset
 from vitreous.data.listing import list_files
-from vitreous.data.stores.files import file_stamp
 from vitreous.errors import VitreousError
 from vitreous.fingerprint import digest
-from vitreous.io import atomic_path, read_json, write_json
+from vitreous.io import atomic_path, file_stamp, read_json, write_json
 
 PLAN_FILE = "plan.json"
 VARIED = {

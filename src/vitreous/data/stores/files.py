@@ -13,6 +13,7 @@ from torch import Tensor
 from vitreous.data.images import open_image
 from vitreous.data.mask_files import MaskFormat, read_mask
 from vitreous.errors import ImageError, printable
+from vitreous.io import file_stamp
 
 
 class Names:
@@ -113,15 +114,6 @@ class FileMasks:
     def content(self, index: int) -> bytes:
         """The file's bytes; empty where there is no mask; raises `ImageError`."""
         return file_content(self.path(index)) if self.has(index) else b""
-
-
-def file_stamp(path: Path) -> tuple[int, ...]:
-    """Size in bytes and time of change in nanoseconds of a file; empty where there is none."""
-    try:
-        status = path.stat()
-    except (OSError, ValueError):
-        return ()
-    return status.st_size, status.st_mtime_ns
 
 
 def file_content(path: Path) -> bytes:

@@ -15,8 +15,9 @@ from torch import Tensor
 
 from vitreous.data.images import decode_image
 from vitreous.data.mask_files import MaskFormat, decode_mask
-from vitreous.data.stores.files import Names, file_content, file_stamp
+from vitreous.data.stores.files import Names, file_content
 from vitreous.errors import ImageError, VitreousError, require
+from vitreous.io import file_stamp
 
 KEPT_GROUPS = 2
 EXTRA = "tables"

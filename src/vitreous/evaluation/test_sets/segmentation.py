@@ -14,8 +14,8 @@ from torch import Tensor
 
 from vitreous.data.dataset import UNKNOWN, Dataset
 from vitreous.data.images import to_rgb
-from vitreous.data.stores.files import file_stamp
 from vitreous.errors import VitreousError, require
+from vitreous.io import file_stamp
 
 SOURCE = (
     "Guillaumin et al. 2014, http://calvin-vision.net/bigstuff/proj-imagenet/data/gtsegs_ijcv.mat"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from vitreous.report.charts import Figure
-from vitreous.report.figures import accuracy, brain, evaluation
+from vitreous.report.figures import accuracy, brain, classes, evaluation
 from vitreous.report.figures.training import training
 from vitreous.report.sources import Source
 
@@ -19,6 +19,7 @@ MAKERS = (
     accuracy.rotation_figures,
     accuracy.corruption_figures,
     *evaluation.MAKERS,
+    classes.confusion_figures,
     brain.region_figures,
     brain.depth_figures,
 )

@@ -6,37 +6,63 @@ import math
 from collections.abc import Sequence
 
 from vitreous.report.charts import Chart, Figure, Heatmap
-from vitreous.report.figures.common import QUARTERS, datasets_of, records_of, series_of, slug
+from vitreous.report.figures.common import (
+    QUARTERS,
+    datasets_of,
+    records_of,
+    series_of,
+    slug,
+)
 from vitreous.report.sources import Source
-from vitreous.report.values import ACCURACIES
+from vitreous.report.values import ACCURACIES, newest_by
 from vitreous.results import Record
 
 
 def shift_figure(sources: Sequence[Source]) -> list[Figure]:
-    """Accuracy on every shifted set against accuracy on the clean one."""
-    series = []
-    for color, source in enumerate(sources):
-        clean = records_of(source, "clean", ACCURACIES)
-        shifted = {r.dataset: r for r in reversed(records_of(source, "shifts", ACCURACIES))}
-        if clean and shifted:
-            found = [(clean[0].value, r) for r in reversed(shifted.values())]
-            series.append(series_of(source, color, found, labels=[r.dataset for _, r in found]))
-    if not series:
+    """Accuracy on the clean and on every shifted set, a row of dots for each, with intervals.
+
+    Sets differ in how many classes they are decided among, so a row compares models, and not sets
+    with each other.
+    """
+    groups = [
+        newest_by(
+            [r for suite in ("clean", "shifts") for r in records_of(source, suite, ACCURACIES)],
+            _row,
+            lambda r: r,
+        )
+        for source in sources
+    ]
+    rows = list(dict.fromkeys(row for group in groups for row in group))
+    rows.sort(key=lambda row: row[0] != "clean")
+    if not any(suite == "shifts" for suite, *_ in rows):
         return []
+    several = len({dataset for _, dataset, _ in rows}) < len(rows)
+    series = [
+        series_of(source, color, [(float(rows.index(row)), r) for row, r in group.items()])
+        for color, (source, group) in enumerate(zip(sources, groups))
+        if group
+    ]
+    names = [
+        f"{dataset}{' (clean)' if suite == 'clean' else ''}"
+        f"{f', {convention}' if several and convention else ''}"
+        for suite, dataset, convention in rows
+    ]
     return [
         Chart(
-            "accuracy_against_shift",
-            "Accuracy under shift against clean accuracy",
-            "points",
+            "accuracy_on_shifted_sets",
+            "Accuracy on the clean and the shifted sets",
+            "dots",
             series,
-            "clean accuracy",
-            "accuracy on the shifted set",
+            "",
+            "accuracy",
             percent=True,
-            percent_x=True,
-            diagonal=True,
-            caption="One point for each shifted set; on the dashed line nothing is lost.",
+            categories=names,
         )
     ]
+
+
+def _row(record: Record) -> tuple[str, str, str]:
+    return record.suite, record.dataset, str(record.settings.get("convention") or "")
 
 
 def robustness_figures(sources: Sequence[Source]) -> list[Figure]:

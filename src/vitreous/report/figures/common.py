@@ -16,7 +16,7 @@ QUARTERS = (0.0, 90.0, 180.0, 270.0, 360.0)
 def records_of(source: Source, suite: str, metrics: Iterable[str]) -> list[Record]:
     """Records of a suite whose metric is one of those given."""
     wanted = set(metrics)
-    return [r for r in source.results.records if r.suite == suite and r.metric in wanted]
+    return [r for r in source.records if r.suite == suite and r.metric in wanted]
 
 
 def datasets_of(groups: Iterable[list[Record]]) -> list[str]:

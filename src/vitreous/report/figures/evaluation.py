@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+from vitreous.models.class_words import class_words
 from vitreous.report.charts import PUBLISHED_COLOUR, Chart, Figure, Heatmap, Series
 from vitreous.report.figures.common import QUARTERS, slug
 from vitreous.report.sources import Source
@@ -66,7 +67,7 @@ def class_figures(sources: Sequence[Source]) -> list[Figure]:
             Chart(
                 slug("classes", dataset),
                 f"Change of accuracy by class: {dataset}",
-                "bars",
+                "dots",
                 series,
                 "",
                 f"change from {sources[0].name}",
@@ -81,7 +82,7 @@ def class_figures(sources: Sequence[Source]) -> list[Figure]:
 
 def _class_accuracy(table: Table) -> dict[str, float]:
     rows = zip(table.get("name", []), table.get("correct", []), table.get("n", []))
-    return {str(name): correct / n for name, correct, n in rows if n}
+    return {class_words(str(name)): correct / n for name, correct, n in rows if n}
 
 
 def turned_figures(sources: Sequence[Source]) -> list[Figure]:
@@ -174,14 +175,14 @@ def factor_figures(sources: Sequence[Source]) -> list[Figure]:
         ]
         name = str(one.get("name", "factor"))
         title = f"Accuracy by {name}: {dataset}"
-        kind = "bars" if words else "line"
+        kind = "dots" if words else "line"
         figures.append(
             Chart(
                 slug("factor", dataset, name),
                 title,
                 kind,
                 series,
-                name,
+                "" if words else name,
                 "accuracy",
                 percent=True,
                 categories=categories,
@@ -236,7 +237,7 @@ def shape_figures(sources: Sequence[Source]) -> list[Figure]:
             Chart(
                 slug("shape_bias", dataset),
                 f"Shape bias: {dataset}",
-                "bars",
+                "dots",
                 series,
                 "",
                 "shape / (shape + texture)",

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from vitreous.report.charts import Chart, Figure, Series
 from vitreous.report.figures.common import slug
@@ -21,30 +22,70 @@ def training(sources: Sequence[Source]) -> list[Figure]:
             names.update((k, None) for k, v in entry.items() if k not in _PLACES and _is_number(v))
     figures: list[Figure] = []
     for name in sorted(names, key=_rank):
-        series = []
-        for color, source in enumerate(sources):
-            logged = [e for e in source.history if _is_number(e.get(name))]
-            splits = list(dict.fromkeys(e.get("split", "train") for e in logged))
-            for split in splits:
-                points = [
-                    (float(e.get("step", e.get("epoch", i))), float(e[name]))
-                    for i, e in enumerate(logged)
-                    if e.get("split", "train") == split
-                ]
-                if points:
-                    x, y = zip(*_thin(points))
-                    label = f"{source.name}, {split}"
-                    dashed = split == "train" and len(splits) > 1
-                    series.append(Series(label, color, x, y, dashed=dashed, group=source.name))
-        if series and any(len(s.x) > 1 for s in series):
-            title = name.replace("_", " ").replace("/", ": ")
-            longest = max(len(s.history) for s in sources)
-            parts = ["Dashed: training; solid: validation."] * any(s.dashed for s in series)
-            parts += ["Long curves are averaged in pieces."] * (longest > LARGEST_CURVE)
-            caption = " ".join(parts)
-            key = slug("training", name)
-            figures.append(Chart(key, title, "line", series, "step", caption=caption))
+        parts = _comparable(sources) if name == "loss" else [list(range(len(sources)))]
+        for place, members in enumerate(parts):
+            key = slug("training", name, str(place + 1) if place else "")
+            if (chart := _curve(sources, members, name, key, len(parts) > 1)) is not None:
+                figures.append(chart)
     return figures
+
+
+def _comparable(sources: Sequence[Source]) -> list[list[int]]:
+    """Places of the models whose losses are sums of the same objectives: these share an axis."""
+    groups: dict[str, list[int]] = {}
+    for place, source in enumerate(sources):
+        groups.setdefault(_objectives(source), []).append(place)
+    return list(groups.values())
+
+
+def _objectives(source: Source) -> str:
+    """Objectives and weights of a run; a run that does not say them is like no other."""
+    recipe = source.results.context.get("recipe")
+    objectives = recipe.get("objectives") if isinstance(recipe, dict) else None
+    if not isinstance(objectives, dict):
+        return f"? {source.name}"
+    weights = [(k, v.get("weight", 1) if isinstance(v, dict) else v) for k, v in objectives.items()]
+    return " + ".join(f"{w:g} · {k}" if isinstance(w, (int, float)) else k for k, w in weights)
+
+
+def _curve(
+    sources: Sequence[Source], members: Sequence[int], name: str, key: str, apart: bool
+) -> Chart | None:
+    """Curves of one figure that was logged, of some of the models."""
+    series: list[Series] = []
+    for color in members:
+        logged = [e for e in sources[color].history if _is_number(e.get(name))]
+        series += _splits(sources[color], color, name, logged)
+    if not any(len(s.x) > 1 for s in series):
+        return None
+    longest = max(len(sources[c].history) for c in members)
+    remarks = ["Dashed: training; solid: validation."] * any(s.dashed for s in series)
+    remarks += ["Long curves are averaged in pieces."] * (longest > LARGEST_CURVE)
+    title = name.replace("_", " ").replace("/", ": ")
+    if apart:
+        objectives = _objectives(sources[members[0]])
+        title += ": " + (sources[members[0]].name if "?" in objectives else objectives)
+        remarks.append("Losses of other objectives are other sums and have axes of their own.")
+    return Chart(key, title, "line", series, "step", caption=" ".join(remarks))
+
+
+def _splits(
+    source: Source, color: int, name: str, logged: Sequence[Mapping[str, Any]]
+) -> list[Series]:
+    """A curve for training and one for validation, where both are known."""
+    splits = list(dict.fromkeys(str(e.get("split", "train")) for e in logged))
+    curves = []
+    for split in splits:
+        points = [
+            (float(e.get("step", e.get("epoch", i))), float(e[name]))
+            for i, e in enumerate(logged)
+            if str(e.get("split", "train")) == split
+        ]
+        x, y = zip(*_thin(points))
+        dashed = split == "train" and len(splits) > 1
+        label = f"{source.name}, {split}"
+        curves.append(Series(label, color, x, y, dashed=dashed, group=source.name))
+    return curves
 
 
 _PLACES = {"step", "epoch", "split", "time", "seconds", "elapsed", "progress"}

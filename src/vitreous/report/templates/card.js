@@ -42,8 +42,7 @@ async function copy(text) {
 }
 function cellText(cell) {
   const copyOf = cell.cloneNode(true);
-  const small = copyOf.querySelector("small");
-  if (small) small.replaceWith(` (${small.textContent})`);
+  for (const small of copyOf.querySelectorAll("small")) small.replaceWith(` (${small.textContent})`);
   return copyOf.textContent.trim().replace(/\s+/g, " ");
 }
 for (const button of document.querySelectorAll("button.copy")) {

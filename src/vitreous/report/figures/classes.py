@@ -1,0 +1,33 @@
+"""Figures of classes: which are confused, and how well the worst are told."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from vitreous.report.charts import Figure, Heatmap
+from vitreous.report.figures.common import slug
+from vitreous.report.predictions import confusion_matrix, predictions
+from vitreous.report.sources import Source
+
+LARGEST = 16
+
+
+def confusion_figures(sources: Sequence[Source]) -> list[Figure]:
+    """Confusion matrices of sets with few classes, one for each model."""
+    figures: list[Figure] = []
+    for source in sources:
+        for dataset, table in predictions(source).items():
+            labels, answers, shares = confusion_matrix(table)
+            if len(answers) <= LARGEST:
+                figures.append(
+                    Heatmap(
+                        slug("confusion", source.name, dataset),
+                        f"Confusion on {dataset}: {source.name}",
+                        labels,
+                        [name if len(name) <= 9 else name[:8] + "…" for name in answers],
+                        shares,
+                        caption="Rows: the class; columns: the answer. Percent of the row.",
+                        label="share",
+                    )
+                )
+    return figures

@@ -1,0 +1,157 @@
+"""Answers image by image, as `vitreous evaluate` leaves them: pairs of runs, and confusions."""
+
+from __future__ import annotations
+
+import collections
+import csv
+import dataclasses
+import functools
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+from vitreous.errors import VitreousError
+from vitreous.models.class_words import class_words
+from vitreous.report.sources import Source
+
+FOLDER, FILE = "predictions", "predictions.csv"
+NEEDED = ("file", "label", "prediction", "correct")
+Z = 1.959963984540054
+
+
+@dataclasses.dataclass(frozen=True)
+class Answer:
+    """What a model said of one image.
+
+    Attributes:
+        label: Name of its class.
+        prediction: What the model said; empty where the image was not read.
+        correct: Whether that counts as right.
+    """
+
+    label: str
+    prediction: str
+    correct: bool
+
+
+Table = Mapping[str, Answer]
+
+
+@dataclasses.dataclass(frozen=True)
+class Difference:
+    """Accuracy of one model less that of another, on the same images.
+
+    Attributes:
+        name: What was predicted on.
+        place: Of the model, among the sources; the first one is compared with.
+        n: How many images both answered.
+        gained: Right now and wrong before.
+        lost: Wrong now and right before.
+    """
+
+    name: str
+    place: int
+    n: int
+    gained: int
+    lost: int
+
+    @property
+    def value(self) -> float:
+        """The difference."""
+        return (self.gained - self.lost) / self.n
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """95 % for paired proportions (Agresti and Min 2005: half an image added to each cell)."""
+        n, gained, lost = self.n + 2, self.gained + 0.5, self.lost + 0.5
+        half = Z * math.sqrt(gained + lost - (gained - lost) ** 2 / n) / n
+        middle = (gained - lost) / n
+        return max(-1.0, middle - half), min(1.0, middle + half)
+
+
+def differences(sources: Sequence[Source]) -> list[Difference]:
+    """Paired differences of every model from the first, wherever both kept their answers."""
+    tables = [predictions(source) for source in sources]
+    told = []
+    for place, table in enumerate(tables[1:], 1):
+        for name in [n for n in tables[0] if n in table]:
+            pairs = [
+                (a.correct, b.correct)
+                for file, a in tables[0][name].items()
+                if (b := table[name].get(file)) is not None and a.label == b.label
+            ]
+            if pairs:
+                gained = sum(b and not a for a, b in pairs)
+                lost = sum(a and not b for a, b in pairs)
+                told.append(Difference(name, place, len(pairs), gained, lost))
+    return told
+
+
+def predictions(source: Source) -> dict[str, Table]:
+    """Answers of a run on every set that has a table, by the name of the set.
+
+    Of several tables of one set the longest is taken.
+    """
+    if source.folder is None:
+        return {}
+    longest: dict[str, Table] = {}
+    for path in sorted(source.folder.glob(f"{FOLDER}/*/{FILE}")):
+        # The end of the folder's name tells settings apart.
+        name = path.parent.name.rpartition("-")[0] or path.parent.name
+        table = read_predictions(path)
+        if len(table) > len(longest.get(name, ())):
+            longest[name] = table
+    return longest
+
+
+@functools.lru_cache(maxsize=32)
+def _read(path: Path, size: int, changed: int) -> dict[str, Answer]:
+    with path.open(newline="", encoding="utf-8", errors="surrogateescape") as opened:
+        return dict(_rows(csv.DictReader(opened), path))
+
+
+def read_predictions(path: Path) -> Table:
+    """Read a table of predictions: file → answer.
+
+    Raises:
+        VitreousError: If columns are missing, or a row is cut short.
+    """
+    try:
+        stat = path.stat()
+        return _read(path, stat.st_size, stat.st_mtime_ns)
+    except (OSError, csv.Error) as error:
+        raise VitreousError(f"{path} cannot be read: {error}") from error
+
+
+def _rows(reader: csv.DictReader[str], path: Path) -> Iterator[tuple[str, Answer]]:
+    missing = [name for name in NEEDED if name not in (reader.fieldnames or ())]
+    if missing:
+        raise VitreousError(f"{path}: expected the columns {', '.join(NEEDED)}, no {missing[0]}")
+    for row in reader:
+        if row["correct"] not in ("True", "False"):
+            raise VitreousError(
+                f"{path}, line {reader.line_num}: expected True or False under 'correct', "
+                f"found {row['correct']!r}"
+            )
+        answer = Answer(
+            class_words(row["label"]), class_words(row["prediction"]), row["correct"] == "True"
+        )
+        yield row["file"], answer
+
+
+def confusions(table: Table, count: int = 8) -> list[tuple[str, str, int, int]]:
+    """The most frequent wrong answers: label, prediction, how often, of how many of the label."""
+    totals = collections.Counter(a.label for a in table.values())
+    wrong = collections.Counter(
+        (a.label, a.prediction) for a in table.values() if a.prediction and not a.correct
+    )
+    return [(*pair, n, totals[pair[0]]) for pair, n in wrong.most_common(count)]
+
+
+def confusion_matrix(table: Table) -> tuple[list[str], list[str], list[list[float]]]:
+    """Share of each label's images (rows) that got each answer (columns)."""
+    pairs = collections.Counter((a.label, a.prediction or "(not read)") for a in table.values())
+    labels = sorted({label for label, _ in pairs})
+    answers = [*labels, *sorted({answer for _, answer in pairs} - set(labels))]
+    totals = collections.Counter(a.label for a in table.values())
+    return labels, answers, [[pairs[row, c] / totals[row] for c in answers] for row in labels]

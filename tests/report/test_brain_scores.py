@@ -1,0 +1,121 @@
+"""A brain score says its recording, metric, layer and convention; other kinds have other axes."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from vitreous.provenance import Provenance
+from vitreous.report import figures, write_card
+from vitreous.report.charts import PUBLISHED_COLOUR
+from vitreous.report.figures.brain import depth_figures, matrix_figures, matrix_similarity
+from vitreous.report.headline import headline
+from vitreous.report.sources import read_sources
+from vitreous.report.tables import rows
+from vitreous.results import Record, Results
+
+
+def score(value: float, metric: str = "pls", assembly: str = "macaque", **settings) -> Record:
+    settings = {"region": "V4", "layer": "blocks.6", "convention": "raw", **settings}
+    return Record("brain", assembly, metric, value, 168, (value - 0.02, value + 0.02), settings)
+
+
+def drawn(*records: Record, **extra):
+    results = Results("m", list(records), extra=extra)
+    return [f for f in figures.measured(read_sources([results])) if f.key.startswith("brain")]
+
+
+def test_recordings_metrics_and_conventions_have_axes_of_their_own():
+    made = drawn(
+        score(0.406, assembly="chosen", chosen_on="chosen"),
+        score(0.37, chosen_on="chosen"),
+        score(0.52, chosen_on="chosen", convention="brainscore_2022"),
+        score(0.31, "cka"),
+        score(0.44, "ridge"),
+        score(0.9, "internal_consistency", convention="ceiling"),
+    )
+    assert [len(f.series) for f in made] == [1] * 5
+    titles = [f.title for f in made]
+    assert len(set(titles)) == 5
+    assert titles[0] == "Brain scores, chosen: correlation r, PLS regression"
+    assert "flatters" in made[0].caption and "flatters" not in made[1].caption
+    assert "2022 paper" in titles[2] and titles[3].endswith(": CKA")
+    assert "ridge" in titles[4] and "correlation" not in titles[3]
+    for figure in made:
+        assert figure.categories == ["V4 · blocks.6"]
+        assert figure.series[0].interval(0) is not None
+
+
+def test_published_rows_stand_only_beside_what_they_are():
+    published = {"brain_reference": {"AlexNet": {"V4": 0.3}}}
+    ceiled = {"convention": "brainscore_2022"}
+    names = {
+        metric: [s.name for f in drawn(score(0.5, metric, **ceiled), **published) for s in f.series]
+        for metric in ("pls", "ridge", "cka")
+    }
+    assert names == {"pls": ["m", "AlexNet (published)"], "ridge": ["m"], "cka": ["m"]}
+    (figure,) = drawn(score(0.5, **ceiled), **published)
+    assert figure.series[1].color >= PUBLISHED_COLOUR
+    assert figure.categories == ["V4 · blocks.6", "V4 · published"]
+    other = drawn(score(0.5, **ceiled), brain_reference={"AlexNet": {"IT": 0.3}})
+    assert [s.name for s in other[0].series] == ["m"]
+
+
+def test_each_layer_has_a_row_and_the_newest_is_compared():
+    old = Provenance("brain score", "m", "f", when="2026-01-01T00:00:00+00:00")
+    new = dataclasses.replace(old, when="2026-01-02T00:00:00+00:00")
+    results = Results("m")
+    results.add([score(0.4)], old)
+    results.add([score(0.3, layer="blocks.9")], new)
+    sources = read_sources([results])
+    (figure,) = [f for f in figures.measured(sources) if f.key.startswith("brain")]
+    assert figure.categories == ["V4 · blocks.6", "V4 · blocks.9"]
+    assert list(figure.series[0].y) == [0.4, 0.3]
+    tile = next(t for t in headline(sources) if t.title == "Brain")
+    assert tile.values[0].value == 0.3
+    assert sorted(row.values[0].value for row in rows(sources)) == [0.3, 0.4]
+
+
+def test_the_headline_is_of_one_recording_that_no_layer_was_chosen_on():
+    results = Results(
+        "m",
+        [
+            score(0.6, assembly="chosen", chosen_on="chosen"),
+            score(0.3, "cka"),
+            score(0.37, chosen_on="chosen"),
+            score(0.41, region="IT", chosen_on="chosen"),
+        ],
+    )
+    tile = next(t for t in headline(read_sources([results])) if t.title == "Brain")
+    assert tile.values[0].value == pytest.approx(0.39)
+    assert tile.note == "V4, IT · macaque · correlation r, PLS regression"
+
+
+def test_pixels_are_no_layer_of_the_curve():
+    rows = [{"layer": "pixels", "depth": 0, "score": 0.1, "error": 0}]
+    rows += [{"layer": f"blocks.{i}", "depth": i / 2, "score": 0.3, "error": 0.1} for i in (1, 2)]
+    old = Results("old", extra={"depth": {"V4": rows}})
+    new = Results("new", extra={"depth": {"V4": rows[1:]}, "pixels": {"V4": {"score": 0.1}}})
+    for results in (old, new):
+        (figure,) = depth_figures(read_sources([results]))
+        line, pixels = figure.series
+        assert list(line.x) == [0.5, 1.0] and list(pixels.y) == [0.1, 0.1] and pixels.dashed
+
+
+def test_matrices_have_a_scale_and_their_similarity(tmp_path):
+    scipy = pytest.importorskip("scipy.stats")
+    random = np.random.default_rng(0)
+    first, second = (np.round(random.random((9, 9)), 1) for _ in range(2))
+    upper = np.triu_indices(9, 1)
+    wanted = scipy.spearmanr(first[upper], second[upper]).statistic
+    assert matrix_similarity(first, second) == pytest.approx(wanted)
+    assert np.isnan(matrix_similarity(np.zeros((3, 3)), np.eye(3)))
+    results = Results(
+        "m", extra={"rdms": {"macaque IT": first.tolist(), "IT b.9": second.tolist()}}
+    )
+    made = matrix_figures(read_sources([results]))
+    assert f"“macaque IT”: {wanted:.2f}" in made[1].caption and made[1].label == "1 − r"
+    text = write_card([results], tmp_path / "card.html").read_text()
+    assert "1 − r" in text and f"{wanted:.2f}" in text

@@ -25,11 +25,14 @@ AlexNet's raw r).
 """
 
 from vitreous.brain.activations import Extraction, extract
+from vitreous.brain.agreement import (
+    consistency_of_people,
+    error_consistency,
+    error_consistency_interval,
+)
 from vitreous.brain.behaviour import (
     Trials,
     ceiled_i2n,
-    cohens_kappa,
-    error_consistency,
     i2n,
     i2n_ceiling,
 )
@@ -40,7 +43,6 @@ from vitreous.brain.gram import Kernel, gram
 from vitreous.brain.predictivity import (
     linear_predictivity,
     one_to_one,
-    pearson,
     pls_curve,
     pls_predictivity,
     ridge_cv_predictivity,
@@ -74,9 +76,10 @@ __all__ = [
     "ceiled_i2n",
     "choose_layers",
     "cka",
-    "cohens_kappa",
     "compare_rdms",
+    "consistency_of_people",
     "error_consistency",
+    "error_consistency_interval",
     "export_plugin",
     "extract",
     "gram",
@@ -88,7 +91,6 @@ __all__ = [
     "load_trials",
     "make_assembly",
     "one_to_one",
-    "pearson",
     "pls_curve",
     "pls_predictivity",
     "published",

@@ -110,56 +110,6 @@ def ceiled_i2n(score: Score, ceiling: Score) -> Score:
     return aggregate(score.raw / np.sqrt(ceiling.raw))
 
 
-def error_consistency(
-    model: np.ndarray,
-    human: np.ndarray,
-    conditions: Sequence[Any] | np.ndarray | None = None,
-) -> Score:
-    """Cohen's κ of which pictures are answered correctly (Geirhos et al. 2020).
-
-    Args:
-        model: Whether each picture was answered correctly: images, boolean or 0/1.
-        human: The same of people: subjects × images, NaN where a subject did not see one.
-        conditions: A label a picture; κ is computed in each and averaged over conditions, then
-            over subjects.
-
-    Returns:
-        The mean κ (sign kept), its error over subjects, and κ of subjects × conditions.
-
-    Raises:
-        VitreousError: If the pictures do not match.
-    """
-    model = np.asarray(model, dtype=np.float64)
-    human = np.atleast_2d(np.asarray(human, dtype=np.float64))
-    if human.shape[1] != len(model):
-        raise VitreousError(
-            f"pictures do not match: {len(model)} of the model, {human.shape[1]} of the subjects"
-        )
-    labels = np.zeros(len(model)) if conditions is None else np.asarray(conditions)
-    if len(labels) != len(model):
-        raise VitreousError(f"conditions: expected {len(model)} labels, found {len(labels)}")
-    kinds = np.unique(labels)
-    raw = np.array(
-        [[cohens_kappa(model[labels == c], person[labels == c]) for c in kinds] for person in human]
-    )
-    known = ~np.isnan(raw)
-    people = np.array([row[ok].mean() for row, ok in zip(raw, known) if ok.any()])
-    if not len(people):
-        return Score(float("nan"), float("nan"), raw)
-    return Score(float(people.mean()), float(people.std() / len(people) ** 0.5), raw)
-
-
-def cohens_kappa(first: np.ndarray, second: np.ndarray) -> float:
-    """Agreement of two vectors of correct (1) and wrong (0) beyond chance; NaN if undefined."""
-    both = np.isfinite(first) & np.isfinite(second)
-    if not both.any():
-        return float("nan")
-    a, b = first[both] > 0.5, second[both] > 0.5
-    expected = a.mean() * b.mean() + (1 - a.mean()) * (1 - b.mean())
-    observed = (a == b).mean()
-    return float((observed - expected) / (1 - expected)) if expected < 1 else float("nan")
-
-
 def _check_behaviour(
     probabilities: np.ndarray,
     choices: np.ndarray,

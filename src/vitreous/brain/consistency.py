@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from vitreous.brain.predictivity import pearson
 from vitreous.brain.score import Score, aggregate
 from vitreous.brain.splits import Splits
 from vitreous.errors import VitreousError
+from vitreous.statistics import pearson
 
 HALVES = Splits(number=10, train_size=0.5, seed=1)
 

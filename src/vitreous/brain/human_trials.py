@@ -12,9 +12,7 @@ import torch
 from tqdm import tqdm
 
 from vitreous.brain.activations import prepare
-from vitreous.brain.behaviour import cohens_kappa
 from vitreous.brain.readers import read_table
-from vitreous.brain.score import Score
 from vitreous.brain.stimuli import Stimuli
 from vitreous.errors import VitreousError, nearest
 from vitreous.evaluation.test_sets.base import class_map
@@ -79,29 +77,6 @@ def read_human_trials(folder: str | os.PathLike[str]) -> HumanTrials:
         tuple(people),
         correct,
     )
-
-
-def human_consistency(trials: HumanTrials) -> Score:
-    """Error consistency of each pair of people, the ceiling for a model.
-
-    Returns:
-        The mean κ over conditions, then pairs; raw is pairs × conditions.
-    """
-    labels = np.asarray(trials.conditions)
-    kinds = np.unique(labels)
-    pairs = [(i, j) for i in range(len(trials.subjects)) for j in range(i)]
-    if not pairs:
-        raise VitreousError("the consistency of people needs at least two subjects")
-    rows = trials.correct
-    raw = np.array(
-        [
-            [cohens_kappa(rows[i, labels == c], rows[j, labels == c]) for c in kinds]
-            for i, j in pairs
-        ]
-    )
-    means = np.array([row[ok].mean() if (ok := ~np.isnan(row)).any() else np.nan for row in raw])
-    means = means[~np.isnan(means)]
-    return Score(float(means.mean()), float(means.std() / len(means) ** 0.5), raw)
 
 
 def decide(

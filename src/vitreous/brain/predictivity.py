@@ -15,21 +15,10 @@ from vitreous.brain.pls import TOLERANCE, pls_predictions
 from vitreous.brain.ridge import PENALTIES, ridge_predictions
 from vitreous.brain.score import Score, aggregate
 from vitreous.brain.splits import Split, Splits
+from vitreous.statistics import pearson
 
 logger = logging.getLogger(__name__)
 Groups = Sequence[Any] | np.ndarray | None
-
-
-def pearson(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Pearson correlation of each column of two arrays; NaN where a column is constant."""
-    a = first - first.mean(axis=0)
-    b = second - second.mean(axis=0)
-    norms = np.linalg.norm(a, axis=0) * np.linalg.norm(b, axis=0)
-    floor = np.finfo(np.float64).eps * len(first)
-    scale = np.abs(first).max(axis=0, initial=0) * np.abs(second).max(axis=0, initial=0)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        r = (a * b).sum(axis=0) / norms
-    return np.where(norms > floor * scale, np.clip(r, -1.0, 1.0), np.nan)
 
 
 def pls_predictivity(

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 
 from vitreous.brain.activations import extract
+from vitreous.brain.agreement import consistency_of_people, error_consistency
 from vitreous.brain.behaviour import (
     ceiled_i2n,
-    error_consistency,
     i2n,
     i2n_ceiling,
 )
@@ -18,7 +18,6 @@ from vitreous.brain.benchmarks import read_trials
 from vitreous.brain.human_trials import (
     align_answers,
     decide,
-    human_consistency,
     read_human_trials,
 )
 from vitreous.brain.readers import read_table
@@ -74,7 +73,7 @@ class Behaviour(ModelOptions):
         choices = decide(classifier, stimuli, batch_size=self.batch_size, device=self.device)
         right = align_answers(people, stimuli, choices)
         score = error_consistency(right, people.correct, people.conditions)
-        between = human_consistency(people)
+        between = consistency_of_people(people.correct, people.conditions)
         name, n = self.human.name, len(people.names)
         results.add(
             [

@@ -81,7 +81,9 @@ def jackknife_interval(
     if n < 2 * GROUPS or not np.isfinite(value):
         return None
     order = np.random.default_rng(seed).permutation(n)
-    left_out = np.array([measure(np.sort(np.delete(order, slice(g, n, GROUPS)))) for g in range(GROUPS)])
+    left_out = np.array(
+        [measure(np.sort(np.delete(order, slice(g, n, GROUPS)))) for g in range(GROUPS)]
+    )
     if not np.isfinite(left_out).all():
         return None
     half = STUDENT * float(np.sqrt((GROUPS - 1) * left_out.var()))

@@ -285,7 +285,7 @@ FEATURES, RESPONSES, GROUPS = random_data(n=40, units=60)
         (lambda: brain.internal_consistency(RESPONSES), "repetitions × images × neuroids"),
         (lambda: brain.ceiled(0.4, 0.8, "brainscore_2025"), "did you mean 'brainscore_202"),
         (lambda: brain.ceiled(0.4, 0.0), "expected a positive consistency"),
-        (lambda: brain.error_consistency(np.ones(3), np.ones((2, 4))), "pictures do not match"),
+        (lambda: brain.error_consistency(np.ones(3), np.ones((2, 4))), "images do not match"),
     ],
     ids=itertools.count(),
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from typing import Any
+from typing import TypedDict, Unpack
 
 import numpy as np
 
@@ -14,11 +14,18 @@ from vitreous.brain.gram import Kernel, blas_threads
 from vitreous.brain.pls import TOLERANCE, pls_predictions
 from vitreous.brain.ridge import PENALTIES, ridge_predictions
 from vitreous.brain.score import Score, aggregate
-from vitreous.brain.splits import Split, Splits
+from vitreous.brain.splits import Groups, Split, Splits
 from vitreous.statistics import pearson
 
 logger = logging.getLogger(__name__)
-Groups = Sequence[Any] | np.ndarray | None
+
+
+class RegressionOptions(TypedDict, total=False):
+    """What every regression takes; see `pls_predictivity`."""
+
+    splits: Splits | None
+    threads: int | None
+    kernel: Kernel | None
 
 
 def pls_predictivity(
@@ -86,8 +93,8 @@ def pls_curve(
     with blas_threads(threads):
         kernel = kernel or Kernel.of(features)
         backend = choose_backend(device)
-        found = pls_predictions(kernel, responses, drawn, counts, backend, tolerance)
-    return {k: _score([f[k] for f in found], responses, drawn) for k in counts}
+        predictions = pls_predictions(kernel, responses, drawn, counts, backend, tolerance)
+    return {k: _score([p[k] for p in predictions], responses, drawn) for k in counts}
 
 
 def ridge_predictivity(
@@ -108,20 +115,27 @@ def ridge_predictivity(
     responses = check_pair(features, responses)
     drawn = (splits or Splits()).draw(len(responses), groups)
     with blas_threads(threads):
-        found, used = ridge_predictions(kernel or Kernel.of(features), responses, drawn, penalty)
+        kernel = kernel or Kernel.of(features)
+        predictions, used = ridge_predictions(kernel, responses, drawn, penalty)
     logger.info("ridge penalties: %s", used)
-    return _score(found, responses, drawn)
+    return _score(predictions, responses, drawn)
 
 
 def ridge_cv_predictivity(
-    features: np.ndarray, responses: np.ndarray, groups: Groups = None, **options: Any
+    features: np.ndarray,
+    responses: np.ndarray,
+    groups: Groups = None,
+    **options: Unpack[RegressionOptions],
 ) -> Score:
     """Score by ridge regression with the penalty chosen from Brain-Score's 95 values."""
     return ridge_predictivity(features, responses, groups, penalty=PENALTIES, **options)
 
 
 def linear_predictivity(
-    features: np.ndarray, responses: np.ndarray, groups: Groups = None, **options: Any
+    features: np.ndarray,
+    responses: np.ndarray,
+    groups: Groups = None,
+    **options: Unpack[RegressionOptions],
 ) -> Score:
     """Score by least squares; of smallest norm where there are more units than pictures."""
     return ridge_predictivity(features, responses, groups, penalty=0.0, **options)
@@ -146,11 +160,11 @@ def one_to_one(
     drawn = (splits or Splits()).draw(len(responses), groups)
     with blas_threads(threads):
         chosen = _best_units(features, responses, drawn, block)
-    found = [
+    predictions = [
         np.stack([np.asarray(features[test, unit], dtype=np.float64) for unit in units], axis=1)
         for units, (_, test) in zip(chosen, drawn)
     ]
-    return _score(found, responses, drawn)
+    return _score(predictions, responses, drawn)
 
 
 def _best_units(
@@ -158,7 +172,7 @@ def _best_units(
 ) -> np.ndarray:
     """Index of the best unit: splits × neuroids, by one pass over blocks of units."""
     shape = (len(splits), responses.shape[1])
-    best, found = np.full(shape, -np.inf), np.zeros(shape, dtype=np.int64)
+    best, units = np.full(shape, -np.inf), np.zeros(shape, dtype=np.int64)
     for start in range(0, features.shape[1], block):
         piece = np.asarray(features[:, start : start + block], dtype=np.float64)
         for row, (train, _) in enumerate(splits):
@@ -167,8 +181,8 @@ def _best_units(
             index = r.argmax(axis=0)
             value = r[index, np.arange(shape[1])]
             better = value > best[row]
-            best[row][better], found[row][better] = value[better], start + index[better]
-    return found
+            best[row][better], units[row][better] = value[better], start + index[better]
+    return units
 
 
 def _standardised(values: np.ndarray) -> np.ndarray:

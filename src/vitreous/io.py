@@ -75,8 +75,35 @@ def read_json(path: str | os.PathLike[str]) -> Any:
         return json.loads(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise VitreousError(f"no file at {path}") from error
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise VitreousError(f"{path} is not valid JSON: {error}") from error
+
+
+def read_json_lines(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
+    """Read a file of one JSON object a line; a last line that a kill cut short is left out.
+
+    Returns:
+        The objects; none where there is no file.
+
+    Raises:
+        VitreousError: If another line is not a JSON object.
+    """
+    file = Path(path)
+    if not file.is_file():
+        return []
+    rows = []
+    lines = file.read_bytes().splitlines(keepends=True)
+    for place, line in enumerate(lines, 1):
+        try:
+            row = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            if place == len(lines) and not line.endswith(b"\n"):
+                break
+            raise VitreousError(f"{file}, line {place} is not JSON: {error}") from error
+        if not isinstance(row, dict):
+            raise VitreousError(f"{file}, line {place}: expected an object, found {line[:40]!r}")
+        rows.append(row)
+    return rows
 
 
 def finite(value: Any) -> Any:

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import json
 import math
 import os
-import platform
-import sys
-from collections.abc import Iterable
-from importlib import metadata
+from collections.abc import Generator, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from vitreous.errors import VitreousError
-from vitreous.io import read_json, write_json
+import filelock
 
-VERSION = 1
+from vitreous.errors import VitreousError
+from vitreous.io import finite, read_json, write_json
+from vitreous.provenance import Provenance, provenance
+from vitreous.results_format import fields_of, typed
+
+VERSION = 2
+LOCK_SECONDS = 60
+UNKNOWN = Provenance()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,6 +35,8 @@ class Record:
         n: How many pictures (or presentations, or neuroids) it comes from.
         ci95: The 95 % interval (low, high), where one is defined.
         settings: What else one must know to repeat it: convention, epsilon, angle, method, layer.
+        source: Where the dataset is (its path), which tells two of one name apart.
+        provenance: Command, model, moment and machine; set when it is added to results.
     """
 
     suite: str
@@ -39,10 +46,18 @@ class Record:
     n: int | None = None
     ci95: tuple[float, float] | None = None
     settings: dict[str, Any] = dataclasses.field(default_factory=dict)
+    source: str = ""
+    provenance: Provenance = UNKNOWN
 
-    def key(self) -> tuple[str, str, str, str]:
-        """Identify what is measured; a new record with the same key replaces the old one."""
-        return (self.suite, self.dataset, self.metric, repr(sorted(self.settings.items())))
+    def key(self) -> tuple[Any, ...]:
+        """Everything that the value depends on; a new record replaces an old one of the same."""
+        made = self.provenance
+        return (*self.topic(), self.n, made.kind, made.model, made.fingerprint)
+
+    def topic(self) -> tuple[str, ...]:
+        """What is measured on what and how, whichever model it is of and on however many."""
+        settings = json.dumps(finite(self.settings), sort_keys=True, default=str)
+        return (self.suite, self.dataset, self.source, self.metric, settings)
 
 
 @dataclasses.dataclass
@@ -51,8 +66,8 @@ class Results:
 
     Attributes:
         model: Name of the model or run, as the report shows it.
-        records: The measurements.
-        context: Versions, hardware, seed, times, command (free form, shown on the card).
+        records: The measurements, each with its provenance.
+        context: What else is known of the model: recipe, base model, epochs (free form).
         extra: Named structured data that is more than numbers (curves, per-class counts, tables).
     """
 
@@ -61,52 +76,184 @@ class Results:
     context: dict[str, Any] = dataclasses.field(default_factory=dict)
     extra: dict[str, Any] = dataclasses.field(default_factory=dict)
 
-    def add(self, records: Iterable[Record]) -> None:
-        """Add records; one that measures the same thing as an old one replaces it."""
+    def add(self, records: Iterable[Record], made: Provenance | None = None) -> None:
+        """Add records; one replaces an old one only where their keys are equal.
+
+        Args:
+            records: The new ones.
+            made: Their provenance, for those that have none yet.
+        """
         table = {record.key(): record for record in self.records}
-        table.update((record.key(), record) for record in records)
+        for record in records:
+            if made is not None and record.provenance == UNKNOWN:
+                record = dataclasses.replace(record, provenance=made)
+            table[record.key()] = record
         self.records = list(table.values())
 
+    def add_extra(self, extra: Mapping[str, Any]) -> None:
+        """Add structured data, key by key; a table of fewer items never replaces a fuller one.
+
+        A mapping with an integer `n` is such a table. Where both name another `fingerprint`, the
+        new one replaces the old one whatever their sizes.
+        """
+        self.extra = _merged(self.extra, extra)
+
+    def current(self) -> list[Record]:
+        """One record for each topic: of the newest weights the fullest, of those the newest."""
+        topics: dict[tuple[str, ...], list[Record]] = {}
+        for record in self.records:
+            topics.setdefault(record.topic(), []).append(record)
+        return [_best(records) for records in topics.values()]
+
     def find(self, **wanted: Any) -> list[Record]:
-        """Return the records whose fields (or settings) equal all the given values."""
+        """Return the current records whose fields (or settings) equal all the given values."""
 
         def matches(record: Record) -> bool:
             fields = {**record.settings, **vars(record)}
             return all(fields.get(name) == value for name, value in wanted.items())
 
-        return [record for record in self.records if matches(record)]
+        return [record for record in self.current() if matches(record)]
 
     def write(self, path: str | os.PathLike[str]) -> Path:
-        """Write `results.json` atomically."""
-        return write_json(path, {"version": VERSION, **dataclasses.asdict(self)})
+        """Write `results.json` atomically, whatever is there; `update` adds to what is there."""
+        made: dict[str, Any] = {}
+        records = []
+        for record in self.records:
+            row = {f.name: getattr(record, f.name) for f in dataclasses.fields(record)}
+            row["provenance"] = name = _identity(record.provenance)
+            if name:
+                made[name] = dataclasses.asdict(record.provenance)
+            records.append({k: v for k, v in row.items() if v != "" or k in ("suite", "dataset")})
+        value = {"version": VERSION, "model": self.model, "records": records, "provenance": made}
+        return write_json(path, {**value, "context": self.context, "extra": self.extra})
 
     @classmethod
     def read(cls, path: str | os.PathLike[str]) -> Results:
-        """Read a `results.json`, or the one inside a run folder.
+        """Read a `results.json`, or the one inside a run folder; also of version 1.
 
         Raises:
-            VitreousError: If it is missing, not JSON, or of another version.
+            VitreousError: If it is missing, not JSON, of another version, or of wrong types.
         """
         file = Path(path)
         file = file / "results.json" if file.is_dir() else file
-        raw = read_json(file)
-        if not isinstance(raw, dict) or raw.get("version") != VERSION:
-            found = raw.get("version") if isinstance(raw, dict) else type(raw).__name__
-            raise VitreousError(f"{file}: expected results version {VERSION}, found {found}")
-        try:
-            records = [_record(r) for r in raw["records"]]
-            return cls(raw["model"], records, raw.get("context", {}), raw.get("extra", {}))
-        except (KeyError, TypeError) as error:
-            raise VitreousError(f"{file} is not a results file: {error}") from error
+        raw = typed(read_json(file), dict, f"{file}")
+        if typed(raw.get("version"), int, f"{file}: version") not in (1, VERSION):
+            raise VitreousError(
+                f"{file}: expected results of version 1 or {VERSION}, found {raw['version']!r:.40}"
+            )
+        made = {
+            name: Provenance(**fields_of(row, Provenance, f"{file}, provenance {name}"))
+            for name, row in typed(raw.get("provenance", {}), dict, f"{file}: provenance").items()
+        }
+        records = [
+            _record(row, made, f"{file}, record {place}")
+            for place, row in enumerate(typed(raw.get("records"), list, f"{file}: records"), 1)
+        ]
+        parts = [typed(raw.get(k, {}), dict, f"{file}: {k}") for k in ("context", "extra")]
+        return cls(typed(raw.get("model"), str, f"{file}: model"), records, *parts)
+
+    @classmethod
+    @contextlib.contextmanager
+    def edit(cls, path: str | os.PathLike[str], model: str) -> Generator[Results]:
+        """Read a file of results (or begin one), yield it, write it; no other writer between.
+
+        Args:
+            path: `results.json`, or the folder that holds it or is to hold it.
+            model: Name of the model, for a new file.
+
+        Raises:
+            VitreousError: If another process holds the file for a minute, or it cannot be read
+                or written.
+        """
+        file = Path(path)
+        file = file if file.suffix == ".json" else file / "results.json"
+        with _lock(file):
+            results = cls.read(file) if file.is_file() else cls(model)
+            yield results
+            results.write(file)
+
+    @classmethod
+    def update(
+        cls,
+        path: str | os.PathLike[str],
+        records: Iterable[Record],
+        made: Provenance,
+        *,
+        extra: Mapping[str, Any] | None = None,
+        context: Mapping[str, Any] | None = None,
+    ) -> Results:
+        """Add what was measured to a file of results: the one way to write it.
+
+        Args:
+            path: `results.json`, or its folder.
+            records: What was measured.
+            made: Where it comes from (`vitreous.provenance.provenance`); also names the model.
+            extra: Structured data to add, see `add_extra`.
+            context: Facts of the model to set.
+
+        Returns:
+            What the file holds now.
+        """
+        with cls.edit(path, made.model) as results:
+            results.add(records, made)
+            results.add_extra(extra or {})
+            results.context.update(context or {})
+        return results
 
 
-def _record(raw: dict[str, Any]) -> Record:
-    interval = raw.get("ci95")
-    return dataclasses.replace(
-        Record(**raw),
-        value=math.nan if raw["value"] is None else float(raw["value"]),
-        ci95=(float(interval[0]), float(interval[1])) if interval else None,
+@contextlib.contextmanager
+def _lock(file: Path) -> Generator[None]:
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        lock = filelock.FileLock(file.with_name(f".{file.name}.lock"), timeout=LOCK_SECONDS)
+        lock.acquire()
+    except filelock.Timeout as error:
+        raise VitreousError(
+            f"another process has been writing {file} for {LOCK_SECONDS} s; wait for it, or end it"
+        ) from error
+    except OSError as error:
+        raise VitreousError(
+            f"cannot write {file}: {error.strerror or error}; choose another folder with --out"
+        ) from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _identity(made: Provenance) -> str:
+    return "" if made == UNKNOWN else made.identity
+
+
+def _best(records: list[Record]) -> Record:
+    """Of records of one topic: of the newest weights, on the most items, the newest."""
+    newest = max(records, key=lambda r: r.provenance.when).provenance.fingerprint
+    return max(
+        records,
+        key=lambda r: (r.provenance.fingerprint == newest, r.n or 0, r.provenance.when),
     )
+
+
+def _merged(old: Any, new: Any) -> Any:
+    if not (isinstance(old, dict) and isinstance(new, Mapping)) or _is_table(new):
+        return new
+    counts = old.get("n"), new.get("n")
+    fewer = all(isinstance(n, int) for n in counts) and counts[0] > counts[1]
+    if fewer and old.get("fingerprint") == new.get("fingerprint"):
+        return _merged(dict(new), {k: v for k, v in old.items() if k != "n"}) | {"n": counts[0]}
+    return {**old, **{k: _merged(old.get(k), v) for k, v in new.items()}}
+
+
+def _is_table(value: Mapping[str, Any]) -> bool:
+    """Whether it is a table by columns, which is replaced whole."""
+    return bool(value) and all(isinstance(column, list) for column in value.values())
+
+
+def _record(raw: Any, made: Mapping[str, Provenance], where: str) -> Record:
+    row = fields_of(raw, Record, where)
+    if (name := row.pop("provenance", "")) and name not in made:
+        raise VitreousError(f"{where}: its provenance '{name}' is not in the file")
+    return Record(**row, provenance=made.get(name, UNKNOWN))
 
 
 def wilson_interval(successes: float, n: int, z: float = 1.959963984540054) -> tuple[float, float]:
@@ -134,23 +281,14 @@ def accuracy_record(
 
 
 def run_context(seed: int | None = None) -> dict[str, Any]:
-    """Versions and hardware of this process, for the card."""
-    import torch
+    """Command, hardware and versions of this process, as free facts.
 
-    def version(name: str) -> str:
-        try:
-            return metadata.version(name)
-        except metadata.PackageNotFoundError:
-            return "not installed"
-
-    device = torch.cuda.get_device_name() if torch.cuda.is_available() else platform.machine()
-    context: dict[str, Any] = {
-        "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
-        "versions": {n: version(n) for n in ("vitreous", "torch", "torchvision", "timm", "numpy")},
-        "python": platform.python_version(),
-        "device": device,
-        "cores": os.cpu_count(),
+    What measures now gives its records a `Provenance` instead.
+    """
+    made = provenance("", seed=seed)
+    return {
+        "command": made.command,
+        "versions": dict(made.versions),
+        "hardware": dict(made.hardware),
+        **({} if seed is None else {"seed": seed}),
     }
-    if seed is not None:
-        context["seed"] = seed
-    return context

@@ -22,6 +22,8 @@ from helpers import tiny_recipe, write_masked_set
 from vitreous.cli import main
 from vitreous.config import build, merge, parse_overrides
 from vitreous.errors import VitreousError
+from vitreous.models import load_model
+from vitreous.models.fingerprint import model_fingerprint
 from vitreous.results import Results
 from vitreous.training import Recipe, list_recipes, train
 from vitreous.training.engine import Trainer
@@ -56,7 +58,15 @@ def test_a_run_leaves_everything_its_reader_needs(root, tmp_path):
     best = min(r["loss"] for r in rows if r["split"] == "validation" and r["epoch"])
     kept = results.find(metric="loss", moment="after")[0]
     assert kept.value == best
-    assert Results.read(out).find(metric="top1", moment="before")[0].n == 3
+    results = Results.read(out)
+    before, after = (
+        results.find(metric="top1", moment=m)[0].provenance for m in ("before", "after")
+    )
+    assert results.find(metric="top1", moment="before")[0].n == 3
+    assert after.kind == "train" and (after.seconds or 0) > 0 and after.hardware["processor"]
+    assert after.fingerprint == model_fingerprint(load_model(out)) and not before.fingerprint
+    assert results.context["base_model"] == "vit_tiny_patch16_224, untrained"
+    assert load_model(out).name == out.name
     samples = json.loads((out / "samples" / "samples.json").read_text())
     for row in samples:
         assert set(row["files"]) == {"picture", "mask", "before", "after"}

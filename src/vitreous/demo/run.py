@@ -16,12 +16,14 @@ from vitreous.data.generated.scenes import World
 from vitreous.demo.masks import find_masks
 from vitreous.demo.measure import draw_tests, measure
 from vitreous.demo.panels import draw_strips
-from vitreous.demo.words import summary
+from vitreous.demo.words import duration, summary
 from vitreous.errors import VitreousError
 from vitreous.io import read_json, write_json
 from vitreous.models import Classifier, load_model, save_model
+from vitreous.models.fingerprint import model_fingerprint
+from vitreous.provenance import provenance
 from vitreous.report import write_card
-from vitreous.results import Record, Results, run_context
+from vitreous.results import Record, Results
 from vitreous.training import Recipe, load_recipe, train
 
 TITLES = {
@@ -88,7 +90,6 @@ class Demo:
         Returns:
             The card, and the results of every model.
         """
-        begun = time.monotonic()
         self.check()
         start = self.pretrained()
         shortcut = self.train("shortcut", start)
@@ -100,7 +101,7 @@ class Demo:
         for folder in runs:
             self.measure(folder, found.get(folder.name))
         models = [Results.read(folder) for folder in runs]
-        return self.card(runs, models, time.monotonic() - begun), models
+        return self.card(runs, models), models
 
     def check(self) -> None:
         """Refuse a folder that holds another demo, before anything is written."""
@@ -144,24 +145,30 @@ class Demo:
 
     def measure(self, folder: Path, masks: Record | None = None) -> None:
         """Measure a run on the test sets and add the records to its results."""
-        results = Results.read(folder)
-        if results.find(suite="clean"):
+        if Results.read(folder).find(suite="clean"):
             return
         tests = draw_tests(self.world, self.plan.tests, TEST_SEED)
         began = time.monotonic()
         classifier = load_model(folder)
-        trained, results.records = results.records, []
-        results.add(measure(classifier, tests, self.plan.attacked, self.seed))
-        results.add([*([masks] if masks else []), *trained])
+        records = measure(classifier, tests, self.plan.attacked, self.seed)
         draw_strips(classifier, tests, folder, seed=self.seed)
-        results.model = TITLES.get(folder.name, folder.name)
-        results.context.update(run_context(self.seed))
-        results.context["seconds_measured"] = round(time.monotonic() - began, 1)
-        results.write(folder / "results.json")
+        title = TITLES.get(folder.name, folder.name)
+        made = provenance(
+            "demo",
+            model=title,
+            fingerprint=model_fingerprint(classifier),
+            seed=self.seed,
+            seconds=time.monotonic() - began,
+        )
+        with Results.edit(folder, title) as results:
+            results.model = title
+            trained, results.records = results.records, []
+            results.add([*records, *([masks] if masks else [])], made)
+            results.add(trained)
 
-    def card(self, runs: list[Path], models: list[Results], seconds: float) -> Path:
+    def card(self, runs: list[Path], models: list[Results]) -> Path:
         """Write the card of all runs."""
-        note = f"{summary(models)}\nEverything was trained and measured in {seconds:.0f} s."
+        note = f"{summary(models)}\n{duration(models)}"
         title = "Vitreous demo: a shortcut, and ways out of it"
         return write_card(runs, self.out / "card.html", title=title, note=note)
 

@@ -73,6 +73,18 @@ def summary(models: Sequence[Results]) -> str:
     return "\n".join(lines).replace(" %", "\N{NO-BREAK SPACE}%")
 
 
+def duration(models: Sequence[Results]) -> str:
+    """Say how long training and measuring took, from the provenance of the records."""
+    made = {r.provenance.identity: r.provenance for model in models for r in model.records}
+    # A training's records are of two models, before and after, in the same time.
+    times = {(p.kind, p.model, p.when): p.seconds for p in made.values() if p.seconds is not None}
+    if not times:
+        return ""
+    trained = sum(seconds for (kind, *_), seconds in times.items() if kind == "train")
+    measured = sum(times.values()) - trained
+    return f"Training took {trained:.0f} s in all, and measuring {measured:.0f} s."
+
+
 def find_named(models: Sequence[Results], name: str, column: str) -> Record | None:
     """The record of a column of the model with that name, if there is one."""
     return next((find(model, column) for model in models if model.model == name), None)

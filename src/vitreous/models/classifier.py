@@ -280,7 +280,12 @@ def save_model(classifier: Classifier, folder: str | os.PathLike[str]) -> Path:
 
 
 def _folder_name(config: dict[str, Any], path: Path) -> str:
-    """The name that was stored, unless it is just the architecture's: then the folder's."""
+    """The name that was stored, unless it is the architecture's or the folder is a run's.
+
+    A run's weights are stored under the name of the model that it started from.
+    """
+    if (path / "recipe.yaml").is_file():
+        return path.resolve().name
     stored = str(config.get("vitreous_name") or config["architecture"])
     plain = stored.startswith(str(config["architecture"]))
     return path.resolve().name if plain else stored

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import dataclasses
 import io
-import json
 import math
 import os
 from collections.abc import Mapping, Sequence
@@ -14,7 +13,7 @@ from typing import Any
 
 from vitreous.data.images import open_image
 from vitreous.errors import ImageError, VitreousError
-from vitreous.io import read_json
+from vitreous.io import read_json, read_json_lines
 from vitreous.results import Results
 
 LARGEST_IMAGE = 288
@@ -134,23 +133,11 @@ def read_source(model: Results | str | os.PathLike[str]) -> Source:
 
 
 def _read_history(path: Path) -> list[dict[str, Any]]:
-    """Read metrics.jsonl; a last line that a killed run cut short is left out."""
-    if not path.is_file():
-        return []
-    lines = path.read_text(encoding="utf-8").splitlines()
+    """Read metrics.jsonl, figures that lie in an object of their own beside the others."""
     entries = []
-    for place, line in enumerate(lines):
-        if not line.strip():
-            continue
-        try:
-            entry = json.loads(line)
-        except json.JSONDecodeError as error:
-            if place == len(lines) - 1:
-                break
-            raise VitreousError(f"{path}, line {place + 1} is not JSON: {error}") from error
-        if isinstance(entry, dict):
-            figures = entry.pop("figures", {})
-            entries.append({**entry, **(figures if isinstance(figures, dict) else {})})
+    for entry in read_json_lines(path):
+        figures = entry.pop("figures", {})
+        entries.append({**entry, **(figures if isinstance(figures, dict) else {})})
     return entries
 
 

@@ -7,6 +7,7 @@ import dataclasses
 import logging
 import math
 import os
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -138,6 +139,7 @@ class Trainer:
             recipe.robust_validation, recipe.adversary, self.validation_data
         )
         self.progress = Progress()
+        self.counted_until = time.monotonic()
 
     def run(self) -> Results:
         """Train to the end; returns (and writes) the results."""
@@ -167,14 +169,19 @@ class Trainer:
             while self.progress.epoch < self.settings.epochs:
                 self.run_epoch(bar)
         self.accelerator.end_training()
-        results = summarise(
-            self.folder, self.classifier, self.recipe, self.split, self.progress.__dict__
-        )
         if main:
             draw_samples(self.folder, self.classifier, self.validation_data, self.recipe, "after")
-            results.write(self.folder.path / "results.json")
+            self.count_seconds()
+            progress = vars(self.progress)
+            summarise(self.folder, self.classifier, self.recipe, self.split, progress)
         self.accelerator.wait_for_everyone()
-        return results
+        return Results.read(self.folder.path)
+
+    def count_seconds(self) -> None:
+        """Add the time since the last call to that of the run, over all its resumptions."""
+        now = time.monotonic()
+        self.progress.seconds += now - self.counted_until
+        self.counted_until = now
 
     @property
     def steps_per_epoch(self) -> int:
@@ -360,6 +367,7 @@ class Trainer:
         if not self.accelerator.is_main_process:
             return
         scaler = self.accelerator.scaler
+        self.count_seconds()
         self.folder.save_state(
             {
                 "model": self.classifier.net.state_dict(),

@@ -15,7 +15,7 @@ import yaml
 from vitreous.config import build, plain, to_yaml
 from vitreous.data.items import derive_seed
 from vitreous.errors import CheckpointError, VitreousError
-from vitreous.io import atomic_path, finite, write_text
+from vitreous.io import atomic_path, finite, read_json_lines, write_text
 from vitreous.training.recipe import Recipe
 
 
@@ -100,14 +100,7 @@ class RunFolder:
 
     def read_metrics(self) -> list[dict[str, Any]]:
         """All rows; a last line that was cut short is left out."""
-        rows = []
-        if self.metrics.is_file():
-            for line in self.metrics.read_text(encoding="utf-8").splitlines():
-                try:
-                    rows.append(json.loads(line))
-                except json.JSONDecodeError:
-                    break
-        return rows
+        return read_json_lines(self.metrics)
 
 
 def random_state() -> dict[str, Any]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+from pathlib import Path
 from typing import Any
 
 from vitreous.attribution import relevance
@@ -13,7 +15,9 @@ from vitreous.data.readers import Split
 from vitreous.errors import UnsupportedModelError
 from vitreous.io import read_json, write_json
 from vitreous.models import Classifier, load_model
-from vitreous.results import Record, Results, accuracy_record, run_context
+from vitreous.models.fingerprint import model_fingerprint
+from vitreous.provenance import provenance
+from vitreous.results import Record, Results, accuracy_record
 from vitreous.training.objectives.relevance import foreground_share
 from vitreous.training.recipe import Recipe
 from vitreous.training.run import RunFolder
@@ -70,27 +74,47 @@ def summarise(
     split: Split,
     progress: dict[str, Any],
 ) -> Results:
-    """Collect what the validation said of the first and of the best epoch."""
-    results = Results(folder.path.name, context=run_context(recipe.training.seed))
+    """Write what the validation said of the first and of the best epoch, and return it."""
+    records: list[Record] = []
     rows = [row for row in folder.read_metrics() if row["split"] == "validation"]
     count = len(split.validation)
     moments = {"before": 0, "after": progress["best_epoch"]}
     for moment, epoch in moments.items():
         row = next((r for r in rows if r["epoch"] == epoch), None)
         if row is not None:
-            results.add(validation_records(row, count, moment))
-    results.context.update(
-        recipe=plain(recipe),
-        base_model=classifier.name,
-        best_epoch=progress["best_epoch"],
-        epochs=progress["epoch"],
-        train_images=len(split.train),
-        validation_images=count,
+            records += validation_records(row, count, moment)
+    made = provenance(
+        "train",
+        model=folder.path.resolve().name,
+        fingerprint=model_fingerprint(load_model(folder.path)),
+        seed=recipe.training.seed,
+        seconds=progress["seconds"],
     )
-    results.extra["split"] = split.note
-    if progress["warnings"]:
-        results.extra["warnings"] = progress["warnings"]
-    return results
+    # What the run started from has other weights.
+    first = dataclasses.replace(made, fingerprint="")
+    records = [
+        dataclasses.replace(r, provenance=first) if r.settings["moment"] == "before" else r
+        for r in records
+    ]
+    context = {
+        "recipe": plain(recipe),
+        "base_model": base_model(recipe, classifier),
+        "best_epoch": progress["best_epoch"],
+        "epochs": progress["epoch"],
+        "train_images": len(split.train),
+        "validation_images": count,
+    }
+    extra = {"split": split.note, "warnings": progress["warnings"]}
+    return Results.update(folder.path, records, made, extra=extra, context=context)
+
+
+def base_model(recipe: Recipe, classifier: Classifier) -> str:
+    """What a run started from: timm's name, a folder or a file; says where it was untrained."""
+    settings = recipe.model
+    if settings.checkpoint is not None:
+        return f"{settings.checkpoint} ({settings.name})"
+    built = classifier.architecture is None or Path(settings.name).exists()
+    return settings.name if settings.pretrained or built else f"{settings.name}, untrained"
 
 
 def validation_records(row: dict[str, Any], count: int, moment: str) -> list[Record]:

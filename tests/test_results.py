@@ -1,0 +1,236 @@
+"""A record says what it belongs to; no measurement replaces another one."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import json
+import multiprocessing
+import os
+import platform
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from vitreous import VitreousError
+from vitreous.io import read_json_lines, write_json
+from vitreous.provenance import Provenance, hardware, hardware_text, provenance
+from vitreous.results import Record, Results, accuracy_record
+
+MADE = Provenance("evaluate", "run", "f1", "vitreous evaluate run", 0, "2026-01-01T00:00:00+00:00")
+BASE = Record("shifts", "val", "top1", 0.5, 10, (0.2, 0.8), {"angle": 90}, "/data/a/val", MADE)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"suite": "clean"},
+        {"dataset": "other"},
+        {"metric": "top5"},
+        {"n": 3},
+        {"settings": {"angle": 180}},
+        {"settings": {"angle": "90"}},
+        {"source": "/data/b/val"},
+        {"provenance": dataclasses.replace(MADE, kind="attack")},
+        {"provenance": dataclasses.replace(MADE, model="other")},
+        {"provenance": dataclasses.replace(MADE, fingerprint="f2")},
+    ],
+    ids=lambda change: "_".join(change),
+)
+def test_a_measurement_replaces_none_that_differs_in_what_it_depends_on(change):
+    other = dataclasses.replace(BASE, value=0.9, **change)
+    results = Results("run", [BASE])
+    results.add([other])
+    assert results.records == [BASE, other]
+
+
+def test_the_same_measured_again_replaces_the_old_value():
+    later = dataclasses.replace(MADE, when="2026-02-01T00:00:00+00:00", seconds=3, seed=1)
+    results = Results("run", [BASE])
+    results.add([dataclasses.replace(BASE, value=0.9, provenance=later)])
+    assert [r.value for r in results.records] == [0.9]
+
+
+def test_of_one_topic_the_fullest_of_the_newest_weights_is_current():
+    few = dataclasses.replace(MADE, when="2026-03-01T00:00:00+00:00")
+    small = dataclasses.replace(BASE, n=3, value=0.1, provenance=few)
+    results = Results("run", [BASE, small])
+    assert results.current() == [BASE] == results.find(metric="top1", angle=90)
+    retrained = dataclasses.replace(few, fingerprint="f2", when="2026-03-02T00:00:00+00:00")
+    newer = dataclasses.replace(small, provenance=retrained)
+    results.add([newer])
+    assert results.current() == [newer]
+    assert len(results.records) == 3
+
+
+def test_a_later_command_leaves_provenance_and_context_of_the_first(tmp_path):
+    first = dataclasses.replace(MADE, kind="train", command="vitreous train x", seed=3)
+    Results.update(tmp_path, [Record("training", "v", "top1", 1)], first, context={"epochs": 2})
+    Results.update(tmp_path, [Record("clean", "v", "top1", 0.5)], MADE)
+    read = Results.read(tmp_path)
+    assert [r.provenance.command for r in read.records] == [
+        "vitreous train x",
+        "vitreous evaluate run",
+    ]
+    assert [r.provenance.seed for r in read.records] == [3, 0]
+    assert read.context == {"epochs": 2} and read.model == "run"
+
+
+def test_what_is_written_is_read_back(tmp_path):
+    results = Results("m", [BASE, Record("x", "", "y", float("nan"))], {"a": 1}, {"b": [1]})
+    results.write(tmp_path / "results.json")
+    read = Results.read(tmp_path)
+    assert read.records[0] == BASE and read.context == {"a": 1} and read.extra == {"b": [1]}
+    assert read.records[1].value != read.records[1].value
+
+
+def test_a_file_of_the_first_version_is_read(tmp_path):
+    record = {"suite": "clean", "dataset": "d", "metric": "top1", "value": 0.5, "n": 4}
+    old = {"version": 1, "model": "m", "records": [{**record, "ci95": [0.1, 0.9], "settings": {}}]}
+    write_json(tmp_path / "results.json", {**old, "context": {"seed": 1}, "extra": {}})
+    read = Results.read(tmp_path)
+    assert read.records == [Record("clean", "d", "top1", 0.5, 4, (0.1, 0.9))]
+    assert read.context == {"seed": 1}
+
+
+def test_a_table_of_fewer_items_does_not_replace_a_fuller_one():
+    results = Results("m")
+    results.add_extra({"evaluation": {"val": {"n": 100, "per_class": {"n": [100]}}}})
+    results.add_extra({"evaluation": {"val": {"n": 3, "per_class": {"n": [3]}, "curve": [1]}}})
+    results.add_extra({"evaluation": {"other": {"n": 2}}})
+    assert results.extra["evaluation"] == {
+        "val": {"n": 100, "per_class": {"n": [100]}, "curve": [1]},
+        "other": {"n": 2},
+    }
+    results.add_extra({"evaluation": {"val": {"n": 4, "fingerprint": "new", "curve": [2]}}})
+    assert results.extra["evaluation"]["val"]["n"] == 4
+    results.add_extra({"evaluation": {"val": {"n": 4, "fingerprint": "new", "curve": [3]}}})
+    assert results.extra["evaluation"]["val"]["curve"] == [3]
+
+
+def _write(folder: Path, writer: int) -> None:
+    for i in range(20):
+        Results.update(folder, [accuracy_record(f"s{writer}", f"d{i}", "top1", 1, 2)], MADE)
+
+
+def test_two_writers_lose_no_record(tmp_path):
+    context = multiprocessing.get_context("fork")
+    writers = [context.Process(target=_write, args=(tmp_path, i)) for i in range(3)]
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        writer.join()
+        assert writer.exitcode == 0
+    assert len(Results.read(tmp_path).records) == 60
+
+
+def test_provenance_names_processor_memory_and_moment(monkeypatch):
+    monkeypatch.setattr("sys.argv", ["/usr/bin/vitreous", "evaluate", "a b"])
+    made = provenance("evaluate", model="m", fingerprint="f", seed=2, seconds=1.26)
+    assert made.command == "vitreous evaluate 'a b'" and made.seconds == 1.3
+    assert made.when.endswith("+00:00") and made.versions["python"] == platform.python_version()
+    described = hardware()
+    assert described["cores"] == os.cpu_count() and described["torch_threads"] >= 1
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.is_file() and "model name" in cpuinfo.read_text():
+        assert described["processor"] in " ".join(cpuinfo.read_text().split())
+    card = {"gpu": [{"name": "H100", "memory_gb": 80.0}], "processor": "CPU", "cores": 2}
+    assert hardware_text(card) == "CPU, 2 cores, H100 (80 GiB)"
+
+
+GOOD: dict[str, Any] = {
+    "version": 2,
+    "model": "m",
+    "records": [
+        {
+            **{"suite": "s", "dataset": "d", "metric": "t", "value": 0.5, "n": 2},
+            **{"ci95": [0, 1], "settings": {}, "source": "", "provenance": "p"},
+        }
+    ],
+    "provenance": {"p": {"kind": "evaluate", "seed": 0, "hardware": {}, "versions": {}}},
+    "context": {},
+    "extra": {},
+}
+WRONG: list[tuple[tuple[str | int, ...], Any]] = [
+    ((), []),
+    ((), "text"),
+    ((), None),
+    (("version",), None),
+    (("version",), "2"),
+    (("version",), 99),
+    (("version",), True),
+    (("version",), {}),
+    (("model",), None),
+    (("model",), 3),
+    (("records",), None),
+    (("records",), {}),
+    (("records",), "x"),
+    (("records", 0), None),
+    (("records", 0), []),
+    (("records", 0, "suite"), 1),
+    (("records", 0, "dataset"), None),
+    (("records", 0, "metric"), ["top1"]),
+    (("records", 0, "value"), "0.5"),
+    (("records", 0, "value"), True),
+    (("records", 0, "value"), [0.5]),
+    (("records", 0, "value"), 10**400),
+    (("records", 0, "n"), 2.5),
+    (("records", 0, "n"), -1),
+    (("records", 0, "n"), "2"),
+    (("records", 0, "ci95"), 0.5),
+    (("records", 0, "ci95"), [0.1]),
+    (("records", 0, "ci95"), ["a", "b"]),
+    (("records", 0, "settings"), []),
+    (("records", 0, "unknown"), 1),
+    (("records", 0, "provenance"), "q"),
+    (("records", 0, "provenance"), {}),
+    (("provenance",), []),
+    (("provenance", "p"), 3),
+    (("provenance", "p", "seed"), "x"),
+    (("provenance", "p", "when"), 5),
+    (("context",), []),
+    (("extra",), "x"),
+]
+
+
+@pytest.mark.parametrize(("place", "value"), WRONG, ids=str)
+def test_results_of_wrong_types_are_refused_in_one_line(place, value, tmp_path):
+    raw: Any = copy.deepcopy(GOOD)
+    write_json(tmp_path / "results.json", raw)
+    Results.read(tmp_path)
+    part = raw
+    for key in place[:-1]:
+        part = part[key]
+    if place:
+        part[place[-1]] = value
+    (tmp_path / "results.json").write_text(json.dumps(raw if place else value))
+    with pytest.raises(VitreousError, match=r"results\.json") as caught:
+        Results.read(tmp_path)
+    assert "\n" not in str(caught.value) and len(str(caught.value)) < 300
+
+
+@pytest.mark.parametrize("name", ["suite", "dataset", "metric", "value"])
+def test_a_record_without_what_it_needs_is_refused(name, tmp_path):
+    raw = copy.deepcopy(GOOD)
+    del raw["records"][0][name]
+    write_json(tmp_path / "results.json", raw)
+    with pytest.raises(VitreousError, match=f"record 1: '{name}' is missing"):
+        Results.read(tmp_path)
+
+
+def test_deep_nesting_is_refused_in_one_line(tmp_path):
+    (tmp_path / "results.json").write_text("[" * 200_000)
+    with pytest.raises(VitreousError, match="not valid JSON"):
+        Results.read(tmp_path)
+
+
+def test_lines_of_json_end_where_a_kill_cut_them(tmp_path):
+    file = tmp_path / "metrics.jsonl"
+    file.write_text('{"a": 1}\n{"a": 2}\n{"a"')
+    assert read_json_lines(file) == [{"a": 1}, {"a": 2}]
+    assert read_json_lines(tmp_path / "none") == []
+    for text, told in (('{"a"\n{"a": 2}\n', "line 1 is not JSON"), ("[1]\n", "line 1: expected")):
+        file.write_text(text)
+        with pytest.raises(VitreousError, match=told):
+            read_json_lines(file)

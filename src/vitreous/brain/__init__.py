@@ -31,15 +31,19 @@ from vitreous.brain.agreement import (
     error_consistency_interval,
 )
 from vitreous.brain.behaviour import (
+    I2nIntervals,
     Trials,
     ceiled_i2n,
     i2n,
     i2n_ceiling,
+    i2n_intervals,
 )
-from vitreous.brain.benchmarks import load_recording, load_trials
+from vitreous.brain.benchmarks import load_recording
+from vitreous.brain.choices import ChoiceTask, find_choices, load_trials
 from vitreous.brain.consistency import average_trials, internal_consistency, spearman_brown
 from vitreous.brain.export import Plugin, export_plugin
 from vitreous.brain.gram import Kernel, gram
+from vitreous.brain.measure import Measure
 from vitreous.brain.predictivity import (
     linear_predictivity,
     one_to_one,
@@ -51,8 +55,14 @@ from vitreous.brain.predictivity import (
 from vitreous.brain.readers import read_arrays, read_macaque, read_netcdf
 from vitreous.brain.readout import readout_probabilities
 from vitreous.brain.recordings import Recording, make_assembly
-from vitreous.brain.score import CONVENTIONS, Score, aggregate, ceiled, published
-from vitreous.brain.scoring import LayerScore, Measure, choose_layers, score_layers
+from vitreous.brain.score import CONVENTIONS, Score, aggregate, ceiled, ceiled_interval, published
+from vitreous.brain.scoring import (
+    LayerScore,
+    RegionScore,
+    choose_layers,
+    score_layers,
+    score_regions,
+)
 from vitreous.brain.similarity import LEAVE_OUT, cka, compare_rdms, rdm, rdm_similarity
 from vitreous.brain.splits import Splits
 from vitreous.brain.stimuli import Stimuli, read_stimuli
@@ -60,12 +70,15 @@ from vitreous.brain.stimuli import Stimuli, read_stimuli
 __all__ = [
     "CONVENTIONS",
     "LEAVE_OUT",
+    "ChoiceTask",
     "Extraction",
+    "I2nIntervals",
     "Kernel",
     "LayerScore",
     "Measure",
     "Plugin",
     "Recording",
+    "RegionScore",
     "Score",
     "Splits",
     "Stimuli",
@@ -74,6 +87,7 @@ __all__ = [
     "average_trials",
     "ceiled",
     "ceiled_i2n",
+    "ceiled_interval",
     "choose_layers",
     "cka",
     "compare_rdms",
@@ -82,9 +96,11 @@ __all__ = [
     "error_consistency_interval",
     "export_plugin",
     "extract",
+    "find_choices",
     "gram",
     "i2n",
     "i2n_ceiling",
+    "i2n_intervals",
     "internal_consistency",
     "linear_predictivity",
     "load_recording",
@@ -104,5 +120,6 @@ __all__ = [
     "ridge_cv_predictivity",
     "ridge_predictivity",
     "score_layers",
+    "score_regions",
     "spearman_brown",
 ]

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+
 import numpy as np
 
 from vitreous.brain.backend import Array, Backend, NumpyBackend

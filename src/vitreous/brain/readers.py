@@ -6,13 +6,16 @@ import csv
 import hashlib
 import os
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from vitreous.brain.recordings import Recording, gather_repetitions, make_assembly
 from vitreous.brain.stimuli import Stimuli, read_stimuli
 from vitreous.errors import VitreousError, nearest, require
+
+if TYPE_CHECKING:
+    import xarray
 
 
 def check_sha1(path: Path, expected: str) -> None:
@@ -51,7 +54,9 @@ def find_in_cache(sha1: str, what: str, home: str | os.PathLike[str] | None = No
     return files[0]
 
 
-def read_netcdf(path: str | os.PathLike[str], window: tuple[float, float] | None = None) -> Any:
+def read_netcdf(
+    path: str | os.PathLike[str], window: tuple[float, float] | None = None
+) -> xarray.DataArray:
     """Read a BrainIO assembly: presentation × neuroid (× repetition).
 
     Args:
@@ -61,16 +66,8 @@ def read_netcdf(path: str | os.PathLike[str], window: tuple[float, float] | None
     Raises:
         VitreousError: If it is missing, not NetCDF, or not a neural assembly.
     """
-    xarray = require("xarray", "brain")
     file = Path(path)
-    if not file.is_file():
-        raise VitreousError(f"no assembly at {file}")
-    try:
-        with xarray.open_dataset(file) as opened:
-            dataset = opened.load()
-    except (OSError, ValueError) as error:
-        line = (str(error).strip().splitlines() or [""])[0]
-        raise VitreousError(f"{file} is not a NetCDF file that can be read: {line}") from error
+    dataset = _open(file)
     assembly = _main_variable(dataset, file)
     if "stimulus_id" not in assembly.coords and "image_id" in assembly.coords:
         assembly = assembly.rename(image_id="stimulus_id")
@@ -86,7 +83,36 @@ def read_netcdf(path: str | os.PathLike[str], window: tuple[float, float] | None
     )
 
 
-def _main_variable(dataset: Any, file: Path) -> Any:
+def read_columns(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
+    """Read the one-dimensional variables and coordinates of a NetCDF file, by name.
+
+    The first data variable also stands under `choice`, where no other does: behavioural
+    assemblies hold the choices as their values.
+
+    Raises:
+        VitreousError: If it is missing or not NetCDF.
+    """
+    dataset = _open(Path(path))
+    columns = {str(n): v.values for n, v in dataset.variables.items() if v.ndim == 1}
+    data = [str(n) for n in dataset.data_vars if dataset[n].ndim == 1]
+    if data:
+        columns.setdefault("choice", dataset[data[0]].values)
+    return columns
+
+
+def _open(file: Path) -> xarray.Dataset:
+    library = require("xarray", "brain")
+    if not file.is_file():
+        raise VitreousError(f"no NetCDF file at {file}")
+    try:
+        with library.open_dataset(file) as opened:
+            return opened.load()
+    except (OSError, ValueError) as error:
+        line = (str(error).strip().splitlines() or [""])[0]
+        raise VitreousError(f"{file} is not a NetCDF file that can be read: {line}") from error
+
+
+def _main_variable(dataset: xarray.Dataset, file: Path) -> xarray.DataArray:
     """The variable of most dimensions, with the one-dimensional ones as its coordinates."""
     if not dataset.data_vars:
         raise VitreousError(f"{file} holds no variable")
@@ -95,7 +121,9 @@ def _main_variable(dataset: Any, file: Path) -> Any:
     return dataset.set_coords(others)[name]
 
 
-def _average_time(assembly: Any, window: tuple[float, float] | None, file: Path) -> Any:
+def _average_time(
+    assembly: xarray.DataArray, window: tuple[float, float] | None, file: Path
+) -> xarray.DataArray:
     if "time_bin" not in assembly.dims:
         return assembly
     if window is not None and assembly.sizes["time_bin"] > 1:
@@ -174,9 +202,15 @@ def read_macaque(folder: str | os.PathLike[str], session: str) -> Recording:
         VitreousError: If the session is not there.
     """
     root = Path(folder)
-    found = sorted(p.stem.removeprefix("images_") for p in root.glob("images_*.zip"))
-    if session not in found:
-        raise VitreousError(f"no session '{session}' in {root}; {nearest(session, found)}")
+    sessions = sorted(p.stem.removeprefix("images_") for p in root.glob("images_*.zip"))
+    if not sessions:
+        raise VitreousError(
+            f"{root} is not the folder of the macaque V4 sessions: it holds no images_SESSION.zip"
+        )
+    if not session:
+        raise VitreousError(f"{root}: give --session, one of {', '.join(sessions)}")
+    if session not in sessions:
+        raise VitreousError(f"no session '{session}' in {root}; {nearest(session, sessions)}")
     raw, average = (root / f"responses_{kind}_{session}.npy" for kind in ("raw", "avg"))
     values = _load_array(raw if raw.is_file() else average)
     values = values.transpose(1, 0, *range(2, values.ndim))

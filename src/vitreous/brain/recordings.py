@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -13,6 +13,9 @@ from vitreous.brain.consistency import average_trials, internal_consistency
 from vitreous.brain.score import Score
 from vitreous.brain.stimuli import Stimuli
 from vitreous.errors import VitreousError, nearest, require
+
+if TYPE_CHECKING:
+    import xarray
 
 DIMENSIONS = ("presentation", "neuroid", "repetition")
 
@@ -31,7 +34,7 @@ class Recording:
     """
 
     name: str
-    assembly: Any
+    assembly: xarray.DataArray
     stimuli: Stimuli | None = None
     group: str | None = None
 
@@ -117,9 +120,9 @@ class Recording:
 def make_assembly(
     responses: np.ndarray,
     stimulus_id: Sequence[str] | np.ndarray,
-    presentation: Mapping[str, Any] | None = None,
-    neuroid: Mapping[str, Any] | None = None,
-) -> Any:
+    presentation: Mapping[str, Sequence[str] | np.ndarray] | None = None,
+    neuroid: Mapping[str, Sequence[str] | np.ndarray] | None = None,
+) -> xarray.DataArray:
     """Make an assembly from arrays.
 
     Args:
@@ -134,7 +137,7 @@ def make_assembly(
     Raises:
         VitreousError: If lengths do not match or a name occurs twice.
     """
-    xarray = require("xarray", "brain")
+    library = require("xarray", "brain")
     values = np.asarray(responses)
     if values.ndim not in (2, 3):
         raise VitreousError(
@@ -146,7 +149,9 @@ def make_assembly(
             f"{len(values)} rows of responses"
         )
     check_unique(stimulus_id)
-    coords: dict[str, Any] = {"stimulus_id": ("presentation", np.asarray(stimulus_id).astype(str))}
+    coords: dict[str, tuple[str, np.ndarray]] = {
+        "stimulus_id": ("presentation", np.asarray(stimulus_id).astype(str))
+    }
     tables = (("presentation", presentation or {}, 0), ("neuroid", neuroid or {}, 1))
     for dimension, table, axis in tables:
         for name, column in table.items():
@@ -156,10 +161,10 @@ def make_assembly(
                     f"{len(column)}"
                 )
             coords[name] = (dimension, np.asarray(column))
-    return xarray.DataArray(values, dims=DIMENSIONS[: values.ndim], coords=coords)
+    return library.DataArray(values, dims=DIMENSIONS[: values.ndim], coords=coords)
 
 
-def gather_repetitions(assembly: Any) -> Any:
+def gather_repetitions(assembly: xarray.DataArray) -> xarray.DataArray:
     """Turn repeated presentations into a repetition axis.
 
     Args:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -10,8 +13,10 @@ from vitreous.brain.measure import Measure, Setting
 from vitreous.brain.recordings import Recording
 from vitreous.brain.score import CONVENTIONS, Score, ceiled, ceiled_interval, published
 from vitreous.brain.scoring import LayerScore, RegionScore
-from vitreous.brain.similarity import rdm
+from vitreous.brain.similarity import rdm, similarity_of_subset
+from vitreous.provenance import Provenance
 from vitreous.results import Record, Results
+from vitreous.statistics import jackknife_interval
 
 # Dissimilarity matrices of more images are thinned before they are stored for the card.
 RDM_SIZE = 96
@@ -75,6 +80,37 @@ def region_records(
     return records
 
 
+def similarity_record(
+    name: str,
+    layer: str,
+    matrix: np.ndarray,
+    target: np.ndarray,
+    value: float,
+    *,
+    degrees: float = 8.0,
+) -> Record:
+    """Record of the similarity of a layer's dissimilarity matrix with a given one.
+
+    Args:
+        name: Name of the given matrix: both assembly and region.
+        layer: The layer.
+        matrix: images × images of the layer.
+        target: The given one.
+        value: `compare_rdms` of the two; the interval is a jackknife over images.
+        degrees: The model's field of view.
+    """
+    interval = jackknife_interval(similarity_of_subset(matrix, target), len(target), value)
+    settings = {
+        "assembly": name,
+        "region": name,
+        "layer": layer,
+        "convention": "raw",
+        "chosen_on": None,
+        "degrees": degrees,
+    }
+    return Record("brain", name, "rdm", value, len(target), interval, settings)
+
+
 def add_regions(
     results: Results,
     recording: Recording,
@@ -118,6 +154,15 @@ def add_choice(results: Results, chosen: Mapping[str, str], assembly: str, metri
     table = results.extra.setdefault("brain", {}).setdefault("chosen", {})
     for region, layer in chosen.items():
         table[region] = {"layer": layer, "assembly": assembly, "metric": metric}
+
+
+def read_choice(path: str | os.PathLike[str]) -> dict[str, dict[str, str]]:
+    """Region → `layer`, `assembly`, `metric` of the choice stored in results; {} without any."""
+    file = Path(path)
+    file = file if file.suffix == ".json" else file / "results.json"
+    if not file.is_file():
+        return {}
+    return dict(Results.read(file).extra.get("brain", {}).get("chosen", {}))
 
 
 def add_depth(
@@ -176,6 +221,31 @@ def reference_rows() -> dict[str, dict[str, float]]:
         for region in names
     }
     return rows
+
+
+def store(fresh: Results, path: str | os.PathLike[str], made: Provenance) -> Path:
+    """Add what was measured to a file of results; returns the file.
+
+    Args:
+        fresh: Records without provenance, and tables, of this call alone.
+        path: `results.json`, or its folder.
+        made: Where the records come from.
+    """
+    file = Path(path)
+    file = file if file.suffix == ".json" else file / "results.json"
+    with Results.edit(file, fresh.model) as results:
+        results.add(fresh.records, made)
+        _update(results.extra, fresh.extra)
+    return file
+
+
+def _update(old: dict[str, Any], new: Mapping[str, Any]) -> None:
+    """Add the entries of nested mappings; what is no mapping replaces what was there."""
+    for name, value in new.items():
+        if isinstance(value, dict) and isinstance(old.get(name), dict):
+            _update(old[name], value)
+        else:
+            old[name] = value
 
 
 def _over_splits(score: Score) -> tuple[float, float] | None:

@@ -389,4 +389,4 @@ def test_behaviour_is_scored_from_the_command_line(images, tmp_path, capsys):
         # Of twelve images some samples have no positive ceiling: that interval is not bounded.
         bounded = named["convention"] != "brainscore_2022" and np.isfinite(record.value)
         assert (record.ci95 is not None) == bounded, record
-    assert "human_error_consistency ceiling" in capsys.readouterr().out
+    assert "human_error_consistency: ceiling" in capsys.readouterr().out

@@ -26,8 +26,9 @@ import timm.data
 import torch
 from PIL import Image
 
+from vitreous.evaluation.evaluators.accuracy import predict, predictions
 from vitreous.evaluation.loading import as_floats, batches
-from vitreous.evaluation.prediction import StreamSettings, predict, predictions
+from vitreous.evaluation.stream import StreamSettings
 from vitreous.evaluation.test_sets import TestSet, read_set
 from vitreous.models import load_model
 

@@ -15,8 +15,8 @@ from pathlib import Path
 import timm.data
 import torch
 
-from vitreous.evaluation.prediction import StreamSettings
 from vitreous.evaluation.run import Place, evaluate
+from vitreous.evaluation.stream import StreamSettings
 from vitreous.evaluation.suites import KINDS, Suite
 from vitreous.evaluation.test_sets import read_set
 from vitreous.models import Classifier, Preprocessing

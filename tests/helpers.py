@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
+from vitreous.evaluation.processes import Processes
 from vitreous.io import write_json
 from vitreous.results import Record, Results, accuracy_record
 
@@ -128,3 +132,21 @@ def make_run(folder: Path, name: str, gain: int = 0) -> Path:
     strip = [{"title": "dog → cat", "files": {"clean": "../samples/0_picture.png"}}]
     write_json(folder / "targeted" / "targeted.json", strip)
     return folder
+
+
+def as_processes(count: int, work: Callable[[Processes], Any]) -> list[Any]:
+    """Do work as several processes would, in threads that wait for each other."""
+    barrier = threading.Barrier(count, timeout=60)
+
+    def wait() -> None:
+        barrier.wait()
+
+    def rank(number: int) -> Any:
+        try:
+            return work(Processes(number, count, wait))
+        except BaseException:
+            barrier.abort()
+            raise
+
+    with ThreadPoolExecutor(count) as pool:
+        return list(pool.map(rank, range(count)))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,10 +11,12 @@ import torch
 from torch import Tensor, nn
 
 import vitreous
+from golden.projection import largest_difference, load, relative_difference
 from vitreous.attribution import METHODS, explain, min_max, relevance
 from vitreous.errors import UnsupportedModelError, VitreousError
 from vitreous.models.checkpoints import load_weights
 from vitreous.models.families import layout_of
+from vitreous.models.gradients import scaled_gradients
 
 TINY = dict(pretrained=False, img_size=32, patch_size=8, embed_dim=24, depth=3, num_heads=3)
 
@@ -43,9 +44,8 @@ def tiny_crossvit(depth=((1, 2, 1), (2, 1, 1)), **options) -> vitreous.Classifie
 
 
 @pytest.fixture(scope="module")
-def golden(shared: Path) -> dict[str, np.ndarray]:
-    with np.load(shared / "golden" / "relevance_training.npz") as file:
-        return dict(file)
+def golden() -> dict[str, np.ndarray]:
+    return load("relevance_training")
 
 
 @pytest.fixture(scope="module")
@@ -70,8 +70,26 @@ def test_golden_logits_and_relevance(golden, golden_model):
     labels = torch.from_numpy(golden["y"])
     by_label, by_prediction = explain(golden_model, images, labels), explain(golden_model, images)
     assert np.abs(by_label.logits.numpy() - golden["logits"]).max() < 1e-5
-    assert np.abs(by_label.relevance.numpy() - golden["relevance"]).max() < 1e-5
-    assert np.abs(by_prediction.relevance.numpy() - golden["relevance_argmax"]).max() < 1e-5
+    for name, maps in (("relevance", by_label), ("relevance_argmax", by_prediction)):
+        assert largest_difference(golden, name, maps.relevance.numpy()) < 1e-5
+        assert relative_difference(golden, name, maps.relevance.numpy()) < 1e-5
+
+
+def test_a_changed_weight_or_pixel_is_seen_in_the_shrunk_maps(golden, golden_model):
+    images = torch.from_numpy(golden["image_uint8"]).float() / 255
+    labels = torch.from_numpy(golden["y"])
+    changed = relevance(golden_model, images, labels).numpy().copy()
+    changed.ravel()[1] += 0.5  # no element of the sample
+    assert largest_difference(golden, "relevance", changed) < 1e-5
+    assert relative_difference(golden, "relevance", changed) > 1e-4
+    weight = golden_model.net.get_parameter("blocks.1.attn.qkv.weight")
+    kept = float(weight.data[0, 0])
+    weight.data[0, 0] += 0.01
+    try:
+        found = relevance(golden_model, images, labels).numpy()
+    finally:
+        weight.data[0, 0] = kept
+    assert largest_difference(golden, "relevance", found) > 1e-5
 
 
 def brute_force(classifier: vitreous.Classifier, images: Tensor, target: int) -> list[Tensor]:
@@ -339,8 +357,6 @@ def test_half_precision_does_not_lose_small_gradients():
     with torch.autocast("cpu", dtype=torch.float16):
         score = (weight.half() * 2**-14).sum().float() * 2**-14
         (plain,) = torch.autograd.grad(score, weight, retain_graph=True)
-        (found,) = vitreous.models.attention.scaled_gradients(
-            score, [weight], create_graph=False, retain_graph=False
-        )
+        (found,) = scaled_gradients(score, [weight], create_graph=False, retain_graph=False)
     assert torch.allclose(found, torch.full((4,), 2.0**-28), rtol=1e-3)
     assert torch.equal(plain, torch.zeros(4))

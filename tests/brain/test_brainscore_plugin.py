@@ -96,7 +96,9 @@ def test_exported_plugin_computes_the_same(name, size, layers, tmp_path, images,
     prepared = [activations.prepare(images.open(i), model, None, 8) for i in range(3)]
     with torch.inference_mode():
         expected = model(torch.stack(prepared))
-    logits = commitment.activations_model.logits(images.files[:3])
+    logits = commitment.activations_model.logits(
+        [str(images.dataset.images.images.path(i)) for i in range(3)]
+    )
     np.testing.assert_allclose(logits, expected, atol=1e-5)
 
 

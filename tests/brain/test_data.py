@@ -19,6 +19,7 @@ from vitreous.brain.activations import Extraction, extract
 from vitreous.brain.recordings import Recording, gather_repetitions, make_assembly
 from vitreous.brain.reduce import fit_components
 from vitreous.cli import main
+from vitreous.data.stores import FileImages
 from vitreous.errors import VitreousError
 from vitreous.models import Preprocessing
 from vitreous.results import Results
@@ -45,6 +46,11 @@ def model():
         torch.nn.Linear(16, 5),
     )
     return Classifier(net, name="small", preprocessing=Preprocessing(size=(16, 16)))
+
+
+def image_files(images: stimuli.Stimuli) -> list[str]:
+    """The files of images of a folder."""
+    return [str(images.dataset.images.images.path(i)) for i in range(len(images))]
 
 
 def test_activations_are_the_layers_outputs(model, images, tmp_path):
@@ -98,7 +104,7 @@ def test_nothing_stale_is_reused(model, images, tmp_path):
     with torch.no_grad():
         model.net[4].bias[0] += 1e-6
     others.add(key())
-    Image.new("RGB", (20, 20)).save(images.files[3])
+    Image.new("RGB", (20, 20)).save(image_files(images)[3])
     others.add(key())
     assert len(others | {first}) == 6
 
@@ -180,10 +186,10 @@ def test_cached_benchmarks_are_read_whole(tmp_path, monkeypatch, images):
     contents = {}
     assembly.to_netcdf(tmp_path / "a.nc")
     contents["assembly"] = (tmp_path / "a.nc").read_bytes()
-    rows = "".join(f"{n},{Path(f).name}\n" for n, f in zip(images.names, images.files))
+    rows = "".join(f"{n},{Path(f).name}\n" for n, f in zip(images.names, image_files(images)))
     contents["table"] = f"stimulus_id,filename\n{rows}".encode()
     with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
-        for file in images.files:
+        for file in image_files(images):
             archive.write(file, Path(file).name)
     contents["archive"] = (tmp_path / "a.zip").read_bytes()
     hashes = {k: hashlib.sha1(v).hexdigest() for k, v in contents.items()}
@@ -206,11 +212,11 @@ def test_arrays_with_tables(tmp_path, images):
     order = images.names[::-1]
     table = "stimulus_id,object_name\n" + "".join(f"{n},o{i % 2}\n" for i, n in enumerate(order))
     (tmp_path / "t.csv").write_text(table)
-    folder = Path(images.files[0]).parent
+    folder = Path(image_files(images)[0]).parent
     found = readers.read_arrays(
         tmp_path / "r.npy", tmp_path / "t.csv", stimuli=folder, group="object_name"
     )
-    assert found.images().files == images.files[::-1] and found.ceiling() is None
+    assert found.images().names == images.names[::-1] and found.ceiling() is None
     (tmp_path / "t.csv").write_text(table.replace("p03", "p30"))
     with pytest.raises(VitreousError, match="1 of 12 stimulus ids have no picture, first 'p30'"):
         readers.read_arrays(tmp_path / "r.npy", tmp_path / "t.csv", stimuli=folder)
@@ -336,13 +342,13 @@ def test_human_trials_and_their_consistency(tmp_path):
     assert len(trials.names) == 4 and trials.subjects == ("subject-01", "subject-02")
     assert trials.correct.sum(axis=1).tolist() == [3, 3]
     names = [f"{i:04d}_ex_dnn_c{i % 2}_{t}_10_n{i}_{i}" for i, t in enumerate(truths)]
-    seen = stimuli.Stimuli(tuple(names), tuple(names))
+    seen = stimuli.named_stimuli(FileImages(tmp_path, names), names)
     right = human_trials.align_answers(trials, seen, ["cat", "dog", "car", "car"])
     score = brain.error_consistency(right, trials.correct)
     assert score.raw[0, 0] == 1  # wrong on the same picture as the first subject
     assert score.raw[1, 0] == pytest.approx((0.5 - 0.625) / 0.375)
     with pytest.raises(VitreousError, match="1 of 4 pictures of the trials are missing"):
-        missing = stimuli.Stimuli(tuple(names[:3]), tuple(names[:3]))
+        missing = stimuli.named_stimuli(FileImages(tmp_path, names[:3]), names[:3])
         human_trials.align_answers(trials, missing, ["cat"] * 3)
 
 
@@ -368,7 +374,7 @@ def test_behaviour_is_scored_from_the_command_line(images, tmp_path, capsys):
         )
         head = "subj,Session,trial,rt,object_response,category,condition,imagename\n"
         (tmp_path / "human" / f"{person}.csv").write_text(head + answers)
-    folder = str(Path(images.files[0]).parent)
+    folder = str(Path(image_files(images)[0]).parent)
     command = ["brain", "behaviour", "vit_tiny_patch16_224", "--no-pretrained"]
     command += ["--image-size", "32", "--stimuli", folder, "--out", str(tmp_path / "out")]
     command += ["--cache", str(tmp_path / "cache")]

@@ -9,16 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from vitreous.data.composites.compositing import (
-    CompositeItems,
-    Placement,
-    composite,
-    placements,
-    plan,
-    share_inside,
-    write_composites,
-)
+from vitreous.data.composites.compositing import Placement, composite, placements, share_inside
 from vitreous.data.composites.cutouts import find_cutouts, open_cutout
+from vitreous.data.composites.sets import Plan, composites, plan, write_composites
 from vitreous.data.mask_files import read_mask
 from vitreous.data.readers import READERS
 from vitreous.errors import ImageError, VitreousError
@@ -116,13 +109,14 @@ def test_a_written_set_is_matched_by_name_and_continues(folders, tmp_path):
     cutouts, names = find_cutouts(folders[0])
     grounds = sorted(folders[1].iterdir())
     scenes = plan(cutouts, grounds, "rotation", steps=2, backgrounds_per_cutout=1)
-    items = CompositeItems(cutouts, grounds, scenes, names, size=64)
+    items = Plan(cutouts, grounds, scenes, names, size=64)
     root = write_composites(items, tmp_path / "set", "rotation")
     with (root / "images" / "factors.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == len(items) and set(rows[0]) == {"path", "area", "rotation"}
     for index, row in enumerate(rows):
-        image, mask, label = items.read(index)
+        item = composites(items)[index]
+        image, mask, label = item.image, item.mask, item.label
         assert row["path"].startswith(names[label])
         assert (np.asarray(Image.open(root / "images" / row["path"])) == np.asarray(image)).all()
         assert (read_mask(root / "masks" / row["path"]) == mask).all()
@@ -137,8 +131,11 @@ def test_the_source_keeps_backgrounds_of_training_and_validation_apart(folders):
     source = READERS["composites"](str(folders[0]), str(folders[1]), steps=3, size=48)
     split = source.load(seed=0)
     assert split.class_names == ["disc", "plank"]
-    assert not set(split.train.backgrounds) & set(split.validation.backgrounds)
-    image, mask, label = split.train.read(0)
+    assert not set(split.train.images.plan.backgrounds) & set(
+        split.validation.images.plan.backgrounds
+    )
+    item = split.train[0]
+    image, mask, label = item.image, item.mask, item.label
     assert image.size == (48, 48) and mask.shape == (1, 48, 48) and mask.any() and label == 0
 
 

@@ -12,7 +12,7 @@ from timm.data import ImageNetInfo
 from torchvision import tv_tensors
 
 from helpers import write_masked_set
-from vitreous.data.items import TransformedDataset, epoch_batches
+from vitreous.data.loading import TransformedDataset, epoch_batches
 from vitreous.data.mask_files import read_mask
 from vitreous.data.readers.files import Folders
 from vitreous.data.readers.imagenet_s import MERGED, ImageNetS, select
@@ -62,10 +62,10 @@ def test_masks_are_matched_by_path_or_by_stem_alone(root, tmp_path):
             mask = root / "masks" / f"class_{label}" / f"{index}.png"
             mask.rename(flat / f"{label}_{index}.png")
     items = Folders(str(root / "images"), str(flat), validation_share=0.0).load(0).train
-    image, mask, label = items.read(7)
-    array = np.asarray(image)
-    bright = array[..., label] > 200
-    assert np.array_equal(bright, mask[0].numpy() > 0)
+    item = items[7]
+    array = np.asarray(item.image)
+    bright = array[..., item.label] > 200
+    assert np.array_equal(bright, item.mask[0].numpy() > 0)
 
 
 def test_missing_class_folders_are_named(root, tmp_path):
@@ -87,18 +87,18 @@ def test_lists_give_path_label_and_mask(root):
     listing.write_text("\n".join(rows) + "\n")
     split = Folders(str(listing), validation_share=0.0).load(0)
     assert split.class_names == ["x", "y", "z"]
-    assert [split.train.read(i)[2] for i in range(3)] == [2, 0, 1]
-    assert split.train.read(0)[1] is not None
-    listing.write_text("file,label\na.png,0\n")
+    assert [split.train[i].label for i in range(3)] == [2, 0, 1]
+    assert split.train[0].mask is not None
+    listing.write_text("picture,label\na.png,0\n")
     with pytest.raises(
-        VitreousError, match=r"expected the columns path,label\[,mask\], found file"
+        VitreousError, match=r"expected the columns path,label\[,mask\]\[,group\], found picture"
     ):
         Folders(str(listing)).load(0)
 
 
 def test_unlabelled_pictures_have_no_class(root):
     split = Unlabelled(str(root / "images"), str(root / "masks")).load(0)
-    assert len(split.train) == 12 and split.train.read(0)[2] == -1
+    assert len(split.train) == 12 and split.train[0].label == -1
     (root / "masks" / "class_0" / "0.png").unlink()
     with pytest.raises(VitreousError, match="1 of 15 pictures have no mask"):
         Unlabelled(str(root / "images"), str(root / "masks")).load(0)
@@ -136,8 +136,8 @@ def test_the_papers_selection_leaves_out_merged_classes_and_is_the_same_everywhe
     assert not {n[:9] for n in train} & {n[:9] for n in validation}
     assert split.note["train"] == train and split.note["left_out"] == MERGED
     index = ImageNetInfo().label_names()
-    assert [index[split.train.read(i)[2]] for i in range(21)] == [n[:9] for n in train]
-    assert split.train.read(0)[1].sum() == 9
+    assert [index[split.train[i].label] for i in range(21)] == [n[:9] for n in train]
+    assert split.train[0].mask.sum() == 9
     assert source.load(seed=6).note == split.note  # the run's seed plays no part
     moved = ImageNetS(source.images, source.masks, classes=7, per_class=3, split_seed=1)
     assert moved.load(0).note != split.note

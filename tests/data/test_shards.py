@@ -36,8 +36,8 @@ def listed(test_set) -> list[tuple[str, str, tuple[int, ...]]]:
     """Folder, name and accepted classes of every picture, sorted."""
     found = []
     for i in range(len(test_set)):
-        path = Path(test_set.images.name(i))
-        assert test_set.images.open(i).size == (20, 16)
+        path = Path(test_set.dataset.name(i))
+        assert test_set.dataset.images.open(i).size == (20, 16)
         found.append((path.parent.name, path.name, test_set.accepted[test_set.targets[i]]))
     return sorted(found)
 
@@ -64,7 +64,7 @@ def test_a_corruption_in_an_archive_is_read_as_the_folders_in_it(tmp_path: Path)
     (expected,) = read_set("imagenet-c", tmp_path / "folders", severities=(3,))
     (found,) = read_set("imagenet-c", tmp_path / "tar", severities=(3,))
     assert listed(found) == listed(expected)
-    assert (found.settings, found.fit) == (expected.settings, "as_is")
+    assert (found.settings, found.resize_mode) == (expected.settings, "as_is")
 
 
 @pytest.mark.parametrize(("name", "label", "index"), [

@@ -92,13 +92,14 @@ def test_a_folder_of_drawn_pictures_is_what_was_drawn(tmp_path):
     assert (read - images[8]).abs().max() <= 0.5 / 255 + 1e-6
     assert torch.equal(read_mask(root / "masks" / file), masks[8])
     source = Generated(train=9, validation=4, masks=str(root / "masks"), scenes_seed=7)
-    _, mask, label = source.load(0).train.read(8)
+    item = source.load(0).train[8]
+    mask, label = item.mask, item.label
     assert label == 0 and mask is not None and torch.equal(mask, masks[8])
 
 
 def test_only_as_many_pictures_have_masks_as_are_asked_for():
     train = Generated(train=12, validation=4, masks="exact", masked=5).load(0).train
-    assert [train.read(i)[1] is not None for i in range(12)] == [True] * 5 + [False] * 7
+    assert [train[i].mask is not None for i in range(12)] == [True] * 5 + [False] * 7
 
 
 def test_unknown_kind_of_object_is_one_line(capsys, tmp_path):

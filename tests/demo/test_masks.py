@@ -8,25 +8,24 @@ import torch
 from helpers import TINY_MODEL
 from vitreous.data.generated.scenes import World, sample_scenes
 from vitreous.data.mask_files import read_mask
-from vitreous.data.readers.generated import DrawnItems, Generated
+from vitreous.data.readers.generated import Generated, drawn
 from vitreous.demo.masks import find_masks
 from vitreous.models import load_model
 
 
 def test_the_demos_masks_are_written_for_training_and_compared_with_the_exact_ones(tmp_path):
     model = load_model(TINY_MODEL["name"], pretrained=False, image_size=48, **TINY_MODEL["options"])
-    items = DrawnItems.of(World(), sample_scenes(World(), 8, seed=3))
+    items = drawn(World(), sample_scenes(World(), 8, seed=3))
     record = find_masks(model, items, tmp_path)
     files = [tmp_path / items.name(index) for index in range(8)]
     values = []
-    for file, exact in zip(files, items.masks):
+    for file, exact in zip(files, items.masks.masks):
         found = read_mask(file)
         assert found.shape == exact.shape
         both, either = (found * exact).sum(), ((found + exact) > 0).sum()
         values.append(float(both / either))
     assert record.value == pytest.approx(sum(values) / 8, abs=1e-5)
     assert record.metric == "mean_iou" and record.n == 8
-    _, mask, _ = (
-        Generated(train=8, validation=4, masks=str(tmp_path), scenes_seed=3).load(0).train.read(5)
-    )
+    found = Generated(train=8, validation=4, masks=str(tmp_path), scenes_seed=3).load(0).train
+    mask = found[5].mask
     assert mask is not None and torch.equal(mask, read_mask(files[5]))

@@ -11,13 +11,14 @@ import torch
 from helpers import write_squares
 from vitreous.attribution import relevance
 from vitreous.cli import main
+from vitreous.data.readers import read_dataset
 from vitreous.errors import VitreousError
-from vitreous.evaluation.explanation_records import explanation_records
-from vitreous.evaluation.explanations import ExplanationSettings, measure_explanations
+from vitreous.evaluation.evaluators.explanation import ExplanationSettings, measure_explanations
 from vitreous.evaluation.run import Place, evaluate
 from vitreous.evaluation.segmentation import segmentation_scores
+from vitreous.evaluation.stream import StreamSettings
 from vitreous.evaluation.suites import Suite
-from vitreous.evaluation.test_sets.segmentation import SegmentationFile
+from vitreous.evaluation.test_sets.segmentation import read_segmentation
 from vitreous.models import Classifier, Preprocessing, load_model, save_model
 from vitreous.results import Results
 
@@ -38,23 +39,24 @@ def masked(tmp_path: Path) -> Path:
 
 
 def test_explanations_of_several_methods_in_one_pass(tiny: Classifier, masked: Path) -> None:
-    from vitreous.data.items import FileDataset
-    from vitreous.data.readers.files import match_masks, read_folders
-
-    samples, _ = read_folders(masked / "images")
-    items = FileDataset(match_masks(samples, masked / "images", masked / "masks", True))
-    explaining = ExplanationSettings(
-        ("gradient_attention", "rollout"), batch_size=4, progress=False
+    items = read_dataset(masked / "images", masks=masked / "masks", require_masks=True)
+    explaining = ExplanationSettings(("gradient_attention", "rollout"))
+    found = measure_explanations(
+        tiny,
+        items,
+        "squares",
+        masked / "rows",
+        explaining=explaining,
+        streaming=StreamSettings(batch_size=4, progress=False),
     )
-    found = measure_explanations(tiny, items, "squares", masked / "rows", explaining=explaining)
-    records, entry = explanation_records(found)
+    records, entry = found.records(), found.entry()
     value = {(r.metric, r.settings["method"]): r for r in records}
 
     images, masks = [], []
     for i in range(len(items)):
-        image, mask, _ = items.read(i)
-        images.append(torch.from_numpy(np.array(image)).permute(2, 0, 1) / 255)
-        masks.append(mask)
+        item = items[i]
+        images.append(torch.from_numpy(np.array(item.image)).permute(2, 0, 1) / 255)
+        masks.append(item.mask)
     maps = relevance(tiny, torch.stack(images), method="rollout")
     for metric, expected in segmentation_scores(maps, torch.cat(masks)).items():
         record = value[metric, "rollout"]
@@ -75,7 +77,7 @@ def test_a_method_that_does_not_hold_is_left_out_and_told(masked: Path) -> None:
     one = MaskedSettings("squares", masked / "images", masked / "masks")
     suite = Suite(masked=(one,), methods=suite.methods, removal=False)
     done = evaluate(
-        network, suite, Place(None, masked / "out"), explaining=ExplanationSettings(progress=False)
+        network, suite, Place(None, masked / "out"), streaming=StreamSettings(progress=False)
     )
     assert {r.settings["method"] for r in done.records} == {"input_gradient"}
     assert any(p.startswith("gradient_attention was left out") for p in done.problems)
@@ -96,13 +98,13 @@ def test_imagenet_segmentation_file_is_read_as_matlab_wrote_it(tmp_path: Path) -
         for name, target in (("img", "data/picture"), ("gt", "data/cell")):
             table = opened.create_dataset(f"value/{name}", (1, 1), reference)
             table[0, 0] = opened[target].ref
-    items = SegmentationFile(file)
-    image, found, label = items.read(0)
-    assert np.array_equal(np.asarray(image), pixels)
-    assert np.array_equal(found[0].numpy(), mask) and label == -1 and len(items) == 1
+    items = read_segmentation(file)
+    item = items[0]
+    assert np.array_equal(np.asarray(item.image), pixels)
+    assert np.array_equal(item.mask[0].numpy(), mask) and item.label == -1 and len(items) == 1
     (tmp_path / "other.mat").write_bytes(b"MATLAB 5.0")
     with pytest.raises(VitreousError, match="calvin-vision"):
-        SegmentationFile(tmp_path / "other.mat")
+        read_segmentation(tmp_path / "other.mat")
 
 
 def test_the_command_measures_what_is_there_and_names_what_is_missing(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,36 +10,40 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from helpers import as_processes
 from vitreous import cli
-from vitreous.attacks import FGSM, PGD, Square
+from vitreous.attacks import APGD, ATTACKS, FGSM, PGD, Attack, Sequence, Square
 from vitreous.attacks.checks import AttackWarning, check, masked_by, warn
 from vitreous.attacks.figures import attack_frames, save_animation, save_panel
-from vitreous.attacks.robustness import robustness
+from vitreous.data.dataset import Dataset
+from vitreous.data.stores.arrays import ArrayImages
 from vitreous.errors import VitreousError
-from vitreous.models import Classifier, load_model, save_model
+from vitreous.evaluation.evaluators.robustness import Attacked, Robustness, robustness
+from vitreous.evaluation.processes import ALONE, Processes
+from vitreous.evaluation.stream import StreamSettings
+from vitreous.models import Classifier, Preprocessing, load_model, save_model
 from vitreous.results import Results
 
 RADII = (2 / 255, 8 / 255, 32 / 255)
+QUIET = StreamSettings(batch_size=8, progress=False)
 
 
 class Stripes:
-    """Pictures of four classes: a quarter that is brighter than the rest, more or less."""
+    """Images of four classes: a quarter that is brighter than the rest, more or less."""
 
     def __init__(self, count: int = 40):
-        self.reads: list[int] = []
         generator = torch.Generator().manual_seed(0)
-        self.images = torch.rand(count, 3, 16, 16, generator=generator) * 0.3 + 0.2
+        images = torch.rand(count, 3, 16, 16, generator=generator) * 0.3 + 0.2
         self.labels = torch.arange(count) % 4
         for row, label in enumerate(self.labels.tolist()):
             top, left = 8 * (label // 2), 8 * (label % 2)
-            self.images[row, :, top : top + 8, left : left + 8] += 0.3 * row / count
+            images[row, :, top : top + 8, left : left + 8] += 0.3 * row / count
+        self.pixels = (images.permute(0, 2, 3, 1) * 255).round().to(torch.uint8)
+        self.images = self.pixels.permute(0, 3, 1, 2) / 255
 
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        self.reads.append(index)
-        return self.images[index], int(self.labels[index])
+    def dataset(self, store: type[ArrayImages] = ArrayImages) -> Dataset:
+        names = [f"image {i}" for i in range(len(self.labels))]
+        return Dataset(store(self.pixels, names), self.labels.numpy())
 
 
 class Quarters(nn.Module):
@@ -58,7 +62,13 @@ class Quarters(nn.Module):
 
 @pytest.fixture
 def classifier() -> Classifier:
-    return Classifier(Quarters(), (0.0,) * 3, (1.0,) * 3, name="quarters").eval()
+    return quarters()
+
+
+def quarters(sharpness: float = 10.0) -> Classifier:
+    view = Preprocessing((16, 16), 1.0)
+    net = Quarters(sharpness)
+    return Classifier(net, (0.0,) * 3, (1.0,) * 3, name="quarters", preprocessing=view).eval()
 
 
 def exact(images: Stripes, epsilon: float) -> int:
@@ -69,44 +79,118 @@ def exact(images: Stripes, epsilon: float) -> int:
     return int((own - other > 2 * epsilon).sum())
 
 
+def attacked(
+    classifier: Classifier,
+    folder: Path,
+    attack: Attack,
+    dataset: Dataset | None = None,
+    streaming: StreamSettings = QUIET,
+    processes: Processes = ALONE,
+    epsilons: tuple[float, ...] = RADII,
+    **options,
+) -> Attacked:
+    evaluator = Robustness("stripes", attack, epsilons, **options)
+    return robustness(
+        classifier,
+        dataset or Stripes().dataset(),
+        evaluator,
+        folder,
+        streaming=streaming,
+        processes=processes,
+    )
+
+
 @pytest.mark.parametrize("attack", [FGSM(), PGD(steps=10), PGD(steps=5, loss="margin")])
-def test_the_curve_is_the_exact_one_of_a_model_whose_margin_is_known(attack, classifier) -> None:
+def test_the_curve_is_the_exact_one_of_a_model_whose_margin_is_known(
+    attack, classifier, tmp_path
+) -> None:
     images = Stripes()
-    found = robustness(classifier, images, attack, RADII, batch_size=7, quiet=True)
+    found = attacked(classifier, tmp_path, attack)
     for epsilon, accuracy in found.curve():
         assert accuracy * 40 == pytest.approx(exact(images, epsilon), abs=1)
     assert found.curve()[0][1] > found.curve()[-1][1]
-    records = found.records("stripes")
+    records = found.records()
     assert [r.settings["epsilon"] for r in records] == [0.0, *RADII]
     assert all(r.n == 40 and r.ci95 is not None and r.suite == "attack" for r in records)
 
 
-@pytest.mark.parametrize("attack", [PGD(steps=2, restarts=2), Square(queries=20)])
+class Killed(ArrayImages):
+    def open(self, index: int) -> Image.Image:
+        if index == 20:
+            raise KeyboardInterrupt
+        return super().open(index)
+
+
+RANDOM = [
+    PGD(steps=2, restarts=2),
+    APGD(steps=3),
+    Square(queries=20),
+    Square(queries=20, norm="l2", epsilon=1.0),
+    Sequence(members=("fgsm", "square"), queries=10),
+]
+
+
+@pytest.mark.parametrize("attack", RANDOM)
 def test_killed_and_resumed_equals_uninterrupted(attack, classifier, tmp_path) -> None:
-    whole = robustness(classifier, Stripes(), attack, RADII, batch_size=8, quiet=True)
-    state = tmp_path / "state.json"
-
-    class Killed(Stripes):
-        def __getitem__(self, index: int):
-            if index == 20:
-                raise KeyboardInterrupt
-            return super().__getitem__(index)
-
+    whole = attacked(classifier, tmp_path / "a", attack)
     with pytest.raises(KeyboardInterrupt):
-        robustness(classifier, Killed(), attack, RADII, batch_size=8, state=state, quiet=True)
-    assert len(json.loads(state.read_text())["outcomes"]) == 16
-    rest = Stripes()
-    again = robustness(classifier, rest, attack, RADII, batch_size=8, state=state, quiet=True)
-    assert again == whole and min(rest.reads) == 16
+        attacked(classifier, tmp_path / "b", attack, Stripes().dataset(Killed))
+    (rows,) = (tmp_path / "b").rglob("rows-0.bin")
+    assert 0 < rows.stat().st_size < len(whole.rows) * whole.rows.dtype.itemsize
+    again = attacked(classifier, tmp_path / "b", attack)
+    assert np.array_equal(again.rows, whole.rows)
 
 
-def test_a_state_of_another_evaluation_is_refused(classifier, tmp_path) -> None:
-    state = tmp_path / "state.json"
-    robustness(classifier, Stripes(8), PGD(steps=2), RADII, state=state, quiet=True)
-    other = Classifier(Quarters(5.0), name="quarters")
-    for model, attack in ((classifier, PGD(steps=3)), (other, PGD(steps=2))):
-        with pytest.raises(VitreousError, match="holds another evaluation"):
-            robustness(model, Stripes(8), attack, RADII, state=state, quiet=True)
+@pytest.mark.parametrize("attack", RANDOM)
+def test_neither_batches_nor_processes_nor_a_limit_change_what_is_found(
+    attack, classifier, tmp_path
+) -> None:
+    whole = attacked(classifier, tmp_path / "a", attack)
+    few = StreamSettings(batch_size=3, progress=False, limit=9)
+    part = attacked(classifier, tmp_path / "b", attack, streaming=few).rows
+    assert np.array_equal(part, whole.rows[part["index"]])
+
+    def rank(processes: Processes) -> np.ndarray:
+        return attacked(quarters(), tmp_path / "b", attack, processes=processes).rows
+
+    assert all(np.array_equal(rows, whole.rows) for rows in as_processes(2, rank))
+
+
+def test_the_seed_decides_what_is_found(classifier, tmp_path) -> None:
+    attack = Square(queries=3)
+    outcomes = {
+        tuple(attacked(classifier, tmp_path, attack, seed=seed).rows["outcome"].tolist())
+        for seed in range(4)
+    }
+    assert len(outcomes) > 1
+
+
+def test_a_finished_evaluation_takes_more_without_deleting_a_file(classifier, tmp_path) -> None:
+    few = StreamSettings(limit=5, progress=False)
+    attacked(classifier, tmp_path, PGD(steps=2), streaming=few)
+    more = attacked(classifier, tmp_path, PGD(steps=2))
+    assert len(more.rows) == 40
+    further = attacked(classifier, tmp_path, PGD(steps=2), epsilons=(*RADII, 64 / 255))
+    assert len(further.curve()) == 5
+    longer = attacked(classifier, tmp_path, PGD(steps=3))
+    assert longer.evaluator.described()["steps"] == 3
+
+
+def test_an_attack_that_leaves_the_ball_is_not_counted(classifier, tmp_path, monkeypatch) -> None:
+    class Cheat(FGSM):
+        def __call__(self, model, images, labels, **options):
+            return images + 2 * self.epsilon
+
+    monkeypatch.setitem(ATTACKS._parts, "cheat", Cheat)
+    with pytest.raises(VitreousError, match="cheat returned images in"):
+        attacked(classifier, tmp_path, Cheat())
+
+
+def test_findings_come_with_the_result(tmp_path) -> None:
+    model = quarters()
+    model.train()
+    found = attacked(model, tmp_path, FGSM())
+    assert [f.name for f in found.findings] == ["train mode"] and model.training
 
 
 def names(model: nn.Module, images: Tensor, labels: Tensor) -> list[str]:
@@ -161,7 +245,8 @@ def test_a_better_attack_without_gradients_is_told() -> None:
 
 
 def test_a_targeted_attack_is_drawn_at_growing_radii(classifier, tmp_path) -> None:
-    image, label = Stripes()[30]
+    stripes = Stripes()
+    image, label = stripes.images[30], int(stripes.labels[30])
     frames = attack_frames(classifier, image, label, PGD(steps=10), RADII, target=1)
     assert [f.epsilon for f in frames] == [0.0, *RADII]
     assert torch.equal(frames[0].perturbed, image) and frames[0].answer == str(label)
@@ -193,7 +278,8 @@ def test_the_command_writes_a_curve_and_goes_on(tmp_path, capsys) -> None:
             pixels = generator.integers(0, 256, (40, 40, 3), dtype=np.uint8)
             Image.fromarray(pixels).save(tmp_path / "set" / name / f"{number}.png")
     common = ["attack", str(tmp_path / "model"), "--quiet", "--epsilon", "2/255", "16/255"]
-    measure = [*common, "--data", str(tmp_path / "set"), "--attack", "pgd", "fgsm", "--steps", "3"]
+    plain = [*common, "--data", str(tmp_path / "set"), "--workers", "0"]
+    measure = [*plain, "--attack", "pgd", "fgsm", "--steps", "3"]
     out = tmp_path / "out"
     assert cli.main([*measure, "--out", str(out), "--keep", "1"]) == 0
     results = Results.read(out)
@@ -205,6 +291,11 @@ def test_the_command_writes_a_curve_and_goes_on(tmp_path, capsys) -> None:
     before = capsys.readouterr().out
     assert cli.main([*measure, "--out", str(out)]) == 0
     assert capsys.readouterr().out == before
+    sequence = ["--attack", "sequence", "--norm", "l2", "--members", "apgd_ce", "square"]
+    few = ["--steps", "2", "--queries", "5", "--restarts", "2", "--epsilon", "0.5"]
+    assert cli.main([*plain, *sequence, *few, "--out", str(out)]) == 0
+    (found,) = Results.read(out).find(attack="sequence", epsilon=0.5)
+    assert found.settings["members"] == ["apgd_ce", "square"] and found.settings["restarts"] == 2
     image = str(tmp_path / "set" / "a" / "0.png")
     show = [*common, "--image", image, "--target", "2", "--out", str(out)]
     assert cli.main(show) == 0
@@ -214,7 +305,9 @@ def test_the_command_writes_a_curve_and_goes_on(tmp_path, capsys) -> None:
         ([*common], "give either --data"),
         ([*show, "--target", "7"], "is no class"),
         ([*show, "--attack", "fgsm", "--steps", "3"], "--steps does not belong to fgsm"),
-        ([*show, "--attack", "square", "--norm", "l2"], "square attack is for linf"),
+        ([*show, "--attack", "fgsm", "--members", "pgd"], "--members does not belong to fgsm"),
+        ([*plain, "--attack", "autoattack"], "needs 10 classes, the model has 3"),
+        ([*plain, "--attack", "autoattack", "--members", "fbb"], "did you mean 'fab'?"),
     ):
         assert cli.main(wrong) == 1
         error = capsys.readouterr().err

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import io
 import json
 from pathlib import Path
@@ -13,7 +12,6 @@ import torch
 from PIL import Image
 
 from vitreous.errors import VitreousError
-from vitreous.evaluation.effective import published_accuracies
 from vitreous.evaluation.loading import crop_for
 from vitreous.evaluation.scoring import Scorer
 from vitreous.evaluation.test_sets import TEST_SETS, base, find_set, read_set
@@ -30,7 +28,7 @@ def accepted(test_set, i: int = 0) -> tuple[int, ...]:
 
 
 def names(test_set) -> list[str]:
-    return [test_set.images.name(i) for i in range(len(test_set))]
+    return [test_set.dataset.name(i) for i in range(len(test_set))]
 
 
 def top1(test_set, logits: torch.Tensor) -> list[list[bool]]:
@@ -108,7 +106,7 @@ def test_bare_numbers_of_the_development_kit_are_refused(tmp_path: Path) -> None
         read_set("imagenet-val", tmp_path)
 
 
-def test_real_labels_go_by_the_original_number(tmp_path: Path, shared: Path) -> None:
+def test_real_labels_go_by_the_original_number(tmp_path: Path) -> None:
     """ReaL's first labels are [], [970, 795], [230, 231] (its published JSON)."""
     for number in (1, 2, 3):
         image(tmp_path / "n01440764" / f"ILSVRC2012_val_{number:08d}.JPEG")
@@ -131,65 +129,8 @@ def test_objectnet_is_many_to_one_and_loses_its_red_border(tmp_path: Path) -> No
     for answer, by_any, by_first in ((barber, 1, 1), (folding, 1, 0), (rocking, 1, 0), (0, 0, 0)):
         assert top1(found, one_hot(answer)) == [[bool(by_any)], [bool(by_first)]]
     view = crop_for(found, Preprocessing((24, 24), 1.0, "bilinear"))
-    seen = np.asarray(view(found.images.open(0)))
+    seen = np.asarray(view(found.dataset.images.open(0)))
     assert seen[..., 0].max() == 0  # nothing of the border is left
-
-
-def test_objectnet_map_agrees_with_the_published_index_map(shared: Path) -> None:
-    """An independent file of ObjectNet's authors maps ImageNet indices to ObjectNet's ids."""
-    archive = shared / "data" / "ood_lists.zip"
-    text = _member(archive, "imagenet_pytorch_id_to_objectnet_id.json")
-    groups: dict[int, set[int]] = {}
-    for index, label in json.loads(text).items():
-        groups.setdefault(label, set()).add(int(index))
-    classes = base.class_map("objectnet")["classes"]
-    assert sorted(map(sorted, classes.values())) == sorted(map(sorted, groups.values()))
-
-
-@pytest.mark.parametrize("letter", ["a", "r"])
-def test_class_lists_agree_with_the_published_indices(shared: Path, letter: str) -> None:
-    archive = shared / "data" / "ood_lists.zip"
-    indices = [int(t) for t in _member(archive, f"timm_imagenet_{letter}_indices.txt").split()]
-    index = base.imagenet_index()
-    assert [index[w] for w in base.class_map(f"imagenet_{letter}")["wnids"]] == indices
-
-
-def test_imagenets_classes_are_in_timms_order() -> None:
-    import timm.data
-
-    assert base.class_map("imagenet")["wnids"] == list(timm.data.ImageNetInfo().label_names())
-
-
-def test_si_score_labels_agree_with_the_published_file(shared: Path) -> None:
-    published = json.loads(_member(shared / "data" / "si_score.zip", "label_to_imagenet.json"))
-    table = {k: [v] for k, v in published["label_str_to_imagenet_classes"].items()}
-    assert base.class_map("si_score")["classes"] == table
-
-
-def test_cue_conflict_categories_are_the_published_ones() -> None:
-    """Count and sum of the indices of each category in model-vs-human's human_categories.py."""
-    published = {
-        "airplane": (1, 404),
-        "bear": (4, 1182),
-        "bicycle": (2, 1115),
-        "bird": (49, 4213),
-        "boat": (5, 3379),
-        "bottle": (7, 5502),
-        "car": (3, 1764),
-        "cat": (6, 1701),
-        "chair": (4, 2604),
-        "clock": (3, 1831),
-        "dog": (109, 22_672),
-        "elephant": (2, 771),
-        "keyboard": (2, 1386),
-        "knife": (1, 499),
-        "oven": (1, 766),
-        "truck": (8, 5637),
-    }
-    classes = base.class_map("cue_conflict")["classes"]
-    assert {k: (len(v), sum(v)) for k, v in classes.items()} == published
-    flat = [i for v in classes.values() for i in v]
-    assert len(set(flat)) == len(flat)
 
 
 def test_alexnets_errors_are_those_of_the_papers_table() -> None:
@@ -202,28 +143,6 @@ def test_alexnets_errors_are_those_of_the_papers_table() -> None:
     # The extra corruptions are in the code of the robustness repository only, in the same digits.
     extra = [facts["alexnet_error"][c] for c in facts["groups"]["extra"]]
     assert sorted(extra) == [0.658248, 0.717512, 0.787108, 0.845388]
-
-
-def test_the_testbeds_accuracies_are_the_published_ones(shared: Path) -> None:
-    text = _member(shared / "data" / "ood_lists.zip", "imagenet_testbed_robustness_top1s.csv")
-    rows = {row["model"]: row for row in csv.DictReader(text.splitlines())}
-    facts = published_accuracies()
-    assert len(facts["models"]) == 78
-    for model, values in facts["models"].items():
-        for column, value in zip(facts["columns"], values):
-            published = rows[model][column]
-            if published:
-                assert value == pytest.approx(float(published) / 100, abs=1e-5)
-            else:
-                assert value is None
-
-
-def _member(archive: Path, name: str) -> str:
-    import zipfile
-
-    with zipfile.ZipFile(archive) as opened:
-        inside = next(n for n in opened.namelist() if n.endswith(name))
-        return opened.read(inside).decode()
 
 
 def test_a_changed_entry_of_a_class_map_changes_the_score(
@@ -262,7 +181,7 @@ def test_imagenet_c_is_not_resized_a_second_time(tmp_path: Path) -> None:
     ]
     assert accepted(parts[0]) == (1,)
     view = crop_for(parts[0], Preprocessing((32, 32), 0.875, "bicubic"))
-    assert np.array_equal(np.asarray(view(parts[0].images.open(0))), grid)
+    assert np.array_equal(np.asarray(view(parts[0].dataset.images.open(0))), grid)
     with pytest.raises(VitreousError, match="shot_noise/2"):
         read_set("imagenet-c", tmp_path)
 
@@ -314,7 +233,7 @@ def test_own_csv_and_tar_shards(tmp_path: Path) -> None:
     (tmp_path / "list.csv").write_text("path,kind\na.png,1\n")
     (found,) = read_set("folder", tmp_path / "list.csv", num_classes=3, label_column="kind")
     assert accepted(found) == (1,)
-    with pytest.raises(VitreousError, match="columns path, kind"):
+    with pytest.raises(VitreousError, match="found path, kind"):
         read_set("folder", tmp_path / "list.csv", num_classes=3)
 
     webdataset = pytest.importorskip("webdataset")
@@ -327,7 +246,7 @@ def test_own_csv_and_tar_shards(tmp_path: Path) -> None:
     (found,) = read_set("folder", tmp_path, num_classes=3)
     assert names(found) == ["000.tar/0x.png", "000.tar/0y.png", "001.tar/1x.png", "001.tar/1y.png"]
     assert accepted(found, 3) == (2,)
-    assert found.images.open(3).getpixel((0, 0)) == (1, 2, 3)
+    assert found.dataset.images.open(3).getpixel((0, 0)) == (1, 2, 3)
 
 
 def test_a_wrong_layout_says_found_expected_and_source(tmp_path: Path) -> None:

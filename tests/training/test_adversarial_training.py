@@ -10,15 +10,18 @@ import numpy as np
 import pytest
 import timm
 import torch
-from PIL import Image
 from torch import Tensor, nn
 
+from golden.projection import load
 from helpers import tiny_recipe, write_masked_set
 from vitreous.config import build
 from vitreous.data.batch import Batch
+from vitreous.data.dataset import Dataset
 from vitreous.data.readers import Split
+from vitreous.data.stores import ArrayImages
 from vitreous.errors import VitreousError
 from vitreous.models import Classifier, load_model
+from vitreous.models.forward import ForwardPass
 from vitreous.training import list_recipes, load_recipe, train
 from vitreous.training.adversaries.fgsm import FGSM
 from vitreous.training.engine import Trainer
@@ -72,8 +75,8 @@ def test_all_fourteen_published_configurations_are_there() -> None:
         assert wrong == (f"crossvit/{name}_own_normalization" in list_recipes())
 
 
-def test_the_schedule_is_the_published_one(shared: Path) -> None:
-    golden = np.load(shared / "golden" / "fast_adversarial_training.npz")["lr"]
+def test_the_schedule_is_the_published_one() -> None:
+    golden = load("fast_adversarial_training")["lr"]
     schedule = load_recipe("crossvit/18_dagger_408_adv_rot", ANY_DATA).schedule
     for epoch in range(7):
         for iteration in range(10):
@@ -83,33 +86,29 @@ def test_the_schedule_is_the_published_one(shared: Path) -> None:
         schedule(0.0, 7.1, 8)
 
 
-class Patterns:
-    """Pictures of six classes of coarse patterns under noise, 16 pixels."""
-
-    def __init__(self, count: int, seed: int):
-        patterns = np.random.default_rng(7).random((6, 4, 4, 3)).repeat(4, 1).repeat(4, 2)
-        generator = np.random.default_rng(seed)
-        self.labels = generator.integers(0, 6, count)
-        strength = 0.4 + 0.6 * generator.random((count, 1, 1, 1))
-        images = 0.5 + strength * (patterns[self.labels] - 0.5)
-        images += 0.1 * generator.standard_normal(images.shape)
-        self.pixels = (images.clip(0, 1) * 255).round().astype(np.uint8)
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def name(self, index: int) -> str:
-        return str(index)
-
-    def read(self, index: int) -> tuple[Image.Image, None, int]:
-        return Image.fromarray(self.pixels[index]), None, int(self.labels[index])
+def patterns(count: int, seed: int) -> Dataset:
+    """Images of six classes of coarse patterns under noise, 16 pixels."""
+    shapes = np.random.default_rng(7).random((6, 4, 4, 3)).repeat(4, 1).repeat(4, 2)
+    generator = np.random.default_rng(seed)
+    labels = generator.integers(0, 6, count)
+    strength = 0.4 + 0.6 * generator.random((count, 1, 1, 1))
+    images = 0.5 + strength * (shapes[labels] - 0.5)
+    images += 0.1 * generator.standard_normal(images.shape)
+    pixels = torch.from_numpy((images.clip(0, 1) * 255).round().astype(np.uint8))
+    return Dataset(ArrayImages(pixels, [str(i) for i in range(count)]), labels, tuple("abcdef"))
 
 
 def small_step(images: Tensor, clean: Tensor, model: Classifier) -> Step:
     labels = torch.arange(len(images)) % 3
     nothing = torch.zeros(len(images))
     batch = Batch(images, labels, nothing, nothing.bool(), labels)
-    return Step(model=model, classifier=model, batch=batch, clean=clean, logits=model(images))
+    return Step(
+        model=model,
+        classifier=model,
+        batch=batch,
+        clean=clean,
+        forward=ForwardPass(images, model(images)),
+    )
 
 
 @pytest.fixture
@@ -188,7 +187,7 @@ def test_the_loss_scale_of_the_attack_is_in_the_checkpoint(root: Path, tmp_path:
 
 
 def _batches(trainer: Trainer):
-    from vitreous.data.items import load_batches
+    from vitreous.data.loading import load_batches
 
     return load_batches(trainer.train_data, [[0, 1]], 0)
 
@@ -305,7 +304,7 @@ def test_catastrophic_overfitting_is_reported_while_clean_accuracy_looks_fine(
             "training": {"epochs": 16, "batch_size": 64, "trackers": [], "samples": 0},
         },
     )
-    split = Split(Patterns(800, 0), Patterns(100, 1), list("abcdef"))
+    split = Split(patterns(800, 0), patterns(100, 1))
     with caplog.at_level(logging.WARNING):
         results = train(recipe, tmp_path, classifier=classifier, split=split, quiet=True)
     rows = [r for r in RunFolder(tmp_path).read_metrics() if r["split"] == "validation"]

@@ -11,8 +11,8 @@ import pytest
 
 from helpers import TINY_CROSSVIT, TINY_MODEL, tiny_recipe, write_masked_set
 from vitreous.config import build, merge, plain
-from vitreous.data.items import epoch_batches
-from vitreous.data.readers.mixed import Mixed, MixedItems, counts
+from vitreous.data.loading import epoch_batches
+from vitreous.data.readers.mixed import Mixed, Shares, counts
 from vitreous.errors import VitreousError
 from vitreous.training import Recipe, list_recipes, load_recipe, train
 from vitreous.training.engine import Trainer
@@ -30,14 +30,15 @@ def test_the_share_holds_in_an_epoch_and_no_picture_is_left_out():
 @pytest.mark.parametrize("share", [0.1, 0.25, 0.8])
 @pytest.mark.parametrize("batch_size", [4, 16, 64])
 def test_every_batch_has_its_share_and_an_epoch_is_a_permutation(share, batch_size):
-    items = MixedItems([None] * 1000, [None] * 30, *counts(1000, 30, share))
+    stream, masked = counts(1000, 30, share)
+    total, interleave = stream + masked, Shares(stream)
     for epoch in range(3):
-        batches = epoch_batches(len(items), batch_size, 0, epoch, True, items.interleave)
-        assert sorted(index for batch in batches for index in batch) == list(range(len(items)))
-        assert batches == epoch_batches(len(items), batch_size, 0, epoch, True, items.interleave)
+        batches = epoch_batches(total, batch_size, 0, epoch, True, interleave)
+        assert sorted(index for batch in batches for index in batch) == list(range(total))
+        assert batches == epoch_batches(total, batch_size, 0, epoch, True, interleave)
         for batch in batches:
-            masked = sum(index >= items.stream_count for index in batch)
-            assert abs(masked - share * len(batch)) < 2
+            share_of_batch = sum(index >= stream for index in batch)
+            assert abs(share_of_batch - share * len(batch)) < 2
 
 
 @pytest.fixture
@@ -58,10 +59,10 @@ def test_classes_are_matched_by_name_and_only_masked_rows_have_masks(sources):
     assert (len(split.train), len(split.validation)) == (27 + 18, 9 + 2)
     seen = []
     for index in range(len(split.train)):
-        _, mask, label = split.train.read(index)
-        assert f"class_{label}/" in split.train.name(index)
-        assert (mask is not None) == (index >= 27) == ("few" in split.train.name(index))
-        seen.append(split.train.name(index))
+        item = split.train[index]
+        assert f"class_{item.label}/" in item.name
+        assert (item.mask is not None) == (index >= 27) == item.name.startswith("masked/")
+        seen.append(item.name)
     assert len(set(seen)) == 27 + 4
 
 

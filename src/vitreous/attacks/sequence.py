@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
-from vitreous.attacks.base import ATTACKS, Goal, attack_mode
-from vitreous.attacks.norms import Norm
-from vitreous.errors import require
+from vitreous.attacks.base import ATTACKS, AttackSettings, Goal, attack_mode, require_at_least
+from vitreous.attacks.randomness import of_rows
+from vitreous.errors import VitreousError, nearest, require
 
 Member = Literal["fgsm", "pgd", "apgd_ce", "apgd_t", "square"]
+AutoAttackMember = Literal["apgd-ce", "apgd-dlr", "apgd-t", "fab", "fab-t", "square"]
+AUTOATTACK: tuple[str, ...] = get_args(AutoAttackMember)
 
 
 @ATTACKS.register("sequence")
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Sequence:
+class Sequence(AttackSettings):
     """An ensemble in AutoAttack's manner: APGD-CE, APGD-T and Square, without FAB.
 
     A picture counts as fooled if any member fools it. For numbers to put beside RobustBench's
@@ -25,24 +27,25 @@ class Sequence:
 
     Attributes:
         epsilon: Radius of the ball.
-        norm: `linf`, or `l2` without `square`.
+        norm: `linf` or `l2`.
         members: Attacks in order, with their own default settings.
         steps: Gradient steps of those that take such.
+        restarts: Random starts of those that take such.
         queries: Queries of `square`.
     """
 
-    epsilon: float = 2 / 255
-    norm: Norm = "linf"
     members: tuple[Member, ...] = ("apgd_ce", "apgd_t", "square")
     steps: int = 100
+    restarts: int = 1
     queries: int = 5000
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         self.attacks()
 
     def attacks(self) -> list[Any]:
         """Build the members."""
-        own = {"steps": self.steps, "queries": self.queries}
+        own = {"steps": self.steps, "restarts": self.restarts, "queries": self.queries}
         built = []
         for name in self.members:
             kind = ATTACKS[name]
@@ -65,9 +68,8 @@ class Sequence:
         rows = torch.arange(len(images), device=images.device)
         for attack in self.attacks():
             part = goal[rows]
-            found = attack(
-                model, images[rows], part.labels, targets=part.targets, generator=generator
-            )
+            source = of_rows(generator, rows)
+            found = attack(model, images[rows], part.labels, targets=part.targets, generator=source)
             perturbed[rows] = found
             with attack_mode(model), torch.no_grad():
                 rows = rows[~part.reached(model(found).float())]
@@ -78,7 +80,7 @@ class Sequence:
 
 @ATTACKS.register("autoattack")
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class AutoAttack:
+class AutoAttack(AttackSettings):
     """AutoAttack itself (Croce and Hein 2020), run by the package `pyautoattack`.
 
     Attributes:
@@ -86,14 +88,23 @@ class AutoAttack:
         norm: `linf` or `l2`.
         version: `standard` (APGD-CE, APGD-T, FAB-T, Square), `plus`, `rand`, or `custom`.
         members: The attacks of a custom version, by AutoAttack's names.
-        seed: Of its random numbers; drawn from the generator if it is given one.
+        restarts: Random starts of each member; by default those of the version.
+        seed: Of its random numbers; the generator's where one is given.
     """
 
-    epsilon: float = 2 / 255
-    norm: Norm = "linf"
     version: Literal["standard", "plus", "rand", "custom"] = "standard"
-    members: tuple[str, ...] = ()
+    members: tuple[AutoAttackMember, ...] = ()
+    restarts: int | None = None
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if (self.version == "custom") != bool(self.members):
+            raise ValueError("give members with version custom, and only with it")
+        if unknown := [m for m in self.members if m not in AUTOATTACK]:
+            raise ValueError(f"unknown member '{unknown[0]}'; {nearest(unknown[0], AUTOATTACK)}")
+        if self.restarts is not None:
+            require_at_least(1, restarts=self.restarts)
 
     def __call__(
         self,
@@ -107,7 +118,8 @@ class AutoAttack:
         """Look for pictures that fool a model; see `Attack`.
 
         Raises:
-            VitreousError: If `pyautoattack` is not installed.
+            VitreousError: If `pyautoattack` is not installed, or the model has fewer classes than
+                its targeted members need.
             ValueError: For targets, which AutoAttack has not.
         """
         if targets is not None:
@@ -127,6 +139,28 @@ class AutoAttack:
                 version=self.version,
                 attacks=list(self.members) or None,
             )
+            self._restart(runner)
+            _require_classes(runner, model, images)
             found = runner.run_standard_evaluation(images, labels, batch_size=len(images))
         found = found[0] if isinstance(found, tuple) else found
         return found.detach().to(images)
+
+    def _restart(self, runner: Any) -> None:
+        """Set the random starts of all members."""
+        if self.restarts is not None:
+            for member in (runner.apgd, runner.apgd_targeted, runner.fab, runner.square):
+                member.n_restarts = self.restarts
+
+
+@torch.no_grad()
+def _require_classes(runner: Any, model: nn.Module, images: Tensor) -> None:
+    """Refuse a model that has fewer classes than the targeted members drive towards."""
+    classes = int(model(images[:1]).shape[1])
+    targeted = {"apgd-t": runner.apgd_targeted, "fab-t": runner.fab}
+    for name, member in targeted.items():
+        needed = member.n_target_classes + 1
+        if name in runner.attacks_to_run and classes < needed:
+            raise VitreousError(
+                f"{name} of autoattack needs {needed} classes, the model has {classes}; choose "
+                "members without targets (--members apgd-ce square), or --attack sequence"
+            )

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
-from vitreous.attacks.base import ATTACKS, Best, BoundedAttack, Goal, loss_only
+from vitreous.attacks.base import ATTACKS, Best, BoundedAttack, Goal, require_at_least
+from vitreous.attacks.gradient import loss_only
 from vitreous.attacks.losses import margin
 from vitreous.attacks.norms import inside
+from vitreous.attacks.randomness import draw, of_rows
+from vitreous.attacks.square_l2 import moved_mass, tiled_start
 
 HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)
 
@@ -19,25 +21,27 @@ HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)
 @ATTACKS.register("square")
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Square(BoundedAttack):
-    """Random search over squares of ±ε, accepting what lowers the margin (Algorithm 1, L∞).
+    """Random search over squares, accepting what lowers the margin.
+
+    In L∞ squares of ±ε (Algorithm 2 of the paper), in L2 windows that take each other's
+    perturbation (Algorithm 3).
 
     It sees logits only, so a model that merely hides its gradients does not withstand it.
 
     Attributes:
         epsilon: Radius of the ball.
-        norm: `linf`.
+        norm: `linf` or `l2`.
         queries: Squares tried for each picture at most, each a forward pass.
-        first_share: Share of the picture that the first squares cover.
+        first_share: Share of the picture that the first squares cover (the paper has 0.8 in L∞ and
+            0.1 in L2; AutoAttack takes 0.8 for both).
     """
 
-    norm: Literal["linf"] = "linf"
     queries: int = 5000
     first_share: float = 0.8
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.norm != "linf":
-            raise ValueError(f"the square attack is for linf, found {self.norm}; use pgd for l2")
+        require_at_least(1, queries=self.queries)
 
     def search(
         self,
@@ -50,8 +54,8 @@ class Square(BoundedAttack):
         """Look for pictures that fool a model; see `BoundedAttack`."""
         self._try(model, images, goal, best, best.open_rows())
         rows = best.open_rows()
-        stripes = _signs(images[rows][:, :, :1, :], generator).expand_as(images[rows])
-        start = (images[rows] + self.epsilon * stripes).clamp(0, 1)
+        source = of_rows(generator, rows)
+        start = self._start(images[rows], source)
         now = torch.empty_like(images)
         now[rows] = start
         # The search goes on from the stripes even where the clean picture has more margin.
@@ -61,7 +65,7 @@ class Square(BoundedAttack):
             rows = best.open_rows()
             if len(rows) == 0:
                 break
-            tried = self._propose(images[rows], now[rows], query, generator)
+            tried = self._propose(images[rows], now[rows], query, of_rows(generator, rows))
             found = self._try(model, tried, goal, best, rows)
             better = found > value[rows]
             now[rows[better]] = tried[better]
@@ -76,13 +80,22 @@ class Square(BoundedAttack):
         best.update(rows, images, value, part.reached(logits))
         return value
 
+    def _start(self, clean: Tensor, source: torch.Generator | None) -> Tensor:
+        """Where the search begins: stripes, or tiles."""
+        if self.norm == "l2":
+            return tiled_start(clean, self.epsilon, source)
+        stripes = _signs(clean[:, :, :1, :], source).expand_as(clean)
+        return (clean + self.epsilon * stripes).clamp(0, 1)
+
     def _propose(
         self, clean: Tensor, now: Tensor, query: int, generator: torch.Generator | None
     ) -> Tensor:
-        """Move one random square of each picture by ±2ε a channel, back into the ball."""
+        """Change one random square of each picture, inside the ball."""
         height, width = clean.shape[-2:]
         passed = query * 10_000 / self.queries
         share = self.first_share / 2 ** sum(passed > border for border in HALVINGS)
+        if self.norm == "l2":
+            return moved_mass(clean, now, self.epsilon, share, generator)
         side = max(1, min(round(math.sqrt(share * height * width)), height - 1, width - 1))
         rows = _window(clean, height, side, generator)[:, None, :, None]
         columns = _window(clean, width, side, generator)[:, None, None, :]
@@ -91,15 +104,11 @@ class Square(BoundedAttack):
 
 
 def _signs(like: Tensor, generator: torch.Generator | None) -> Tensor:
-    device = like.device if generator is None else generator.device
-    bits = torch.randint(0, 2, like.shape, generator=generator, device=device)
-    return (2 * bits - 1).to(like.device, like.dtype)
+    return 2 * draw(torch.randint, like.shape, like, generator, 0, 2) - 1
 
 
 def _window(like: Tensor, length: int, side: int, generator: torch.Generator | None) -> Tensor:
     """Indicator (B, length) of an interval of `side` pixels at a random place."""
-    device = like.device if generator is None else generator.device
-    high = length - side + 1
-    first = torch.randint(0, high, (len(like), 1), generator=generator, device=device)
-    place = torch.arange(length, device=like.device)[None] - first.to(like.device)
+    first = draw(torch.randint, (len(like), 1), like, generator, 0, length - side + 1)
+    place = torch.arange(length, device=like.device)[None] - first
     return ((place >= 0) & (place < side)).to(like.dtype)

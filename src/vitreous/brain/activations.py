@@ -1,15 +1,13 @@
 """Activations of any layers of any classifier, streamed to memory-mapped files and reused.
 
-A cache folder holds one folder for each (weights, preprocessing, pictures) and in it one `.npy`
-for each layer, with a small JSON beside it that says how many pictures are done. An interrupted
-run goes on where it was; changed weights, preprocessing or pictures give another folder.
+A cache folder holds one folder for each (model, preparation, images) and in it one `.npy` for each
+layer, with a small JSON beside it that says how many images are done. An interrupted run goes on
+where it was; anything that `model_fingerprint` or `Dataset.key` tells apart gives another folder.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import json
 import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
@@ -27,11 +25,13 @@ from vitreous.brain.layers import PIXELS, find_layers, record_layers
 from vitreous.brain.stimuli import Stimuli, place_in_view
 from vitreous.data.images import INTERPOLATIONS, to_tensor
 from vitreous.errors import VitreousError
+from vitreous.fingerprint import digest
 from vitreous.io import read_json, write_json
 from vitreous.models import Classifier
+from vitreous.models.fingerprint import model_fingerprint
 from vitreous.models.modes import evaluation_mode
 
-FORMAT = 1
+FORMAT = 2
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,12 +43,16 @@ class Extraction:
         degrees: The model's field of view in visual degrees; Brain-Score takes 8.
         storage: Type of the files: `float32`, or `float16` at half the size.
         device: Where the model runs.
+        restart: Delete the activations of these layers and images, and take them anew.
+        check_content: Tell whether an image changed by its content, not by its size and time.
     """
 
     batch_size: int = 32
     degrees: float = 8.0
     storage: Literal["float32", "float16"] = "float32"
     device: str = "cpu"
+    restart: bool = False
+    check_content: bool = False
 
 
 def prepare(
@@ -62,22 +66,12 @@ def prepare(
 
 def cache_key(classifier: Classifier, stimuli: Stimuli, settings: Extraction) -> str:
     """Name everything that the activations depend on, as one hash."""
-    total = hashlib.sha256()
-    for name, value in sorted(classifier.state_dict(keep_vars=False).items()):
-        total.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
-        total.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
-    about = {
-        "format": FORMAT,
-        "network": repr(classifier.net),
-        "mean": classifier.mean.flatten().tolist(),
-        "std": classifier.std.flatten().tolist(),
-        "preprocessing": dataclasses.asdict(classifier.preprocessing),
-        "degrees": settings.degrees,
-        "storage": settings.storage,
-        "stimuli": stimuli.digest(),
-    }
-    total.update(json.dumps(about, sort_keys=True).encode())
-    return total.hexdigest()[:20]
+    return digest(
+        FORMAT,
+        model_fingerprint(classifier),
+        [settings.degrees, settings.storage, stimuli.degrees],
+        stimuli.dataset.keys(content=settings.check_content),
+    )
 
 
 def extract(
@@ -106,6 +100,9 @@ def extract(
     settings = settings or Extraction()
     names = find_layers(classifier, layers)
     folder = Path(cache) / cache_key(classifier, stimuli, settings)
+    for name in names if settings.restart else ():
+        for file in (_note(folder, name), _file(folder, name)):
+            file.unlink(missing_ok=True)
     started = {name: _done(folder, name) for name in names}
     missing = [name for name in names if started[name] < len(stimuli)]
     if missing:

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from vitreous.brain.recordings import Recording, gather_repetitions, make_assembly
-from vitreous.brain.stimuli import Stimuli, read_stimuli
+from vitreous.brain.stimuli import Stimuli, named_stimuli, read_stimuli
+from vitreous.data.stores import ZipImages
 from vitreous.errors import VitreousError, nearest, require
 
 if TYPE_CHECKING:
@@ -151,7 +152,7 @@ def read_stimulus_set(table: Path, archive: Path, degrees: float | None = None) 
         raise VitreousError(
             f"{table}: expected columns stimulus_id and filename, found {', '.join(rows)}"
         )
-    return Stimuli(tuple(rows[key]), tuple(rows[file]), str(archive), degrees)
+    return named_stimuli(ZipImages(archive, rows[file]), rows[key], degrees)
 
 
 def read_arrays(

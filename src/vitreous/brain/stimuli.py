@@ -5,16 +5,19 @@ from __future__ import annotations
 import dataclasses
 import functools
 import hashlib
-import io
 import os
-import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 from PIL import Image
 
 from vitreous.brain.checks import check_unique
-from vitreous.data.images import EXTENSIONS, decode_image, list_images, open_image
+from vitreous.data.dataset import UNKNOWN, Dataset, ImageStore
+from vitreous.data.listing import is_image
+from vitreous.data.readers.unlabelled import unlabelled
+from vitreous.data.stores import NamedImages, ZipImages
+from vitreous.data.stores.zips import open_zip
 from vitreous.errors import ImageError, VitreousError
 
 GREY = (128, 128, 128)
@@ -22,48 +25,44 @@ GREY = (128, 128, 128)
 
 @dataclasses.dataclass(frozen=True)
 class Stimuli:
-    """Pictures with unique names.
+    """Images with unique names, shown at a visual angle.
 
     Attributes:
-        names: The stimulus id of each picture.
-        files: File of each picture; its name inside `archive` where there is one.
-        archive: The zip that holds them, or None.
-        degrees: Visual angle that the pictures spanned for the animal or person, or None where
+        dataset: The images; their names are the stimulus ids.
+        degrees: Visual angle that the images spanned for the animal or person, or None where
             unknown: then they fill the model's field of view.
     """
 
-    names: tuple[str, ...]
-    files: tuple[str, ...]
-    archive: str | None = None
+    dataset: Dataset
     degrees: float | None = None
 
     def __post_init__(self) -> None:
-        if len(self.names) != len(self.files):
-            raise VitreousError(f"{len(self.names)} names for {len(self.files)} pictures")
         check_unique(self.names)
 
     def __len__(self) -> int:
-        return len(self.names)
+        return len(self.dataset)
+
+    @functools.cached_property
+    def names(self) -> tuple[str, ...]:
+        """The stimulus id of each image."""
+        return tuple(self.dataset.name(i) for i in range(len(self.dataset)))
 
     def open(self, index: int) -> Image.Image:
-        """Read one picture as RGB."""
-        if self.archive is None:
-            return open_image(self.files[index])
-        name = f"{self.archive}:{self.files[index]}"
-        return decode_image(io.BytesIO(self._bytes(index)), name)
+        """Read one image as RGB; raises `ImageError`."""
+        return self.dataset.images.open(index)
 
     def digest(self) -> str:
-        """A hash of the pictures' names and bytes, in order."""
+        """A hash of the images' names and bytes, in order."""
         total = hashlib.sha256(repr((self.names, self.degrees)).encode())
         for index in range(len(self)):
-            total.update(hashlib.sha256(self._bytes(index)).digest())
+            total.update(hashlib.sha256(self.dataset.images.content(index)).digest())
         return total.hexdigest()
 
     def select(self, names: Sequence[str]) -> Stimuli:
-        """The pictures of these names, in this order.
+        """The images of these names, in this order.
 
         Raises:
-            VitreousError: If some name has no picture.
+            VitreousError: If some name has no image.
         """
         position = {name: i for i, name in enumerate(self.names)}
         missing = [name for name in names if name not in position]
@@ -73,20 +72,25 @@ class Stimuli:
                 f"ids have no picture, first '{missing[0]}'; the pictures are called like "
                 f"'{self.names[0]}'"
             )
-        files = tuple(self.files[position[name]] for name in names)
-        return dataclasses.replace(self, names=tuple(names), files=files)
+        return Stimuli(self.dataset.select([position[name] for name in names]), self.degrees)
 
-    def _bytes(self, index: int) -> bytes:
-        if self.archive is not None:
-            return _archive(self.archive).read(self.files[index])
-        try:
-            return Path(self.files[index]).read_bytes()
-        except OSError as error:
-            raise ImageError(f"no picture at {self.files[index]}") from error
+
+def named_stimuli(
+    images: ImageStore, names: Sequence[str], degrees: float | None = None
+) -> Stimuli:
+    """Take images under their stimulus ids.
+
+    Raises:
+        VitreousError: If there are not as many names as images, or two are the same.
+    """
+    if len(names) != len(images):
+        raise VitreousError(f"{len(names)} names for {len(images)} pictures")
+    labels = np.full(len(images), UNKNOWN, dtype=np.int64)
+    return Stimuli(Dataset(NamedImages(images, tuple(names)), labels), degrees)
 
 
 def read_stimuli(place: str | os.PathLike[str], degrees: float | None = None) -> Stimuli:
-    """Take all pictures of a folder or a zip, sorted; a picture's name is its file's stem.
+    """Take all images of a folder or a zip, sorted; an image's name is its file's stem.
 
     Raises:
         VitreousError: If there are none, or two have one stem.
@@ -95,14 +99,15 @@ def read_stimuli(place: str | os.PathLike[str], degrees: float | None = None) ->
     if path.suffix == ".zip":
         files = sorted(
             name
-            for name in _archive(str(path)).namelist()
-            if Path(name).suffix.lower() in EXTENSIONS and not name.startswith("__MACOSX")
+            for name in open_zip(path).namelist()
+            if is_image(name) and not name.startswith("__MACOSX")
         )
         if not files:
             raise ImageError(f"{path} holds no pictures")
-        return Stimuli(tuple(Path(f).stem for f in files), tuple(files), str(path), degrees)
-    found = list_images(path)
-    return Stimuli(tuple(f.stem for f in found), tuple(map(str, found)), None, degrees)
+        return named_stimuli(ZipImages(path, files), [Path(f).stem for f in files], degrees)
+    found = unlabelled(path)
+    stems = [Path(found.name(i)).stem for i in range(len(found))]
+    return named_stimuli(found.images, stems, degrees)
 
 
 def place_in_view(image: Image.Image, degrees: float | None, field: float) -> Image.Image:
@@ -128,13 +133,3 @@ def place_in_view(image: Image.Image, degrees: float | None, field: float) -> Im
         return screen
     left, top = round((image.width - width) / 2), round((image.height - height) / 2)
     return image.crop((left, top, left + width, top + height))
-
-
-@functools.lru_cache(maxsize=4)
-def _archive(path: str) -> zipfile.ZipFile:
-    try:
-        return zipfile.ZipFile(path)
-    except FileNotFoundError as error:
-        raise ImageError(f"no zip at {path}") from error
-    except zipfile.BadZipFile as error:
-        raise ImageError(f"{path} is not a zip, or it is cut short") from error

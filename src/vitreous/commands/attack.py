@@ -1,22 +1,26 @@
 """Measure how a model withstands attacks, or show what an attack does to a picture.
 
 Robust accuracy at each ε goes to results.json with a curve; a killed run goes on where it was
-when the same command runs again. With --picture a strip (PNG) and an animation (GIF) are drawn.
-Pictures pushed towards a class (--picture with --target, or --strips) are on the card of the run.
+when the same command runs again, and several processes share the work (`torchrun`). With --image
+a strip (PNG) and an animation (GIF) are drawn. Pictures pushed towards a class (--image with
+--target, or --panels) are on the card of the run.
 
 Example:
     vitreous attack runs/x --data val/ --epsilon 1/255 2/255 4/255 --steps 50 --restarts 10
     vitreous attack runs/x --data val/ --attack apgd_ce apgd_t square
-    vitreous attack runs/x --data val/ --epsilon 8/255 24/255 --strips 4
-    vitreous attack runs/x --picture cat.jpg --target 3 --epsilon 2/255 8/255 16/255 32/255
+    vitreous attack runs/x --data val/ --attack sequence --members apgd_ce square --norm l2
+    vitreous attack runs/x --data val/ --epsilon 8/255 24/255 --panels 4
+    vitreous attack runs/x --image cat.jpg --target 3 --epsilon 2/255 8/255 16/255 32/255
 """
 
 from __future__ import annotations
 
 import dataclasses
+import time
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import numpy as np
 import torch
 import tyro
 from torch import Tensor
@@ -26,19 +30,46 @@ from vitreous.attacks.checks import masked_by
 from vitreous.attacks.curve import draw_curve
 from vitreous.attacks.figures import Frame, attack_frames, save_animation, save_panel
 from vitreous.attacks.panels import add_panel
-from vitreous.attacks.robustness import Robustness, robustness
+from vitreous.commands.options import (
+    BatchOption,
+    DeviceOption,
+    LimitOption,
+    PrecisionOption,
+    QuietOption,
+    ResumeOptions,
+    SeedOption,
+    WorkersOption,
+    resolve_device,
+)
 from vitreous.config import parse_number
-from vitreous.data.images import evaluation_transform, load_image, save_image
+from vitreous.data.dataset import Dataset
+from vitreous.data.images import load_image, save_image, to_tensor
 from vitreous.errors import VitreousError, nearest
+from vitreous.evaluation.evaluators.robustness import Attacked, Robustness, robustness
+from vitreous.evaluation.loading import View, view_of
+from vitreous.evaluation.processes import Processes, current_processes
+from vitreous.evaluation.stream import StreamSettings
 from vitreous.evaluation.test_sets import TestSet, read_set
 from vitreous.models import Classifier, load_model
-from vitreous.results import Results, run_context
+from vitreous.models.fingerprint import model_fingerprint
+from vitreous.names import distinct_names, folder_name
+from vitreous.provenance import Provenance, provenance
+from vitreous.results import Results
 
 Name = Literal["fgsm", "pgd", "apgd_ce", "apgd_t", "square", "sequence", "autoattack"]
 
 
-@dataclasses.dataclass
-class Command:
+@dataclasses.dataclass(kw_only=True)
+class Command(
+    DeviceOption,
+    PrecisionOption,
+    BatchOption,
+    WorkersOption,
+    LimitOption,
+    ResumeOptions,
+    SeedOption,
+    QuietOption,
+):
     """Attack a model."""
 
     model: Annotated[str, tyro.conf.Positional]
@@ -75,22 +106,19 @@ class Command:
     """Length of a step of pgd; 2.5 ε / steps where not given."""
 
     restarts: int | None = None
-    """Random starts (1)."""
+    """Random starts (1; those of the version for autoattack)."""
 
     queries: int | None = None
     """Squares that square tries on each picture (5000)."""
+
+    members: tuple[str, ...] = ()
+    """Attacks of sequence (apgd_ce apgd_t square), or of a custom autoattack (apgd-ce fab …)."""
 
     loss: Literal["cross_entropy", "margin", "dlr"] | None = None
     """What pgd and apgd_ce make large."""
 
     target: int | None = None
     """Class to drive the model to; away from the label where not given."""
-
-    limit: int = 0
-    """At most this many pictures, evenly spread; 0 means all."""
-
-    batch_size: int = 32
-    """Pictures attacked at once."""
 
     keep: int = 0
     """Save this many of the pictures that fool the model, clean and perturbed."""
@@ -102,27 +130,16 @@ class Command:
     out: Path | None = None
     """Folder of results.json; a run's own folder, or attacks/MODEL, by default."""
 
-    seed: int = 0
-    """Of all random choices."""
-
-    device: str = "auto"
-    """auto, cpu, cuda or cuda:N."""
-
-    quiet: bool = False
-    """No progress bar."""
-
     def run(self) -> None:
         """Attack, write results and say where they are."""
         if (self.data is None) == (self.image is None):
-            raise VitreousError("give either --data (a set to measure) or --picture (one to show)")
+            raise VitreousError("give either --data (a set to measure) or --image (one to show)")
         attacks = [self._build(name) for name in self.attack]
         radii = tuple(sorted({parse_number(text) for text in self.epsilon}))
-        device = "cuda" if self.device == "auto" and torch.cuda.is_available() else self.device
-        classifier = load_model(
-            self.model,
-            checkpoint=self.checkpoint,
-            device=torch.device("cpu" if device == "auto" else device),
-        )
+        processes = current_processes(cpu=self.device == "cpu")
+        device = resolve_device(self.device, processes.rank)
+        classifier = load_model(self.model, checkpoint=self.checkpoint, device=device)
+        (classifier.name,) = distinct_names([self.model])
         if self.target is not None and not 0 <= self.target < classifier.num_classes:
             raise VitreousError(
                 f"--target {self.target} is no class; {classifier.name} has "
@@ -131,7 +148,7 @@ class Command:
         if self.image is not None:
             self._show(classifier, self.image, attacks[0], radii)
         else:
-            self._measure(classifier, attacks, radii)
+            self._measure(classifier, attacks, radii, processes)
 
     def _build(self, name: str) -> Attack:
         """Make an attack with the options that it has.
@@ -145,6 +162,7 @@ class Command:
             "restarts": self.restarts,
             "queries": self.queries,
             "loss": self.loss,
+            "members": self.members or None,
         }
         given = {key: value for key, value in given.items() if value is not None}
         for key in given:
@@ -154,16 +172,18 @@ class Command:
                     f"{nearest(key, _options(name))}"
                 )
         chosen = {key: value for key, value in given.items() if key in _options(name)}
+        if name == "autoattack" and self.members:
+            chosen["version"] = "custom"
         try:
             return ATTACKS[name](norm=self.norm, **chosen)
-        except ValueError as error:
+        except (ValueError, VitreousError) as error:
             raise VitreousError(f"{name}: {error}") from error
 
     def _folder(self, classifier: Classifier) -> Path:
         if self.out is not None:
             return self.out
         path = Path(self.model).expanduser()
-        return path if path.is_dir() else Path("attacks") / classifier.name.replace("/", "-")
+        return path if path.is_dir() else Path("attacks") / folder_name(classifier.name)
 
     def _show(
         self, classifier: Classifier, file: Path, attack: Attack, radii: tuple[float, ...]
@@ -219,54 +239,79 @@ class Command:
         self,
         classifier: Classifier,
         out: Path,
-        images: LabelledImages,
+        images: LabelledSet,
         attack: Attack,
         radii: tuple[float, ...],
     ) -> None:
         """Push pictures of the set, evenly spread, each towards the class of the next."""
-        count = min(self.panels, len(images))
-        chosen = [images[i * len(images) // count] for i in range(count)]
-        for place, (image, label) in enumerate(chosen):
+        count = min(self.panels, len(images.dataset))
+        places = [i * len(images.dataset) // count for i in range(count)]
+        labels = [images.dataset.label(i) for i in places]
+        for number, (place, label) in enumerate(zip(places, labels)):
             target = self.target
             if target is None:
-                target = chosen[(place + 1) % count][1]
+                target = labels[(number + 1) % count]
             if target == label:
                 target = (label + 1) % classifier.num_classes
+            image = to_tensor(images.view.crop()(images.dataset.images.open(place)))
             frames = self._frames(classifier, image, label, attack, radii, target)
-            self._panel(classifier, out, f"{images.name}_{place}", label, target, frames)
+            self._panel(classifier, out, f"{images.name}_{number}", label, target, frames)
 
     def _measure(
-        self, classifier: Classifier, attacks: list[Attack], radii: tuple[float, ...]
+        self,
+        classifier: Classifier,
+        attacks: list[Attack],
+        radii: tuple[float, ...],
+        processes: Processes,
     ) -> None:
-        out = self._folder(classifier)
-        images = LabelledImages(self._read(classifier), classifier, self.limit)
-        done: list[Robustness] = []
+        started, out = time.perf_counter(), self._folder(classifier)
+        images = self._read(classifier)
+        done = []
         for name, attack in zip(self.attack, attacks):
-            state = out / "attacks" / f"{images.name}_{name}_{self.norm}.json"
-            found = robustness(
-                classifier,
-                images,
+            evaluator = Robustness(
+                images.name,
                 attack,
                 radii,
                 target=self.target,
-                batch_size=self.batch_size,
                 seed=self.seed,
-                state=state,
-                quiet=self.quiet,
                 keep=self._keeper(out / "attacks" / name),
             )
-            done.append(found)
-            curve = "  ".join(f"{e * 255:.3g}/255: {a:.1%}" for e, a in found.curve())
-            print(f"{name} on {len(images)} pictures of {images.name}   {curve}")
-        messages = list(dict.fromkeys(f.message for found in done for f in found.findings))
-        last = {found.attack: found.curve()[-1][1] for found in done}
-        hidden = masked_by(last)
-        for message in [*messages, *([hidden.message] if hidden else [])]:
-            print(f"warning: {message}")
-        self._write(classifier, out, images.name, done, messages)
+            done.append(
+                robustness(
+                    classifier,
+                    images.dataset,
+                    evaluator,
+                    out / "attacks" / "rows",
+                    view=images.view,
+                    streaming=self._streaming(processes),
+                    processes=processes,
+                )
+            )
+        if not processes.main:
+            return
+        messages = _tell(done, images)
+        made = provenance(
+            "attack",
+            model=classifier.name,
+            fingerprint=model_fingerprint(classifier),
+            seed=self.seed,
+            seconds=time.perf_counter() - started,
+        )
+        _write(out, images, done, messages, made)
         self._panels(classifier, out, images, attacks[0], radii)
 
-    def _read(self, classifier: Classifier) -> TestSet:
+    def _streaming(self, processes: Processes) -> StreamSettings:
+        return StreamSettings(
+            batch_size=self.batch_size,
+            workers=self.workers,
+            precision=self.precision,
+            limit=self.limit,
+            progress=processes.main and not self.quiet,
+            restart=self.restart,
+            check_content=self.check_content,
+        )
+
+    def _read(self, classifier: Classifier) -> LabelledSet:
         assert self.data is not None
         (first, *_) = read_set(
             "folder",
@@ -275,7 +320,8 @@ class Command:
             class_names=tuple(classifier.class_names),
             num_classes=classifier.num_classes,
         )
-        return first
+        (name,) = distinct_names([self.data])
+        return LabelledSet.of(first, name, str(self.data.absolute()), classifier)
 
     def _keeper(self, folder: Path) -> Any:
         left = [self.keep]
@@ -289,53 +335,67 @@ class Command:
 
         return keep
 
-    def _write(
-        self,
-        classifier: Classifier,
-        out: Path,
-        dataset: str,
-        done: list[Robustness],
-        messages: list[str],
-    ) -> None:
-        file = out / "results.json"
-        results = Results.read(file) if file.is_file() else Results(classifier.name)
-        for found in done:
-            results.add(found.records(dataset))
-            curves = results.extra.setdefault("robustness", {}).setdefault(dataset, {})
-            curves[f"{found.attack} {found.settings['norm']}"] = found.curve()
-        results.extra.setdefault("attack_warnings", {})[dataset] = messages
-        results.context = {**results.context, **run_context(self.seed)}
-        results.write(file)
-        figure = draw_curve(
-            {found.attack: found.curve() for found in done},
-            out / "attacks" / f"{dataset}_curve.png",
+
+def _tell(done: list[Attacked], images: LabelledSet) -> list[str]:
+    """Print curves and warnings; returns the warnings."""
+    for attacked in done:
+        curve = "  ".join(f"{e * 255:.3g}/255: {a:.1%}" for e, a in attacked.curve())
+        print(f"{attacked.attack} on {len(attacked.rows)} pictures of {images.name}   {curve}")
+    messages = [f.message for attacked in done for f in attacked.findings]
+    hidden = masked_by({attacked.attack: attacked.curve()[-1][1] for attacked in done})
+    messages += [hidden.message] if hidden else []
+    if reasons := done[0].reasons:
+        messages.append(
+            f"{len(reasons)} pictures could not be read and count as wrong, the first: "
+            f"{next(iter(reasons.values()))}"
         )
-        print(f"results: {file}\ncurve: {figure}")
+    messages = list(dict.fromkeys(messages))
+    for message in messages:
+        print(f"warning: {message}")
+    return messages
 
 
-class LabelledImages:
-    """Pictures of a test set as the model sees them, with the one class that is right.
+def _write(
+    out: Path, images: LabelledSet, done: list[Attacked], messages: list[str], made: Provenance
+) -> None:
+    """Add to results.json and draw the curve."""
+    name = images.name
+    curves = {f"{a.attack} {a.evaluator.attack.norm}": a.curve() for a in done}
+    records = [
+        dataclasses.replace(record, source=images.source)
+        for attacked in done
+        for record in attacked.records()
+    ]
+    extra = {"robustness": {name: curves}, "attack_warnings": {name: messages}}
+    Results.update(out, records, made, extra=extra)
+    figure = draw_curve(
+        {attacked.attack: attacked.curve() for attacked in done},
+        out / "attacks" / f"{folder_name(name)}_curve.png",
+    )
+    print(f"results: {out / 'results.json'}\ncurve: {figure}")
 
-    Args:
-        test_set: The set; pictures without an accepted class are left out.
-        classifier: Gives the view.
-        limit: At most this many, evenly spread; 0 for all.
+
+@dataclasses.dataclass(frozen=True)
+class LabelledSet:
+    """Images of a test set with the one class that is right.
+
+    Attributes:
+        name: How results call it.
+        source: Where it is.
+        dataset: The images that have an accepted class; labels are the model's classes.
+        view: How they become inputs.
     """
 
-    def __init__(self, test_set: TestSet, classifier: Classifier, limit: int = 0):
-        self.name = test_set.name
-        self._set, self._view = test_set, evaluation_transform(classifier.preprocessing)
-        usable = [i for i in range(len(test_set)) if test_set.accepted[test_set.targets[i]]]
-        count = min(limit or len(usable), len(usable))
-        self._rows = [usable[i * len(usable) // count] for i in range(count)]
+    name: str
+    source: str
+    dataset: Dataset
+    view: View
 
-    def __len__(self) -> int:
-        return len(self._rows)
-
-    def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        row = self._rows[index]
-        image = self._view(self._set.images.open(row))
-        return image, int(self._set.accepted[self._set.targets[row]][0])
+    @classmethod
+    def of(cls, test_set: TestSet, name: str, source: str, classifier: Classifier) -> LabelledSet:
+        """Take the first accepted class of each image; those without one are left out."""
+        whole, view = test_set.class_labels(), view_of(test_set, classifier.preprocessing)
+        return cls(name, source, whole.select(np.flatnonzero(whole.labels >= 0)), view)
 
 
 def _options(name: str) -> set[str]:

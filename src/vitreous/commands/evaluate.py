@@ -17,22 +17,38 @@ import time
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import torch
 import tyro
 
-from vitreous.data.composites.compositing import CompositeItems, Factor, plan, write_composites
+from vitreous.commands.options import (
+    BatchOption,
+    BatchSize,
+    DeviceOption,
+    LimitOption,
+    PrecisionOption,
+    QuietOption,
+    ResumeOptions,
+    WorkersOption,
+    resolve_device,
+)
+from vitreous.data.composites.compositing import Factor
 from vitreous.data.composites.cutouts import find_cutouts
+from vitreous.data.composites.sets import Plan, plan, write_composites
 from vitreous.data.images import list_images
 from vitreous.data.mask_files import MaskFormat
-from vitreous.errors import VitreousError
-from vitreous.evaluation.explanations import ExplanationSettings
-from vitreous.evaluation.prediction import Precision, StreamSettings
+from vitreous.errors import VitreousError, nearest
+from vitreous.evaluation.corruptions import CORRUPTIONS
+from vitreous.evaluation.evaluators.corruption import paper_corruptions
+from vitreous.evaluation.evaluators.explanation import ExplanationSettings
 from vitreous.evaluation.processes import Processes, current_processes
 from vitreous.evaluation.run import Evaluation, Place, compare, evaluate
+from vitreous.evaluation.segmentation import TOLERANCE
+from vitreous.evaluation.stream import StreamSettings
 from vitreous.evaluation.suites import MaskedSettings, SetSettings, Suite, combine, load_suite
 from vitreous.evaluation.test_sets import TEST_SETS, TestSet, read_set
 from vitreous.models import Classifier, Preprocessing, load_model
-from vitreous.results import Record, Results, run_context
+from vitreous.names import distinct_names, folder_name
+from vitreous.provenance import provenance
+from vitreous.results import Record, Results
 
 
 @dataclasses.dataclass
@@ -72,7 +88,7 @@ class Generate:
             size=self.size,
             seed=self.seed,
         )
-        items = CompositeItems(cutouts, grounds, scenes, names, self.size)
+        items = Plan(cutouts, grounds, scenes, names, self.size)
         return write_composites(items, out, self.factor)
 
 
@@ -97,8 +113,16 @@ class Input:
         return dataclasses.replace(own, **given) if given else None
 
 
-@dataclasses.dataclass
-class Command:
+@dataclasses.dataclass(kw_only=True)
+class Command(
+    DeviceOption,
+    PrecisionOption,
+    BatchOption,
+    WorkersOption,
+    LimitOption,
+    ResumeOptions,
+    QuietOption,
+):
     """Settings of `vitreous evaluate`."""
 
     models: Annotated[tuple[str, ...], tyro.conf.Positional] = ()
@@ -128,6 +152,11 @@ class Command:
     """Severities (1 to 5) of Gaussian noise at which these sets are measured again."""
     blur: tuple[int, ...] = ()
     """Severities (1 to 5) of Gaussian blur at which these sets are measured again."""
+    corruptions: tuple[str, ...] = ()
+    """Corruptions of ImageNet-C, made in memory, at which these sets are measured again (snow,
+    jpeg_compression, …); all: the 15 of the paper."""
+    severities: tuple[int, ...] = (1, 2, 3, 4, 5)
+    """Severities of these corruptions."""
     masks: Path | None = None
     """Folder of masks for --data: explanations are measured on it."""
     mask_format: MaskFormat = "binary"
@@ -140,21 +169,14 @@ class Command:
     """Also remove pixels by their relevance (18 more forward passes for each method)."""
     squash: bool = True
     """For explanations: resize pictures whatever their shape, as ImageNet-Segmentation does."""
+    tolerance: int = TOLERANCE
+    """Of the pointing game: how near, in pixels, the foreground has to be."""
     out: Path | None = None
     """Folder of results.json; a run's own folder, or evaluation/MODEL, by default. With several
     models a folder for each is made in it."""
     samples: int = 6
     """How many best and worst pictures of each set are kept."""
-    batch_size: int = 64
-    """Pictures in a forward pass."""
-    workers: int = 2
-    """Processes that read pictures beside each model."""
-    device: str = "auto"
-    """auto, cpu, cuda or cuda:N."""
-    precision: Precision = "float32"
-    """Type of the forward pass."""
-    limit: int = 0
-    """At most this many pictures of each set, evenly spread; 0 means all."""
+    batch_size: BatchSize = 64
     input: Input = dataclasses.field(default_factory=Input)
     """Preprocessing instead of the model's own."""
     generate: Generate = dataclasses.field(default_factory=Generate)
@@ -171,51 +193,46 @@ class Command:
         suite = self._suite()
         processes = current_processes(cpu=self.device == "cpu")
         first: tuple[str, Evaluation] | None = None
-        for name in self.models:
+        device = resolve_device(self.device, processes.rank)
+        for text, name in zip(self.models, distinct_names(self.models)):
             started = time.perf_counter()
-            classifier = load_model(
-                name, checkpoint=self.checkpoint, device=_device(self.device, processes)
-            )
-            out = self._out(name, classifier)
+            classifier = load_model(text, checkpoint=self.checkpoint, device=device)
+            classifier.name = name
+            out = self._out(text, name)
             done = self._evaluate(classifier, suite, out, processes)
             if first is not None:
                 done.records += compare(first[1], done, first[0])
             first = first or (classifier.name, done)
             if processes.main:
-                _report(classifier, done, out, time.perf_counter() - started, suite)
+                _report(classifier, done, out, time.perf_counter() - started)
 
     def _evaluate(
         self, classifier: Classifier, suite: Suite, out: Path, processes: Processes
     ) -> Evaluation:
         streaming = StreamSettings(
-            self.batch_size,
-            self.workers,
-            self.precision,
-            self.input.change(classifier.preprocessing),
-            self.limit,
-            processes.main,
-        )
-        explaining = ExplanationSettings(
-            batch_size=max(1, self.batch_size // 4),
+            batch_size=self.batch_size,
             workers=self.workers,
-            squash=self.squash,
+            precision=self.precision,
+            preprocessing=self.input.change(classifier.preprocessing),
             limit=self.limit,
-            progress=processes.main,
+            progress=processes.main and not self.quiet,
+            restart=self.restart,
+            check_content=self.check_content,
         )
-        sets = [one for path in self.data for one in self._own(path, classifier)]
-        place = Place(self.root, out, self.samples)
+        names = distinct_names(self.data)
+        sets = [s for p, name in zip(self.data, names) for s in self._own(p, name, classifier)]
         return evaluate(
             classifier,
             suite,
-            place,
+            Place(self.root, out, self.samples),
             sets=sets,
             streaming=streaming,
-            explaining=explaining,
+            explaining=ExplanationSettings(squash=self.squash, tolerance=self.tolerance),
             processes=processes,
         )
 
-    def _own(self, path: Path, classifier: Classifier) -> list[TestSet]:
-        return read_set(
+    def _own(self, path: Path, name: str, classifier: Classifier) -> list[TestSet]:
+        parts = read_set(
             "folder",
             path,
             class_map=self.class_map,
@@ -224,23 +241,23 @@ class Command:
             class_names=tuple(classifier.class_names),
             num_classes=classifier.num_classes,
         )
+        return [dataclasses.replace(s, name=name, source=str(path.absolute())) for s in parts]
 
     def _suite(self) -> Suite:
         single = tuple(_named(text) for text in self.sets)
         masked = [
-            MaskedSettings(p.name, p.absolute(), self.masks, self.mask_format)
-            for p in self.data
+            MaskedSettings(name, path.absolute(), self.masks, self.mask_format, self.class_map)
+            for path, name in zip(self.data, distinct_names(self.data))
             if self.masks
         ]
         if self.segmentation is not None:
             masked.append(MaskedSettings("imagenet-segmentation", self.segmentation.absolute()))
-        perturbations = {"gaussian_noise": self.noise, "gaussian_blur": self.blur}
         own = Suite(
             "",
             single,
             self.rotation,
             self.disc,
-            {kind: levels for kind, levels in perturbations.items() if levels},
+            self._perturbations(),
             tuple(masked),
             self.methods or ("gradient_attention",),
             self.removal,
@@ -251,11 +268,23 @@ class Command:
         both = combine([*suites, own])
         return dataclasses.replace(both, methods=self.methods) if self.methods else both
 
-    def _out(self, name: str, classifier: Classifier) -> Path:
+    def _perturbations(self) -> dict[str, tuple[int, ...]]:
+        """Corruption → severities."""
+        kinds = [k for k in self.corruptions if k != "all"]
+        kinds += paper_corruptions() if "all" in self.corruptions else []
+        if unknown := [k for k in kinds if k not in CORRUPTIONS]:
+            raise VitreousError(
+                f"unknown corruption '{unknown[0]}'; {nearest(unknown[0], CORRUPTIONS)}"
+            )
+        own = {"gaussian_noise": self.noise, "gaussian_blur": self.blur}
+        given = {**dict.fromkeys(kinds, self.severities), **{k: v for k, v in own.items() if v}}
+        return {kind: severities for kind, severities in given.items() if severities}
+
+    def _out(self, text: str, name: str) -> Path:
         if self.out is not None:
-            return self.out / _safe(classifier.name) if len(self.models) > 1 else self.out
-        path = Path(name).expanduser()
-        return path if path.is_dir() else Path("evaluation") / _safe(classifier.name)
+            return self.out / folder_name(name) if len(self.models) > 1 else self.out
+        path = Path(text).expanduser()
+        return path if path.is_dir() else Path("evaluation") / folder_name(name)
 
 
 def _named(text: str) -> SetSettings:
@@ -265,46 +294,20 @@ def _named(text: str) -> SetSettings:
     return SetSettings(name, Path(folder).absolute() if folder else None)
 
 
-def _safe(name: str) -> str:
-    return name.replace("/", "-").replace(":", "-") or "model"
-
-
-def _device(name: str, processes: Processes) -> torch.device:
-    if name == "auto":
-        if not torch.cuda.is_available():
-            return torch.device("cpu")
-        return torch.device("cuda", processes.rank % torch.cuda.device_count())
-    try:
-        return torch.device(name)
-    except RuntimeError as error:
-        raise VitreousError(
-            f"unknown device '{name}'; expected auto, cpu, cuda or cuda:N"
-        ) from error
-
-
-def _report(
-    classifier: Classifier, done: Evaluation, out: Path, seconds: float, suite: Suite
-) -> None:
-    """Merge into results.json and print the headline numbers."""
-    file = out / "results.json"
-    results = Results.read(file) if file.is_file() else Results(classifier.name)
-    results.add(done.records)
-    results.extra.setdefault("evaluation", {}).update(done.entries)
-    results.context = {
-        **results.context,
-        **run_context(),
-        "evaluation": suite.description,
-        "evaluation_seconds": round(seconds, 1),
-        "not_measured": done.problems,
-    }
-    results.write(file)
+def _report(classifier: Classifier, done: Evaluation, out: Path, seconds: float) -> None:
+    """Add to results.json and print the headline numbers."""
+    made = provenance("evaluate", model=classifier.name, fingerprint=done.model, seconds=seconds)
+    extra = {"evaluation": done.entries}
+    Results.update(out, done.records, made, extra=extra, context={"not_measured": done.problems})
     print(f"{classifier.name}:")
     for record in done.records:
         if record.metric not in ("unreadable", "constant_maps") or record.value:
             print(f"  {_line(record)}")
     for problem in done.problems:
         print(f"  not measured: {problem}")
-    print(f"results: {file}")
+    for folder in done.tables:
+        print(f"predictions: {folder / 'predictions.csv'}")
+    print(f"results: {out / 'results.json'}")
 
 
 def _line(record: Record) -> str:

@@ -207,6 +207,21 @@ class Dataset:
         text = repr(about).encode(errors="surrogateescape")
         return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "little")
 
+    def keys(self, indices: np.ndarray | None = None, *, content: bool = False) -> np.ndarray:
+        """(N,) uint64 keys of some images, or of all.
+
+        Where content is asked for and cannot be read, the key is that of name, size and time.
+        """
+        chosen = np.arange(len(self)) if indices is None else indices
+
+        def key(index: int) -> int:
+            try:
+                return self.key(index, content=content)
+            except ImageError:
+                return self.key(index)
+
+        return np.fromiter((key(i) for i in chosen.tolist()), np.uint64, len(chosen))
+
 
 @dataclasses.dataclass(frozen=True)
 class SelectedImages:

@@ -44,8 +44,9 @@ def open_image(path: str | os.PathLike[str]) -> Image.Image:
             raise ImageError(f"{file} is empty (0 bytes)")
     except FileNotFoundError as error:
         raise ImageError(f"no picture at {file}") from error
-    except OSError as error:
-        raise ImageError(f"{file} cannot be read: {error.strerror or error}") from error
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise ImageError(f"{file} cannot be read: {reason}") from error
     return decode_image(file, str(file))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Literal
+from typing import BinaryIO, Literal
 
 import numpy as np
 import torch
@@ -29,10 +29,24 @@ def read_mask(path: str | os.PathLike[str], kind: MaskFormat = "binary") -> Tens
     Raises:
         ImageError: If the file is missing or cannot be read.
     """
-    array = _read(Path(path))
+    return decode_mask(Path(path), str(path), kind)
+
+
+def decode_mask(source: Path | BinaryIO, name: str, kind: MaskFormat = "binary") -> Tensor:
+    """Read a mask as `read_mask` does, from a file or an open stream.
+
+    Args:
+        source: The file, or a seekable binary stream.
+        name: What messages call it.
+        kind: As in `read_mask`.
+
+    Raises:
+        ImageError: If it is missing or cannot be read.
+    """
+    array = _read(source, name)
     if kind == "imagenet_s":
         if array.ndim != 3:
-            raise ImageError(f"{path}: expected an RGB mask of ImageNet-S, found one channel")
+            raise ImageError(f"{name}: expected an RGB mask of ImageNet-S, found one channel")
         classes = array[..., 0].astype(np.int64) + 256 * array[..., 1].astype(np.int64)
         foreground = (classes > 0) & (classes != IGNORE)
     else:
@@ -40,17 +54,17 @@ def read_mask(path: str | os.PathLike[str], kind: MaskFormat = "binary") -> Tens
     return torch.from_numpy(foreground.astype(np.float32))[None]
 
 
-def _read(file: Path) -> np.ndarray:
+def _read(source: Path | BinaryIO, name: str) -> np.ndarray:
     try:
-        with Image.open(file) as image:
+        with Image.open(source) as image:
             image.load()
             if image.mode == "P":
                 return np.asarray(image) > 0
             return np.asarray(image)
     except FileNotFoundError as error:
-        raise ImageError(f"no mask at {file}") from error
+        raise ImageError(f"no mask at {name}") from error
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
-        raise ImageError(f"{file} is not a mask that can be read: {error}") from error
+        raise ImageError(f"{name} is not a mask that can be read: {error}") from error
 
 
 def _above_half(array: np.ndarray) -> np.ndarray:

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import torch
 
+from vitreous.data.dataset import Dataset
 from vitreous.data.images import save_image
-from vitreous.data.readers.generated import DrawnItems
 from vitreous.io import read_json, write_json
 from vitreous.models import Classifier
 from vitreous.results import Record
 
 
-def find_masks(classifier: Classifier, items: DrawnItems, folder: Path) -> Record:
+def find_masks(classifier: Classifier, items: Dataset, folder: Path) -> Record:
     """Write a mask for each picture and compare them with the exact ones.
 
     Args:
@@ -29,12 +30,15 @@ def find_masks(classifier: Classifier, items: DrawnItems, folder: Path) -> Recor
 
     listing = folder / "quality.json"
     if not listing.is_file():
-        images = items.images.permute(0, 3, 1, 2).float() / 255
+        rows = [items[index] for index in range(len(items))]
+        pixels = torch.stack([torch.from_numpy(np.array(row.image)) for row in rows])
+        images = pixels.permute(0, 3, 1, 2).float() / 255
+        masks = torch.stack([row.mask for row in rows if row.mask is not None])
         found = tokencut_masks(classifier, images, edges="none")
         for index, mask in enumerate(found):
             save_image(mask, folder / items.name(index))
-        overlap = (found * items.masks).sum((1, 2, 3))
-        union = torch.maximum(found, items.masks).sum((1, 2, 3))
+        overlap = (found * masks).sum((1, 2, 3))
+        union = torch.maximum(found, masks).sum((1, 2, 3))
         write_json(listing, {"iou": (overlap / union).tolist()})
     values = torch.tensor(read_json(listing)["iou"])
     mean, half = float(values.mean()), 1.96 * float(values.std()) / len(values) ** 0.5

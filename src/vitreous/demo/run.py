@@ -95,7 +95,7 @@ class Demo:
         shortcut = self.train("shortcut", start)
         found = {}
         if "guided_tokencut" in self.plan.variants:
-            items: Any = self.recipe("guided").data.load(self.seed).train
+            items = self.recipe("guided").data.load(self.seed).train
             found["guided_tokencut"] = find_masks(load_model(start), items, self.out / "tokencut")
         runs = [shortcut, *(self.train(name, shortcut) for name in self.plan.variants)]
         for folder in runs:

@@ -31,14 +31,17 @@ in logits, model: [x, y]}` |
 a fraction of the pixels, most (positive) or least (negative) relevant first |
 """
 
-from vitreous.evaluation.explanations import ExplanationSettings, measure_explanations
-from vitreous.evaluation.prediction import Predictions, StreamSettings, predict, predictions
+from vitreous.evaluation.evaluators.accuracy import predict, predictions
+from vitreous.evaluation.evaluators.explanation import ExplanationSettings, measure_explanations
+from vitreous.evaluation.predictions import Predictions
 from vitreous.evaluation.run import Evaluation, Place, compare, evaluate
 from vitreous.evaluation.segmentation import segmentation_scores
+from vitreous.evaluation.stream import Evaluator, StreamSettings, stream
 from vitreous.evaluation.suites import Suite, load_suite
 
 __all__ = [
     "Evaluation",
+    "Evaluator",
     "ExplanationSettings",
     "Place",
     "Predictions",
@@ -51,4 +54,5 @@ __all__ = [
     "predict",
     "predictions",
     "segmentation_scores",
+    "stream",
 ]

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from vitreous.evaluation.metrics import paired_bootstrap
-from vitreous.evaluation.prediction import Predictions
+from vitreous.evaluation.predictions import Predictions
 from vitreous.results import Record, accuracy_record
 from vitreous.statistics import cohens_kappa
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from vitreous.evaluation.metrics import effective_robustness, fit_line
-from vitreous.evaluation.prediction import Predictions
+from vitreous.evaluation.metrics import effective_interval, effective_robustness, fit_line
+from vitreous.evaluation.predictions import Predictions
 from vitreous.evaluation.test_sets.imagenet import home_convention
 from vitreous.io import read_json
 from vitreous.results import Record
@@ -66,18 +66,20 @@ def effective_records(
             continue
         place = _home_convention(home, name)
         counted = home.counted_by(place)
-        if not counted.any():
+        if not counted.any() or not shift.counted.any():
             continue
-        x = float(home.correct(place)[counted].mean())
-        y = float(shift.correct()[shift.counted].mean())
+        at_home = (int(home.correct(place)[counted].sum()), int(counted.sum()))
+        on_shift = (int(shift.correct()[shift.counted].sum()), int(shift.counted.sum()))
+        x, y = at_home[0] / at_home[1], on_shift[0] / max(on_shift[1], 1)
         points, line = published_line(name)
         value = effective_robustness(x, y, line)
+        interval = effective_interval(at_home, on_shift, line)
         settings = {
             "convention": shift.conventions[0].name,
             "home": home.conventions[place].name,
         }
         records.append(
-            Record("shifts", name, "effective_robustness", value, len(shift.rows), None, settings)
+            Record("shifts", name, "effective_robustness", value, on_shift[1], interval, settings)
         )
         axes = published_accuracies()["shifts"][name]
         entries[name] = {

@@ -1,8 +1,9 @@
-"""From a test set to batches of bytes, in worker processes; bad files travel as reasons."""
+"""From a dataset to batches of bytes, in worker processes; bad files travel as reasons."""
 
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -10,52 +11,103 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
+from torch.utils.data import Dataset as TorchDataset
 
+from vitreous.data.dataset import Dataset
 from vitreous.data.images import evaluation_crop
 from vitreous.errors import ImageError
 from vitreous.evaluation.test_sets import TestSet
+from vitreous.evaluation.test_sets.base import ResizeMode
 from vitreous.models import Preprocessing
+
+Crop = Callable[[Image.Image], Image.Image]
+
+
+@dataclasses.dataclass(frozen=True)
+class View:
+    """How items become inputs.
+
+    Attributes:
+        preprocessing: The model's own, or another.
+        resize_mode: `model`: by the preprocessing; `as_is`: images are ready, they are only resized
+            where the input has another size; `squash`: resized to the input.
+        border: Pixels cut off all around first.
+        masks: Masks are needed: an item without one counts as unreadable.
+    """
+
+    preprocessing: Preprocessing
+    resize_mode: ResizeMode = "model"
+    border: int = 0
+    masks: bool = False
+
+    def crop(self) -> Crop:
+        """Make the view PIL → PIL of an image."""
+        height, width = self.preprocessing.size
+        if self.resize_mode == "model":
+            view = center_transform(self.preprocessing)
+        else:
+            view = evaluation_crop(dataclasses.replace(self.preprocessing, crop_mode="squash"))
+
+        def crop(image: Image.Image) -> Image.Image:
+            if self.border:
+                edge = self.border
+                image = image.crop((edge, edge, image.width - edge, image.height - edge))
+            ready = self.resize_mode == "as_is" and image.size == (width, height)
+            return image if ready else view(image)
+
+        return crop
+
+    def of_masks(self) -> View:
+        """The same view for masks, whose values are not mixed."""
+        nearest = dataclasses.replace(self.preprocessing, interpolation="nearest")
+        return dataclasses.replace(self, preprocessing=nearest)
 
 
 @dataclasses.dataclass(frozen=True)
 class Batch:
-    """Some pictures of a set.
+    """Some items of a dataset, ready for a model.
 
     Attributes:
-        indices: (B,) which pictures, int64.
-        images: (B, H, W, 3) bytes.
-        unreadable: Index → reason, of the pictures of this batch that are not in it.
+        indices: (B,) int64, which items.
+        images: (B, H, W, 3) bytes as they are read, or (B, 3, H, W) floats in [0, 1].
+        labels: (B,) int64; -1 where unknown.
+        seeds: (B,) int64 that follow from the items' names alone, for random choices: these
+            depend neither on the batch nor on what else is in the dataset.
+        masks: (B, 1, H, W) floats, 1 = foreground; None where they are not needed.
+        unreadable: Index → reason, of the items of this batch that are not in it.
     """
 
     indices: Tensor
     images: Tensor
-    unreadable: dict[int, str]
+    labels: Tensor
+    seeds: Tensor
+    masks: Tensor | None = None
+    unreadable: dict[int, str] = dataclasses.field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def on(self, device: torch.device) -> Batch:
+        """The batch with its images as floats (B, 3, H, W) in [0, 1] on a device."""
+        return dataclasses.replace(self, images=as_floats(self, device))
 
 
-def crop_for(test_set: TestSet, preprocessing: Preprocessing) -> Callable[[Any], Any]:
-    """Make the view PIL → PIL of a set's pictures for a model's input."""
-    height, width = preprocessing.size
-    if test_set.fit == "model":
-        view = center_transform(preprocessing)
-    else:
-        view = evaluation_crop(dataclasses.replace(preprocessing, crop_mode="squash"))
-
-    def crop(image: Image.Image) -> Image.Image:
-        if test_set.border:
-            edge = test_set.border
-            image = image.crop((edge, edge, image.width - edge, image.height - edge))
-        ready = test_set.fit == "as_is" and image.size == (width, height)
-        return image if ready else view(image)
-
-    return crop
+def view_of(test_set: TestSet, preprocessing: Preprocessing) -> View:
+    """How a set's images become a model's inputs."""
+    return View(preprocessing, test_set.resize_mode, test_set.border)
 
 
-def center_transform(preprocessing: Preprocessing) -> Callable[[Any], Any]:
+def crop_for(test_set: TestSet, preprocessing: Preprocessing) -> Crop:
+    """Make the view PIL → PIL of a set's images for a model's input."""
+    return view_of(test_set, preprocessing).crop()
+
+
+def center_transform(preprocessing: Preprocessing) -> Crop:
     """Make the model's own view, at about half the work.
 
     Only what the crop will show is resized. The filter sees the same pixels at the same places as
-    when the whole picture is resized and then cropped, so that the result is the same but for
+    when the whole image is resized and then cropped, so that the result is the same but for
     rounding: about 7 of 100,000 bytes differ, by 2 of 255 at most.
     """
     whole = evaluation_crop(preprocessing)
@@ -76,53 +128,88 @@ def center_transform(preprocessing: Preprocessing) -> Callable[[Any], Any]:
     return view if preprocessing.interpolation != "nearest" else whole
 
 
-class _Images(Dataset[tuple[int, Any]]):
-    def __init__(self, test_set: TestSet, preprocessing: Preprocessing, indices: np.ndarray):
-        self.test_set, self.indices = test_set, indices
-        self.crop = crop_for(test_set, preprocessing)
+def name_seed(name: str) -> int:
+    """63 bits that follow from an item's name."""
+    text = name.encode(errors="surrogateescape")
+    return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "little") >> 1
+
+
+@dataclasses.dataclass(frozen=True)
+class _Sample:
+    index: int
+    image: np.ndarray
+    label: int
+    seed: int
+    mask: np.ndarray | None
+
+
+class _Samples(TorchDataset[_Sample | tuple[int, str]]):
+    def __init__(self, dataset: Dataset, view: View, indices: np.ndarray):
+        self.dataset, self.indices, self.masks = dataset, indices, view.masks
+        self.crop, self.mask_crop = view.crop(), view.of_masks().crop()
 
     def __len__(self) -> int:
         return len(self.indices)
 
-    def __getitem__(self, index: int) -> tuple[int, Any]:
+    def __getitem__(self, index: int) -> _Sample | tuple[int, str]:
         number = int(self.indices[index])
         try:
-            image = self.crop(self.test_set.images.open(number))
+            return self._read(number)
         except ImageError as error:
             return number, str(error)
-        return number, np.asarray(image)
+
+    def _read(self, index: int) -> _Sample:
+        name, mask = self.dataset.name(index), None
+        if self.masks:
+            item = self.dataset[index]
+            if item.mask is None:
+                raise ImageError(f"{name} has no mask")
+            gray = Image.fromarray((item.mask[0] > 0.5).to(torch.uint8).mul(255).numpy())
+            image, mask = item.image, np.asarray(self.mask_crop(gray)) > 127
+        else:
+            image = self.dataset.images.open(index)
+        pixels = np.asarray(self.crop(image))
+        return _Sample(index, pixels, self.dataset.label(index), name_seed(name), mask)
 
 
-def _collate(samples: list[tuple[int, Any]]) -> Batch:
-    good = [(i, x) for i, x in samples if not isinstance(x, str)]
-    bad = {i: x for i, x in samples if isinstance(x, str)}
-    images = np.stack([x for _, x in good]) if good else np.zeros((0, 1, 1, 3), np.uint8)
-    indices = torch.tensor([i for i, _ in good], dtype=torch.int64)
-    return Batch(indices, torch.from_numpy(images), bad)
+def _collate(samples: list[Any]) -> Batch:
+    good = [s for s in samples if isinstance(s, _Sample)]
+    bad = dict(s for s in samples if not isinstance(s, _Sample))
+    images = np.stack([s.image for s in good]) if good else np.zeros((0, 1, 1, 3), np.uint8)
+    masks = None
+    if good and good[0].mask is not None:
+        masks = torch.from_numpy(np.stack([s.mask for s in good])).float()[:, None]
+
+    def numbers(name: str) -> Tensor:
+        return torch.tensor([getattr(s, name) for s in good], dtype=torch.int64)
+
+    return Batch(
+        numbers("index"), torch.from_numpy(images), numbers("label"), numbers("seed"), masks, bad
+    )
 
 
 def batches(
-    test_set: TestSet,
-    preprocessing: Preprocessing,
+    dataset: Dataset,
+    view: View,
     indices: np.ndarray,
     *,
     batch_size: int = 64,
     workers: int = 0,
 ) -> Iterator[Batch]:
-    """Read pictures of a set, in order, a batch at a time.
+    """Read items of a dataset, in order, a batch at a time.
 
     Args:
-        test_set: The set.
-        preprocessing: The model's, or another.
-        indices: (N,) which pictures.
-        batch_size: Pictures in a batch.
+        dataset: The dataset.
+        view: How items become inputs.
+        indices: (N,) which items.
+        batch_size: Images in a batch.
         workers: Processes that read and resize beside the caller.
 
     Yields:
-        Batches; every index is in one of them, as a picture or as a reason.
+        Batches; every index is in one of them, as an image or as a reason.
     """
     loader = DataLoader(
-        _Images(test_set, preprocessing, indices),
+        _Samples(dataset, view, indices),
         batch_size=batch_size,
         num_workers=workers,
         collate_fn=_collate,
@@ -131,8 +218,19 @@ def batches(
     yield from loader
 
 
+def in_memory(
+    images: Tensor, labels: Tensor, masks: Tensor | None = None, *, batch_size: int = 256
+) -> Iterator[Batch]:
+    """Batches of images (N, 3, H, W) in [0, 1] that are in memory; their seeds are their places."""
+    for places in torch.arange(len(images)).split(batch_size):
+        part = None if masks is None else masks[places]
+        yield Batch(places, images[places], labels[places], places, part)
+
+
 def as_floats(batch: Batch, device: torch.device) -> Tensor:
-    """Move a batch's pictures to a device, as floats (B, 3, H, W) in [0, 1]."""
+    """Move a batch's images to a device, as floats (B, 3, H, W) in [0, 1]."""
+    if batch.images.is_floating_point():
+        return batch.images.to(device)
     images = batch.images.pin_memory() if device.type == "cuda" else batch.images
     moved = images.to(device, non_blocking=True).permute(0, 3, 1, 2)
     return moved.to(torch.float32, memory_format=torch.contiguous_format).div_(255)

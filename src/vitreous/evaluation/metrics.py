@@ -103,3 +103,85 @@ def paired_bootstrap(
 def trapezoid_area(x: np.ndarray, y: np.ndarray) -> float:
     """Area under a curve, in percent (`trapezoid(y, x) · 100`)."""
     return float(np.trapezoid(y, x) * 100)
+
+
+DRAWS = 1000
+LEVELS = (0.025, 0.975)
+
+
+def bootstrap_counts(n: int, draws: int = DRAWS, seed: int = 0) -> np.ndarray:
+    """(draws, N): how often each of N images is in each bootstrap sample."""
+    return np.random.default_rng(seed).multinomial(n, np.full(n, 1 / max(n, 1)), size=draws)
+
+
+def percentiles(values: np.ndarray) -> tuple[float, float]:
+    """95 % percentile interval of bootstrap values (draws,), those that are not numbers apart."""
+    low, high = np.nanquantile(values, LEVELS)
+    return float(low), float(high)
+
+
+def mean_interval(values: np.ndarray, draws: int = DRAWS, seed: int = 0) -> tuple[float, float]:
+    """Bound the mean of values (N,), one for each image: a percentile bootstrap over images."""
+    random, n = np.random.default_rng(seed), len(values)
+    means = [values[random.integers(0, n, n)].mean() for _ in range(draws)]
+    return percentiles(np.array(means))
+
+
+def class_mean_interval(
+    right: np.ndarray, total: np.ndarray, draws: int = DRAWS, seed: int = 0
+) -> tuple[float, float]:
+    """Bound the mean over classes of their accuracies, by a percentile bootstrap over images.
+
+    Images are drawn from all classes together; only how many each class has right and wrong
+    matters, so that these counts are drawn. A class that a sample misses is left out of its mean.
+
+    Args:
+        right: (K,) right answers of each class.
+        total: (K,) images of each class.
+        draws: Bootstrap samples.
+        seed: Of the draws.
+    """
+    n = int(total.sum())
+    cells = np.concatenate([right, total - right]) / max(n, 1)
+    drawn = np.random.default_rng(seed).multinomial(n, cells / cells.sum(), size=draws)
+    hits, misses = drawn[:, : len(right)], drawn[:, len(right) :]
+    count = hits + misses
+    shares = np.divide(hits, count, out=np.full(hits.shape, np.nan), where=count > 0)
+    return percentiles(np.nanmean(shares, 1))
+
+
+def calibration_interval(
+    confidence: np.ndarray, correct: np.ndarray, draws: int = 500, seed: int = 0
+) -> tuple[float, float]:
+    """Bound the expected calibration error by a bootstrap over images.
+
+    The error of a sample is larger on average than that of the whole, since it is a mean of
+    absolute values; the interval is moved back by that difference, and ends at 0.
+    """
+    random, n = np.random.default_rng(seed), len(confidence)
+    chosen = (random.integers(0, n, n) for _ in range(draws))
+    errors = np.array([calibration(confidence[i], correct[i]).error for i in chosen])
+    moved = errors - errors.mean() + calibration(confidence, correct).error
+    low, high = percentiles(moved)
+    return max(0.0, low), high
+
+
+def effective_interval(
+    home: tuple[int, int],
+    shift: tuple[int, int],
+    line: tuple[float, float],
+    draws: int = DRAWS,
+    seed: int = 0,
+) -> tuple[float, float]:
+    """Bound effective robustness by a bootstrap over the images of both sets.
+
+    Args:
+        home: Right answers and images at home.
+        shift: Right answers and images on the shift.
+        line: Intercept and slope, taken as known.
+        draws: Bootstrap samples.
+        seed: Of the draws.
+    """
+    random = np.random.default_rng(seed)
+    x, y = (random.binomial(n, k / n, draws) / n for k, n in (home, shift))
+    return percentiles(np.array([effective_robustness(a, b, line) for a, b in zip(x, y)]))

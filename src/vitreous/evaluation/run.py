@@ -3,34 +3,37 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from vitreous.data.dataset import Dataset
 from vitreous.errors import VitreousError
 from vitreous.evaluation.comparison import comparison_records
 from vitreous.evaluation.effective import effective_records
-from vitreous.evaluation.explanation_records import explanation_records
-from vitreous.evaluation.explanations import ExplanationSettings, measure_explanations
-from vitreous.evaluation.prediction import (
-    Predictions,
-    StreamSettings,
-    predictions,
-    weights_fingerprint,
-)
-from vitreous.evaluation.processes import ALONE, Processes
-from vitreous.evaluation.records import (
-    accuracy_records,
+from vitreous.evaluation.evaluators.accuracy import predictions
+from vitreous.evaluation.evaluators.corruption import (
+    Corruption,
     corruption_records,
     corruption_table,
-    curve_records,
-    entry_of,
-    shape_bias_records,
+    perturbation_records,
 )
+from vitreous.evaluation.evaluators.explanation import (
+    Explained,
+    ExplanationSettings,
+    measure_explanations,
+)
+from vitreous.evaluation.evaluators.rotation import Rotation, rotation_records
+from vitreous.evaluation.predictions import Predictions
+from vitreous.evaluation.processes import ALONE, Processes
+from vitreous.evaluation.records import accuracy_records, entry_of, shape_bias_records
 from vitreous.evaluation.samples import write_samples
+from vitreous.evaluation.stream import StreamSettings
 from vitreous.evaluation.suites import Suite, source_of
+from vitreous.evaluation.tables import write_tables
 from vitreous.evaluation.test_sets import TestSet
 from vitreous.models import Classifier
+from vitreous.models.fingerprint import model_fingerprint
 from vitreous.results import Record
 
 
@@ -43,12 +46,23 @@ class Evaluation:
         entries: Set → its entry of `Results.extra["evaluation"]`.
         problems: What was not measured, and why.
         found: (set, part, change) → answers, for comparisons.
+        model: Fingerprint of the model.
+        tables: Folders of the tables of predictions.
+        sources: Set → where it is.
     """
 
     records: list[Record] = dataclasses.field(default_factory=list)
     entries: dict[str, dict[str, Any]] = dataclasses.field(default_factory=dict)
     problems: list[str] = dataclasses.field(default_factory=list)
     found: dict[str, Predictions] = dataclasses.field(default_factory=dict)
+    model: str = ""
+    tables: list[Path] = dataclasses.field(default_factory=list)
+    sources: dict[str, str] = dataclasses.field(default_factory=dict)
+
+    def sourced(self, records: Iterable[Record]) -> list[Record]:
+        """Records that say where their set is."""
+        sources = self.sources
+        return [dataclasses.replace(r, source=sources.get(r.dataset, "")) for r in records]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,93 +107,163 @@ def evaluate(
     Raises:
         VitreousError: If nothing could be measured; the message is the first problem.
     """
-    streaming = streaming or StreamSettings()
-    done = Evaluation()
-    weights = weights_fingerprint(classifier)
-
-    def answer(test_set: TestSet, change: Any = None) -> Predictions:
-        settings = change.settings() if change is not None else {}
-        found = predictions(
-            classifier,
-            test_set,
-            place.out / "predictions",
-            streaming=streaming,
-            change=change,
-            change_settings=settings,
-            weights=weights,
-            processes=processes,
-        )
-        done.found[repr([test_set.name, test_set.settings, settings])] = found
-        return found
-
-    groups = _read_sets(suite, place, done, sets)
+    job = _Job(
+        classifier,
+        place,
+        streaming or StreamSettings(),
+        dataclasses.replace(
+            explaining or ExplanationSettings(), methods=suite.methods, removal=suite.removal
+        ),
+        processes,
+        Evaluation(model=model_fingerprint(classifier)),
+    )
+    groups = _read_sets(suite, place, job.done, sets)
     some_clean = any(parts[0].suite == "clean" for parts in groups)
     for parts in groups:
+        whole = len(parts) == 1 and (parts[0].suite == "clean" or not some_clean)
+        job.measure(parts, list(suite.changes()) if whole else [])
+    _effective(job.done)
+    explained = job.explain(suite)
+    if processes.main:
+        for answers in job.done.found.values():
+            masked = None if answers.change else explained.get(answers.test_set.name)
+            folder = write_tables(classifier, answers, masked.shares() if masked else None)
+            if folder is not None and not answers.change:
+                job.done.tables.append(folder)
+    job.done.records = job.done.sourced(job.done.records)
+    if not job.done.records:
+        raise VitreousError(job.done.problems[0] if job.done.problems else "the suite is empty")
+    return job.done
+
+
+@dataclasses.dataclass(frozen=True)
+class _Job:
+    """One model's evaluation, as it goes on."""
+
+    classifier: Classifier
+    place: Place
+    streaming: StreamSettings
+    explaining: ExplanationSettings
+    processes: Processes
+    done: Evaluation
+
+    def measure(self, parts: list[TestSet], changes: list[Rotation | Corruption]) -> None:
+        """Measure the parts of a set, and its images after each change."""
         try:
             for part in parts:
-                part.check(classifier.num_classes or part.num_classes, classifier.name)
-            answers = [answer(part) for part in parts]
-            whole = len(parts) == 1 and (parts[0].suite == "clean" or not some_clean)
-            changed = [answer(parts[0], change) for change in suite.changes()] if whole else []
+                part.check(self.classifier.num_classes or part.num_classes, self.classifier.name)
+            answers = [self.answer(part) for part in parts]
+            changed = [self.answer(parts[0], change) for change in changes]
         except VitreousError as error:
-            done.problems.append(str(error))
-            continue
-        _collect(classifier, done, answers, changed, streaming, place, processes)
-    _effective(done)
-    _explanations(
-        classifier, suite, place, done, explaining or ExplanationSettings(), weights, processes
-    )
-    if not done.records:
-        raise VitreousError(done.problems[0] if done.problems else "the suite is empty")
-    return done
+            self.done.problems.append(str(error))
+            return
+        self.collect(answers, changed)
+
+    def answer(self, test_set: TestSet, change: Rotation | Corruption | None = None) -> Predictions:
+        """Predict one part."""
+        answers = predictions(
+            self.classifier,
+            test_set,
+            self.place.out / "predictions",
+            streaming=self.streaming,
+            change=change,
+            processes=self.processes,
+            model=self.done.model,
+        )
+        self.done.found[repr([test_set.name, test_set.settings, answers.change])] = answers
+        return answers
+
+    def collect(self, answers: list[Predictions], changed: list[Predictions]) -> None:
+        """Turn answers to records and an entry."""
+        first, done = answers[0], self.done
+        entry = entry_of(first)
+        for part in answers:
+            done.records += accuracy_records(part, _named(self.streaming))
+        if "corruption" in first.test_set.settings:
+            done.records += corruption_records(answers)
+            entry["corruptions"] = corruption_table(answers)
+        turned = [p for p in changed if "angle" in p.change]
+        perturbed = [p for p in changed if "corruption" in p.change]
+        # A disc that is not turned is what noise and blur of discs are compared with.
+        base = next((p for p in turned if p.change["angle"] == 0), first)
+        for records, more in (
+            shape_bias_records(first),
+            rotation_records(first, turned),
+            perturbation_records(base, perturbed),
+        ):
+            done.records += records
+            entry.update(more)
+        if self.processes.main and self.place.samples:
+            entry.update(write_samples(self.classifier, first, self.place.out, self.place.samples))
+        done.entries[first.test_set.name] = entry
+
+    def explain(self, suite: Suite) -> dict[str, Explained]:
+        """Measure explanations on the masked sets of a suite; returns them by name."""
+        explained = {}
+        for wanted in suite.masked:
+            path = wanted.find(self.place.root)
+            if path is None:
+                self.done.problems.append(_missing(wanted.name, wanted.path, self.place.root))
+                continue
+            self.done.sources.setdefault(wanted.name, str(path))
+            try:
+                dataset = wanted.read(path, tuple(self.classifier.class_names))
+                explained[wanted.name] = self._explain(dataset, wanted.name)
+            except VitreousError as error:
+                self.done.problems.append(f"{wanted.name}: {error}")
+        return explained
+
+    def _explain(self, dataset: Dataset, name: str) -> Explained:
+        explained = measure_explanations(
+            self.classifier,
+            dataset,
+            name,
+            self.place.out / "predictions",
+            explaining=self.explaining,
+            streaming=dataclasses.replace(
+                self.streaming, batch_size=max(1, self.streaming.batch_size // 4)
+            ),
+            processes=self.processes,
+            model=self.done.model,
+        )
+        self.done.records += explained.records()
+        entry, before = explained.entry(), self.done.entries.get(name, {})
+        curves = {k: entry[k] for k in ("explanations", "unsupported") if k in entry}
+        self.done.entries[name] = {**entry, **before, **curves}
+        left_out = explained.unsupported.items()
+        self.done.problems += [f"{m} was left out: {why}" for m, why in left_out]
+        return explained
+
+
+def _named(streaming: StreamSettings) -> dict[str, Any]:
+    """Settings that records name where the preprocessing is not the model's own."""
+    view = streaming.preprocessing
+    if view is None:
+        return {}
+    shape = f"{view.size[0]}×{view.size[1]}, {view.crop_ratio:g}, {view.interpolation}"
+    return {"preprocessing": f"{shape}, {view.crop_mode}"}
+
+
+def _missing(name: str, path: Path | None, root: Path | None) -> str:
+    return f"{name} is missing ({path or root or 'no --root'}); it comes from {source_of(name)}"
 
 
 def _read_sets(
     suite: Suite, place: Place, done: Evaluation, sets: Sequence[TestSet]
 ) -> list[list[TestSet]]:
-    groups = [[one] for one in sets]
+    groups = [[test_set] for test_set in sets]
+    done.sources.update({s.name: s.source for s in sets})
     for wanted in suite.sets:
         path = wanted.find(place.root)
         if path is None:
-            where = wanted.path or place.root or "no --root"
-            done.problems.append(
-                f"{wanted.name} is missing ({where}); it comes from {source_of(wanted.name)}"
-            )
+            done.problems.append(_missing(wanted.name, wanted.path, place.root))
             continue
         try:
             groups.append(wanted.read(path))
+            done.sources[groups[-1][0].name] = str(path)
         except VitreousError as error:
             done.problems.append(str(error))
     return groups
-
-
-def _collect(
-    classifier: Classifier,
-    done: Evaluation,
-    answers: list[Predictions],
-    changed: list[Predictions],
-    streaming: StreamSettings,
-    place: Place,
-    processes: Processes,
-) -> None:
-    first = answers[0]
-    named: dict[str, Any] = {}
-    if streaming.preprocessing is not None:
-        view = streaming.preprocessing
-        shape = f"{view.size[0]}×{view.size[1]}, {view.crop_ratio:g}, {view.interpolation}"
-        named["preprocessing"] = f"{shape}, {view.crop_mode}"
-    entry = entry_of(first)
-    for found in answers:
-        done.records += accuracy_records(found, named)
-    if "corruption" in first.test_set.settings:
-        done.records += corruption_records(answers)
-        entry["corruptions"] = corruption_table(answers)
-    for records, more in (shape_bias_records(first), curve_records(first, changed)):
-        done.records += records
-        entry.update(more)
-    if processes.main and place.samples:
-        entry.update(write_samples(classifier, first, place.out, place.samples))
-    done.entries[first.test_set.name] = entry
 
 
 def _effective(done: Evaluation) -> None:
@@ -193,50 +277,12 @@ def _effective(done: Evaluation) -> None:
         done.entries[name]["effective_robustness"] = entry
 
 
-def _explanations(
-    classifier: Classifier,
-    suite: Suite,
-    place: Place,
-    done: Evaluation,
-    explaining: ExplanationSettings,
-    weights: str,
-    processes: Processes,
-) -> None:
-    explaining = dataclasses.replace(explaining, methods=suite.methods, removal=suite.removal)
-    for wanted in suite.masked:
-        path = wanted.find(place.root)
-        if path is None:
-            done.problems.append(
-                f"{wanted.name} is missing ({wanted.path or place.root or 'no --root'}); it comes "
-                f"from {source_of(wanted.name)}"
-            )
-            continue
-        try:
-            found = measure_explanations(
-                classifier,
-                wanted.read(path, tuple(classifier.class_names)),
-                wanted.name,
-                place.out / "predictions",
-                explaining=explaining,
-                weights=weights,
-                processes=processes,
-            )
-        except VitreousError as error:
-            done.problems.append(f"{wanted.name}: {error}")
-            continue
-        records, entry = explanation_records(found)
-        done.records += records
-        before = done.entries.get(wanted.name, {})
-        curves = {k: entry[k] for k in ("explanations", "unsupported") if k in entry}
-        done.entries[wanted.name] = {**entry, **before, **curves}
-        done.problems += [f"{m} was left out: {why}" for m, why in found.unsupported.items()]
-
-
 def compare(first: Evaluation, second: Evaluation, against: str) -> list[Record]:
     """Compare two models on every set that both have answered."""
-    return [
+    records = [
         record
-        for key, found in second.found.items()
+        for key, answers in second.found.items()
         if key in first.found
-        for record in comparison_records(first.found[key], found, against)
+        for record in comparison_records(first.found[key], answers, against)
     ]
+    return second.sourced(records)

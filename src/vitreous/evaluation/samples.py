@@ -13,8 +13,8 @@ from vitreous.attribution import relevance
 from vitreous.data.images import save_image, to_tensor
 from vitreous.errors import ImageError, UnsupportedModelError
 from vitreous.evaluation.loading import crop_for
-from vitreous.evaluation.prediction import Predictions
-from vitreous.evaluation.scoring import READ
+from vitreous.evaluation.predictions import Predictions
+from vitreous.evaluation.rows import READ
 from vitreous.models import Classifier
 
 MAPS = ("gradient_attention", "input_gradient")
@@ -71,7 +71,7 @@ def _write(
 ) -> dict[str, Any] | None:
     test_set, index = found.test_set, int(row["index"])
     try:
-        thumbnail = crop_for(test_set, found.preprocessing)(test_set.images.open(index))
+        thumbnail = crop_for(test_set, found.preprocessing)(test_set.dataset.images.open(index))
     except ImageError:
         return None
     image = to_tensor(thumbnail)
@@ -81,7 +81,7 @@ def _write(
     entry: dict[str, Any] = {
         "picture": (place / f"{name}.png").as_posix(),
         "relevance": None,
-        "file": test_set.images.name(index),
+        "file": test_set.dataset.name(index),
         "label": test_set.target_names[target] if test_set.target_names else str(target),
         "prediction": _answer(classifier, found, int(row["prediction0"])),
         "confidence": float(row["confidence"]),

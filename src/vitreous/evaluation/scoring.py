@@ -6,24 +6,24 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from vitreous.evaluation.rows import NOT_FINITE, UNREADABLE, item_type
 from vitreous.evaluation.test_sets import Convention, TestSet
 
-READ, UNREADABLE, NOT_FINITE = 0, 1, 2
 UNRANKED = 32_000
 
 
 def row_type(conventions: tuple[Convention, ...]) -> np.dtype:
-    """Type of a row: what is kept of a picture.
+    """Type of a row: what is kept of an image, beside what every row has (`item_type`).
 
-    Fields: `index`; `status` (0 read, 1 unreadable, 2 the logits are not finite); `confidence`,
-    the highest probability, and `nll`, minus the logarithm of the probability of the accepted
-    classes, both under the first convention; for convention i `prediction<i>` (class or group)
-    and `rank<i>` (how many candidates come before the best accepted one; 0 is right).
+    Fields: `confidence`, the highest probability, and `nll`, minus the logarithm of the
+    probability of the accepted classes, both under the first convention; for convention i
+    `prediction<i>` (class or group) and `rank<i>` (how many candidates come before the best
+    accepted one; 0 is right).
     """
-    fields = [("index", "i4"), ("status", "i1"), ("confidence", "f4"), ("nll", "f4")]
+    fields = [("confidence", "f4"), ("nll", "f4")]
     for i in range(len(conventions)):
         fields += [(f"prediction{i}", "i4"), (f"rank{i}", "i4")]
-    return np.dtype(fields)
+    return item_type(fields)
 
 
 class Scorer:
@@ -66,10 +66,9 @@ class Scorer:
         return _mark(rows, (~finite).cpu().numpy(), NOT_FINITE)
 
 
-def unreadable_rows(kind: np.dtype, indices: list[int]) -> np.ndarray:
-    """Make rows of pictures that could not be read."""
-    rows = np.zeros(len(indices), kind)
-    rows["index"] = indices
+def unreadable_rows(kind: np.dtype, count: int) -> np.ndarray:
+    """Make rows of images that could not be read."""
+    rows = np.zeros(count, kind)
     return _mark(rows, np.ones(len(rows), bool), UNREADABLE)
 
 

@@ -8,15 +8,21 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from vitreous.config import build, read_yaml
-from vitreous.data.items import FileDataset, ImageDataset
-from vitreous.data.mask_files import MaskFormat
-from vitreous.data.readers.files import match_masks, read_folders
-from vitreous.errors import VitreousError, nearest
-from vitreous.evaluation.perturbations import Corruption, Rotation
-from vitreous.evaluation.test_sets import TEST_SETS, TestSet, find_set, read_set, segmentation
-from vitreous.evaluation.test_sets.segmentation import SegmentationFile
+import numpy as np
 
+from vitreous.config import build, read_yaml
+from vitreous.data.dataset import UNKNOWN, Dataset
+from vitreous.data.listing import left_out
+from vitreous.data.mask_files import MaskFormat
+from vitreous.data.readers import read_dataset
+from vitreous.errors import VitreousError, nearest
+from vitreous.evaluation.corruptions import CORRUPTIONS
+from vitreous.evaluation.evaluators.corruption import Corruption
+from vitreous.evaluation.evaluators.rotation import Rotation
+from vitreous.evaluation.test_sets import TEST_SETS, TestSet, find_set, read_set, segmentation
+from vitreous.evaluation.test_sets.segmentation import read_segmentation
+
+OWN_PREDICTION = "labels that are no class of the model: its own prediction counts as right"
 SEGMENTATION = "imagenet-segmentation"
 SEGMENTATION_FILES = ("gtsegs_ijcv.mat", "imagenet-segmentation/gtsegs_ijcv.mat")
 
@@ -64,12 +70,14 @@ class MaskedSettings:
         path: The HDF5 file, or a folder of class folders with pictures.
         masks: The folder of masks, for such a folder.
         mask_format: How mask files are read: `binary`, or `imagenet_s`.
+        class_map: JSON, label → classes of the model, see the test set `folder`.
     """
 
     name: str
     path: Path | None = None
     masks: Path | None = None
     mask_format: MaskFormat = "binary"
+    class_map: Path | None = None
 
     def find(self, root: Path | None) -> Path | None:
         """Find its file or folder (None if it is not there)."""
@@ -81,23 +89,42 @@ class MaskedSettings:
                 return path
         return None
 
-    def read(self, path: Path, classes: tuple[str, ...]) -> ImageDataset:
-        """Open it; labels are places in `classes` where all folders are among them, else unknown.
+    def read(self, path: Path, classes: tuple[str, ...]) -> Dataset:
+        """Open it; labels are those of the class map, else places in `classes`.
+
+        A label that is neither is -1, and named among what was left out: its images are scored
+        against the model's own prediction.
 
         Raises:
             VitreousError: If it is not what it should be.
         """
-        if path.is_file():
-            return SegmentationFile(path)
-        if self.masks is None:
+        if path.suffix == ".mat":
+            return read_segmentation(path)
+        dataset = self._labelled(path, classes)
+        if dataset.masks is None:
             raise VitreousError(f"{self.name}: give the folder of masks of {path}")
-        samples, names = read_folders(path)
-        table = [classes.index(n) if n in classes else -1 for n in names]
-        if len(names) == len(classes) and -1 in table:
-            table = list(range(len(names)))
-        labelled = [dataclasses.replace(s, label=table[s.label]) for s in samples]
-        matched = match_masks(labelled, path, self.masks, require=False)
-        return FileDataset(matched, self.mask_format)
+        return dataset
+
+    def _labelled(self, path: Path, classes: tuple[str, ...]) -> Dataset:
+        if self.class_map is not None:
+            settings = {"class_names": classes, "num_classes": len(classes), "masks": self.masks}
+            (found,) = read_set(
+                "folder",
+                path,
+                class_map=self.class_map,
+                mask_format=self.mask_format,
+                **settings,
+            )
+            return found.class_labels()
+        dataset = read_dataset(path, masks=self.masks, mask_format=self.mask_format)
+        names = dataset.class_names
+        if not names or (len(names) == len(classes) and not set(names) <= set(classes)):
+            return dataset
+        table = [classes.index(n) if n in classes else UNKNOWN for n in names]
+        labels = np.array([*table, UNKNOWN], dtype=np.int64)[dataset.labels]
+        unknown = [name for name in names if name not in classes]
+        passed = (*dataset.left_out, *left_out({OWN_PREDICTION: unknown}))
+        return dataclasses.replace(dataset, labels=labels, class_names=classes, left_out=passed)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -110,7 +137,7 @@ class Suite:
         rotation: Angles in degrees at which every clean set (where there is none, every set) is
             measured again.
         disc: Turn only the inscribed disc, see `Rotation`.
-        perturbations: `gaussian_noise` or `gaussian_blur` → severities at which these sets are
+        perturbations: A corruption of ImageNet-C → severities at which these sets are
             measured again.
         masked: Masked sets on which explanations are measured.
         methods: Relevance methods for these.
@@ -128,8 +155,8 @@ class Suite:
 
     def __post_init__(self) -> None:
         for kind in self.perturbations:
-            if kind not in KINDS:
-                raise ValueError(f"unknown perturbation '{kind}'; {nearest(kind, KINDS)}")
+            if kind not in CORRUPTIONS:
+                raise ValueError(f"unknown perturbation '{kind}'; {nearest(kind, CORRUPTIONS)}")
 
     def changes(self) -> Iterator[Rotation | Corruption]:
         """What is done to the pictures of clean sets, one after the other."""
@@ -139,9 +166,6 @@ class Suite:
         yield from (Rotation(a, self.disc) for a in angles)
         for kind, severities in self.perturbations.items():
             yield from (build(Corruption, {"kind": kind, "severity": s}) for s in severities)
-
-
-KINDS = ("gaussian_noise", "gaussian_blur")
 
 
 def suite_names() -> list[str]:

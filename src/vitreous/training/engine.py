@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from vitreous.config import plain
 from vitreous.data.batch import Batch
-from vitreous.data.items import TransformedDataset, epoch_batches, load_batches
+from vitreous.data.loading import TransformedDataset, epoch_batches, load_batches
 from vitreous.data.readers import Split
 from vitreous.data.transforms import compose
 from vitreous.errors import VitreousError
@@ -197,7 +197,7 @@ class Trainer:
             settings.seed,
             progress.epoch,
             settings.shuffle,
-            getattr(self.split.train, "spread", None),
+            self.split.interleave,
         )[progress.position :]
         mine = [self.own_share(batch) for batch in batches]
         self.model.train()

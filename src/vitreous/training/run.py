@@ -13,7 +13,7 @@ import torch
 import yaml
 
 from vitreous.config import build, plain, to_yaml
-from vitreous.data.items import derive_seed
+from vitreous.data.loading import derive_seed
 from vitreous.errors import CheckpointError, VitreousError
 from vitreous.io import atomic_path, finite, read_json_lines, write_text
 from vitreous.training.recipe import Recipe

@@ -6,11 +6,11 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-from vitreous.attribution import relevance
+from vitreous.attribution import foreground_share, relevance
 from vitreous.attribution.draw import overlay
 from vitreous.config import plain
 from vitreous.data.images import save_image
-from vitreous.data.items import TransformedDataset, collate
+from vitreous.data.loading import TransformedDataset, collate
 from vitreous.data.readers import Split
 from vitreous.errors import UnsupportedModelError
 from vitreous.io import read_json, write_json
@@ -18,7 +18,6 @@ from vitreous.models import Classifier, load_model
 from vitreous.models.fingerprint import model_fingerprint
 from vitreous.provenance import provenance
 from vitreous.results import Record, Results, accuracy_record
-from vitreous.training.objectives.relevance import foreground_share
 from vitreous.training.recipe import Recipe
 from vitreous.training.run import RunFolder
 
@@ -52,7 +51,7 @@ def draw_samples(
     for place, index in enumerate(chosen):
         masked = bool(batch.has_mask[place])
         row = rows.setdefault(str(index), {"index": index, "label": int(batch.labels[place])})
-        row["name"] = data.items.name(index).rsplit("/", 1)[-1]
+        row["name"] = data.dataset.name(index).rsplit("/", 1)[-1]
         if labelled:
             row["class_name"] = classifier.class_name(int(batch.labels[place]))
         files = row.setdefault("files", {})
@@ -104,7 +103,7 @@ def summarise(
         "train_images": len(split.train),
         "validation_images": count,
     }
-    extra = {"split": split.note, "warnings": progress["warnings"]}
+    extra = {"split": split.describe(), "warnings": progress["warnings"]}
     return Results.update(folder.path, records, made, extra=extra, context=context)
 
 

@@ -11,7 +11,13 @@ import tyro
 
 from vitreous.brain.activations import Extraction
 from vitreous.brain.records import store
-from vitreous.commands.options import BatchOption, DeviceOption, SeedOption, resolve_device
+from vitreous.commands.options import (
+    BatchOption,
+    DeviceOption,
+    ResumeOptions,
+    SeedOption,
+    resolve_device,
+)
 from vitreous.errors import VitreousError
 from vitreous.models import Classifier, load_model
 from vitreous.models.fingerprint import model_fingerprint
@@ -46,7 +52,7 @@ class LoadOptions:
 
 
 @dataclasses.dataclass(kw_only=True)
-class ModelOptions(LoadOptions, BatchOption, DeviceOption, SeedOption):
+class ModelOptions(LoadOptions, BatchOption, DeviceOption, ResumeOptions, SeedOption):
     """Which model, how its activations are taken, and where results go."""
 
     storage: Literal["float32", "float16"] = "float32"
@@ -72,13 +78,19 @@ class ModelOptions(LoadOptions, BatchOption, DeviceOption, SeedOption):
         """The device that --device means here."""
         return str(resolve_device(self.device))
 
-    def extraction(self) -> Extraction:
-        """How activations are taken."""
+    def extraction(self, again: bool = False) -> Extraction:
+        """How activations are taken.
+
+        Args:
+            again: This command has taken these activations already: what it restarted stays.
+        """
         return Extraction(
             batch_size=self.batch_size,
             degrees=self.degrees_of_view,
             storage=self.storage,
             device=self.torch_device(),
+            restart=self.restart and not again,
+            check_content=self.check_content,
         )
 
     def results_file(self, classifier: Classifier) -> Path:

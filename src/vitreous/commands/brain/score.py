@@ -48,6 +48,8 @@ class _Scoring(RecordingOptions, MeasureOptions, ModelOptions):
         layers: Mapping[str, str],
         chosen_on: Mapping[str, str],
         fresh: Results,
+        *,
+        again: bool = False,
     ) -> None:
         """Score one layer a region of a recording, add that to results, and print it."""
         measure = self.measure(self.torch_device())
@@ -57,7 +59,7 @@ class _Scoring(RecordingOptions, MeasureOptions, ModelOptions):
             layers,
             self.cache,
             measure=measure,
-            extraction=self.extraction(),
+            extraction=self.extraction(again),
         )
         degrees = self.degrees_of_view
         before = len(fresh.records)
@@ -75,7 +77,9 @@ class _Scoring(RecordingOptions, MeasureOptions, ModelOptions):
     ) -> None:
         for row in rows:
             images = recording.images()
-            taken = extract(classifier, images, [row.layer], self.cache, self.extraction())
+            taken = extract(
+                classifier, images, [row.layer], self.cache, self.extraction(again=True)
+            )
             model, neurons = rdm_pair(taken[row.layer], recording.select(row.region).responses())
             name = f"{recording.name} {row.region}"
             add_rdms(fresh, {f"{name}: {row.layer}": model, name: neurons})
@@ -172,7 +176,8 @@ class Layers(_Scoring):
         add_choice(fresh, chosen, recording.name, self.metric)
         shown = other or recording
         reported = {region: layer for region, layer in chosen.items() if region in shown.regions}
-        self.report(classifier, shown, reported, dict.fromkeys(chosen, recording.name), fresh)
+        origin = dict.fromkeys(chosen, recording.name)
+        self.report(classifier, shown, reported, origin, fresh, again=other is None)
         path = self.write("layers", classifier, fresh, began)
         plot = plot_depth(scores, path.with_name("score_by_depth.png"), self.metric)
         print(f"score by depth: {plot}")

@@ -7,11 +7,7 @@ every value. Everything follows from a seed; nothing is drawn before it is read.
 
 from __future__ import annotations
 
-import csv
 import dataclasses
-import os
-from collections.abc import Sequence
-from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -19,17 +15,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from vitreous.data.composites.cutouts import Cutout, open_background
 from vitreous.errors import VitreousError
-from vitreous.io import atomic_path
 
 Factor = Literal["location", "rotation", "size", "random"]
-VARIED = {
-    "location": ("x", "y"),
-    "rotation": ("area", "rotation"),
-    "size": ("area",),
-    "random": ("x", "y", "area", "rotation"),
-}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -158,150 +146,3 @@ def placements(
     random = np.random.default_rng(seed)
     rows = random.uniform((0.25, 0.25, 0.05, 0.0), (0.75, 0.75, 0.5, 360.0), (count, 4))
     return [Placement(*row) for row in rows.round(4).tolist()]
-
-
-@dataclasses.dataclass(frozen=True)
-class Scene:
-    """What one picture of a set shows: rows of the set's cut-outs and backgrounds, and where."""
-
-    cutout: int
-    background: int
-    placement: Placement
-
-
-@dataclasses.dataclass(frozen=True)
-class CompositeItems:
-    """A set of composites, drawn when read: a sequence of pictures, masks and labels.
-
-    Attributes:
-        cutouts: The cut-outs, with their labels.
-        backgrounds: Picture files; each is cropped to a square.
-        scenes: What each picture shows.
-        class_names: Names of the labels.
-        size: Height and width of the pictures in pixels.
-    """
-
-    cutouts: Sequence[Cutout]
-    backgrounds: Sequence[Path]
-    scenes: Sequence[Scene]
-    class_names: Sequence[str]
-    size: int = 500
-
-    def __len__(self) -> int:
-        return len(self.scenes)
-
-    def name(self, index: int) -> str:
-        """Relative path of the picture: class and number."""
-        label = self.cutouts[self.scenes[index].cutout].label
-        return f"{self.class_names[label]}/{index:06d}.png"
-
-    def compose(self, index: int) -> Composite:
-        """Draw one picture."""
-        scene = self.scenes[index]
-        background = open_background(self.backgrounds[scene.background], self.size)
-        return composite(self.cutouts[scene.cutout].open(), background, scene.placement)
-
-    def read(self, index: int) -> tuple[Image.Image, Tensor | None, int]:
-        """Draw one: RGB picture, mask (1, H, W), label."""
-        made = self.compose(index)
-        return made.image, made.mask, self.cutouts[self.scenes[index].cutout].label
-
-
-def plan(
-    cutouts: Sequence[Cutout],
-    backgrounds: Sequence[Path],
-    factor: Factor,
-    *,
-    steps: int | None = None,
-    backgrounds_per_cutout: int = 2,
-    minimum_inside: float = 0.0,
-    size: int = 500,
-    seed: int = 0,
-) -> list[Scene]:
-    """Plan a set: every cut-out on its backgrounds at every placement.
-
-    Args:
-        cutouts: The cut-outs.
-        backgrounds: The backgrounds; each cut-out gets its own few of them by the seed.
-        factor: What varies.
-        steps: Length of the grid (see `placements`); for `random`, pictures of each cut-out and
-            background (16 where not given).
-        backgrounds_per_cutout: How many backgrounds show each cut-out; at most all of them.
-        minimum_inside: Leave out placements with a smaller share of the box in the picture.
-            SI-Score used 0.95 for size and rotation; its authors now advise 0, because what is
-            left out differs between classes.
-        size: Of the pictures, in pixels.
-        seed: Everything follows from it.
-
-    Raises:
-        VitreousError: If there are no cut-outs or backgrounds, or nothing is left.
-    """
-    if not cutouts or not backgrounds:
-        raise VitreousError(f"found {len(cutouts)} cut-outs and {len(backgrounds)} backgrounds")
-    random = np.random.default_rng(seed)
-    few = min(backgrounds_per_cutout, len(backgrounds))
-    chosen = [random.permutation(len(backgrounds))[:few].tolist() for _ in cutouts]
-    scenes = []
-    for row, cutout in enumerate(cutouts):
-        for ground in chosen[row]:
-            own = seed + 1_000_003 * row + ground
-            for where in placements(factor, steps, count=steps or 16, seed=own):
-                if minimum_inside <= 0 or _inside_of(cutout, where, size) >= minimum_inside:
-                    scenes.append(Scene(row, ground, where))
-    if not scenes:
-        raise VitreousError(
-            f"no placement leaves {minimum_inside:.0%} of a cut-out in the picture; lower "
-            "minimum_inside"
-        )
-    return scenes
-
-
-def _inside_of(cutout: Cutout, placement: Placement, size: int) -> float:
-    return share_inside(cutout.open().size, (size, size), placement)
-
-
-def write_composites(items: CompositeItems, folder: str | os.PathLike[str], factor: Factor) -> Path:
-    """Write a set: `images/CLASS/n.png`, `masks/CLASS/n.png`, `images/factors.csv`, `metadata.csv`.
-
-    Training takes it as `--data.images FOLDER/images --data.masks FOLDER/masks`. Pictures whose
-    mask is there already are not drawn again, so an interrupted call goes on where it was.
-
-    Returns:
-        The folder.
-    """
-    from tqdm import tqdm
-
-    root = Path(folder)
-    for index in tqdm(range(len(items)), desc="compositing", unit="picture", disable=None):
-        image, mask = root / "images" / items.name(index), root / "masks" / items.name(index)
-        if mask.is_file() and image.is_file():
-            continue
-        made = items.compose(index)
-        with atomic_path(image) as temporary:
-            made.image.save(temporary)
-        with atomic_path(mask) as temporary:
-            Image.fromarray(((made.coverage >= 0.5) * 255).astype(np.uint8)).save(temporary)
-    rows = [_row(items, index) for index in range(len(items))]
-    _write_table(root / "images" / "factors.csv", rows, ("path", *VARIED[factor]))
-    _write_table(root / "metadata.csv", rows, tuple(rows[0]))
-    return root
-
-
-def _row(items: CompositeItems, index: int) -> dict[str, str | float]:
-    scene = items.scenes[index]
-    cutout = items.cutouts[scene.cutout]
-    return {
-        "path": items.name(index),
-        "label": items.class_names[cutout.label],
-        **dataclasses.asdict(scene.placement),
-        "cutout": cutout.path.name,
-        "background": items.backgrounds[scene.background].name,
-        "inside": round(_inside_of(cutout, scene.placement, items.size), 4),
-    }
-
-
-def _write_table(path: Path, rows: list[dict[str, str | float]], columns: tuple[str, ...]) -> None:
-    with atomic_path(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, columns, extrasaction="ignore")
-        writer.writeheader()
-        writer.writerows(rows)

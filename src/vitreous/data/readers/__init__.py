@@ -1,5 +1,6 @@
-"""Data sources of a recipe: where pictures, labels and masks come from, and how they are split."""
+"""Where images, labels, masks and groups come from, and how a recipe splits them."""
 
-from vitreous.data.readers.base import READERS, Reader, Split, split_by_class
+from vitreous.data.readers.base import READERS, OnError, Reader, Split, split_by_class
+from vitreous.data.readers.paths import read_dataset
 
-__all__ = ["READERS", "Reader", "Split", "split_by_class"]
+__all__ = ["READERS", "OnError", "Reader", "Split", "read_dataset", "split_by_class"]

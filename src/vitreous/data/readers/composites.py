@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 
-from vitreous.data.composites.compositing import CompositeItems, Factor, Scene, plan
+from vitreous.data.composites.compositing import Factor
 from vitreous.data.composites.cutouts import Cutout, find_cutouts
+from vitreous.data.composites.sets import Plan, Scene, composites, plan
 from vitreous.data.images import list_images
 from vitreous.data.readers.base import READERS, Split
 from vitreous.errors import VitreousError
@@ -55,9 +56,8 @@ class Composites:
         train = self._scenes(cutouts, grounds[held:], seed)
         kept = self._scenes(cutouts, grounds[:held], seed + 1) if held else []
         return Split(
-            CompositeItems(cutouts, grounds[held:], train, names, self.size),
-            CompositeItems(cutouts, grounds[:held], kept, names, self.size),
-            names,
+            composites(Plan(cutouts, grounds[held:], train, names, self.size)),
+            composites(Plan(cutouts, grounds[:held], kept, names, self.size)),
             note,
         )
 

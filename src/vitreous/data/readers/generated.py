@@ -6,51 +6,35 @@ import dataclasses
 from pathlib import Path
 
 import torch
-from PIL import Image
 from torch import Tensor
 
+from vitreous.data.dataset import Dataset
 from vitreous.data.generated.scenes import KINDS, Cue, Scenes, World, draw, sample_scenes
 from vitreous.data.mask_files import read_mask
 from vitreous.data.readers.base import READERS, Split
+from vitreous.data.stores import ArrayImages, ArrayMasks
 
 VALIDATION_SEED = 500_009
 
 
-@dataclasses.dataclass(frozen=True)
-class DrawnItems:
-    """Drawn pictures, held in memory.
+def drawn(world: World, scenes: Scenes, masks: Tensor | None = None) -> Dataset:
+    """Draw scenes into memory, with their exact masks.
 
-    Attributes:
-        images: (N, H, W, 3) bytes.
-        masks: (N, 1, H, W) of 0 and 1; a row of zeros is a picture without a mask.
-        labels: (N,).
-        classes: Names of the classes.
+    Args:
+        world: What the images look like.
+        scenes: What they show; they are called `CLASS/00000.png`, as `write_folder` names files.
+        masks: (N, 1, H, W) in place of the exact masks; a row of zeros is an image without one.
     """
+    images, exact = draw(world, scenes)
+    pixels = (images * 255).round().byte().permute(0, 2, 3, 1).contiguous()
+    store = ArrayMasks(exact if masks is None else masks)
+    images_store = ArrayImages(pixels, scene_names(world, scenes))
+    return Dataset(images_store, scenes.labels.numpy(), world.classes, store)
 
-    images: Tensor
-    masks: Tensor
-    labels: Tensor
-    classes: tuple[str, ...]
 
-    @classmethod
-    def of(cls, world: World, scenes: Scenes, masked: bool = True) -> DrawnItems:
-        """Draw scenes, with their exact masks or without any."""
-        dataset, masks = draw(world, scenes)
-        images = (dataset * 255).round().byte().permute(0, 2, 3, 1).contiguous()
-        return cls(images, masks if masked else masks * 0, scenes.labels, world.classes)
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def name(self, index: int) -> str:
-        """Class and number, as `write_folder` names the file."""
-        return f"{self.classes[int(self.labels[index])]}/{index:05d}.png"
-
-    def read(self, index: int) -> tuple[Image.Image, Tensor | None, int]:
-        """Return picture, mask and label."""
-        image = Image.fromarray(self.images[index].numpy())
-        mask = self.masks[index]
-        return image, mask if bool(mask.any()) else None, int(self.labels[index])
+def scene_names(world: World, scenes: Scenes) -> list[str]:
+    """Names of scenes: class and number."""
+    return [f"{world.classes[label]}/{i:05d}.png" for i, label in enumerate(scenes.labels.tolist())]
 
 
 @READERS.register("generated")
@@ -92,27 +76,28 @@ class Generated:
 
     def load(self, seed: int) -> Split:
         """Draw the pictures."""
-        world = self.world
-        train = self.scenes(self.train, self.scenes_seed)
+        scenes = self.scenes(self.train, self.scenes_seed)
         held = self.scenes(self.validation, self.scenes_seed + VALIDATION_SEED)
-        items = DrawnItems.of(world, train, masked=self.masks != "none")
-        if self.masks not in ("exact", "none"):
-            items = dataclasses.replace(items, masks=read_masks(items, Path(self.masks)))
-        if self.masked is not None:
-            items.masks[self.masked :] = 0
-        note = {"masks": int(items.masks.flatten(1).any(1).sum())}
-        return Split(items, DrawnItems.of(world, held), list(self.classes), note)
+        masks = self._masks(scenes)
+        train = drawn(self.world, scenes, masks)
+        note = {"masks": sum(train.masks.has(i) for i in range(len(train))) if train.masks else 0}
+        return Split(train, drawn(self.world, held), note)
 
     def scenes(self, count: int, seed: int) -> Scenes:
         """Sample scenes with the cue as it is in training."""
         return sample_scenes(self.world, count, seed=seed, agreement=self.agreement)
 
-
-def read_masks(items: DrawnItems, folder: Path) -> Tensor:
-    """Read the masks of drawn pictures from files: (N, 1, H, W), zeros where there is none."""
-    masks = torch.zeros_like(items.masks)
-    for index in range(len(items)):
-        file = folder.expanduser() / items.name(index)
-        if file.is_file():
-            masks[index] = read_mask(file, "binary")
-    return masks
+    def _masks(self, scenes: Scenes) -> Tensor:
+        """Masks of the training images (N, 1, H, W), zeros where there is none."""
+        if self.masks == "exact":
+            _, masks = draw(self.world, scenes)
+        else:
+            masks = torch.zeros(len(scenes), 1, self.size, self.size)
+        if self.masks not in ("exact", "none"):
+            folder = Path(self.masks).expanduser()
+            for index, name in enumerate(scene_names(self.world, scenes)):
+                if (folder / name).is_file():
+                    masks[index] = read_mask(folder / name, "binary")
+        if self.masked is not None:
+            masks[self.masked :] = 0
+        return masks

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
-from pathlib import Path
+from pathlib import Path, PurePath
+from typing import Any, TypeVar
 
 import numpy as np
 
-from vitreous.data.items import FileDataset, Sample
+from vitreous.data.dataset import UNKNOWN, Dataset, LeftOut
 from vitreous.data.mask_files import MaskFormat
-from vitreous.data.readers.base import READERS, Split
-from vitreous.data.readers.files import OnError, match_masks, read_folders
+from vitreous.data.readers.base import READERS, OnError, Split, readable
+from vitreous.data.readers.paths import read_dataset
 from vitreous.errors import VitreousError
 
+T = TypeVar("T", str, PurePath)
 MERGED = [
     "n04356056",
     "n04355933",
@@ -61,35 +63,44 @@ class ImageNetS:
             VitreousError: If folders or masks are missing or there are too few classes.
         """
         root = Path(self.images).expanduser()
-        samples, wnids = read_folders(root)
-        masked = match_masks(samples, root, Path(self.masks).expanduser(), require=False)
-        by_wnid: dict[str, list[Path]] = {w: [] for w in wnids if w not in MERGED}
-        masks = {}
-        for sample in masked:
-            wnid = wnids[sample.label]
-            if wnid in by_wnid and sample.mask is not None:
-                by_wnid[wnid].append(sample.path)
-                masks[sample.path] = sample.mask
+        found = read_dataset(root, masks=self.masks, mask_format=self.mask_format, labelled=True)
+        whole, bad = readable(found, self.on_error)
+        by_wnid: dict[str, list[str]] = {w: [] for w in whole.class_names if w not in MERGED}
+        places = {whole.name(index): index for index in range(len(whole))}
+        for name, index in places.items():
+            wnid = whole.class_names[whole.label(index)]
+            if wnid in by_wnid and whole.masks is not None and whole.masks.has(index):
+                by_wnid[wnid].append(name)
         chosen, held = select(by_wnid, self.classes, self.per_class, self.split_seed)
-        index = imagenet_index()
-        unknown = [w for w, _ in chosen + held if w not in index]
-        if unknown:
-            raise VitreousError(f"{root}: '{unknown[0]}' is not a wnid of ImageNet-1k")
-
-        def items(pairs: list[tuple[str, Path]]) -> FileDataset:
-            return FileDataset([Sample(p, index[w], masks[p]) for w, p in pairs], self.mask_format)
-
-        note = {
-            "train": [p.relative_to(root).as_posix() for _, p in chosen],
-            "validation": [p.relative_to(root).as_posix() for _, p in held],
+        merged = LeftOut("classes that ImageNet-S merged", tuple(MERGED))
+        whole = dataclasses.replace(
+            _labelled(whole, root), left_out=(*whole.left_out, merged), class_names=()
+        )
+        note: dict[str, Any] = {
+            "train": [name for _, name in chosen],
+            "validation": [name for _, name in held],
             "left_out": MERGED,
+            **({"skipped": bad} if bad else {}),
         }
-        return Split(items(chosen), items(held), [], note)
+        train, validation = (
+            whole.select([places[name] for _, name in pairs]) for pairs in (chosen, held)
+        )
+        return Split(train, validation, note)
+
+
+def _labelled(dataset: Dataset, root: Path) -> Dataset:
+    """Take the classes of ImageNet-1k for labels; -1 for folders that are none of them."""
+    index = imagenet_index()
+    unknown = [w for w in dataset.class_names if w not in index and w not in MERGED]
+    if unknown:
+        raise VitreousError(f"{root}: '{unknown[0]}' is not a wnid of ImageNet-1k")
+    table = np.array([index.get(w, UNKNOWN) for w in dataset.class_names], dtype=np.int64)
+    return dataclasses.replace(dataset, labels=table[dataset.labels])
 
 
 def select(
-    by_class: dict[str, list[Path]], classes: int, per_class: int, seed: int
-) -> tuple[list[tuple[str, Path]], list[tuple[str, Path]]]:
+    by_class: dict[str, list[T]], classes: int, per_class: int, seed: int
+) -> tuple[list[tuple[str, T]], list[tuple[str, T]]]:
     """Choose classes and pictures, each from sorted names by a seeded shuffle.
 
     Returns:

@@ -6,63 +6,59 @@ import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
-from PIL import Image
-from torch import Tensor
 
 from vitreous.config import part
-from vitreous.data.items import ImageDataset
+from vitreous.data.dataset import UNKNOWN, Dataset
 from vitreous.data.readers.base import READERS, Reader, Split
+from vitreous.data.stores import concatenate
 from vitreous.errors import VitreousError, nearest
 
 
 @dataclasses.dataclass(frozen=True)
-class MixedItems:
-    """Two sequences as one, each repeated from its start until it has its count.
+class Shares:
+    """Rearranges the order of an epoch so that every stretch of it has its share of masked images.
+
+    The i-th of k images of a kind comes at a random place in the i-th k-th of the epoch, so that a
+    batch of b has b · share masked ones, at most two more or fewer; each kind keeps its order.
 
     Attributes:
-        stream: The pictures without masks.
-        masked: The pictures with masks.
-        stream_count: How many the stream gives; indices from 0 on.
-        masked_count: How many the masked set gives; indices after those of the stream.
-        labels: Label of each class of the masked set in the stream; its own where empty.
+        stream_count: Images from this number on are the masked ones.
     """
 
-    stream: ImageDataset
-    masked: ImageDataset
     stream_count: int
-    masked_count: int
-    labels: Sequence[int] = ()
 
-    def __len__(self) -> int:
-        return self.stream_count + self.masked_count
-
-    def name(self, index: int) -> str:
-        """What the source of the picture calls it."""
-        if index < self.stream_count:
-            return self.stream.name(index % len(self.stream))
-        return self.masked.name((index - self.stream_count) % len(self.masked))
-
-    def read(self, index: int) -> tuple[Image.Image, Tensor | None, int]:
-        """Read one; the stream's masks, if it has any, are left out."""
-        if index < self.stream_count:
-            image, _, label = self.stream.read(index % len(self.stream))
-            return image, None, label
-        image, mask, label = self.masked.read((index - self.stream_count) % len(self.masked))
-        return image, mask, self.labels[label] if self.labels else label
-
-    def interleave(self, order: np.ndarray, random: np.random.Generator) -> np.ndarray:
-        """Rearrange an order so that every stretch of it has its share of masked pictures.
-
-        The i-th of k pictures of a kind comes at a random place in the i-th k-th of the epoch, so
-        that a batch of b has b · share masked ones, at most two more or fewer; each kind keeps
-        its order.
-        """
+    def __call__(self, order: np.ndarray, random: np.random.Generator) -> np.ndarray:
+        """Rearrange an order (N,)."""
         masked = order >= self.stream_count
         places = np.empty(len(order))
         for kind in (masked, ~masked):
             count = int(kind.sum())
             places[kind] = (np.arange(count) + random.random(count)) / max(count, 1)
         return order[np.argsort(places, kind="stable")]
+
+
+def mix(stream: Dataset, masked: Dataset, stream_count: int, masked_count: int) -> Dataset:
+    """Two datasets as one, each repeated from its start until it has its count.
+
+    Args:
+        stream: Many images; masks of theirs are not used.
+        masked: Few images with masks. Its classes are found among those of the stream by name;
+            without names, labels are taken to mean the same in both.
+        stream_count: How many images the stream gives; numbers from 0 on.
+        masked_count: How many the masked set gives; numbers after those of the stream.
+    """
+    table = np.array([*match_classes(stream.class_names, masked.class_names), UNKNOWN])
+    labels = table[masked.labels] if len(table) > 1 else masked.labels
+    names = stream.class_names or masked.class_names
+    parts = {
+        "stream": _repeat(dataclasses.replace(stream, masks=None), stream_count),
+        "masked": _repeat(dataclasses.replace(masked, labels=labels), masked_count),
+    }
+    return concatenate(parts, names)
+
+
+def _repeat(dataset: Dataset, count: int) -> Dataset:
+    return dataset.select(np.arange(count) % max(len(dataset), 1))
 
 
 def counts(stream: int, masked: int, share: float) -> tuple[int, int]:
@@ -118,20 +114,15 @@ class Mixed:
         for name, split in {"stream": stream, "masked": masked}.items():
             if not len(split.train):
                 raise VitreousError(f"data.{name} gave no pictures to train on")
-        labels = match_classes(stream.class_names, masked.class_names)
-        train = MixedItems(
-            stream.train,
-            masked.train,
-            *counts(len(stream.train), len(masked.train), self.masked_share),
-            labels,
-        )
+        shown = counts(len(stream.train), len(masked.train), self.masked_share)
+        train = mix(stream.train, masked.train, *shown)
         held = (len(stream.validation), len(masked.validation))
-        validation = MixedItems(stream.validation, masked.validation, *held, labels)
+        validation = mix(stream.validation, masked.validation, *held)
         note = {
-            "stream": {"pictures": len(stream.train), "shown": train.stream_count, **stream.note},
-            "masked": {"pictures": len(masked.train), "shown": train.masked_count, **masked.note},
+            "stream": {"pictures": len(stream.train), "shown": shown[0], **stream.note},
+            "masked": {"pictures": len(masked.train), "shown": shown[1], **masked.note},
         }
-        return Split(train, validation, stream.class_names or masked.class_names, note)
+        return Split(train, validation, note, Shares(shown[0]))
 
 
 def match_classes(stream: Sequence[str], masked: Sequence[str]) -> list[int]:

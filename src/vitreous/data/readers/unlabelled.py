@@ -1,15 +1,20 @@
-"""Pictures with masks and no labels: for objectives that take the model's own prediction."""
+"""Images with masks and no labels: for objectives that take the model's own prediction."""
 
 from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
 
-from vitreous.data.images import list_images
-from vitreous.data.items import FileDataset, Sample, Subset, readable
+import numpy as np
+
+from vitreous.data.dataset import UNKNOWN, Dataset
+from vitreous.data.images import EXTENSIONS
+from vitreous.data.listing import list_files
 from vitreous.data.mask_files import MaskFormat
-from vitreous.data.readers.base import READERS, Split, split_by_class
-from vitreous.data.readers.files import OnError, match_masks
+from vitreous.data.readers.base import READERS, OnError, Split, readable, split_by_class
+from vitreous.data.readers.masks import with_masks
+from vitreous.data.stores import FileImages
+from vitreous.errors import ImageError
 
 
 @READERS.register("unlabelled")
@@ -35,13 +40,24 @@ class Unlabelled:
 
     def load(self, seed: int) -> Split:
         """Find and split the pictures."""
-        root = Path(self.images).expanduser()
-        samples = [Sample(path, -1) for path in list_images(root)]
-        samples = match_masks(samples, root, Path(self.masks).expanduser(), self.require_masks)
-        items, bad = FileDataset(samples, self.mask_format), []
-        if self.on_error == "skip":
-            good, bad = readable(items)
-            items = FileDataset([samples[i] for i in good.indices], self.mask_format)
-        train, validation = split_by_class([0] * len(items), seed, None, self.validation_share)
-        note = {"skipped": bad}
-        return Split(Subset(items, train), Subset(items, validation), [], note)
+        found = unlabelled(Path(self.images).expanduser())
+        masks = Path(self.masks).expanduser()
+        masked = with_masks(found, masks, self.mask_format, require=self.require_masks)
+        whole, bad = readable(masked, self.on_error)
+        train, validation = split_by_class(whole.labels, seed, None, self.validation_share)
+        return Split(whole.select(train), whole.select(validation), {"skipped": bad})
+
+
+def unlabelled(root: Path) -> Dataset:
+    """All images below a folder, sorted, with labels of -1.
+
+    Raises:
+        ImageError: If the folder is missing or holds none.
+    """
+    if not root.is_dir():
+        raise ImageError(f"no folder at {root}")
+    listing = list_files(root)
+    if not listing.images:
+        raise ImageError(f"{root} holds no pictures ({', '.join(sorted(EXTENSIONS))})")
+    labels = np.full(len(listing.images), UNKNOWN, dtype=np.int64)
+    return Dataset(FileImages(root, listing.images), labels, left_out=listing.left_out())

@@ -12,13 +12,15 @@ from typing import Any, ClassVar, Literal, Protocol
 
 import numpy as np
 
-from vitreous.data.files import Files, Images
-from vitreous.data.images import EXTENSIONS
+from vitreous.data.dataset import UNKNOWN, Dataset, LeftOut
+from vitreous.data.listing import NO_IMAGES, is_image, left_out
+from vitreous.data.stores import FileImages
 from vitreous.errors import VitreousError
 from vitreous.io import read_json
 from vitreous.registry import Registry
 
-Fit = Literal["model", "as_is", "squash"]
+ResizeMode = Literal["model", "as_is", "squash"]
+NO_CLASS = "folders that are no class of this set"
 Suite = Literal["clean", "shifts", "corruptions"]
 
 
@@ -46,15 +48,15 @@ class TestSet:
 
     Attributes:
         name: How results call it, for example `imagenet-a`.
-        images: The pictures.
+        dataset: The pictures, with their targets as labels.
         targets: (N,) rows of `accepted`.
         accepted: For each target the model's classes that count as right; an empty one takes its
             pictures out of the count (ReaL labels have such).
         conventions: Rules under which it is scored; the first is the headline.
         target_names: A name for each target, for tables by class.
         num_classes: Classes that a model needs to have; 0 where any will do.
-        fit: `model`: the model's own resize and crop; `as_is`: pictures are ready, they are only
-            resized where the model's input has another size; `squash`: resized to the input.
+        resize_mode: `model`: the model's own resize and crop; `as_is`: pictures are ready,
+            only resized where the model's input has another size; `squash`: resized to the input.
         border: Pixels cut off all around first.
         settings: What tells this part of a set from the others (corruption, severity).
         factors: For sets that vary something: (N,) its value for each picture, by its name.
@@ -67,13 +69,13 @@ class TestSet:
     __test__: ClassVar[bool] = False
 
     name: str
-    images: Images
+    dataset: Dataset
     targets: np.ndarray
     accepted: tuple[tuple[int, ...], ...]
     conventions: tuple[Convention, ...] = (Convention("all classes"),)
     target_names: tuple[str, ...] = ()
     num_classes: int = 0
-    fit: Fit = "model"
+    resize_mode: ResizeMode = "model"
     border: int = 0
     settings: dict[str, Any] = dataclasses.field(default_factory=dict)
     factors: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
@@ -83,7 +85,12 @@ class TestSet:
 
     def __len__(self) -> int:
         """Number of pictures."""
-        return len(self.images)
+        return len(self.dataset)
+
+    def class_labels(self) -> Dataset:
+        """The dataset with classes of the model as labels: the first accepted one, -1 for none."""
+        first = np.array([a[0] if a else UNKNOWN for a in self.accepted], dtype=np.int64)
+        return dataclasses.replace(self.dataset, labels=first[self.targets], class_names=())
 
     def check(self, num_classes: int, model: str) -> None:
         """Refuse a model whose classes cannot be those of this set.
@@ -181,33 +188,52 @@ def subfolders(path: Path) -> list[str]:
         return sorted(e.name for e in entries if e.is_dir() and not e.name.startswith("."))
 
 
-def image_names(path: Path) -> list[str]:
-    """Names of the picture files directly in a folder, sorted."""
+def file_names(path: Path) -> tuple[list[str], list[str]]:
+    """Names of the image files directly in a folder, and of the other files, each sorted."""
     with os.scandir(path) as entries:
-        return sorted(
-            e.name
-            for e in entries
-            if os.path.splitext(e.name)[1].lower() in EXTENSIONS and not e.name.startswith(".")
-        )
+        names = sorted(e.name for e in entries if not e.name.startswith(".") and not e.is_dir())
+    return [n for n in names if is_image(n)], [n for n in names if not is_image(n)]
 
 
-def folder_images(path: Path, targets: dict[str, int]) -> tuple[Files, np.ndarray]:
-    """List the pictures of some subfolders, in the order of the mapping.
+def image_names(path: Path) -> list[str]:
+    """Names of the image files directly in a folder, sorted."""
+    return file_names(path)[0]
+
+
+def file_dataset(
+    root: Path,
+    names: Sequence[str],
+    targets: np.ndarray,
+    passed: tuple[LeftOut, ...] = (),
+) -> Dataset:
+    """Image files below a folder, with their targets as labels."""
+    return Dataset(FileImages(root, names), targets.astype(np.int64), left_out=passed)
+
+
+def folder_dataset(path: Path, targets: dict[str, int], others: str = NO_CLASS) -> Dataset:
+    """List the images of some subfolders, in the order of the mapping.
 
     Args:
         path: The folder of folders.
         targets: Subfolder → target.
+        others: What its other subfolders are called; they are left out.
 
     Returns:
-        The pictures and their targets (N,).
+        The images, with their targets as labels.
     """
     names: list[str] = []
     numbers: list[int] = []
+    strangers = file_names(path)[0] + file_names(path)[1]
     for folder, target in targets.items():
-        found = image_names(path / folder)
-        names += [f"{folder}/{n}" for n in found]
-        numbers += [target] * len(found)
-    return Files(path, names), np.array(numbers, dtype=np.int32)
+        images, rest = file_names(path / folder)
+        names += [f"{folder}/{n}" for n in images]
+        strangers += [f"{folder}/{n}" for n in rest]
+        numbers += [target] * len(images)
+    unknown = [name for name in subfolders(path) if name not in targets]
+    pictures = [name for name in strangers if is_image(name)]
+    rest = [name for name in strangers if not is_image(name)]
+    passed = left_out({others: unknown, "images in no class folder": pictures, NO_IMAGES: rest})
+    return file_dataset(path, names, np.array(numbers, dtype=np.int64), passed)
 
 
 def describe(path: Path, names: Sequence[str] | None = None) -> str:

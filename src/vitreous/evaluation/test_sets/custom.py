@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 
-from vitreous.data.files import Files, Images, read_tar, tar_shards
+from vitreous.data.dataset import Dataset
+from vitreous.data.mask_files import MaskFormat
+from vitreous.data.readers import read_dataset
+from vitreous.data.readers.tables import Columns
 from vitreous.errors import VitreousError, nearest
 from vitreous.evaluation.test_sets.base import (
     TEST_SETS,
     Convention,
     TestSet,
     describe,
-    folder_images,
+    file_dataset,
     image_names,
     imagenet_index,
     layout_error,
@@ -26,8 +27,6 @@ from vitreous.evaluation.test_sets.base import (
 )
 from vitreous.evaluation.test_sets.imagenet import WNID, imagenet_set
 from vitreous.io import read_json
-
-PATH_COLUMNS = ("path", "file", "filename", "image")
 
 
 @TEST_SETS.register("tiny-imagenet")
@@ -58,11 +57,11 @@ class TinyImageNet:
         listed = root / "wnids.txt"
         wnids = sorted(listed.read_text().split()) if listed.is_file() else sorted(set(labels))
         if self.classes == "own":
-            targets = np.array([wnids.index(w) for w in labels], dtype=np.int32)
+            targets = np.array([wnids.index(w) for w in labels], dtype=np.int64)
             return [
                 TestSet(
                     "tiny-imagenet",
-                    Files(val, files),
+                    file_dataset(val, files, targets),
                     targets,
                     single(len(wnids)),
                     target_names=tuple(wnids),
@@ -74,7 +73,7 @@ class TinyImageNet:
         index = imagenet_index()
         if absent := [w for w in set(labels) if w not in index]:
             raise VitreousError(f"tiny-imagenet: {absent[0]} is no class of ImageNet-1k")
-        targets = np.array([index[w] for w in labels], dtype=np.int32)
+        targets = np.array([index[w] for w in labels], dtype=np.int64)
         classes = tuple(index[w] for w in wnids if w in index)
         conventions = (
             Convention(f"over its {len(classes)} classes", classes),
@@ -83,8 +82,7 @@ class TinyImageNet:
         return [
             imagenet_set(
                 "tiny-imagenet",
-                Files(val, files),
-                targets,
+                file_dataset(val, files, targets),
                 conventions=conventions,
                 suite="clean",
                 source=self.source,
@@ -111,7 +109,7 @@ class TinyImageNet:
 @TEST_SETS.register("folder")
 @dataclasses.dataclass(frozen=True)
 class Folder:
-    """Pictures of the user's: class folders, a CSV file, or tar shards.
+    """Pictures of the user's: class folders, a CSV file, tar shards, Parquet or Arrow files.
 
     A class map is JSON: label → class index, WordNet id, class name, or a list of those of which
     any is right. Without one, labels may be class indices (in a CSV file or tar shards), names of
@@ -121,6 +119,8 @@ class Folder:
     Attributes:
         class_map: The JSON file.
         label_column: The column of a CSV file that holds the label.
+        masks: A folder of masks, matched by name; a table or shards may have some of their own.
+        mask_format: How they are read.
         name: How results call the set; the folder's or file's name by default.
         shifted: The pictures differ from those of training.
         class_names: Names of the model's classes, in order.
@@ -129,6 +129,8 @@ class Folder:
 
     class_map: Path | None = None
     label_column: str = "label"
+    masks: Path | None = None
+    mask_format: MaskFormat = "binary"
     name: str = ""
     shifted: bool = False
     class_names: tuple[str, ...] = ()
@@ -137,23 +139,22 @@ class Folder:
     folders: ClassVar[tuple[str, ...]] = ()
     source: ClassVar[str] = "your own pictures"
     expected: ClassVar[str] = (
-        "a folder for each class, a CSV file with the columns path and label, or tar shards with "
-        ".cls"
+        "a folder for each class, a CSV file with the columns path and label, tar shards with "
+        ".cls, or Parquet files with the columns image and label"
     )
 
     def read(self, path: Path) -> list[TestSet]:
         """Read the set."""
-        images, labels = self._labelled(path)
-        if not len(images):
-            raise layout_error("folder", self, path, describe(path))
-        texts = tuple(sorted(set(labels)))
-        accepted = self._accepted(texts, numbered=not path.is_dir() or bool(tar_shards(path)))
-        rows = {t: i for i, t in enumerate(texts)}
-        targets = np.array([rows[label] for label in labels], dtype=np.int32)
+        columns = Columns(label=self.label_column)
+        dataset = read_dataset(
+            path, labelled=True, columns=columns, masks=self.masks, mask_format=self.mask_format
+        )
+        texts, targets = label_texts(dataset)
+        accepted = self._accepted(texts, numbered=not dataset.class_names)
         return [
             TestSet(
                 self.name or path.stem,
-                images,
+                dataclasses.replace(dataset, labels=targets),
                 targets,
                 accepted,
                 target_names=texts,
@@ -162,33 +163,6 @@ class Folder:
                 source=str(path.name),
             )
         ]
-
-    def _labelled(self, path: Path) -> tuple[Images, Sequence[str]]:
-        if path.suffix.lower() == ".csv":
-            return self._read_csv(path)
-        if shards := tar_shards(path):
-            images, beside = read_tar(shards)
-            labels = [members.get("cls", b"").decode().strip() for members in beside]
-            if "" in labels:
-                raise VitreousError(f"{images.name(labels.index(''))} has no .cls beside it")
-            return images, labels
-        if not path.is_dir():
-            raise layout_error("folder", self, path, describe(path))
-        folders = [f for f in subfolders(path) if image_names(path / f)]
-        files, targets = folder_images(path, {f: i for i, f in enumerate(folders)})
-        return files, [folders[t] for t in targets]
-
-    def _read_csv(self, path: Path) -> tuple[Images, list[str]]:
-        with path.open(newline="", encoding="utf-8") as opened:
-            rows = list(csv.DictReader(opened))
-        columns = list(rows[0]) if rows else []
-        where = next((c for c in PATH_COLUMNS if c in columns), None)
-        if where is None or self.label_column not in columns:
-            raise VitreousError(
-                f"{path}: found the columns {', '.join(columns) or 'none'}; expected path and "
-                f"{self.label_column}"
-            )
-        return Files(path.parent, [r[where] for r in rows]), [r[self.label_column] for r in rows]
 
     def _accepted(self, labels: tuple[str, ...], numbered: bool) -> tuple[tuple[int, ...], ...]:
         names = {n: i for i, n in enumerate(self.class_names)}
@@ -227,3 +201,11 @@ class Folder:
             f"'{value}' is no class of the model: expected an index below {self.num_classes}, "
             "or a name of its classes"
         )
+
+
+def label_texts(dataset: Dataset) -> tuple[tuple[str, ...], np.ndarray]:
+    """The labels that occur in a dataset, as texts in their order, and (N,) their places."""
+    present, places = np.unique(dataset.labels, return_inverse=True)
+    names = dataset.class_names
+    texts = tuple(names[i] if names else str(i) for i in present.tolist())
+    return texts, places.reshape(-1).astype(np.int64)

@@ -11,7 +11,9 @@ from typing import Any, ClassVar
 import numpy as np
 import timm.data
 
-from vitreous.data.files import Files, Images, read_tar, tar_shards
+from vitreous.data.dataset import Dataset
+from vitreous.data.listing import NO_IMAGES, left_out
+from vitreous.data.readers.shards import index_shards, tar_shards
 from vitreous.errors import VitreousError
 from vitreous.evaluation.test_sets.base import (
     TEST_SETS,
@@ -19,7 +21,9 @@ from vitreous.evaluation.test_sets.base import (
     TestSet,
     class_map,
     describe,
-    folder_images,
+    file_dataset,
+    file_names,
+    folder_dataset,
     image_names,
     imagenet_index,
     layout_error,
@@ -37,15 +41,15 @@ LABEL_FILES = (
 )
 
 
-def imagenet_set(name: str, images: Images, targets: np.ndarray, **more: Any) -> TestSet:
-    """Make a test set whose targets are the 1000 classes of ImageNet."""
+def imagenet_set(name: str, dataset: Dataset, **more: Any) -> TestSet:
+    """Make a test set of a dataset whose labels are the 1000 classes of ImageNet."""
     fields: dict[str, Any] = {
         "accepted": single(1000),
         "num_classes": 1000,
         "target_names": imagenet_names(),
         **more,
     }
-    return TestSet(name, images, targets, **fields)
+    return TestSet(name, dataset, dataset.labels, **fields)
 
 
 @functools.cache
@@ -110,32 +114,31 @@ class ImageNetVal:
     def read(self, path: Path) -> list[TestSet]:
         """Read the set."""
         name = TEST_SETS.name_of(self)
-        images, targets = self._images(path)
+        dataset = self._dataset(path)
         shifts = ("", "imagenet-a", "imagenet-r", "objectnet")
         return [
             imagenet_set(
                 name,
-                images,
-                targets,
+                dataset,
                 conventions=tuple(map(home_convention, shifts)),
                 suite="clean",
                 source=self.source,
             )
         ]
 
-    def _images(self, path: Path) -> tuple[Images, np.ndarray]:
+    def _dataset(self, path: Path) -> Dataset:
         name = TEST_SETS.name_of(self)
         if shards := tar_shards(path):
-            return tar_images(shards)
+            return tar_dataset(shards)
         if path.is_dir() and (folders := wnid_folders(path)):
-            return folder_images(path, folders)
+            return folder_dataset(path, folders)
         files = image_names(path) if path.is_dir() else []
         labels = _labels_file(path, self.labels)
         if files and labels is not None:
-            return Files(path, files), _targets(files, read_labels(labels))
+            return _labelled(path, files, read_labels(labels), labels)
         index = imagenet_index()
         if files and all(f[:9] in index for f in files):
-            return Files(path, files), np.array([index[f[:9]] for f in files], dtype=np.int32)
+            return file_dataset(path, files, np.array([index[f[:9]] for f in files]))
         raise layout_error(name, self, path, describe(path))
 
 
@@ -179,18 +182,27 @@ def _class(text: str, file: Path) -> int:
     raise VitreousError(f"{file}: '{text}' is no class of ImageNet-1k (0 to 999, or a WordNet id)")
 
 
-def _targets(files: list[str], labels: dict[str, int] | list[int]) -> np.ndarray:
+def _labelled(
+    path: Path, files: list[str], labels: dict[str, int] | list[int], source: Path
+) -> Dataset:
+    """Give the images of a flat folder the labels of a file."""
+    others = [name for name in file_names(path)[1] if path / name != source]
     if isinstance(labels, list):
         if len(labels) != len(files):
             raise VitreousError(f"found {len(files)} pictures but {len(labels)} labels")
-        return np.array(labels, dtype=np.int32)
-    missing = [f for f in files if Path(f).stem not in labels]
+        passed = left_out({NO_IMAGES: others})
+        return file_dataset(path, files, np.array(labels, dtype=np.int64), passed)
+    stems = [Path(f).stem for f in files]
+    missing = [f for f, stem in zip(files, stems) if stem not in labels]
     if missing:
         raise VitreousError(f"no label for {missing[0]} (and {len(missing) - 1} more pictures)")
-    return np.array([labels[Path(f).stem] for f in files], dtype=np.int32)
+    passed = left_out(
+        {NO_IMAGES: others, "labels without an image": sorted(labels.keys() - set(stems))}
+    )
+    return file_dataset(path, files, np.array([labels[s] for s in stems], dtype=np.int64), passed)
 
 
-def tar_images(shards: list[Path]) -> tuple[Images, np.ndarray]:
+def tar_dataset(shards: list[Path]) -> Dataset:
     """Read tar shards with the class (a number or a WordNet id) in `.cls` beside each picture.
 
     Without it the class is the folder that the picture lies in, so that the published archives of
@@ -199,10 +211,10 @@ def tar_images(shards: list[Path]) -> tuple[Images, np.ndarray]:
     Raises:
         VitreousError: If a sample has neither, or none of the shards holds a picture.
     """
-    images, beside = read_tar(shards)
+    found = index_shards(shards)
     targets = []
-    for i, members in enumerate(beside):
-        name = Path(images.name(i))
+    for i, members in enumerate(found.beside):
+        name = Path(found.images.name(i))
         folder = name.parent.name
         if "cls" not in members and folder not in imagenet_index() and not folder.isdigit():
             raise VitreousError(
@@ -214,7 +226,8 @@ def tar_images(shards: list[Path]) -> tuple[Images, np.ndarray]:
         )
     if not targets:
         raise VitreousError(f"{shards[0]} and {len(shards) - 1} more tar files hold no picture")
-    return images, np.array(targets, dtype=np.int32)
+    labels = np.array(targets, dtype=np.int64)
+    return Dataset(found.images, labels, left_out=found.left_out)
 
 
 @TEST_SETS.register("imagenet-real")
@@ -233,19 +246,19 @@ class ImageNetReaL(ImageNetVal):
 
     def read(self, path: Path) -> list[TestSet]:
         """Read the set."""
-        images, _ = self._images(path)
-        numbers = [_val_number(images.name(i)) for i in range(len(images))]
+        dataset = self._dataset(path)
+        numbers = [_val_number(dataset.name(i)) for i in range(len(dataset))]
         original = [f"ILSVRC2012_val_{n:08d}.JPEG" for n in range(1, 50_001)]
         table = timm.data.RealLabelsImagenet(original).real_labels
         sets = [tuple(table[original[n - 1]]) for n in numbers]
         accepted = tuple(dict.fromkeys(sets))
         rows = {labels: i for i, labels in enumerate(accepted)}
-        targets = np.array([rows[labels] for labels in sets], dtype=np.int32)
+        targets = np.array([rows[labels] for labels in sets], dtype=np.int64)
         convention = (Convention("any of the ReaL labels"),)
         return [
             TestSet(
                 "imagenet-real",
-                images,
+                dataclasses.replace(dataset, labels=targets),
                 targets,
                 accepted,
                 convention,

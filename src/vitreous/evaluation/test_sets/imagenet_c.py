@@ -6,17 +6,17 @@ import dataclasses
 from pathlib import Path
 from typing import ClassVar
 
-from vitreous.data.files import tar_shards
+from vitreous.data.readers.shards import tar_shards
 from vitreous.evaluation.test_sets.base import (
     TEST_SETS,
     TestSet,
     class_map,
     describe,
-    folder_images,
+    folder_dataset,
     layout_error,
     subfolders,
 )
-from vitreous.evaluation.test_sets.imagenet import imagenet_set, tar_images, wnid_folders
+from vitreous.evaluation.test_sets.imagenet import imagenet_set, tar_dataset, wnid_folders
 
 PAPER = ("noise", "blur", "weather", "digital")
 
@@ -68,17 +68,16 @@ class ImageNetC:
     def _part(self, place: Path, corruption: str, severity: int) -> TestSet:
         folder = place / str(severity)
         if shards := tar_shards(folder):
-            images, targets = tar_images(shards)
+            dataset = tar_dataset(shards)
         elif folder.is_dir() and (folders := wnid_folders(folder)):
-            images, targets = folder_images(folder, folders)
+            dataset = folder_dataset(folder, folders)
         else:
             found = describe(folder) if folder.is_dir() else "nothing"
             raise layout_error("imagenet-c", self, folder, found)
         return imagenet_set(
             "imagenet-c",
-            images,
-            targets,
-            fit="as_is",
+            dataset,
+            resize_mode="as_is",
             suite="corruptions",
             settings={"corruption": corruption, "severity": severity},
             source=self.source,

@@ -6,21 +6,20 @@ import dataclasses
 from pathlib import Path
 from typing import ClassVar
 
-import numpy as np
-
-from vitreous.data.files import Files, tar_shards
+from vitreous.data.dataset import Dataset
+from vitreous.data.readers.shards import tar_shards
 from vitreous.evaluation.test_sets.base import (
     TEST_SETS,
     Convention,
     TestSet,
     class_map,
     describe,
-    folder_images,
+    folder_dataset,
     imagenet_index,
     layout_error,
     subfolders,
 )
-from vitreous.evaluation.test_sets.imagenet import imagenet_set, tar_images, wnid_folders
+from vitreous.evaluation.test_sets.imagenet import imagenet_set, tar_dataset, wnid_folders
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,13 +34,13 @@ class _V2:
         """Read the set."""
         name = TEST_SETS.name_of(self)
         if shards := tar_shards(path):
-            return [imagenet_set(name, *tar_images(shards), source=self.source)]
+            return [imagenet_set(name, tar_dataset(shards), source=self.source)]
         found = subfolders(path)
         wrong = [f for f in found if not f.isdigit() or int(f) > 999]
         if not found or wrong:
             raise layout_error(name, self, path, describe(path, wrong or found))
         targets = {f: int(f) for f in sorted(found, key=int)}
-        return [imagenet_set(name, *folder_images(path, targets), source=self.source)]
+        return [imagenet_set(name, folder_dataset(path, targets), source=self.source)]
 
 
 @TEST_SETS.register("imagenet-v2-matched-frequency")
@@ -99,22 +98,22 @@ class _Two00:
             Convention("over all 1000 classes"),
         )
         if shards := tar_shards(path):
-            images, targets = tar_images(shards)
-            others = sorted(set(targets.tolist()) - set(classes))
+            dataset = tar_dataset(shards)
+            others = sorted(set(dataset.labels.tolist()) - set(classes))
             if others:
                 first = class_map("imagenet")["wnids"][others[0]]
                 found = f"{len(others)} classes that are not in it ({first}, …)"
                 raise layout_error(name, self, path, found)
         else:
-            images, targets = self._folders(name, path, wnids)
-        return [imagenet_set(name, images, targets, conventions=conventions, source=self.source)]
+            dataset = self._folders(name, path, wnids)
+        return [imagenet_set(name, dataset, conventions=conventions, source=self.source)]
 
-    def _folders(self, name: str, path: Path, wnids: list[str]) -> tuple[Files, np.ndarray]:
+    def _folders(self, name: str, path: Path, wnids: list[str]) -> Dataset:
         present, found = [w for w in wnids if (path / w).is_dir()], subfolders(path)
         others = [f for f in found if f not in set(wnids)]
         if not present or others:
             raise layout_error(name, self, path, describe(path, others or found))
-        return folder_images(path, {w: imagenet_index()[w] for w in present})
+        return folder_dataset(path, {w: imagenet_index()[w] for w in present})
 
 
 @TEST_SETS.register("imagenet-a")
@@ -155,8 +154,8 @@ class ImageNetSketch:
         """Read the set."""
         name = TEST_SETS.name_of(self)
         if shards := tar_shards(path):
-            return [imagenet_set(name, *tar_images(shards), source=self.source)]
+            return [imagenet_set(name, tar_dataset(shards), source=self.source)]
         folders = wnid_folders(path)
         if not folders:
             raise layout_error(name, self, path, describe(path))
-        return [imagenet_set(name, *folder_images(path, folders), source=self.source)]
+        return [imagenet_set(name, folder_dataset(path, folders), source=self.source)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from vitreous.data.dataset import UNKNOWN, Dataset
 from vitreous.data.images import to_rgb
+from vitreous.data.stores.files import file_stamp
 from vitreous.errors import VitreousError, require
 
 SOURCE = (
@@ -20,9 +23,9 @@ SOURCE = (
 
 
 class SegmentationFile:
-    """The file `gtsegs_ijcv.mat` (MATLAB 7.3, which is HDF5): 4276 pictures and masks.
+    """The file `gtsegs_ijcv.mat` (MATLAB 7.3, which is HDF5): 4276 images, each with a mask.
 
-    It has no labels, so `read` gives -1; the file is opened by each process that reads it.
+    It is opened by each process that reads it; `read_segmentation` makes it a dataset.
 
     Args:
         path: The file.
@@ -39,21 +42,35 @@ class SegmentationFile:
         self._count = int(self._file()["value/img"].shape[0])
 
     def __len__(self) -> int:
-        """Number of pictures."""
         return self._count
 
     def name(self, index: int) -> str:
         """File and number."""
         return f"{self.path.name}/{index}"
 
-    def read(self, index: int) -> tuple[Image.Image, Tensor | None, int]:
-        """Read one: RGB picture, mask (1, H, W), -1."""
+    def open(self, index: int) -> Image.Image:
+        """Read an image as RGB."""
+        return to_rgb(Image.fromarray(self._pixels(index)))
+
+    def mask(self, index: int) -> Tensor:
+        """Read a mask (1, H, W) of 0 and 1."""
         file = self._file()
-        pixels = np.array(file[file["value/img"][index, 0]]).transpose(2, 1, 0)
         nested = file[file["value/gt"][index, 0]]
         mask = np.array(file[nested[0, 0]]).transpose(1, 0)
-        image = to_rgb(Image.fromarray(np.ascontiguousarray(pixels.astype(np.uint8))))
-        return image, torch.from_numpy((mask > 0).astype(np.float32))[None], -1
+        return torch.from_numpy((mask > 0).astype(np.float32))[None]
+
+    def stamp(self, index: int) -> tuple[int, ...]:
+        """Size and time of change of the file."""
+        return file_stamp(self.path)
+
+    def content(self, index: int) -> bytes:
+        """The pixels."""
+        return self._pixels(index).tobytes()
+
+    def _pixels(self, index: int) -> np.ndarray:
+        file = self._file()
+        pixels = np.array(file[file["value/img"][index, 0]]).transpose(2, 1, 0)
+        return np.ascontiguousarray(pixels.astype(np.uint8))
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_opened": None, "_process": -1}
@@ -74,3 +91,41 @@ class SegmentationFile:
                 ) from error
             self._process = os.getpid()
         return self._opened
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class SegmentationMasks:
+    """The masks of such a file.
+
+    Attributes:
+        file: The file.
+    """
+
+    file: SegmentationFile
+
+    def has(self, index: int) -> bool:
+        """All images have one."""
+        return True
+
+    def open(self, index: int) -> Tensor | None:
+        """Read a mask (1, H, W) of 0 and 1."""
+        return self.file.mask(index)
+
+    def stamp(self, index: int) -> tuple[int, ...]:
+        """Size and time of change of the file."""
+        return self.file.stamp(index)
+
+    def content(self, index: int) -> bytes:
+        """The pixels."""
+        return self.file.mask(index).numpy().tobytes()
+
+
+def read_segmentation(path: str | os.PathLike[str]) -> Dataset:
+    """Read ImageNet-Segmentation's file; it has no labels, so all are -1.
+
+    Raises:
+        VitreousError: If it is missing or is another file.
+    """
+    file = SegmentationFile(path)
+    labels = np.full(len(file), UNKNOWN, dtype=np.int64)
+    return Dataset(file, labels, masks=SegmentationMasks(file))

@@ -2,28 +2,32 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 import re
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
-from vitreous.data.files import Files
+from vitreous.data.dataset import Dataset
+from vitreous.data.listing import NO_IMAGES, left_out
+from vitreous.data.readers.tables import read_rows
+from vitreous.errors import VitreousError
 from vitreous.evaluation.test_sets.base import (
     TEST_SETS,
     Convention,
     TestSet,
     class_map,
     describe,
-    folder_images,
-    image_names,
+    file_dataset,
+    file_names,
+    folder_dataset,
     layout_error,
     subfolders,
 )
 
 FACTORS_FILE = "factors.csv"
+UNMAPPED = "folders that map to no class of ImageNet"
 
 
 @TEST_SETS.register("objectnet")
@@ -48,12 +52,12 @@ class ObjectNet:
         if not kept:
             raise layout_error("objectnet", self, path, describe(path, found))
         names = tuple(classes)
-        images, targets = folder_images(path, {f: names.index(f) for f in kept})
+        dataset = folder_dataset(path, {f: names.index(f) for f in kept}, UNMAPPED)
         return [
             TestSet(
                 "objectnet",
-                images,
-                targets,
+                dataset,
+                dataset.labels,
                 tuple(tuple(classes[n]) for n in names),
                 (Convention("any of its classes"), Convention("first class", first_only=True)),
                 names,
@@ -86,32 +90,55 @@ class _SIScore:
         if unknown or not found:
             raise layout_error(name, self, path, describe(path, unknown or found))
         names = tuple(classes)
-        images, targets = folder_images(path, {f: names.index(f) for f in found})
+        whole = folder_dataset(path, {f: names.index(f) for f in found})
+        dataset, factors = read_factors(path, whole)
         return [
             TestSet(
                 name,
-                images,
-                targets,
+                dataset,
+                dataset.labels,
                 tuple(tuple(classes[n]) for n in names),
                 (Convention("any of its classes"),),
                 names,
                 num_classes=1000,
-                factors=read_factors(path, images),
+                factors=factors,
                 source=self.source,
             )
         ]
 
 
-def read_factors(path: Path, images: Files) -> dict[str, np.ndarray]:
-    """Read what was varied in each picture: `factors.csv`, if there is one."""
+def read_factors(path: Path, dataset: Dataset) -> tuple[Dataset, dict[str, np.ndarray]]:
+    """Read what was varied in each image: `factors.csv`, if there is one.
+
+    Returns:
+        The images that it lists (the others, and rows without an image, are named as left out),
+        and for each factor its value (N,) for each of them, as text.
+
+    Raises:
+        VitreousError: If the file is not as it should be, or lists none of the images.
+    """
     file = path / FACTORS_FILE
     if not file.is_file():
-        return {}
-    with file.open(newline="", encoding="utf-8") as opened:
-        rows = {row.pop("path"): row for row in csv.DictReader(opened)}
-    first: dict[str, Any] = next(iter(rows.values()), {})
-    ordered = [rows.get(images.name(i), {}) for i in range(len(images))]
-    return {name: np.array([row.get(name, "") for row in ordered]) for name in first}
+        return dataset, {}
+    header, table = read_rows(file)
+    if "path" not in header:
+        raise VitreousError(f"{file}: expected a column path, found {', '.join(header)}")
+    rows = {row["path"]: row for _, row in table}
+    names = [dataset.name(i) for i in range(len(dataset))]
+    chosen = [i for i, name in enumerate(names) if name in rows]
+    if not chosen:
+        raise VitreousError(f"{file} lists none of the {len(names)} pictures beside it")
+    passed = left_out(
+        {
+            f"images that {FACTORS_FILE} does not list": [n for n in names if n not in rows],
+            f"rows of {FACTORS_FILE} without an image": sorted(rows.keys() - set(names)),
+        }
+    )
+    # The table itself is no stray file.
+    others = tuple(e for e in dataset.left_out if e.names != (FACTORS_FILE,))
+    kept = dataclasses.replace(dataset.select(chosen), left_out=(*others, *passed))
+    factors = [name for name in header if name != "path"]
+    return kept, {f: np.array([rows[names[i]][f] for i in chosen]) for f in factors}
 
 
 @TEST_SETS.register("si-score-location")
@@ -163,19 +190,25 @@ class CueConflict:
         found = subfolders(path)
         if not found or any(f not in classes for f in found):
             raise layout_error("cue-conflict", self, path, describe(path, found))
-        rows = [
-            (f"{folder}/{file}", names.index(folder), names.index(texture))
-            for folder in found
-            for file in image_names(path / folder)
-            if (texture := self._texture(path, folder, file, names)) != folder
-        ]
-        files, shapes, textures = zip(*rows) if rows else ((), (), ())
         groups = tuple(tuple(classes[n]) for n in names)
+        rows, same, others = [], [], file_names(path)[1]
+        for folder in found:
+            files, rest = file_names(path / folder)
+            others += [f"{folder}/{name}" for name in rest]
+            for file in files:
+                texture = self._texture(path, folder, file, names)
+                if texture == folder:
+                    same.append(f"{folder}/{file}")
+                else:
+                    rows.append((f"{folder}/{file}", names.index(folder), names.index(texture)))
+        files, shapes, textures = zip(*rows) if rows else ((), (), ())
+        targets = np.array(shapes, dtype=np.int64)
+        passed = left_out({"images whose shape and texture are one": same, NO_IMAGES: others})
         return [
             TestSet(
                 "cue-conflict",
-                Files(path, files),
-                np.array(shapes, dtype=np.int32),
+                file_dataset(path, files, targets, passed),
+                targets,
                 tuple((i,) for i in range(len(names))),
                 (Convention("16 categories, by shape", groups=groups),),
                 names,

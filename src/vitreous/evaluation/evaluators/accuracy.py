@@ -1,0 +1,158 @@
+"""Which images a classifier has right, as they are, turned or corrupted."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vitreous.evaluation.loading import Batch, batches, view_of
+from vitreous.evaluation.predictions import Predictions
+from vitreous.evaluation.processes import ALONE, Processes
+from vitreous.evaluation.records import accuracy_records
+from vitreous.evaluation.scoring import Scorer, row_type, unreadable_rows
+from vitreous.evaluation.stream import StreamSettings, measure, stream
+from vitreous.evaluation.test_sets import TestSet
+from vitreous.fingerprint import digest
+from vitreous.models import Classifier, Preprocessing
+from vitreous.results import Record
+
+
+class Change(Protocol):
+    """What is done to images before the model sees them: frozen settings and a call."""
+
+    def __call__(self, images: Tensor, seeds: Tensor) -> Tensor:
+        """Change (B, 3, H, W) in [0, 1]; what is random follows from the seeds (B,) int64."""
+        ...
+
+    def settings(self) -> dict[str, Any]:
+        """What records say."""
+        ...
+
+
+class Accuracy:
+    """Predictions and ranks of the right class under each convention of a set.
+
+    Args:
+        test_set: The set.
+        change: What is done to the images first.
+    """
+
+    def __init__(self, test_set: TestSet, change: Change | None = None):
+        self.test_set, self.change = test_set, change
+        self._scorer: Scorer | None = None
+
+    @property
+    def name(self) -> str:
+        """The set."""
+        return self.test_set.name
+
+    def settings(self) -> dict[str, Any]:
+        """The set's rules, and the change."""
+        return {
+            "set": self.test_set.name,
+            "part": self.test_set.settings,
+            "accepted": digest(self.test_set.accepted),
+            "conventions": [dataclasses.asdict(c) for c in self.test_set.conventions],
+            "change": self.changed(),
+        }
+
+    def changed(self) -> dict[str, Any]:
+        """What records say of the change."""
+        return {} if self.change is None else self.change.settings()
+
+    def row_type(self) -> np.dtype:
+        """See `vitreous.evaluation.scoring.row_type`."""
+        return row_type(self.test_set.conventions)
+
+    def rows(self, classifier: Classifier, batch: Batch) -> np.ndarray:
+        """Classify a batch; raises `VitreousError` if the model's classes are not the set's."""
+        with torch.inference_mode():
+            change = self.change
+            images = batch.images if change is None else change(batch.images, batch.seeds)
+            logits = classifier(images)
+        if self._scorer is None:
+            self.test_set.check(logits.shape[1], classifier.name)
+            self._scorer = Scorer(self.test_set, logits.shape[1], logits.device)
+        return self._scorer.rows(batch.indices, logits)
+
+    def unread(self, count: int) -> np.ndarray:
+        """Rows that count as wrong."""
+        return unreadable_rows(self.row_type(), count)
+
+    def records(self, rows: np.ndarray) -> list[Record]:
+        """Top-1 and top-5 under each convention and what else there is; see `accuracy_records`."""
+        answers = Predictions(self.test_set, rows, {}, Preprocessing(), self.changed())
+        return accuracy_records(answers, self.changed())
+
+
+def predict(
+    classifier: Classifier,
+    test_set: TestSet,
+    indices: np.ndarray | None = None,
+    *,
+    streaming: StreamSettings | None = None,
+    change: Change | None = None,
+) -> Iterator[tuple[np.ndarray, dict[int, str]]]:
+    """Stream images through a classifier without keeping anything.
+
+    Args:
+        classifier: The model; it is run in evaluation mode and left in the mode it was in.
+        test_set: The set.
+        indices: (N,) which images; all of them by default.
+        streaming: Batch size, workers, precision, preprocessing.
+        change: What is done to the images first.
+
+    Yields:
+        Rows of a batch, unreadable images included, and the reasons of those.
+
+    Raises:
+        VitreousError: If the model's classes cannot be those of the set.
+    """
+    streaming = streaming or StreamSettings()
+    dataset = test_set.dataset
+    view = view_of(test_set, streaming.preprocessing or classifier.preprocessing)
+    chosen = streaming.indices(dataset) if indices is None else indices
+    parts = batches(
+        dataset, view, chosen, batch_size=streaming.batch_size, workers=streaming.workers
+    )
+    yield from measure(classifier, Accuracy(test_set, change), parts, streaming.precision)
+
+
+def predictions(
+    classifier: Classifier,
+    test_set: TestSet,
+    folder: Path,
+    *,
+    streaming: StreamSettings | None = None,
+    change: Change | None = None,
+    processes: Processes = ALONE,
+    model: str = "",
+) -> Predictions:
+    """Predict a whole set through the measuring loop; see `vitreous.evaluation.stream.stream`."""
+    streaming = streaming or StreamSettings()
+    preprocessing = streaming.preprocessing or classifier.preprocessing
+    evaluator = Accuracy(test_set, change)
+    measured = stream(
+        classifier,
+        test_set.dataset,
+        evaluator,
+        folder,
+        view=view_of(test_set, preprocessing),
+        streaming=streaming,
+        processes=processes,
+        model=model,
+    )
+    return Predictions(
+        test_set,
+        measured.rows,
+        measured.reasons,
+        preprocessing,
+        evaluator.changed(),
+        measured.folder,
+    )

@@ -1,0 +1,251 @@
+"""Relevance maps of several methods against masks, and what removing pixels by them does."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vitreous.attribution import explain
+from vitreous.data.dataset import Dataset
+from vitreous.errors import UnsupportedModelError, VitreousError
+from vitreous.evaluation.evaluators.explanation_records import (
+    METHOD_TYPE,
+    explanation_records,
+    removal_curves,
+)
+from vitreous.evaluation.loading import Batch, View
+from vitreous.evaluation.pixel_removal import removal_hits
+from vitreous.evaluation.processes import ALONE, Processes
+from vitreous.evaluation.rows import READ, item_type
+from vitreous.evaluation.segmentation import (
+    TOLERANCE,
+    foreground_share,
+    pointing_hits,
+    segmentation_counts,
+)
+from vitreous.evaluation.stream import Measured, StreamSettings, stream
+from vitreous.models import Classifier, Preprocessing
+from vitreous.results import Record
+
+
+@dataclasses.dataclass(frozen=True)
+class ExplanationSettings:
+    """How explanations are measured.
+
+    Attributes:
+        methods: Names of relevance methods.
+        removal: Also remove pixels by their relevance (18 more forward passes for each method).
+        squash: Resize images to the input whatever their shape, as the ImageNet-Segmentation
+            protocol does; otherwise the model's own resize and crop.
+        tolerance: Of the pointing game, in pixels of the model's input.
+    """
+
+    methods: tuple[str, ...] = ("gradient_attention",)
+    removal: bool = True
+    squash: bool = True
+    tolerance: int = TOLERANCE
+
+    def view(self, own: Preprocessing) -> View:
+        """The view that is used instead of the model's own."""
+        if self.squash:
+            own = dataclasses.replace(own, crop_mode="squash", interpolation="bilinear")
+        return View(own, masks=True)
+
+
+@dataclasses.dataclass(frozen=True)
+class Explanation:
+    """Explain every image's predicted class by several methods and compare with its mask.
+
+    Attributes:
+        dataset: How results call what is explained.
+        explaining: Methods (all of which hold for the model) and settings.
+    """
+
+    dataset: str
+    explaining: ExplanationSettings
+
+    @property
+    def name(self) -> str:
+        """The dataset."""
+        return f"{self.dataset}-explanations"
+
+    def settings(self) -> dict[str, Any]:
+        """Methods, removal, tolerance."""
+        return dataclasses.asdict(self.explaining)
+
+    def row_type(self) -> np.dtype:
+        """Fields `label`, `prediction`, and a `METHOD_TYPE` under each method's name."""
+        methods = [(m, METHOD_TYPE) for m in self.explaining.methods]
+        return item_type([("label", "i4"), ("prediction", "i4"), *methods])
+
+    def rows(self, classifier: Classifier, batch: Batch) -> np.ndarray:
+        """Explain a batch."""
+        assert batch.masks is not None
+        rows, images = self.unread(len(batch)), batch.images
+        with torch.no_grad():
+            prediction = classifier(images).argmax(1)
+        labels = batch.labels.to(prediction.device)
+        rows["label"], rows["prediction"] = batch.labels, prediction.cpu()
+        right = torch.where(labels >= 0, labels, prediction)
+        for method in self.explaining.methods:
+            self._fill(rows[method], classifier, batch, prediction, right, method)
+        return rows
+
+    def _fill(
+        self,
+        rows: np.ndarray,
+        classifier: Classifier,
+        batch: Batch,
+        prediction: Tensor,
+        right: Tensor,
+        method: str,
+    ) -> None:
+        """Fill the columns of one method."""
+        masks = batch.masks
+        assert masks is not None
+        explained = explain(classifier, batch.images, prediction, method)
+        maps = explained.relevance.detach().float().cpu()
+        rows["counts"], rows["average_precision"] = segmentation_counts(maps, masks[:, 0])
+        rows["pointing"] = pointing_hits(maps, masks, self.explaining.tolerance)
+        rows["share"] = foreground_share(maps, masks)
+        rows["constant"] = explained.constant.cpu()
+        if self.explaining.removal:
+            hits = removal_hits(classifier, batch.images, explained.relevance, right)
+            rows["removal"] = hits.cpu()
+
+    def unread(self, count: int) -> np.ndarray:
+        """Empty rows; they count for nothing."""
+        return np.zeros(count, self.row_type())
+
+    def records(self, rows: np.ndarray) -> list[Record]:
+        """Records of every method; see `explanation_records`."""
+        how = self.explaining
+        return explanation_records(rows, self.dataset, how.methods, how.removal, how.tolerance)
+
+
+@dataclasses.dataclass(frozen=True)
+class Explained:
+    """What was measured on one masked dataset.
+
+    Attributes:
+        name: How results call it.
+        explaining: The methods that hold for this model, and settings.
+        measured: The rows.
+        dataset: The images.
+        unsupported: Method → why it does not hold.
+    """
+
+    name: str
+    explaining: ExplanationSettings
+    measured: Measured
+    dataset: Dataset
+    unsupported: dict[str, str]
+
+    @property
+    def rows(self) -> np.ndarray:
+        """One for each image."""
+        return self.measured.rows
+
+    def records(self) -> list[Record]:
+        """Records of every method."""
+        return Explanation(self.name, self.explaining).records(self.rows)
+
+    def shares(self) -> dict[str, float]:
+        """Name of an image → share of the first method's relevance on its foreground."""
+        rows = self.rows[self.rows["status"] == READ]
+        values = rows[self.explaining.methods[0]]["share"].tolist()
+        names = (self.dataset.name(i) for i in rows["index"].tolist())
+        return {n: v for n, v in zip(names, values) if np.isfinite(v)}
+
+    def entry(self) -> dict[str, Any]:
+        """The entry of `Results.extra`."""
+        rows = self.rows
+        bad = rows["index"][rows["status"] != READ].tolist()
+        labelled = bool((rows["label"][rows["status"] == READ] >= 0).all())
+        reasons, name = self.measured.reasons, self.dataset.name
+        files = [{"file": name(i), "reason": reasons[i]} for i in bad[:100]]
+        entry: dict[str, Any] = {
+            "source": self.name,
+            "n": len(rows),
+            "preprocessing": dataclasses.asdict(self.measured.view.preprocessing),
+            "convention": "removal is scored against "
+            + ("the label" if labelled else "the label, or the own prediction where there is none"),
+            "unreadable": {"count": len(bad), "files": files},
+        }
+        if self.unsupported:
+            entry["unsupported"] = self.unsupported
+        if self.explaining.removal:
+            entry["explanations"] = removal_curves(rows, self.explaining.methods)
+        return entry
+
+
+def supported_methods(
+    classifier: Classifier, methods: tuple[str, ...]
+) -> tuple[tuple[str, ...], dict[str, str]]:
+    """Try each method on one blank image: those that hold, and why the others do not.
+
+    Raises:
+        VitreousError: For an unknown method.
+    """
+    good, bad = [], {}
+    blank = torch.zeros(1, 3, *classifier.preprocessing.size, device=classifier.device)
+    for method in methods:
+        try:
+            explain(classifier, blank, method=method)
+        except UnsupportedModelError as error:
+            bad[method] = str(error)
+        else:
+            good.append(method)
+    return tuple(good), bad
+
+
+def measure_explanations(
+    classifier: Classifier,
+    dataset: Dataset,
+    name: str,
+    folder: Path,
+    *,
+    explaining: ExplanationSettings | None = None,
+    streaming: StreamSettings | None = None,
+    processes: Processes = ALONE,
+    model: str = "",
+) -> Explained:
+    """Explain a masked dataset through the measuring loop; see `vitreous.evaluation.stream`.
+
+    Args:
+        classifier: The model.
+        dataset: Images with masks; a label of -1 means unknown.
+        name: How results call it.
+        folder: Rows go to a folder in it.
+        explaining: Methods and settings.
+        streaming: Batch size, workers, limit, restart.
+        processes: Which of several processes this is.
+        model: `model_fingerprint` of the model, where the caller knows it.
+
+    Raises:
+        VitreousError: If none of the methods holds for this model, or no image has a mask.
+    """
+    asked = explaining or ExplanationSettings()
+    methods, unsupported = supported_methods(classifier, asked.methods)
+    if not methods:
+        raise VitreousError(f"{classifier.name}: {next(iter(unsupported.values()))}")
+    able = dataclasses.replace(asked, methods=methods)
+    measured = stream(
+        classifier,
+        dataset,
+        Explanation(name, able),
+        folder,
+        view=able.view(classifier.preprocessing),
+        streaming=streaming or StreamSettings(batch_size=16),
+        processes=processes,
+        model=model,
+    )
+    rows = measured.rows
+    if not (rows["status"] == READ).any():
+        raise VitreousError(f"{name}: none of {len(rows)} images has a mask that can be read")
+    return Explained(name, able, measured, dataset, unsupported)

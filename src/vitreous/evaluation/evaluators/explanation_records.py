@@ -1,0 +1,98 @@
+"""From rows of explanations to records, with bootstrap intervals over images."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from vitreous.evaluation.metrics import bootstrap_counts, percentiles
+from vitreous.evaluation.pixel_removal import FRACTIONS, removal_area
+from vitreous.evaluation.rows import READ
+from vitreous.evaluation.segmentation import scores_of_counts
+from vitreous.results import Record
+
+METHOD_TYPE = np.dtype(
+    [
+        ("counts", "i8", (6,)),
+        ("average_precision", "f8"),
+        ("pointing", "f8"),
+        ("share", "f8"),
+        ("constant", "?"),
+        ("removal", "?", (2, 1 + len(FRACTIONS))),
+    ]
+)
+
+
+def explanation_records(
+    rows: np.ndarray, dataset: str, methods: tuple[str, ...], removal: bool, tolerance: int
+) -> list[Record]:
+    """Records of every method.
+
+    Metrics: `pixel_accuracy`, `mean_iou`, `mean_ap` (the ImageNet-Segmentation protocol),
+    `pointing_game`, `foreground_share`, `constant_maps`, and, where pixels were removed,
+    `positive_area` (low is good) and `negative_area` (high is good), in percent. Intervals are
+    percentile bootstraps over images.
+
+    Args:
+        rows: See `Explanation.row_type`.
+        dataset: How records call what was explained.
+        methods: Relevance methods that the rows hold.
+        removal: Whether pixels were removed.
+        tolerance: Of the pointing game, in pixels.
+    """
+    rows = rows[rows["status"] == READ]
+    weights, records = bootstrap_counts(len(rows)), []
+    for method in methods:
+        own = rows[method]
+        for metric, (value, interval, n) in _measures(own, weights, removal).items():
+            settings: dict[str, Any] = {"method": method}
+            if metric == "pointing_game":
+                settings["tolerance"] = tolerance
+            records.append(Record("explanation", dataset, metric, value, n, interval, settings))
+        constant, settings = int(own["constant"].sum()), {"method": method}
+        records.append(
+            Record("explanation", dataset, "constant_maps", constant, len(own), None, settings)
+        )
+    return records
+
+
+def removal_curves(rows: np.ndarray, methods: tuple[str, ...]) -> dict[str, Any]:
+    """Method → accuracy over the share of removed pixels, as `vitreous.evaluation` describes it."""
+    rows = rows[rows["status"] == READ]
+    curves = {}
+    for method in methods:
+        positive, negative = rows[method]["removal"].mean(0)
+        curves[method] = {
+            "fraction": [0.0, *FRACTIONS],
+            "positive": positive.tolist(),
+            "negative": negative.tolist(),
+        }
+    return curves
+
+
+def _measures(
+    own: np.ndarray, weights: np.ndarray, removal: bool
+) -> dict[str, tuple[float, tuple[float, float], int]]:
+    """Value, interval and n of each metric."""
+    measured = {}
+    count = weights.sum(1)
+    spread = scores_of_counts(weights @ own["counts"], weights @ own["average_precision"] / count)
+    whole = scores_of_counts(own["counts"].sum(0), own["average_precision"].mean())
+    for name, value in whole.items():
+        measured[name] = (float(value), percentiles(spread[name]), len(own))
+    for name, column in (("pointing_game", "pointing"), ("foreground_share", "share")):
+        known = np.isfinite(own[column])
+        if known.any():
+            values, among = own[column][known], weights[:, known]
+            means = among @ values / np.maximum(among.sum(1), 1)
+            measured[name] = (float(values.mean()), percentiles(means), int(known.sum()))
+    if removal:
+        for place, name in enumerate(("positive_area", "negative_area")):
+            areas = np.array([removal_area(row) for row in own["removal"][:, place].astype(float)])
+            measured[name] = (
+                float(areas.mean()),
+                percentiles(weights @ areas / count),
+                len(own),
+            )
+    return measured

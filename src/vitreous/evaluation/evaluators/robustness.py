@@ -1,0 +1,257 @@
+"""Accuracy under attack over a whole dataset, at several radii."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vitreous.attacks.base import ATTACKS, Attack, Goal
+from vitreous.attacks.checks import Finding, check
+from vitreous.attacks.norms import norms
+from vitreous.attacks.randomness import RowGenerators
+from vitreous.config import plain
+from vitreous.data.dataset import Dataset
+from vitreous.errors import VitreousError
+from vitreous.evaluation.loading import Batch, View, batches
+from vitreous.evaluation.processes import ALONE, Processes
+from vitreous.evaluation.rows import item_type
+from vitreous.evaluation.stream import StreamSettings, stream
+from vitreous.models import Classifier
+from vitreous.results import Record, accuracy_record
+
+ROBUST = -1
+TOLERANCE = 1e-5
+CHECKED = 32
+
+Keep = Callable[[int, Tensor, Tensor, float], None]
+
+
+class Robustness:
+    """The least of growing radii at which an attack fools a classifier, for each image.
+
+    An image that a smaller ball fools is fooled by a larger one, which contains it, and is not
+    attacked again. Random numbers follow from the seed and each image's name, so that a resumed
+    or shared evaluation gives what an uninterrupted one gives. (`autoattack` alone draws for a
+    batch as a whole, from the seed.)
+
+    Args:
+        dataset: How records call what is attacked.
+        attack: Settings; its radius is replaced by each of `epsilons`.
+        epsilons: Radii, in units of the images.
+        target: Class that counts as fooled; by default any wrong one. Images of that class
+            count as wrong before the attack.
+        seed: Of all random choices.
+        keep: Called with (index, image, perturbed, ε) for each image that is fooled.
+
+    Raises:
+        VitreousError: If no radius is above 0.
+    """
+
+    def __init__(
+        self,
+        dataset: str,
+        attack: Attack,
+        epsilons: Sequence[float],
+        *,
+        target: int | None = None,
+        seed: int = 0,
+        keep: Keep | None = None,
+    ):
+        self.dataset, self.attack, self.target, self.seed = dataset, attack, target, seed
+        self.epsilons = tuple(sorted({float(e) for e in epsilons if e > 0}))
+        self.keep = keep
+        if not self.epsilons:
+            raise VitreousError("expected at least one epsilon above 0")
+
+    @property
+    def name(self) -> str:
+        """The dataset and the attack."""
+        return f"{self.dataset}-{ATTACKS.name_of(self.attack)}"
+
+    def settings(self) -> dict[str, Any]:
+        """Attack, radii, target and seed."""
+        return {
+            "attack": ATTACKS.name_of(self.attack),
+            **self.described(),
+            "epsilons": self.epsilons,
+            "seed": self.seed,
+        }
+
+    def described(self) -> dict[str, Any]:
+        """Settings of the attack without the radius, as records have them."""
+        given = {k: v for k, v in plain(self.attack).items() if k != "epsilon" and v is not None}
+        return {**given, **({} if self.target is None else {"target": self.target})}
+
+    def row_type(self) -> np.dtype:
+        """Field `outcome`: 0 wrong before, k fooled at the k-th radius, -1 withstood all."""
+        return item_type([("outcome", "i2")])
+
+    def rows(self, classifier: Classifier, batch: Batch) -> np.ndarray:
+        """Attack what is classified right, at growing radii."""
+        rows = self.unread(len(batch))
+        images, labels = batch.images, batch.labels.to(batch.images.device)
+        aims = None if self.target is None else torch.full_like(labels, self.target)
+        goal, source = Goal(labels, aims), RowGenerators.of_seeds(self.seed, batch.seeds.tolist())
+        right = _logits(classifier, images).argmax(1) == labels
+        if self.target is not None:
+            right &= labels != self.target
+        outcomes = torch.where(right, ROBUST, 0)
+        for number, epsilon in enumerate(self.epsilons, 1):
+            left = (outcomes == ROBUST).nonzero()[:, 0]
+            if len(left) == 0:
+                break
+            perturbed = self._attack(classifier, images[left], goal[left], epsilon, source[left])
+            fooled = goal[left].reached(_logits(classifier, perturbed))
+            outcomes[left[fooled]] = number
+            if self.keep is not None:
+                for place in fooled.nonzero()[:, 0].tolist():
+                    row = int(left[place])
+                    self.keep(int(batch.indices[row]), images[row], perturbed[place], epsilon)
+        rows["outcome"] = outcomes.cpu().numpy()
+        return rows
+
+    def unread(self, count: int) -> np.ndarray:
+        """Rows that count as wrong before the attack."""
+        return np.zeros(count, self.row_type())
+
+    def records(self, rows: np.ndarray) -> list[Record]:
+        """Records of suite `attack`, one for each radius and one (ε = 0) before."""
+        name, settings = ATTACKS.name_of(self.attack), self.described()
+        return [
+            accuracy_record(
+                "attack",
+                self.dataset,
+                "robust_accuracy",
+                self.robust(rows, epsilon),
+                len(rows),
+                attack=name,
+                epsilon=epsilon,
+                **settings,
+            )
+            for epsilon in (0.0, *self.epsilons)
+        ]
+
+    def robust(self, rows: np.ndarray, epsilon: float) -> int:
+        """How many images are still right at a radius (0: before the attack)."""
+        limit = 0 if epsilon == 0 else self.epsilons.index(epsilon) + 1
+        return int(((rows["outcome"] == ROBUST) | (rows["outcome"] > limit)).sum())
+
+    def _attack(
+        self,
+        classifier: Classifier,
+        images: Tensor,
+        goal: Goal,
+        epsilon: float,
+        source: RowGenerators,
+    ) -> Tensor:
+        sized = self.attack.at(epsilon)
+        perturbed = sized(classifier, images, goal.labels, targets=goal.targets, generator=source)
+        _require_allowed(images, perturbed, sized)
+        return perturbed
+
+
+@dataclasses.dataclass(frozen=True)
+class Attacked:
+    """What an attack did to a dataset.
+
+    Attributes:
+        evaluator: What was measured.
+        rows: See `Robustness.row_type`.
+        findings: What may make the attack look weaker than it is.
+        reasons: Why images could not be read: index → reason.
+    """
+
+    evaluator: Robustness
+    rows: np.ndarray
+    findings: tuple[Finding, ...] = ()
+    reasons: dict[int, str] = dataclasses.field(default_factory=dict)
+
+    @property
+    def attack(self) -> str:
+        """Name of the attack."""
+        return ATTACKS.name_of(self.evaluator.attack)
+
+    def curve(self) -> list[tuple[float, float]]:
+        """Radius and accuracy, from 0 on."""
+        total, evaluator = max(1, len(self.rows)), self.evaluator
+        return [(e, evaluator.robust(self.rows, e) / total) for e in (0.0, *evaluator.epsilons)]
+
+    def records(self) -> list[Record]:
+        """Records of suite `attack`."""
+        return self.evaluator.records(self.rows)
+
+
+def robustness(
+    classifier: Classifier,
+    dataset: Dataset,
+    evaluator: Robustness,
+    folder: str | os.PathLike[str],
+    *,
+    view: View | None = None,
+    streaming: StreamSettings | None = None,
+    processes: Processes = ALONE,
+) -> Attacked:
+    """Attack a dataset through the measuring loop, and look for what makes attacks misleading.
+
+    Args:
+        classifier: The model.
+        dataset: What to attack; labels are the model's classes.
+        evaluator: Attack, radii, target, seed.
+        folder: Rows are kept in a folder in it.
+        view: How images become inputs; the model's own by default.
+        streaming: Batch size, workers, limit, restart.
+        processes: Which of several processes this is.
+
+    Raises:
+        VitreousError: If there is no image, or the attack left the ball.
+    """
+    streaming = streaming or StreamSettings(batch_size=32)
+    view = view or View(streaming.preprocessing or classifier.preprocessing)
+    if not len(dataset):
+        raise VitreousError("expected at least one image to attack")
+    findings = _check(classifier, dataset, view, streaming)
+    measured = stream(
+        classifier,
+        dataset,
+        evaluator,
+        Path(folder),
+        view=view,
+        streaming=streaming,
+        processes=processes,
+    )
+    return Attacked(evaluator, measured.rows, tuple(findings), measured.reasons)
+
+
+def _check(
+    classifier: Classifier, dataset: Dataset, view: View, streaming: StreamSettings
+) -> list[Finding]:
+    """Check the first images that can be read."""
+    chosen = streaming.indices(dataset)
+    for batch in batches(dataset, view, chosen, batch_size=min(CHECKED, streaming.batch_size)):
+        if len(batch):
+            ready = batch.on(classifier.device)
+            return check(classifier, ready.images, ready.labels.to(classifier.device))
+    return []
+
+
+@torch.no_grad()
+def _logits(classifier: Classifier, images: Tensor) -> Tensor:
+    return classifier(images).float()
+
+
+def _require_allowed(clean: Tensor, perturbed: Tensor, attack: Attack) -> None:
+    """Count no image outside the ball or outside [0, 1]."""
+    size = float(norms(perturbed - clean, attack.norm).max())
+    low, high = float(perturbed.min()), float(perturbed.max())
+    if size > attack.epsilon * (1 + TOLERANCE) + TOLERANCE or low < 0 or high > 1:
+        raise VitreousError(
+            f"{ATTACKS.name_of(attack)} returned images in [{low:.4g}, {high:.4g}] at distance "
+            f"{size:.6g} of at most {attack.epsilon:.6g}; its result is not counted"
+        )

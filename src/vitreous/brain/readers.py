@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import os
 from pathlib import Path
@@ -12,6 +11,7 @@ import numpy as np
 
 from vitreous.brain.recordings import Recording, gather_repetitions, make_assembly
 from vitreous.brain.stimuli import Stimuli, named_stimuli, read_stimuli
+from vitreous.data.readers.tables import read_rows
 from vitreous.data.stores import ZipImages
 from vitreous.errors import VitreousError, nearest, require
 
@@ -223,17 +223,15 @@ def read_macaque(folder: str | os.PathLike[str], session: str) -> Recording:
 
 
 def read_table(path: Path) -> dict[str, list[str]]:
-    """Read a CSV as columns of text."""
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as opened:
-            rows = list(csv.DictReader(opened))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise VitreousError(f"cannot read the table {path}: {error}") from error
+    """Read a CSV as columns of text.
+
+    Raises:
+        VitreousError: If it cannot be read, has no rows, or a row of another length.
+    """
+    header, rows = read_rows(path)
     if not rows:
         raise VitreousError(f"{path} has no rows")
-    if any(None in row or None in row.values() for row in rows):
-        raise VitreousError(f"{path}: some row has another number of columns than the header")
-    return {str(name): [row[name] for row in rows] for name in rows[0]}
+    return {name: [row[name] for _, row in rows] for name in header}
 
 
 def _load_array(path: Path) -> np.ndarray:

@@ -6,17 +6,15 @@ repetitions × images × neuroids with NaN where a trial is missing. Each return
 
 What `vitreous brain` adds to `results.json`, for the card and for other readers:
 
-- records: suite `brain`, dataset = name of the assembly, `n` = neuroids, settings `region` and
-  `layer`. Metric `raw`: the correlation, with settings `regression` (`pls`, `ridge`, …) and
-  `ci95` over neuroids; `ceiling`; `ceiled` under each published convention (settings
-  `convention`), `brainscore_2022` first because the paper's table is in it. `rdm`: similarity of
-  dissimilarity matrices; `error_consistency`, `human_error_consistency`, `accuracy_16`.
-- `extra["brain"]["regions"]`: a list of `{region, assembly, layer, metric, raw, error, ceiling,
-  scores: {convention: value}, ci95: {splits: [low, high], neuroids: [low, high]}}`. `ceiling` is
-  null and `scores` empty where the recording has no repetitions.
-- `extra["depth"]`: region → list of `{layer, depth, score, error}` in forward order, depth from 0
-  to 1.
-- `extra["rdms"]`: name → dissimilarity matrix (1 − r) of at most 96 pictures.
+- records: suite `brain`, dataset = name of the assembly, metric = name of the metric (`pls`,
+  `ridge`, `cka`, …, `internal_consistency`), `n` = neuroids (images for similarities of given
+  matrices and for behaviour), a 95 % interval. Settings: `assembly`, `region`, `layer`,
+  `convention` (`raw`, `ceiling`, or a published one), `chosen_on`, and those of the metric.
+- `extra["brain"]["regions"]`: name → score, standard error and interval over splits, ceiling.
+- `extra["brain"]["chosen"]`: region → `{layer, assembly, metric}` that `layers` chose.
+- `extra["depth"]`: "region · assembly · metric" → list of `{layer, depth, score, error}` in
+  forward order, depth from 0 to 1. `extra["pixels"]`: the same name → `{score, error}`.
+- `extra["rdms"]`: name → dissimilarity matrix (1 − r) of at most 96 images.
 - `extra["brain_reference"]`: name → region → published score under `brainscore_2022`.
 
 `published()` gives the rows to compare with (`published.json`): `models` (the paper's four,

@@ -323,7 +323,7 @@ def test_readout_tells_separated_objects_apart():
     assert names == ["cat", "dog", "owl"]
     np.testing.assert_allclose(found.sum(axis=1), 1)
     assert (np.array(names)[found.argmax(axis=1)] == labels[60:]).all()
-    with pytest.raises(VitreousError, match="60 pictures with 59 labels"):
+    with pytest.raises(VitreousError, match="60 images with 59 labels"):
         brain.readout_probabilities(features[:60], labels[:59], features[60:])
 
 
@@ -347,7 +347,7 @@ def test_human_trials_and_their_consistency(tmp_path):
     score = brain.error_consistency(right, trials.correct)
     assert score.raw[0, 0] == 1  # wrong on the same picture as the first subject
     assert score.raw[1, 0] == pytest.approx((0.5 - 0.625) / 0.375)
-    with pytest.raises(VitreousError, match="1 of 4 pictures of the trials are missing"):
+    with pytest.raises(VitreousError, match="1 of 4 images of the trials are missing"):
         missing = stimuli.named_stimuli(FileImages(tmp_path, names[:3]), names[:3])
         human_trials.align_answers(trials, missing, ["cat"] * 3)
 

@@ -20,7 +20,7 @@ class Trials:
     """Two-choice trials of people.
 
     Attributes:
-        stimulus: Picture of each trial.
+        stimulus: Image of each trial.
         truth: The object shown.
         distractor: The other object offered.
         choice: The object chosen.
@@ -186,7 +186,7 @@ def _check_behaviour(
 ) -> None:
     if probabilities.shape != (len(names), len(choices)) or len(truth) != len(names):
         raise VitreousError(
-            f"probabilities: expected {len(names)} pictures × {len(choices)} choices with one "
+            f"probabilities: expected {len(names)} images × {len(choices)} choices with one "
             f"truth each, found {probabilities.shape} and {len(truth)}"
         )
     check_unique(names)
@@ -195,8 +195,8 @@ def _check_behaviour(
     extra = sorted(set(names.tolist()) - set(np.asarray(trials.stimulus).tolist()))
     if missing or extra:
         raise VitreousError(
-            f"pictures and trials do not match: {len(missing)} pictures of the trials have no "
-            f"probabilities, {len(extra)} pictures have no trial; first '{(missing + extra)[0]}'"
+            f"images and trials do not match: {len(missing)} images of the trials have no "
+            f"probabilities, {len(extra)} images have no trial; first '{(missing + extra)[0]}'"
         )
 
 
@@ -204,7 +204,7 @@ def _true_column(truth: np.ndarray, choices: np.ndarray) -> np.ndarray:
     position = {name: i for i, name in enumerate(choices.tolist())}
     unknown = [t for t in truth.tolist() if t not in position]
     if unknown:
-        raise VitreousError(f"object '{unknown[0]}' of a picture is not among the choices")
+        raise VitreousError(f"object '{unknown[0]}' of an image is not among the choices")
     return np.array([position[t] for t in truth.tolist()])
 
 
@@ -238,7 +238,7 @@ def _confusions(
 
 
 def _normalised_dprime(wrong: np.ndarray, own: np.ndarray) -> np.ndarray:
-    """d′ of each picture and distractor, clipped, without the mean of its (object, distractor)."""
+    """d′ of each image and distractor, clipped, without the mean of its (object, distractor)."""
     stats = require("scipy.stats", "brain")
     kinds = wrong.shape[1]
     opposite = np.full((kinds, kinds), np.nan)
@@ -266,7 +266,7 @@ def _correlate(source: np.ndarray, target: np.ndarray) -> float:
     """Pearson correlation over the cells that both have."""
     known = ~(np.isnan(source) | np.isnan(target))
     if known.sum() < 3:
-        raise VitreousError("fewer than three (picture, distractor) pairs have both answers")
+        raise VitreousError("fewer than three (image, distractor) pairs have both answers")
     return float(np.corrcoef(source[known], target[known])[0, 1])
 
 

@@ -24,7 +24,7 @@ class Files:
     Attributes:
         assembly: NetCDF of the responses.
         table: CSV of the stimulus set.
-        archive: Zip of the pictures.
+        archive: Zip of the images.
     """
 
     assembly: str
@@ -39,7 +39,7 @@ class Benchmark:
     Attributes:
         name: Its name there.
         regions: What was recorded; empty for behaviour.
-        degrees: Visual angle of the pictures.
+        degrees: Visual angle of the images.
         group: Coordinate that splits are stratified by.
         window: Time bins averaged, in milliseconds.
         files: Files by access, `public` or `private`.
@@ -140,7 +140,7 @@ def load_recording(
         name: For example `MajajHong2015.public`.
         assembly: The NetCDF file; by default Brain-Score's cache folder is searched. Its SHA-1 is
             checked in both cases.
-        stimuli: A folder or zip of the pictures named by stimulus id; by default the stimulus set
+        stimuli: A folder or zip of the images named by stimulus id; by default the stimulus set
             in the cache.
         home: The cache folder, see `find_in_cache`.
 

@@ -1,4 +1,4 @@
-"""Human trials of model-vs-human (Geirhos et al. 2021), and a network's answers to its pictures."""
+"""Human trials of model-vs-human (Geirhos et al. 2021), and a network's answers to its images."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ COLUMNS = ("subj", "object_response", "category", "condition", "imagename")
 
 @dataclasses.dataclass(frozen=True)
 class HumanTrials:
-    """Answers of several people to the same pictures.
+    """Answers of several people to the same images.
 
     Attributes:
-        names: Picture ids: the file name without trial, experiment and subject.
-        categories: The true category of each picture.
-        conditions: The condition of each picture.
+        names: Image ids: the file name without trial, experiment and subject.
+        categories: The true category of each image.
+        conditions: The condition of each image.
         subjects: The people.
-        correct: subjects × pictures: 1 right, 0 wrong, NaN not seen.
+        correct: subjects × images: 1 right, 0 wrong, NaN not seen.
     """
 
     names: tuple[str, ...]
@@ -66,7 +66,7 @@ def read_human_trials(folder: str | os.PathLike[str]) -> HumanTrials:
         for person, answer, truth, condition, name in zip(*(table[c] for c in COLUMNS)):
             key = image_id(name)
             if about.setdefault(key, (truth, condition)) != (truth, condition):
-                raise VitreousError(f"{file}: picture '{key}' has two categories or conditions")
+                raise VitreousError(f"{file}: image '{key}' has two categories or conditions")
             answers.setdefault(person, {})[key] = float(answer == truth)
     names, people = sorted(about), sorted(answers)
     correct = np.array([[answers[p].get(name, np.nan) for name in names] for p in people])
@@ -108,16 +108,16 @@ def decide(
 
 
 def align_answers(trials: HumanTrials, stimuli: Stimuli, choices: Sequence[str]) -> np.ndarray:
-    """Whether the model's choice is right for each picture of the trials, in their order.
+    """Whether the model's choice is right for each image of the trials, in their order.
 
     Raises:
-        VitreousError: If some picture of the trials is not among the stimuli.
+        VitreousError: If some image of the trials is not among the stimuli.
     """
     answer = dict(zip(map(image_id, stimuli.names), choices))
     missing = [name for name in trials.names if name not in answer]
     if missing:
         raise VitreousError(
-            f"pictures and trials do not match: {len(missing)} of {len(trials.names)} pictures "
+            f"images and trials do not match: {len(missing)} of {len(trials.names)} images "
             f"of the trials are missing, first '{missing[0]}'"
         )
     return np.array([answer[n] == c for n, c in zip(trials.names, trials.categories)])

@@ -10,7 +10,7 @@ matrices is enough). Written with K = XXᵀ only:
 and YᵀKY follows by a symmetric rank-two update. A component costs two products with K, shared by
 all splits. q comes from that neuroids × neuroids matrix alone: exactly, or by the power iteration
 with scikit-learn's start and stopping rule, which is what Brain-Score's numbers rest on (the two
-differ by 1e-5 to 1e-4 in a score). A held-out picture gets its score by the same operations on its
+differ by 1e-5 to 1e-4 in a score). A held-out image gets its score by the same operations on its
 row of K; the prediction is mean + T C, for every number of components at once.
 """
 
@@ -85,9 +85,9 @@ def _fewer_targets(responses: np.ndarray) -> tuple[np.ndarray, np.ndarray | None
 
 @dataclasses.dataclass
 class _State:
-    """Arrays of all splits: first axis S; n pictures, m neuroids, A components."""
+    """Arrays of all splits: first axis S; n images, m neuroids, A components."""
 
-    scores: Array  # S × n × A, for training and held-out pictures
+    scores: Array  # S × n × A, for training and held-out images
     loadings: Array  # S × A × m
     means: Array  # S × m, of the training responses
 

@@ -45,7 +45,7 @@ def pls_predictivity(
     Args:
         features: images × units, of any size (a memory map is streamed).
         responses: images × neuroids, averaged over repetitions.
-        groups: One label a picture for stratified splits: the object or the texture.
+        groups: One label an image for stratified splits: the object or the texture.
         components: Number of PLS components.
         splits: How to split; by default Brain-Score's ten splits of 90 to 10 %.
         tolerance: 1e-6 stops the search for a component where scikit-learn does, as in
@@ -58,7 +58,7 @@ def pls_predictivity(
         The score (median over neuroids, mean over splits), its error, and r of splits × neuroids.
 
     Raises:
-        VitreousError: If pictures and responses do not match, responses hold NaN, or there are
+        VitreousError: If images and responses do not match, responses hold NaN, or there are
             fewer stimuli or units than components.
     """
     return pls_curve(
@@ -109,7 +109,7 @@ def ridge_predictivity(
 ) -> Score:
     """Score by ridge regression with α = 1 (Brain-Score's), another, or the best of several.
 
-    With several penalties the one of the smallest leave-one-out error on the training pictures is
+    With several penalties the one of the smallest leave-one-out error on the training images is
     taken in each split. Other arguments and errors as for `pls_predictivity`.
     """
     responses = check_pair(features, responses)
@@ -137,7 +137,7 @@ def linear_predictivity(
     groups: Groups = None,
     **options: Unpack[RegressionOptions],
 ) -> Score:
-    """Score by least squares; of smallest norm where there are more units than pictures."""
+    """Score by least squares; of smallest norm where there are more units than images."""
     return ridge_predictivity(features, responses, groups, penalty=0.0, **options)
 
 
@@ -151,7 +151,7 @@ def one_to_one(
     block: int = 4096,
     kernel: Kernel | None = None,
 ) -> Score:
-    """Score each neuroid by the one unit that correlates best with it on the training pictures.
+    """Score each neuroid by the one unit that correlates best with it on the training images.
 
     Brain-Score's `neuron_to_neuron` (Arend et al. 2018). Units that are constant in training are
     never chosen. Arguments and errors as for `pls_predictivity`; `kernel` has no use here.

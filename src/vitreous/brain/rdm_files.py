@@ -36,7 +36,7 @@ def read_rdms(paths: Sequence[str | os.PathLike[str]]) -> dict[str, np.ndarray]:
 
 
 def write_mat_images(path: str | os.PathLike[str], folder: str | os.PathLike[str]) -> list[Path]:
-    """Write the pictures stored in the 92-image set's `.mat` file as PNG, in its order.
+    """Write the images stored in the 92-image set's `.mat` file as PNG, in its order.
 
     Raises:
         VitreousError: If the file holds none.

@@ -168,12 +168,12 @@ def read_arrays(
 
     Args:
         responses: `.npy`: images × neuroids, or images × neuroids × repetitions (NaN = missing).
-        table: CSV with one row a picture: `stimulus_id` and any other columns. Without it the
-            rows are the sorted pictures.
-        stimuli: Folder or zip of the pictures, named by their stem.
+        table: CSV with one row an image: `stimulus_id` and any other columns. Without it the
+            rows are the sorted images.
+        stimuli: Folder or zip of the images, named by their stem.
         neuroids: CSV with one row a neuroid, for example a column `region`.
         group: Column of the table that splits are stratified by.
-        degrees: Visual angle of the pictures.
+        degrees: Visual angle of the images.
 
     Raises:
         VitreousError: If files cannot be read or do not match.
@@ -187,7 +187,7 @@ def read_arrays(
         raise VitreousError(f"{table}: no column 'stimulus_id'; {hint}")
     names = columns.pop("stimulus_id", None) or (None if images is None else images.names)
     if names is None:
-        raise VitreousError(f"{file}: give a table with stimulus_id, or the pictures")
+        raise VitreousError(f"{file}: give a table with stimulus_id, or the images")
     cells = {} if neuroids is None else read_table(Path(neuroids))
     assembly = make_assembly(values, list(names), columns, cells)
     return Recording(file.stem, assembly, images, group)
@@ -197,7 +197,7 @@ def read_macaque(folder: str | os.PathLike[str], session: str) -> Recording:
     """Read a macaque V4 session of Cowley et al. 2023: `images_*.zip` and `responses_*.npy`.
 
     The raw repeats are taken where there are some, else the averages over repeats. The sorted
-    pictures are the columns.
+    images are the columns.
 
     Raises:
         VitreousError: If the session is not there.

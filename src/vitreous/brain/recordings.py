@@ -1,4 +1,4 @@
-"""Recordings: an xarray assembly with its pictures, and the arrays that metrics take from it."""
+"""Recordings: an xarray assembly with its images, and the arrays that metrics take from it."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ DIMENSIONS = ("presentation", "neuroid", "repetition")
 
 @dataclasses.dataclass(frozen=True)
 class Recording:
-    """Responses of neurons to pictures.
+    """Responses of neurons to images.
 
     Attributes:
         name: What results call it.
         assembly: `xarray.DataArray`, presentation × neuroid or presentation × neuroid ×
             repetition (NaN where a trial is missing), with the coordinate `stimulus_id` on
             presentation, each once, and maybe `region` on neuroid.
-        stimuli: The pictures, where they are at hand.
+        stimuli: The images, where they are at hand.
         group: Coordinate on presentation that splits are stratified by.
     """
 
@@ -107,13 +107,13 @@ class Recording:
         return None if trials is None else internal_consistency(trials)
 
     def images(self) -> Stimuli:
-        """The pictures in the order of the presentations.
+        """The images in the order of the presentations.
 
         Raises:
             VitreousError: If the recording was read without them.
         """
         if self.stimuli is None:
-            raise VitreousError(f"{self.name} was read without its pictures; give --stimuli")
+            raise VitreousError(f"{self.name} was read without its images; give --stimuli")
         return self.stimuli.select(self.names)
 
 
@@ -127,8 +127,8 @@ def make_assembly(
 
     Args:
         responses: images × neuroids, or images × neuroids × repetitions with NaN for missing.
-        stimulus_id: Name of each picture.
-        presentation: More coordinates, one value a picture.
+        stimulus_id: Name of each image.
+        presentation: More coordinates, one value an image.
         neuroid: Coordinates with one value a neuroid, for example `region`.
 
     Returns:
@@ -145,7 +145,7 @@ def make_assembly(
         )
     if len(stimulus_id) != len(values):
         raise VitreousError(
-            f"pictures and responses do not match: {len(stimulus_id)} stimulus ids, "
+            f"images and responses do not match: {len(stimulus_id)} stimulus ids, "
             f"{len(values)} rows of responses"
         )
     check_unique(stimulus_id)

@@ -17,13 +17,13 @@ LEAVE_OUT = Splits(number=10, test_size=0.9, seed=1)
 
 
 def rdm(features: np.ndarray) -> np.ndarray:
-    """Representational dissimilarity: 1 − Pearson correlation of each two pictures' patterns.
+    """Representational dissimilarity: 1 − Pearson correlation of each two images' patterns.
 
     Args:
         features: images × units.
 
     Returns:
-        images × images, zero on the diagonal. A picture whose pattern is constant has NaN.
+        images × images, zero on the diagonal. An image whose pattern is constant has NaN.
     """
     rows = np.asarray(features, dtype=np.float64)
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -45,13 +45,13 @@ def compare_rdms(first: np.ndarray, second: np.ndarray) -> float:
     if first.shape != second.shape or first.ndim != 2 or first.shape[0] != first.shape[1]:
         raise VitreousError(
             f"dissimilarity matrices do not match: {first.shape} and {second.shape}; expected two "
-            "square ones over the same pictures"
+            "square ones over the same images"
         )
     upper = np.triu_indices(len(first), k=1)
     a, b = first[upper], second[upper]
     known = np.isfinite(a) & np.isfinite(b)
     if known.sum() < 3:
-        raise VitreousError(f"only {int(known.sum())} pairs of pictures can be compared")
+        raise VitreousError(f"only {int(known.sum())} pairs of images can be compared")
     if np.ptp(a[known]) == 0 or np.ptp(b[known]) == 0:
         return float("nan")
     return float(stats.spearmanr(a[known], b[known])[0])
@@ -73,7 +73,7 @@ def rdm_similarity(
         splits: Repeat on random subsets (`LEAVE_OUT` is Brain-Score's `rdm_cv`); none by default.
 
     Raises:
-        VitreousError: If pictures and responses do not match or the responses hold NaN.
+        VitreousError: If images and responses do not match or the responses hold NaN.
     """
     return _over_splits(rdm_measure(features, responses), len(responses), groups, splits)
 
@@ -112,7 +112,7 @@ def cka(
         splits: Repeat on random subsets (`LEAVE_OUT` is Brain-Score's `cka_cv`).
 
     Raises:
-        VitreousError: If pictures and responses do not match, or fewer than 4 pictures.
+        VitreousError: If images and responses do not match, or fewer than 4 images.
     """
     return _over_splits(cka_measure(features, responses, unbiased), len(responses), groups, splits)
 

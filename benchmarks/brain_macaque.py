@@ -14,25 +14,30 @@ import argparse
 import sys
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from vitreous import Classifier, load_model
 from vitreous.brain.activations import Extraction, extract
+from vitreous.brain.measure import Measure
 from vitreous.brain.rdm_files import read_rdms, write_mat_images
 from vitreous.brain.readers import read_macaque
-from vitreous.brain.scoring import (
-    Measure,
+from vitreous.brain.records import (
+    add_choice,
     add_depth,
     add_rdms,
     add_regions,
-    choose_layers,
     rdm_pair,
-    score_layers,
+    similarity_record,
+    store,
 )
+from vitreous.brain.scoring import choose_layers, score_layers, score_regions
 from vitreous.brain.similarity import compare_rdms, rdm
 from vitreous.brain.stimuli import read_stimuli
 from vitreous.models import Preprocessing
-from vitreous.results import Record, Results, run_context
+from vitreous.models.fingerprint import model_fingerprint
+from vitreous.provenance import Provenance, provenance
+from vitreous.results import Results
 
 SIZE = 112
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
@@ -77,27 +82,36 @@ def score_v4(name: str, arguments: argparse.Namespace) -> None:
     extraction = Extraction(batch_size=50)
     cache = arguments.out / "cache"
     measure = Measure(threads=arguments.threads)
-    results = Results(name, context=run_context(0))
+    fresh = Results(name)
     folder = arguments.data / "macaque_v4"
     first, second = (read_macaque(folder, session) for session in ("201025", "210325"))
     scores = score_layers(model, first, layers, cache, measure=measure, extraction=extraction)
     chosen = choose_layers(scores)
-    best = {r: next(s for s in rows if s.layer == chosen[r]) for r, rows in scores.items()}
-    add_depth(results, scores)
-    add_regions(results, first, best, measure)
-    other = score_layers(
-        model, second, [chosen["V4"]], cache, measure=measure, extraction=extraction
-    )
-    add_regions(results, second, {r: rows[0] for r, rows in other.items()}, measure)
+    add_depth(fresh, scores, first.name, measure.metric)
+    add_choice(fresh, chosen, first.name, measure.metric)
+    for recording in (first, second):
+        rows = score_regions(
+            model, recording, chosen, cache, measure=measure, extraction=extraction
+        )
+        add_regions(fresh, recording, rows, measure, chosen_on=dict.fromkeys(chosen, first.name))
     features = extract(model, first.images(), [chosen["V4"]], cache, extraction)
     pair = rdm_pair(features[chosen["V4"]], first.responses())
-    add_rdms(results, dict(zip((f"V4 {chosen['V4']}", "macaque V4"), pair)))
-    path = results.write(arguments.out / name / "results.json")
+    add_rdms(fresh, dict(zip((f"V4 {chosen['V4']}", "macaque V4"), pair)))
+    path = store(fresh, arguments.out / name, made(name, model))
     for row in scores["V4"]:
         print(f"{name:12} {row.layer:12} {row.score.score:.3f} ± {row.score.error:.3f}")
-    for entry in results.extra["brain"]["regions"]:
-        print({k: v for k, v in entry.items() if k != "metric"})
+    for record in fresh.records:
+        about = record.settings
+        print(
+            f"{record.dataset} {record.metric} {about.get('layer', '')} {about['convention']} "
+            f"{record.value:.3f} {np.round(record.ci95 or (np.nan, np.nan), 3).tolist()}"
+        )
     print(path, flush=True)
+
+
+def made(name: str, model: Classifier) -> Provenance:
+    """Where the records come from."""
+    return provenance("brain benchmark", model=name, fingerprint=model_fingerprint(model), seed=0)
 
 
 def score_rsa(name: str, arguments: argparse.Namespace) -> None:
@@ -113,8 +127,7 @@ def score_rsa(name: str, arguments: argparse.Namespace) -> None:
     matrices = {layer: rdm(values) for layer, values in features.items()}
     known = read_rdms([folder / "92_brainRDMs.mat", folder / "92_modelRDMs.mat"])
     targets = {"human IT": known["hIT"], "monkey IT": known["monkeyIT"]}
-    path = arguments.out / name / "results.json"
-    results = Results.read(path) if path.exists() else Results(name, context=run_context(0))
+    fresh = Results(name)
     for region, target in targets.items():
         values = {layer: compare_rdms(matrix, target) for layer, matrix in matrices.items()}
         best = max(values, key=lambda layer: values[layer])
@@ -123,14 +136,14 @@ def score_rsa(name: str, arguments: argparse.Namespace) -> None:
             f"{list(values)[-1]} {list(values.values())[-1]:.3f}",
             flush=True,
         )
-        results.add(
-            Record("brain", f"92 images, {region}", "rdm", value, 92, None, {"layer": layer})
+        fresh.add(
+            similarity_record(f"92 images, {region}", layer, matrices[layer], target, value)
             for layer, value in values.items()
         )
-        add_rdms(results, {region: target, f"{region}: {best}": matrices[best]})
+        add_rdms(fresh, {region: target, f"{region}: {best}": matrices[best]})
     agreement = compare_rdms(*targets.values())
     print(f"{'':12} human IT against monkey IT: {agreement:.3f}")
-    results.write(path)
+    store(fresh, arguments.out / name, made(name, model))
 
 
 def main() -> None:

@@ -9,12 +9,16 @@ import types
 import numpy as np
 import pytest
 import torch
+import yaml
 from PIL import Image
+from safetensors.torch import save_file
 
 from vitreous import load_model
-from vitreous.brain import activations, stimuli
+from vitreous.brain import activations, export, stimuli
 from vitreous.brain.export import Plugin, export_plugin
+from vitreous.cli import main
 from vitreous.errors import VitreousError
+from vitreous.models.classifier import save_model
 
 
 @pytest.fixture
@@ -123,3 +127,69 @@ def test_export_wants_the_behaviour_tasks_head(tmp_path):
     assert export_plugin(model, Plugin("mine", LAYERS, neural_only=True), tmp_path).is_dir()
     with pytest.raises(VitreousError, match="exists; remove it"):
         export_plugin(model, Plugin("mine", LAYERS, neural_only=True), tmp_path)
+
+
+@pytest.fixture
+def small():
+    torch.manual_seed(0)
+    return load_model("vit_tiny_patch16_224", pretrained=False, image_size=32)
+
+
+def test_named_weights_must_exist_fit_and_be_the_models(small, tmp_path):
+    def refused(path, message):
+        with pytest.raises(VitreousError, match=message):
+            export_plugin(small, Plugin("mine", LAYERS, str(path)), tmp_path / "out")
+        assert not (tmp_path / "out").exists()
+
+    refused(tmp_path / "none.safetensors", "no weights at")
+    state = {k: v.contiguous() for k, v in small.net.state_dict().items()}
+    file = tmp_path / "weights.safetensors"
+    save_file({**state, "head.bias": state["head.bias"] + 1e-3}, file)
+    refused(file, "are not the weights of .*: head.bias differs")
+    save_file({k: v for k, v in state.items() if k != "norm.bias"}, file)
+    refused(file, "1 of 152 tensors are missing .* first 'norm.bias'")
+    save_file({**state, "head.bias": state["head.bias"][:10].contiguous()}, file)
+    refused(file, r"head.bias is \(10,\), expected \(1000,\)")
+    refused("vit_tiny_patch16_224.nothing", "unknown weights 'nothing'")
+    save_file(state, file)
+    folder = export_plugin(small, Plugin("mine", LAYERS, str(file)), tmp_path / "out")
+    assert not (folder / "model.safetensors").exists()
+    assert str(file.resolve()) in (folder / "model.py").read_text()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (("np.float32(255)", "np.float32(256)"), "does not compute what .* computes: 'blocks.0'"),
+        (
+            ("**ARGUMENTS)\n    net.load", "**ARGUMENTS))\n    net.load"),
+            "own tests fail.*SyntaxError",
+        ),
+        (("load_file(WEIGHTS)", "load_file('gone')"), "own tests fail.*(gone|No such file)"),
+    ],
+    ids=["other preprocessing", "no Python", "no weights"],
+)
+def test_a_plugin_that_does_not_work_never_appears(small, tmp_path, monkeypatch, change, message):
+    write = export._write
+
+    def broken(classifier, plugin, layers, folder):
+        write(classifier, plugin, layers, folder)
+        text = (folder / "model.py").read_text()
+        assert change[0] in text
+        (folder / "model.py").write_text(text.replace(*change))
+
+    monkeypatch.setattr(export, "_write", broken)
+    with pytest.raises(VitreousError, match=message):
+        export_plugin(small, Plugin("mine", LAYERS), tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_run_gives_its_name_and_its_data(small, tmp_path):
+    run = save_model(small, tmp_path / "guided-3")
+    recipe = {"model": {"name": "vit"}, "data": {"name": "folders", "images": "/a/b/photos"}}
+    (run / "recipe.yaml").write_text(yaml.safe_dump(recipe))
+    layers = [f"{region}={layer}" for region, layer in LAYERS.items()]
+    out = ["--out", str(tmp_path / "out")]
+    assert main(["brain", "export", str(run), "--map", *layers, *out]) == 0
+    about = yaml.safe_load((tmp_path / "out/models/guided-3/metadata.yaml").read_text())
+    assert about["models"]["guided-3"]["training_dataset"] == "folders (b/photos), from vit"

@@ -264,19 +264,25 @@ def test_layers_are_scored_chosen_and_stored(macaque, tmp_path, capsys):
     asked = ["--layers", "pixels", "blocks.0", "blocks.11", "--components", "10"]
     assert main(["brain", "layers", *arguments, *recording, *asked, *place]) == 0
     results = Results.read(tmp_path / "out")
-    rows = results.extra["depth"]["V4"]
-    assert [row["layer"] for row in rows] == ["pixels", "blocks.0", "blocks.11"]
-    assert [row["depth"] for row in rows] == [0, 0.5, 1]
-    (entry,) = results.extra["brain"]["regions"]
-    assert entry["layer"] == max(rows, key=lambda row: row["score"])["layer"]
-    assert 0.9 < entry["ceiling"] < 1 and (tmp_path / "out" / "score_by_depth.png").exists()
-    published, current = results.find(metric="ceiled")
-    assert published.settings["convention"] == "brainscore_2022"
-    assert published.value == pytest.approx((entry["raw"] / entry["ceiling"]) ** 2)
-    assert current.value == pytest.approx(entry["raw"] ** 2 / entry["ceiling"])
+    curve = "V4 · macaque-v4-1 · pls"
+    rows = results.extra["depth"][curve]
+    assert [row["layer"] for row in rows] == ["blocks.0", "blocks.11"]  # pixels are no layer
+    assert [row["depth"] for row in rows] == [0, 1]
+    pixels = results.extra["pixels"][curve]["score"]
+    (raw,) = results.find(metric="pls", convention="raw")
+    best = max([*rows, {"layer": "pixels", "score": pixels}], key=lambda row: row["score"])
+    assert raw.settings["layer"] == best["layer"] and raw.value == best["score"]
+    assert (tmp_path / "out" / "score_by_depth.png").exists()
+    (ceiling,) = results.find(metric="internal_consistency")
+    assert 0.9 < ceiling.value < 1
+    (published,) = results.find(metric="pls", convention="brainscore_2022")
+    assert published.value == pytest.approx((raw.value / ceiling.value) ** 2)
+    (current,) = results.find(metric="pls", convention="brainscore_2026")
+    assert current.value == pytest.approx(raw.value**2 / ceiling.value)
     assert results.extra["brain_reference"]["CrossViT-18† + both"]["V4"] == 0.514
     assert len(results.extra["rdms"]["macaque-v4-1 V4"]) == 60
-    assert f"{entry['raw']:.3f}" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert f"{raw.value:.3f}" in printed and "was chosen on this recording" in printed
     wrong = ["--layers", "bloks.1", *place]
     assert main(["brain", "score", *arguments, *recording, *wrong]) == 1
     message = capsys.readouterr().err
@@ -286,7 +292,7 @@ def test_layers_are_scored_chosen_and_stored(macaque, tmp_path, capsys):
 def test_scores_are_those_of_the_arrays(macaque, model, tmp_path):
     recording = readers.read_macaque(macaque, "1")
     found = scoring.score_layers(
-        model, recording, ["pixels"], tmp_path, measure=scoring.Measure("ridge")
+        model, recording, ["pixels"], tmp_path, measure=brain.Measure("ridge")
     )
     images = [activations.prepare(recording.images().open(i), model, None, 8) for i in range(60)]
     features = torch.stack(images).flatten(1).numpy()
@@ -300,7 +306,7 @@ def test_scores_are_those_of_the_arrays(macaque, model, tmp_path):
         recording,
         ["pixels"],
         tmp_path,
-        measure=scoring.Measure("ridge"),
+        measure=brain.Measure("ridge"),
         reduction=reduction,
     )
     components = PCA(20, svd_solver="full").fit_transform(features.astype(np.float64))
@@ -317,7 +323,7 @@ def test_readout_tells_separated_objects_apart():
     assert names == ["cat", "dog", "owl"]
     np.testing.assert_allclose(found.sum(axis=1), 1)
     assert (np.array(names)[found.argmax(axis=1)] == labels[60:]).all()
-    with pytest.raises(VitreousError, match="60 pictures with 59 labels"):
+    with pytest.raises(VitreousError, match="60 images with 59 labels"):
         brain.readout_probabilities(features[:60], labels[:59], features[60:])
 
 
@@ -341,7 +347,7 @@ def test_human_trials_and_their_consistency(tmp_path):
     score = brain.error_consistency(right, trials.correct)
     assert score.raw[0, 0] == 1  # wrong on the same picture as the first subject
     assert score.raw[1, 0] == pytest.approx((0.5 - 0.625) / 0.375)
-    with pytest.raises(VitreousError, match="1 of 4 pictures of the trials are missing"):
+    with pytest.raises(VitreousError, match="1 of 4 images of the trials are missing"):
         missing = stimuli.named_stimuli(FileImages(tmp_path, names[:3]), names[:3])
         human_trials.align_answers(trials, missing, ["cat"] * 3)
 
@@ -377,8 +383,16 @@ def test_behaviour_is_scored_from_the_command_line(images, tmp_path, capsys):
     assert main([*command, *trials, *fit]) == 0
     assert main([*command, "--human", str(tmp_path / "human")]) == 0
     results = Results.read(tmp_path / "out")
-    raw, ceiling = results.find(metric="raw"), results.find(metric="ceiling")
-    assert -1 <= raw[0].value <= 1 and ceiling[0].value > 0
+    (raw,) = results.find(metric="i2n", convention="raw")
+    (ceiling,) = results.find(metric="i2n_ceiling")
+    assert -1 <= raw.value <= 1 and ceiling.value > 0
     (accuracy,) = results.find(metric="accuracy_16")
     assert 0 <= accuracy.value <= 1 and results.find(metric="error_consistency")
-    assert "between people" in capsys.readouterr().out
+    for record in results.find(suite="brain"):
+        named = record.settings
+        assert named["assembly"] == record.dataset and named["region"] == "behaviour"
+        assert named["convention"] and ("layer" in named or named["convention"] == "ceiling")
+        # Of twelve images some samples have no positive ceiling: that interval is not bounded.
+        bounded = named["convention"] != "brainscore_2022" and np.isfinite(record.value)
+        assert (record.ci95 is not None) == bounded, record
+    assert "human_error_consistency: ceiling" in capsys.readouterr().out

@@ -9,9 +9,12 @@ import numpy as np
 import pytest
 import scipy.stats
 from sklearn.cross_decomposition import PLSRegression
-from sklearn.linear_model import RidgeCV
+from sklearn.linear_model import Ridge, RidgeCV
+from sklearn.model_selection import KFold, StratifiedKFold
 
 import vitreous.brain as brain
+from vitreous.brain import behaviour
+from vitreous.brain.agreement import error_consistency_interval
 from vitreous.brain.backend import TorchBackend
 from vitreous.brain.pls import pls_predictions
 from vitreous.brain.ridge import ridge_predictions
@@ -124,8 +127,10 @@ def test_exact_pls_agrees_with_sklearn_and_ikpls(units, backend):
             )
 
 
-def test_default_pls_stops_where_sklearn_does():
-    features, responses, groups = random_data(neuroids=20)
+@pytest.mark.parametrize("neuroids", [20, 200], ids=["fewer", "more-neuroids-than-images"])
+def test_default_pls_stops_where_sklearn_does(neuroids):
+    features, responses, groups = random_data(neuroids=neuroids)
+    responses[:, 0] = 2.0  # the search starts at the first neuroid that varies
     splits = brain.Splits(number=2).draw(len(features), groups)
     found = pls_predictions(brain.gram(features), responses, splits)
     for (train, test), predictions in zip(splits, found):
@@ -178,6 +183,24 @@ def test_chosen_penalty_is_the_one_of_ridgecv():
         sklearn = RidgeCV(grid).fit(features[train], responses[train])
         assert penalty == pytest.approx(sklearn.alpha_)
         np.testing.assert_allclose(predictions, sklearn.predict(features[test]), atol=1e-8)
+
+
+@pytest.mark.parametrize("groups", [None, np.arange(120) % 4], ids=["plain", "stratified"])
+def test_folds_are_sklearns(groups):
+    features, responses, _ = random_data()
+    kind = KFold if groups is None else StratifiedKFold
+    folds = kind(5, shuffle=True, random_state=7).split(features, groups)
+    expected = []
+    for train, test in folds:
+        predicted = Ridge(1.0).fit(features[train], responses[train]).predict(features[test])
+        r = [scipy.stats.pearsonr(p, y)[0] for p, y in zip(predicted.T, responses[test].T)]
+        expected.append(np.median(r))
+    splits = brain.Splits(folds=5, seed=7)
+    found = brain.ridge_predictivity(features, responses, groups, splits=splits)
+    assert found.score == pytest.approx(np.mean(expected))
+    assert found.raw.shape == (5, 7)
+    with pytest.raises(VitreousError, match="cannot split 120"):
+        brain.ridge_predictivity(features, responses, splits=brain.Splits(folds=121))
 
 
 def test_gram_does_not_depend_on_the_blocks(tmp_path):
@@ -243,6 +266,60 @@ def test_error_consistency_is_kappa_of_correctness():
     )
 
 
+def test_people_agree_with_each_other_by_pairs():
+    from sklearn.metrics import cohen_kappa_score
+
+    human = (np.random.default_rng(0).random((3, 90)) < 0.7).astype(float)
+    conditions = np.arange(90) % 2
+    expected = [
+        np.mean(
+            [
+                cohen_kappa_score(human[i, conditions == c], human[j, conditions == c])
+                for c in (0, 1)
+            ]
+        )
+        for i, j in ((1, 0), (2, 0), (2, 1))
+    ]
+    assert brain.consistency_of_people(human, conditions).score == pytest.approx(np.mean(expected))
+    with pytest.raises(VitreousError, match="at least two subjects"):
+        brain.consistency_of_people(human[:1])
+
+
+def test_intervals_of_error_consistency_resample_the_images():
+    generator = np.random.default_rng(0)
+    widths = []
+    for n in (100, 1600):
+        model = generator.random(n) < 0.6
+        # People who are right where the model is, but for a third of the images.
+        human = np.where(generator.random((2, n)) < 0.3, generator.random((2, n)) < 0.5, model)
+        low, high = error_consistency_interval(model, human, resamples=300)
+        assert low < brain.error_consistency(model, human).score < high
+        widths.append(high - low)
+        assert error_consistency_interval(model, model[None]) == pytest.approx((1, 1))
+    assert 3 < widths[0] / widths[1] < 5.5  # √16 = 4
+
+
+def test_i2n_intervals_count_images_as_often_as_they_are_drawn():
+    data = np.load(GOLDEN / "behavioural_consistency.npz")
+    columns = ("trial_stimulus", "trial_truth", "trial_distractor", "trial_choice")
+    trials = brain.Trials(*(data[name] for name in columns))
+    given = [data[name] for name in ("probabilities", "choices", "stimulus_id", "truth")]
+    spread = brain.i2n_intervals(*given, trials)
+    assert spread.raw[0] < data["score"] < spread.raw[1]
+    assert spread.ceiling[0] < data["ceiling"] < spread.ceiling[1]
+    normalised = np.mean(data["score_raw"] / np.sqrt(data["ceiling_raw"]))
+    assert spread.ceiled[0] < normalised < spread.ceiled[1]
+    generator = np.random.default_rng(0)
+    source, target = generator.standard_normal((2, 9, 4))
+    source[2, 1] = target[5, 3] = np.nan
+    rows = np.array([0, 0, 2, 3, 5, 5, 5, 8, 8])
+    a, b = source[rows].ravel(), target[rows].ravel()
+    known = ~(np.isnan(a) | np.isnan(b))
+    expected = scipy.stats.pearsonr(a[known], b[known])[0]
+    counts = np.bincount(rows, minlength=9)[None].astype(float)
+    assert behaviour._resampled_correlation(counts, source, target)[0] == pytest.approx(expected)
+
+
 def test_both_published_conventions():
     assert brain.ceiled(0.49, 0.895, "brainscore_2022") == pytest.approx((0.49 / 0.895) ** 2)
     assert brain.ceiled(0.49, 0.895, "brainscore_2026") == pytest.approx(0.49**2 / 0.895)
@@ -285,7 +362,7 @@ FEATURES, RESPONSES, GROUPS = random_data(n=40, units=60)
         (lambda: brain.internal_consistency(RESPONSES), "repetitions × images × neuroids"),
         (lambda: brain.ceiled(0.4, 0.8, "brainscore_2025"), "did you mean 'brainscore_202"),
         (lambda: brain.ceiled(0.4, 0.0), "expected a positive consistency"),
-        (lambda: brain.error_consistency(np.ones(3), np.ones((2, 4))), "pictures do not match"),
+        (lambda: brain.error_consistency(np.ones(3), np.ones((2, 4))), "images do not match"),
     ],
     ids=itertools.count(),
 )

@@ -24,7 +24,6 @@ from vitreous.evaluation.evaluators.corruption import (
 from vitreous.evaluation.evaluators.rotation import Rotation
 from vitreous.evaluation.metrics import (
     calibration,
-    cohens_kappa,
     effective_robustness,
     fit_line,
     mean_corruption_error,
@@ -38,6 +37,7 @@ from vitreous.evaluation.test_sets import Convention, TestSet, base
 from vitreous.evaluation.test_sets.base import class_map, single
 from vitreous.evaluation.test_sets.imagenet import home_convention
 from vitreous.models import Classifier, Preprocessing
+from vitreous.statistics import cohens_kappa
 
 
 class Nothing:

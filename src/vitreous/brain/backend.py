@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 import torch
 
 from vitreous.errors import VitreousError, require
 
+# A NumPy array or a torch tensor: one code computes with either, which no type can say.
+Array: TypeAlias = Any
 # Above this size an iterative eigensolver beats the direct one.
 DIRECT = 320
 
@@ -17,31 +19,31 @@ DIRECT = 320
 class Backend(Protocol):
     """The operations that NumPy and torch spell differently."""
 
-    def array(self, values: np.ndarray) -> Any:
+    def array(self, values: np.ndarray) -> Array:
         """Bring an array here in float64."""
         ...
 
-    def zeros(self, shape: tuple[int, ...]) -> Any:
+    def zeros(self, shape: tuple[int, ...]) -> Array:
         """Make zeros in float64."""
         ...
 
-    def stack(self, parts: Sequence[Any]) -> Any:
+    def stack(self, parts: Sequence[Array]) -> Array:
         """Stack equal arrays along a new first axis."""
         ...
 
-    def where(self, condition: Any) -> Any:
+    def where(self, condition: Array) -> Array:
         """Indices at which a vector is true."""
         ...
 
-    def choose(self, condition: Any, one: Any, other: Any) -> Any:
+    def choose(self, condition: Array, one: Array, other: Array) -> Array:
         """Take from `one` where the condition holds, else from `other`."""
         ...
 
-    def leading_vectors(self, matrices: Any) -> Any:
+    def leading_vectors(self, matrices: Array) -> Array:
         """Eigenvector of the largest eigenvalue of each symmetric matrix: S × m × m → S × m."""
         ...
 
-    def numpy(self, values: Any) -> np.ndarray:
+    def numpy(self, values: Array) -> np.ndarray:
         """Bring an array back."""
         ...
 
@@ -65,7 +67,7 @@ class NumpyBackend:
         """See `Backend`."""
         return np.flatnonzero(condition)
 
-    def choose(self, condition: Any, one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    def choose(self, condition: Array, one: np.ndarray, other: np.ndarray) -> np.ndarray:
         """See `Backend`."""
         return np.where(condition, one, other)
 
@@ -106,7 +108,7 @@ class TorchBackend:
         """See `Backend`."""
         return condition.nonzero()[:, 0]
 
-    def choose(self, condition: Any, one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
+    def choose(self, condition: Array, one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
         """See `Backend`."""
         return torch.where(condition, one, other)
 
@@ -126,9 +128,9 @@ def choose_backend(device: str) -> Backend:
 
 def _leading_vector(matrix: np.ndarray) -> np.ndarray:
     size = len(matrix)
-    linalg: Any = require("scipy.linalg", "brain")
+    linalg = require("scipy.linalg", "brain")
     if size > DIRECT:
-        sparse: Any = require("scipy.sparse.linalg", "brain")
+        sparse = require("scipy.sparse.linalg", "brain")
         try:
             start = np.ones(size) + 1e-3 * np.cos(np.arange(size))
             return sparse.eigsh(matrix, k=1, which="LA", v0=start, tol=0)[1][:, 0]

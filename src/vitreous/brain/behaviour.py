@@ -1,16 +1,16 @@
-"""Behaviour: image-level choices against human trials (i2n), and error consistency."""
+"""Behaviour: image-level choices against human trials (i2n)."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
 from vitreous.brain.checks import check_unique
 from vitreous.brain.score import Score, aggregate
 from vitreous.errors import VitreousError, require
+from vitreous.statistics import percentile_interval
 
 CAP = 5.0
 
@@ -20,7 +20,7 @@ class Trials:
     """Two-choice trials of people.
 
     Attributes:
-        stimulus: Picture of each trial.
+        stimulus: Image of each trial.
         truth: The object shown.
         distractor: The other object offered.
         choice: The object chosen.
@@ -32,15 +32,18 @@ class Trials:
     choice: np.ndarray
 
     def __post_init__(self) -> None:
-        lengths = {f.name: len(getattr(self, f.name)) for f in dataclasses.fields(self)}
-        if len(set(lengths.values())) != 1 or not len(self.stimulus):
+        columns = (self.stimulus, self.truth, self.distractor, self.choice)
+        lengths = [len(column) for column in columns]
+        if len(set(lengths)) != 1 or not len(self.stimulus):
             raise VitreousError(f"trials: expected four columns of one length, found {lengths}")
 
     def __len__(self) -> int:
         return len(self.stimulus)
 
-    def __getitem__(self, index: Any) -> Trials:
-        return Trials(*(np.asarray(getattr(self, f.name))[index] for f in dataclasses.fields(self)))
+    def take(self, rows: Sequence[int] | np.ndarray) -> Trials:
+        """Some of the trials, in the order given."""
+        columns = (self.stimulus, self.truth, self.distractor, self.choice)
+        return Trials(*(np.asarray(column)[rows] for column in columns))
 
 
 def i2n(
@@ -63,15 +66,80 @@ def i2n(
     Args:
         probabilities: images × choices, of the model's readout.
         choices: Names of the choices.
-        stimulus_id: Name of each picture, each once.
-        truth: Object of each picture, one of the choices.
-        trials: Human trials of the same pictures.
+        stimulus_id: Name of each image, each once.
+        truth: Object of each image, one of the choices.
+        trials: Human trials of the same images.
         repetitions: Number of random halves.
         seed: Seed of the halves (NumPy's legacy generator).
 
     Raises:
-        VitreousError: If names are repeated, or pictures and trials do not match.
+        VitreousError: If names are repeated, or images and trials do not match.
     """
+    given = (probabilities, choices, stimulus_id, truth)
+    pattern, halves = _patterns(*given, trials, repetitions, seed)
+    return aggregate(np.array([_correlate(pattern, first) for first, _ in halves]))
+
+
+def i2n_ceiling(trials: Trials, *, repetitions: int = 2, seed: int = 0) -> Score:
+    """Correlation of the human pattern of one random half with that of the other."""
+    names, first = np.unique(trials.stimulus, return_index=True)
+    kinds = np.unique(np.concatenate([trials.choice, trials.truth, trials.distractor]))
+    own = _true_column(np.asarray(trials.truth)[first], kinds)
+    halves = _human_patterns(trials, names, kinds, own, repetitions, seed)
+    return aggregate(np.array([_correlate(a, b) for a, b in halves]))
+
+
+@dataclasses.dataclass(frozen=True)
+class I2nIntervals:
+    """95 % intervals (low, high) of i2n, of its ceiling, and of the normalised score."""
+
+    raw: tuple[float, float] | None
+    ceiling: tuple[float, float] | None
+    ceiled: tuple[float, float] | None
+
+
+def i2n_intervals(
+    probabilities: np.ndarray,
+    choices: Sequence[str] | np.ndarray,
+    stimulus_id: Sequence[str] | np.ndarray,
+    truth: Sequence[str] | np.ndarray,
+    trials: Trials,
+    *,
+    repetitions: int = 2,
+    seed: int = 0,
+    resamples: int = 1000,
+) -> I2nIntervals:
+    """Bootstrap i2n over images: score and ceiling of the same images in each sample.
+
+    The normalised d′ patterns stay as they are, so that what all images share (the mean confusion
+    of two objects) is not drawn anew. Arguments as for `i2n`.
+    """
+    given = (probabilities, choices, stimulus_id, truth)
+    pattern, halves = _patterns(*given, trials, repetitions, seed)
+    n = len(pattern)
+    generator = np.random.default_rng(seed)
+    counts = generator.multinomial(n, np.full(n, 1 / n), size=resamples).astype(np.float64)
+    raw = np.stack([_resampled_correlation(counts, pattern, a) for a, _ in halves])
+    ceiling = np.stack([_resampled_correlation(counts, a, b) for a, b in halves])
+    with np.errstate(invalid="ignore"):
+        ceiled = (raw / np.sqrt(ceiling)).mean(axis=0)
+    return I2nIntervals(
+        percentile_interval(raw.mean(axis=0)),
+        percentile_interval(ceiling.mean(axis=0)),
+        percentile_interval(ceiled) if (ceiling > 0).all() else None,
+    )
+
+
+def _patterns(
+    probabilities: np.ndarray,
+    choices: Sequence[str] | np.ndarray,
+    stimulus_id: Sequence[str] | np.ndarray,
+    truth: Sequence[str] | np.ndarray,
+    trials: Trials,
+    repetitions: int,
+    seed: int,
+) -> tuple[np.ndarray, list[tuple[np.ndarray, np.ndarray]]]:
+    """Normalised d′ (images × choices, both sorted) of the model, and of people by halves."""
     names, objects, kinds = np.asarray(stimulus_id), np.asarray(truth), np.asarray(choices)
     probabilities = np.asarray(probabilities, dtype=np.float64)
     _check_behaviour(probabilities, kinds, names, objects, trials)
@@ -82,25 +150,24 @@ def i2n(
     with np.errstate(invalid="ignore", divide="ignore"):
         wrong = model / (model + model[rows, own][:, None])
     wrong[rows, own] = np.nan
-    pattern = _normalised_dprime(wrong, own)
-    halves = _halves(trials, repetitions, seed)
-    table = [
-        _normalised_dprime(_confusions(half, names[order], kinds[columns], own), own)
-        for half, _ in halves
-    ]
-    return aggregate(np.array([_correlate(pattern, human) for human in table]))
+    people = _human_patterns(trials, names[order], kinds[columns], own, repetitions, seed)
+    return _normalised_dprime(wrong, own), people
 
 
-def i2n_ceiling(trials: Trials, *, repetitions: int = 2, seed: int = 0) -> Score:
-    """Correlation of the human pattern of one random half with that of the other."""
-    names, first = np.unique(trials.stimulus, return_index=True)
-    kinds = np.unique(np.concatenate([trials.choice, trials.truth, trials.distractor]))
-    own = _true_column(np.asarray(trials.truth)[first], kinds)
-    values = []
-    for pair in _halves(trials, repetitions, seed):
-        a, b = (_normalised_dprime(_confusions(half, names, kinds, own), own) for half in pair)
-        values.append(_correlate(a, b))
-    return aggregate(np.array(values))
+def _human_patterns(
+    trials: Trials,
+    names: np.ndarray,
+    kinds: np.ndarray,
+    own: np.ndarray,
+    repetitions: int,
+    seed: int,
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Normalised d′ of both halves of each repetition."""
+
+    def pattern(half: Trials) -> np.ndarray:
+        return _normalised_dprime(_confusions(half, names, kinds, own), own)
+
+    return [(pattern(a), pattern(b)) for a, b in _halves(trials, repetitions, seed)]
 
 
 def ceiled_i2n(score: Score, ceiling: Score) -> Score:
@@ -108,56 +175,6 @@ def ceiled_i2n(score: Score, ceiling: Score) -> Score:
     if score.raw.shape != ceiling.raw.shape or not (ceiling.raw > 0).all():
         raise VitreousError("the ceiling must be positive and of as many repetitions as the score")
     return aggregate(score.raw / np.sqrt(ceiling.raw))
-
-
-def error_consistency(
-    model: np.ndarray,
-    human: np.ndarray,
-    conditions: Sequence[Any] | np.ndarray | None = None,
-) -> Score:
-    """Cohen's κ of which pictures are answered correctly (Geirhos et al. 2020).
-
-    Args:
-        model: Whether each picture was answered correctly: images, boolean or 0/1.
-        human: The same of people: subjects × images, NaN where a subject did not see one.
-        conditions: A label a picture; κ is computed in each and averaged over conditions, then
-            over subjects.
-
-    Returns:
-        The mean κ (sign kept), its error over subjects, and κ of subjects × conditions.
-
-    Raises:
-        VitreousError: If the pictures do not match.
-    """
-    model = np.asarray(model, dtype=np.float64)
-    human = np.atleast_2d(np.asarray(human, dtype=np.float64))
-    if human.shape[1] != len(model):
-        raise VitreousError(
-            f"pictures do not match: {len(model)} of the model, {human.shape[1]} of the subjects"
-        )
-    labels = np.zeros(len(model)) if conditions is None else np.asarray(conditions)
-    if len(labels) != len(model):
-        raise VitreousError(f"conditions: expected {len(model)} labels, found {len(labels)}")
-    kinds = np.unique(labels)
-    raw = np.array(
-        [[cohens_kappa(model[labels == c], person[labels == c]) for c in kinds] for person in human]
-    )
-    known = ~np.isnan(raw)
-    people = np.array([row[ok].mean() for row, ok in zip(raw, known) if ok.any()])
-    if not len(people):
-        return Score(float("nan"), float("nan"), raw)
-    return Score(float(people.mean()), float(people.std() / len(people) ** 0.5), raw)
-
-
-def cohens_kappa(first: np.ndarray, second: np.ndarray) -> float:
-    """Agreement of two vectors of correct (1) and wrong (0) beyond chance; NaN if undefined."""
-    both = np.isfinite(first) & np.isfinite(second)
-    if not both.any():
-        return float("nan")
-    a, b = first[both] > 0.5, second[both] > 0.5
-    expected = a.mean() * b.mean() + (1 - a.mean()) * (1 - b.mean())
-    observed = (a == b).mean()
-    return float((observed - expected) / (1 - expected)) if expected < 1 else float("nan")
 
 
 def _check_behaviour(
@@ -169,7 +186,7 @@ def _check_behaviour(
 ) -> None:
     if probabilities.shape != (len(names), len(choices)) or len(truth) != len(names):
         raise VitreousError(
-            f"probabilities: expected {len(names)} pictures × {len(choices)} choices with one "
+            f"probabilities: expected {len(names)} images × {len(choices)} choices with one "
             f"truth each, found {probabilities.shape} and {len(truth)}"
         )
     check_unique(names)
@@ -178,8 +195,8 @@ def _check_behaviour(
     extra = sorted(set(names.tolist()) - set(np.asarray(trials.stimulus).tolist()))
     if missing or extra:
         raise VitreousError(
-            f"pictures and trials do not match: {len(missing)} pictures of the trials have no "
-            f"probabilities, {len(extra)} pictures have no trial; first '{(missing + extra)[0]}'"
+            f"images and trials do not match: {len(missing)} images of the trials have no "
+            f"probabilities, {len(extra)} images have no trial; first '{(missing + extra)[0]}'"
         )
 
 
@@ -187,20 +204,20 @@ def _true_column(truth: np.ndarray, choices: np.ndarray) -> np.ndarray:
     position = {name: i for i, name in enumerate(choices.tolist())}
     unknown = [t for t in truth.tolist() if t not in position]
     if unknown:
-        raise VitreousError(f"object '{unknown[0]}' of a picture is not among the choices")
+        raise VitreousError(f"object '{unknown[0]}' of an image is not among the choices")
     return np.array([position[t] for t in truth.tolist()])
 
 
 def _halves(trials: Trials, repetitions: int, seed: int) -> list[tuple[Trials, Trials]]:
     """Random halves of the trials; one generator for all, so score and ceiling share them."""
     generator = np.random.RandomState(seed)
-    found = []
+    halves = []
     for _ in range(repetitions):
         index = list(range(len(trials)))
         generator.shuffle(index)
         middle = len(index) // 2
-        found.append((trials[index[:middle]], trials[index[middle:]]))
-    return found
+        halves.append((trials.take(index[:middle]), trials.take(index[middle:])))
+    return halves
 
 
 def _confusions(
@@ -221,8 +238,8 @@ def _confusions(
 
 
 def _normalised_dprime(wrong: np.ndarray, own: np.ndarray) -> np.ndarray:
-    """d′ of each picture and distractor, clipped, without the mean of its (object, distractor)."""
-    stats: Any = require("scipy.stats", "brain")
+    """d′ of each image and distractor, clipped, without the mean of its (object, distractor)."""
+    stats = require("scipy.stats", "brain")
     kinds = wrong.shape[1]
     opposite = np.full((kinds, kinds), np.nan)
     for shown in range(kinds):
@@ -249,5 +266,17 @@ def _correlate(source: np.ndarray, target: np.ndarray) -> float:
     """Pearson correlation over the cells that both have."""
     known = ~(np.isnan(source) | np.isnan(target))
     if known.sum() < 3:
-        raise VitreousError("fewer than three (picture, distractor) pairs have both answers")
+        raise VitreousError("fewer than three (image, distractor) pairs have both answers")
     return float(np.corrcoef(source[known], target[known])[0, 1])
+
+
+def _resampled_correlation(
+    counts: np.ndarray, source: np.ndarray, target: np.ndarray
+) -> np.ndarray:
+    """`_correlate` with each image (row) counted as often as each row of `counts` says."""
+    known = ~(np.isnan(source) | np.isnan(target))
+    a, b = np.where(known, source, 0.0), np.where(known, target, 0.0)
+    parts = (known, a, b, a * a, b * b, a * b)
+    n, sa, sb, saa, sbb, sab = (counts @ part.sum(axis=1, dtype=np.float64) for part in parts)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return (n * sab - sa * sb) / np.sqrt((n * saa - sa * sa) * (n * sbb - sb * sb))

@@ -6,19 +6,15 @@ import dataclasses
 import os
 from pathlib import Path
 
-import numpy as np
-
-from vitreous.brain.behaviour import Trials
 from vitreous.brain.readers import (
     check_sha1,
     find_in_cache,
     read_netcdf,
     read_stimulus_set,
-    read_table,
 )
 from vitreous.brain.recordings import Recording
 from vitreous.brain.stimuli import Stimuli, read_stimuli
-from vitreous.errors import VitreousError, nearest, require
+from vitreous.errors import VitreousError, nearest
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,7 +24,7 @@ class Files:
     Attributes:
         assembly: NetCDF of the responses.
         table: CSV of the stimulus set.
-        archive: Zip of the pictures.
+        archive: Zip of the images.
     """
 
     assembly: str
@@ -43,7 +39,7 @@ class Benchmark:
     Attributes:
         name: Its name there.
         regions: What was recorded; empty for behaviour.
-        degrees: Visual angle of the pictures.
+        degrees: Visual angle of the images.
         group: Coordinate that splits are stratified by.
         window: Time bins averaged, in milliseconds.
         files: Files by access, `public` or `private`.
@@ -144,83 +140,51 @@ def load_recording(
         name: For example `MajajHong2015.public`.
         assembly: The NetCDF file; by default Brain-Score's cache folder is searched. Its SHA-1 is
             checked in both cases.
-        stimuli: A folder or zip of the pictures named by stimulus id; by default the stimulus set
+        stimuli: A folder or zip of the images named by stimulus id; by default the stimulus set
             in the cache.
         home: The cache folder, see `find_in_cache`.
 
     Raises:
         VitreousError: For another name, or files that are missing or damaged.
     """
-    found = find_benchmark(name)
-    if found is None or not found[0].regions:
+    known = find_benchmark(name)
+    if known is None or not known[0].regions:
         neural = [b.name for b in _BENCHMARKS if b.regions]
         raise VitreousError(f"unknown neural benchmark '{name}'; {nearest(name, neural)}")
-    benchmark, access = found
-    files = benchmark.files[access]
-    path = _file(assembly, files.assembly, f"the assembly of {name}", home)
-    images = _images(stimuli, files, benchmark.degrees, name, home)
+    benchmark, access = known
+    sha1 = benchmark.files[access].assembly
+    path = benchmark_file(assembly, sha1, f"the assembly of {name}", home)
+    if stimuli is None:
+        images = benchmark_stimuli(name, home)
+    else:
+        images = read_stimuli(stimuli, benchmark.degrees)
     values = read_netcdf(path, benchmark.window)
     return Recording(f"{benchmark.name}.{access}", values, images, benchmark.group)
 
 
-def load_trials(
-    name: str = "Rajalingham2018.private",
-    *,
-    assembly: str | os.PathLike[str] | None = None,
-    home: str | os.PathLike[str] | None = None,
-) -> Trials:
-    """Load the human trials of Rajalingham2018: coordinates of a behavioural assembly."""
-    found = find_benchmark(name)
-    if found is None or found[0].regions:
-        raise VitreousError(f"'{name}' has no human trials; expected Rajalingham2018")
-    benchmark, access = found
-    path = _file(assembly, benchmark.files[access].assembly, f"the trials of {name}", home)
-    return read_trials(path)
-
-
-def read_trials(path: str | os.PathLike[str]) -> Trials:
-    """Read human two-choice trials from a NetCDF file or a CSV.
-
-    The CSV has the columns stimulus_id, truth, distractor and choice, one row a trial.
+def benchmark_stimuli(name: str, home: str | os.PathLike[str] | None = None) -> Stimuli:
+    """The images of a named benchmark, from Brain-Score's cache.
 
     Raises:
-        VitreousError: If columns are missing.
+        VitreousError: For another name, or files that are missing or damaged.
     """
-    file = Path(path)
-    if file.suffix == ".csv":
-        columns: dict[str, np.ndarray] = {k: np.array(v) for k, v in read_table(file).items()}
-    else:
-        xarray = require("xarray", "brain")
-        try:
-            with xarray.open_dataset(file) as opened:
-                loaded = opened.load()
-        except (OSError, ValueError) as error:
-            raise VitreousError(f"{file} is not a NetCDF file that can be read") from error
-        columns = {str(n): v.values for n, v in loaded.variables.items() if v.ndim == 1}
-        data = [str(n) for n in loaded.data_vars if loaded[n].ndim == 1]
-        if data and "choice" not in columns:
-            columns["choice"] = loaded[data[0]].values
-    aliases = {
-        "stimulus_id": ("stimulus_id", "image_id"),
-        "truth": ("truth", "sample_obj"),
-        "distractor": ("distractor", "dist_obj"),
-        "choice": ("choice",),
-    }
-    picked = []
-    for wanted, names in aliases.items():
-        name = next((n for n in names if n in columns), None)
-        if name is None:
-            raise VitreousError(f"{file}: no column '{wanted}'; {nearest(wanted, columns)}")
-        picked.append(columns[name].astype(str))
-    return Trials(*picked)
+    known = find_benchmark(name)
+    if known is None:
+        raise VitreousError(f"unknown benchmark '{name}'; {nearest(name, BENCHMARKS)}")
+    benchmark, access = known
+    files = benchmark.files[access]
+    table = find_in_cache(files.table, f"the stimulus table of {name}", home)
+    archive = find_in_cache(files.archive, f"the images of {name}", home)
+    return read_stimulus_set(table, archive, benchmark.degrees)
 
 
-def _file(
+def benchmark_file(
     given: str | os.PathLike[str] | None,
     sha1: str,
     what: str,
     home: str | os.PathLike[str] | None,
 ) -> Path:
+    """A file of a benchmark: the one given, else that of the cache; its SHA-1 is checked."""
     if given is None:
         return find_in_cache(sha1, what, home)
     path = Path(given)
@@ -228,18 +192,3 @@ def _file(
         raise VitreousError(f"{what}: no file at {path}")
     check_sha1(path, sha1)
     return path
-
-
-def _images(
-    given: str | os.PathLike[str] | None,
-    files: Files,
-    degrees: float,
-    name: str,
-    home: str | os.PathLike[str] | None,
-) -> Stimuli:
-    if given is not None:
-        return read_stimuli(given, degrees)
-    table = find_in_cache(files.table, f"the stimulus table of {name}", home)
-    return read_stimulus_set(
-        table, find_in_cache(files.archive, f"the pictures of {name}", home), degrees
-    )

@@ -29,7 +29,7 @@ def check_pair(features: Any, responses: Any) -> np.ndarray:
         )
     if len(features) != len(responses):
         raise VitreousError(
-            f"pictures and responses do not match: {len(features)} rows of features, "
+            f"images and responses do not match: {len(features)} rows of features, "
             f"{len(responses)} rows of responses"
         )
     check_finite(responses, "responses", "neuroid")
@@ -49,13 +49,13 @@ def check_finite(values: np.ndarray, name: str, column: str) -> None:
 
 
 def check_components(components: int, training: int, units: int | None = None) -> None:
-    """Refuse more components than training pictures or units allow."""
+    """Refuse more components than training images or units allow."""
     if components < 1:
         raise VitreousError(f"components: expected at least 1, found {components}")
     if training <= components:
         raise VitreousError(
-            f"fewer stimuli than components: {training} training pictures for {components} "
-            "components; use fewer components or more pictures"
+            f"fewer stimuli than components: {training} training images for {components} "
+            "components; use fewer components or more images"
         )
     if units is not None and units < components:
         raise VitreousError(
@@ -71,5 +71,5 @@ def check_unique(identifiers: Sequence[Any] | np.ndarray, name: str = "stimulus_
         first = values[counts > 1][0]
         raise VitreousError(
             f"{int((counts > 1).sum())} values of {name} occur more than once, first '{first}': "
-            "average repetitions, or give each picture its own name"
+            "average repetitions, or give each image its own name"
         )

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from vitreous.brain.predictivity import pearson
 from vitreous.brain.score import Score, aggregate
 from vitreous.brain.splits import Splits
 from vitreous.errors import VitreousError
+from vitreous.statistics import pearson
 
 HALVES = Splits(number=10, train_size=0.5, seed=1)
 
@@ -23,14 +23,14 @@ def average_trials(trials: np.ndarray) -> np.ndarray:
     """Mean over the repetitions that exist: repetitions × images × neuroids → images × neuroids.
 
     Raises:
-        VitreousError: If some picture has no trial at all for some neuroid.
+        VitreousError: If some image has no trial at all for some neuroid.
     """
     trials = _check(trials)
     present = ~np.isnan(trials)
     counts = present.sum(axis=0)
     if (counts == 0).any():
         images = int((counts == 0).any(axis=1).sum())
-        raise VitreousError(f"{images} pictures have no trial for some neuroid; drop them")
+        raise VitreousError(f"{images} images have no trial for some neuroid; drop them")
     return np.where(present, trials, 0.0).sum(axis=0) / counts
 
 
@@ -38,7 +38,7 @@ def internal_consistency(trials: np.ndarray, splits: Splits = HALVES) -> Score:
     """Split-half consistency with the Spearman–Brown correction, as Brain-Score's ceiling.
 
     Args:
-        trials: repetitions × images × neuroids, NaN where a trial is missing. A picture that
+        trials: repetitions × images × neuroids, NaN where a trial is missing. An image that
             lacks a trial in one half is left out of that neuroid's correlation.
         splits: How to halve; by default ten random halves over repetitions, seed 1.
 

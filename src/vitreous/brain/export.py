@@ -6,12 +6,10 @@ import dataclasses
 import json
 import os
 import re
-import shutil
 import tempfile
 from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
-from typing import Any
 
 import jinja2
 import safetensors.torch
@@ -20,12 +18,14 @@ import yaml
 from torch import Tensor, nn
 
 from vitreous.brain.layers import find_layers, record_layers
+from vitreous.brain.plugin_trial import check_weights, try_plugin
 from vitreous.errors import VitreousError
 from vitreous.models import Classifier
 from vitreous.models.modes import evaluation_mode
 
 REGIONS = ("V1", "V2", "V4", "IT")
 BEHAVIOUR = "behaviour"
+COPY = "copy"
 IMAGENET_CLASSES = 1000
 
 
@@ -37,25 +37,29 @@ class Plugin:
         identifier: Its name on Brain-Score: letters, digits, `_` and `-`.
         layers: Region → layer for V1, V2, V4 and IT; `behaviour` for the readout, by default the
             layer of IT.
-        weights: `copy` puts them into the folder; otherwise the path of a safetensors file on the
-            scoring machine, or a timm or `hf_hub:` name whose weights are fetched there.
+        weights: `copy` puts them into the folder; otherwise the path of a safetensors file, the
+            same on the scoring machine, or a timm or `hf_hub:` name whose weights are fetched
+            there. Both are compared with the model's.
         degrees: The model's field of view.
         neural_only: Allow a head that is not ImageNet's 1000 classes; tasks with labels then fail.
-        training_data: What the model was trained on, for the metadata.
+        training_data: What the model was trained on, for the metadata; left out where unknown.
         notes: Free text for the metadata.
     """
 
     identifier: str
     layers: Mapping[str, str]
-    weights: str = "copy"
+    weights: str = COPY
     degrees: float = 8.0
     neural_only: bool = False
-    training_data: str = "ImageNet-1k"
+    training_data: str = ""
     notes: str = ""
 
 
 def export_plugin(classifier: Classifier, plugin: Plugin, out: str | os.PathLike[str]) -> Path:
     """Check a model and write `OUT/models/<identifier>/`.
+
+    The folder is built beside its place, its own tests are run against a stand-in for Brain-Score,
+    what it computes is compared with the model, and only then does it appear, whole.
 
     Args:
         classifier: A model that timm can build again.
@@ -67,24 +71,31 @@ def export_plugin(classifier: Classifier, plugin: Plugin, out: str | os.PathLike
 
     Raises:
         VitreousError: If the name is not allowed, a layer does not exist or puts out no tensor,
-            the output is not one tensor, the head is not of 1000 classes, or the folder exists.
+            the output is not one tensor, the head is not of 1000 classes, the folder exists, the
+            named weights are not the model's, or the plugin's own tests fail.
     """
     layers = check_plugin(classifier, plugin)
     target = Path(out) / "models" / plugin.identifier
     if target.exists():
         raise VitreousError(f"{target} exists; remove it or choose another --out or --identifier")
+    if plugin.weights != COPY:
+        check_weights(classifier, plugin.weights)
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        work = Path(tempfile.mkdtemp(dir=target.parent, prefix=".plugin-"))
-        try:
+        with tempfile.TemporaryDirectory(dir=_existing(target), prefix=".plugin-") as scratch:
+            work = Path(scratch) / plugin.identifier
+            work.mkdir()
             _write(classifier, plugin, layers, work)
-            work.chmod(0o755)
+            try_plugin(work, classifier, list(dict.fromkeys(layers.values())))
+            target.parent.mkdir(parents=True, exist_ok=True)
             os.replace(work, target)
-        finally:
-            shutil.rmtree(work, ignore_errors=True)
     except OSError as error:
         raise VitreousError(f"cannot write {target}: {error.strerror or error}") from error
     return target
+
+
+def _existing(path: Path) -> Path:
+    """The nearest folder above a path that exists."""
+    return next(folder for folder in path.absolute().parents if folder.is_dir())
 
 
 def check_plugin(classifier: Classifier, plugin: Plugin) -> dict[str, str]:
@@ -121,7 +132,7 @@ def _check_outputs(classifier: Classifier, plugin: Plugin, layers: list[str]) ->
         torch.inference_mode(),
         record_layers(classifier, layers) as recorded,
     ):
-        output: Any = classifier(images)
+        output = classifier(images)
         unused = [layer for layer in layers if layer not in recorded]
     if unused:
         raise VitreousError(f"layer '{unused[0]}' is not used in the model's forward pass")
@@ -140,7 +151,7 @@ def last_module_is_the_output(net: nn.Module, images: Tensor) -> bool:
     module = net
     while children := list(module.children()):
         module = children[-1]
-    seen: list[Any] = []
+    seen: list[object] = []
     handle = module.register_forward_hook(lambda _, __, output: seen.append(output))
     try:
         with evaluation_mode(net), torch.inference_mode():
@@ -155,14 +166,16 @@ def _write(classifier: Classifier, plugin: Plugin, layers: dict[str, str], folde
     height, width = classifier.preprocessing.size
     images = torch.rand(1, 3, height, width, device=classifier.mean.device)
     architecture = classifier.architecture or {}
-    by_name = plugin.weights != "copy" and not plugin.weights.endswith(".safetensors")
+    by_name = plugin.weights != COPY and not plugin.weights.endswith(".safetensors")
     regions = {region: layers[region] for region in REGIONS}
     values = {
         "identifier": plugin.identifier,
         "architecture": plugin.weights if by_name else architecture["architecture"],
         "arguments": architecture["model_args"],
         "fetched": by_name,
-        "weights_path": None if by_name or plugin.weights == "copy" else plugin.weights,
+        "weights_path": None
+        if by_name or plugin.weights == COPY
+        else str(Path(plugin.weights).resolve()),
         "size": (height, width),
         "interpolation": classifier.preprocessing.interpolation.upper(),
         "mean": _shortest(classifier.mean),
@@ -180,7 +193,7 @@ def _write(classifier: Classifier, plugin: Plugin, layers: dict[str, str], folde
     mapping = json.dumps(regions, indent=1) + "\n"
     (folder / "region_layer_map" / f"{plugin.identifier}.json").write_text(mapping, "utf-8")
     (folder / "metadata.yaml").write_text(_metadata(classifier, plugin), encoding="utf-8")
-    if plugin.weights == "copy":
+    if plugin.weights == COPY:
         state = classifier.net.state_dict()
         tensors = {k: v.detach().cpu().contiguous() for k, v in state.items()}
         safetensors.torch.save_file(tensors, folder / "model.safetensors")
@@ -212,7 +225,7 @@ def _metadata(classifier: Classifier, plugin: Plugin) -> str:
         "total_layers": len(list(classifier.net.modules())),
         "trainable_layers": len(weighted),
         "model_size_mb": round(sum(p.numel() * p.element_size() for p in parameters) / 1e6, 1),
-        "training_dataset": plugin.training_data,
+        "training_dataset": plugin.training_data or None,
         "task_specialization": "object recognition",
         "brainscore_link": None,
         "huggingface_link": None,

@@ -24,7 +24,7 @@ def gram(features: np.ndarray, *, centre: bool = True, block: int | None = None)
 
     Args:
         features: images × units, any float or integer type; a memory map is read in pieces.
-        centre: Subtract each unit's mean over the pictures first. Regressions centre anew in
+        centre: Subtract each unit's mean over the images first. Regressions centre anew in
             each split, so this changes no score and keeps the numbers small.
         block: Units in a block; by default what makes 64 MiB in float64.
 
@@ -47,7 +47,7 @@ def gram(features: np.ndarray, *, centre: bool = True, block: int | None = None)
     bad = ~np.isfinite(np.diagonal(total))
     if bad.any():
         raise VitreousError(
-            f"features hold NaN or infinities for {int(bad.sum())} of {n} pictures, first number "
+            f"features hold NaN or infinities for {int(bad.sum())} of {n} images, first number "
             f"{int(bad.argmax())}; half-precision overflow is the usual cause"
         )
     return total
@@ -74,7 +74,7 @@ class Kernel:
         matrix = np.asarray(features, dtype=np.float64)
         matrix = matrix - matrix.mean(axis=0)
         if not np.isfinite(matrix).all():
-            gram(features)  # says which pictures
+            gram(features)  # says which images
         return cls(matrix, factored=True)
 
     def full(self) -> np.ndarray:
@@ -101,12 +101,12 @@ class Kernel:
 
 
 def centred(matrix: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
-    """The block of a Gram matrix as if features were centred on the mean of `columns`' pictures.
+    """The block of a Gram matrix as if features were centred on the mean of `columns`' images.
 
     Args:
         matrix: images × images.
-        rows: Indices of the pictures on the rows.
-        columns: Indices of the training pictures, whose mean is subtracted.
+        rows: Indices of the images on the rows.
+        columns: Indices of the training images, whose mean is subtracted.
 
     Returns:
         rows × columns.

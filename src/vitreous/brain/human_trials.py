@@ -1,4 +1,4 @@
-"""Human trials of model-vs-human (Geirhos et al. 2021), and a network's answers to its pictures."""
+"""Human trials of model-vs-human (Geirhos et al. 2021), and a network's answers to its images."""
 
 from __future__ import annotations
 
@@ -12,9 +12,7 @@ import torch
 from tqdm import tqdm
 
 from vitreous.brain.activations import prepare
-from vitreous.brain.behaviour import cohens_kappa
 from vitreous.brain.readers import read_table
-from vitreous.brain.score import Score
 from vitreous.brain.stimuli import Stimuli
 from vitreous.errors import VitreousError, nearest
 from vitreous.evaluation.test_sets.base import class_map
@@ -26,14 +24,14 @@ COLUMNS = ("subj", "object_response", "category", "condition", "imagename")
 
 @dataclasses.dataclass(frozen=True)
 class HumanTrials:
-    """Answers of several people to the same pictures.
+    """Answers of several people to the same images.
 
     Attributes:
-        names: Picture ids: the file name without trial, experiment and subject.
-        categories: The true category of each picture.
-        conditions: The condition of each picture.
+        names: Image ids: the file name without trial, experiment and subject.
+        categories: The true category of each image.
+        conditions: The condition of each image.
         subjects: The people.
-        correct: subjects × pictures: 1 right, 0 wrong, NaN not seen.
+        correct: subjects × images: 1 right, 0 wrong, NaN not seen.
     """
 
     names: tuple[str, ...]
@@ -68,7 +66,7 @@ def read_human_trials(folder: str | os.PathLike[str]) -> HumanTrials:
         for person, answer, truth, condition, name in zip(*(table[c] for c in COLUMNS)):
             key = image_id(name)
             if about.setdefault(key, (truth, condition)) != (truth, condition):
-                raise VitreousError(f"{file}: picture '{key}' has two categories or conditions")
+                raise VitreousError(f"{file}: image '{key}' has two categories or conditions")
             answers.setdefault(person, {})[key] = float(answer == truth)
     names, people = sorted(about), sorted(answers)
     correct = np.array([[answers[p].get(name, np.nan) for name in names] for p in people])
@@ -79,29 +77,6 @@ def read_human_trials(folder: str | os.PathLike[str]) -> HumanTrials:
         tuple(people),
         correct,
     )
-
-
-def human_consistency(trials: HumanTrials) -> Score:
-    """Error consistency of each pair of people, the ceiling for a model.
-
-    Returns:
-        The mean κ over conditions, then pairs; raw is pairs × conditions.
-    """
-    labels = np.asarray(trials.conditions)
-    kinds = np.unique(labels)
-    pairs = [(i, j) for i in range(len(trials.subjects)) for j in range(i)]
-    if not pairs:
-        raise VitreousError("the consistency of people needs at least two subjects")
-    rows = trials.correct
-    raw = np.array(
-        [
-            [cohens_kappa(rows[i, labels == c], rows[j, labels == c]) for c in kinds]
-            for i, j in pairs
-        ]
-    )
-    means = np.array([row[ok].mean() if (ok := ~np.isnan(row)).any() else np.nan for row in raw])
-    means = means[~np.isnan(means)]
-    return Score(float(means.mean()), float(means.std() / len(means) ** 0.5), raw)
 
 
 def decide(
@@ -133,16 +108,16 @@ def decide(
 
 
 def align_answers(trials: HumanTrials, stimuli: Stimuli, choices: Sequence[str]) -> np.ndarray:
-    """Whether the model's choice is right for each picture of the trials, in their order.
+    """Whether the model's choice is right for each image of the trials, in their order.
 
     Raises:
-        VitreousError: If some picture of the trials is not among the stimuli.
+        VitreousError: If some image of the trials is not among the stimuli.
     """
     answer = dict(zip(map(image_id, stimuli.names), choices))
     missing = [name for name in trials.names if name not in answer]
     if missing:
         raise VitreousError(
-            f"pictures and trials do not match: {len(missing)} of {len(trials.names)} pictures "
+            f"images and trials do not match: {len(missing)} of {len(trials.names)} images "
             f"of the trials are missing, first '{missing[0]}'"
         )
     return np.array([answer[n] == c for n, c in zip(trials.names, trials.categories)])

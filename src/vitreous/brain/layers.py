@@ -22,7 +22,7 @@ def find_layers(classifier: Classifier, patterns: Sequence[str]) -> list[str]:
         classifier: The model; names are those of `classifier.net`.
         patterns: Module names, with `*`, `?` and `[…]` as in file names; a `*` does not match a
             dot, so `blocks.*` gives the blocks and not their parts, and `blocks.**` gives all.
-            `pixels` is the prepared picture itself.
+            `pixels` is the prepared image itself.
 
     Raises:
         VitreousError: If a pattern matches nothing; names the nearest layers.

@@ -10,7 +10,7 @@ matrices is enough). Written with K = XXᵀ only:
 and YᵀKY follows by a symmetric rank-two update. A component costs two products with K, shared by
 all splits. q comes from that neuroids × neuroids matrix alone: exactly, or by the power iteration
 with scikit-learn's start and stopping rule, which is what Brain-Score's numbers rest on (the two
-differ by 1e-5 to 1e-4 in a score). A held-out picture gets its score by the same operations on its
+differ by 1e-5 to 1e-4 in a score). A held-out image gets its score by the same operations on its
 row of K; the prediction is mean + T C, for every number of components at once.
 """
 
@@ -18,11 +18,10 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
-from vitreous.brain.backend import Backend, NumpyBackend
+from vitreous.brain.backend import Array, Backend, NumpyBackend
 from vitreous.brain.gram import Kernel
 from vitreous.brain.splits import Split
 
@@ -61,7 +60,8 @@ def pls_predictions(
         For each split, number of components → predictions (held-out images × neuroids).
     """
     backend = backend or NumpyBackend()
-    targets, rotation = _fewer_targets(np.asarray(responses, dtype=np.float64))
+    responses = np.asarray(responses, dtype=np.float64)
+    targets, rotation = _fewer_targets(responses)
     size = 8 * (targets.shape[0] * 2 * max(counts) + 4 * targets.shape[1] ** 2)
     together = max(1, STATE_BYTES // size)
     given = kernel if isinstance(kernel, Kernel) else Kernel(kernel)
@@ -69,13 +69,14 @@ def pls_predictions(
     predictions: list[dict[int, np.ndarray]] = []
     for start in range(0, len(splits), together):
         some = list(splits[start : start + together])
-        state = _fit(own, targets, some, max(counts), backend, tolerance)
+        begin = _start_vectors(responses, some, rotation)
+        state = _fit(own, targets, some, max(counts), backend, begin, tolerance)
         predictions += _predict(state, some, counts, rotation, backend)
     return predictions
 
 
 def _fewer_targets(responses: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
-    """Rotate more neuroids than pictures to as many axes as pictures; scores are the same."""
+    """Rotate more neuroids than images to as many axes as images; predictions are the same."""
     if responses.shape[1] <= responses.shape[0]:
         return responses, None
     left, values, rotation = np.linalg.svd(responses, full_matrices=False)
@@ -84,11 +85,11 @@ def _fewer_targets(responses: np.ndarray) -> tuple[np.ndarray, np.ndarray | None
 
 @dataclasses.dataclass
 class _State:
-    """Arrays of all splits: first axis S; n pictures, m neuroids, A components."""
+    """Arrays of all splits: first axis S; n images, m neuroids, A components."""
 
-    scores: Any  # S × n × A, for training and held-out pictures
-    loadings: Any  # S × A × m
-    means: Any  # S × m, of the training responses
+    scores: Array  # S × n × A, for training and held-out images
+    loadings: Array  # S × A × m
+    means: Array  # S × m, of the training responses
 
 
 def _fit(
@@ -97,8 +98,13 @@ def _fit(
     splits: list[Split],
     components: int,
     backend: Backend,
+    begin: np.ndarray,
     tolerance: float | None,
 ) -> _State:
+    """Extract components for all splits together; the formulas are in the module's docstring.
+
+    `begin` (S × m) holds the vector from which each split's search for a component starts.
+    """
     n, m = responses.shape
     train = np.zeros((len(splits), n))
     for row, (index, _) in enumerate(splits):
@@ -111,10 +117,10 @@ def _fit(
     scores = backend.zeros((len(splits), n, components))
     trained = backend.zeros((len(splits), n, components))
     loadings = backend.zeros((len(splits), components, m))
-    first = _first_varying(responses, splits)
+    start = backend.array(begin[:, :, None])
     for a in range(components):
         old, known = trained[:, :, :a], loadings[:, :a]
-        q = _leading(crossed, first, tolerance, backend)
+        q = _leading(crossed, start, tolerance, backend)
         seen = _centre((y @ q[:, :, 0].mT).mT, mask, share)
         u = seen - (old @ (known @ q))[:, :, 0]
         z = kernel.times(u.mT).mT
@@ -134,28 +140,34 @@ def _fit(
     return _State(scores, loadings, means)
 
 
-def _centre(rows: Any, mask: Any, share: Any) -> Any:
+def _centre(rows: Array, mask: Array, share: Array) -> Array:
     """Subtract the training mean of each split's row; held-out entries become zero."""
     return mask * (rows - (share * rows).sum(1)[:, None])
 
 
-def _first_varying(responses: np.ndarray, splits: list[Split]) -> list[int]:
-    """The first neuroid of each split that is not constant: there the power iteration starts."""
-    found = []
-    for train, _ in splits:
-        spread, size = np.ptp(responses[train], axis=0), np.abs(responses[train]).max(axis=0)
-        varying = np.flatnonzero(spread > EPSILON * np.maximum(len(train) * size, 1.0))
-        found.append(int(varying[0]) if len(varying) else 0)
-    return found
+def _start_vectors(
+    responses: np.ndarray, splits: list[Split], rotation: np.ndarray | None
+) -> np.ndarray:
+    """Where scikit-learn starts: at the first neuroid that varies in training (S × m).
+
+    Among rotated responses that neuroid is a column of the rotation.
+    """
+    axes = np.eye(responses.shape[1]) if rotation is None else rotation.T
+    return axes[[_first_varying(responses[train]) for train, _ in splits]]
 
 
-def _leading(crossed: Any, first: list[int], tolerance: float | None, backend: Backend) -> Any:
+def _first_varying(responses: np.ndarray) -> int:
+    """Number of the first neuroid that is not constant; 0 where all are."""
+    spread, size = np.ptp(responses, axis=0), np.abs(responses).max(axis=0)
+    varying = np.flatnonzero(spread > EPSILON * np.maximum(len(responses) * size, 1.0))
+    return int(varying[0]) if len(varying) else 0
+
+
+def _leading(crossed: Array, start: Array, tolerance: float | None, backend: Backend) -> Array:
     """Leading eigenvectors (S × m × 1) of YᵀKY, exactly or by scikit-learn's power iteration."""
     if tolerance is None:
         return backend.leading_vectors(crossed)[:, :, None]
-    begin = np.zeros((len(first), crossed.shape[1], 1))
-    begin[range(len(first)), first] = 1.0
-    q = backend.array(begin)
+    q = start
     pushed = crossed @ q
     square = (q * pushed).sum(1)[:, :, None]
     running = square > 0
@@ -175,7 +187,7 @@ def _leading(crossed: Any, first: list[int], tolerance: float | None, backend: B
     return q
 
 
-def _crossed(kernel: Kernel, y: Any, mask: Any, means: Any, backend: Backend) -> Any:
+def _crossed(kernel: Kernel, y: Array, mask: Array, means: Array, backend: Backend) -> Array:
     """YᵀKY of each split's centred training responses, by taking the held-out part off the whole.
 
     With Z the responses (zero where held out), e the held-out rows, 1 the training mask and μ the
@@ -184,7 +196,7 @@ def _crossed(kernel: Kernel, y: Any, mask: Any, means: Any, backend: Backend) ->
     pushed = kernel.times(y)
     whole = y.mT @ pushed
     sums = kernel.times(mask.mT)
-    found = []
+    crossed = []
     for row in range(mask.shape[0]):
         test = backend.where(mask[row] == 0)
         held, mean, ones = y[test], means[row], sums[:, row]
@@ -192,8 +204,8 @@ def _crossed(kernel: Kernel, y: Any, mask: Any, means: Any, backend: Backend) ->
         matrix = whole - edge - edge.mT + held.mT @ (kernel.block(test) @ held)
         shift = (ones @ y - ones[test] @ held)[:, None] * mean[None, :]
         matrix = matrix - shift - shift.mT + (mask[row] @ ones) * mean[:, None] * mean[None, :]
-        found.append((matrix + matrix.mT) / 2)
-    return backend.stack(found)
+        crossed.append((matrix + matrix.mT) / 2)
+    return backend.stack(crossed)
 
 
 def _predict(
@@ -205,15 +217,15 @@ def _predict(
 ) -> list[dict[int, np.ndarray]]:
     scores, loadings = backend.numpy(state.scores), backend.numpy(state.loadings)
     means = backend.numpy(state.means)
-    found = []
+    predictions = []
     for row, (_, test) in enumerate(splits):
         by_count = {}
         for k in counts:
             values = means[row] + scores[row][test, :k] @ loadings[row][:k]
             by_count[k] = values if rotation is None else values @ rotation
-        found.append(by_count)
-    return found
+        predictions.append(by_count)
+    return predictions
 
 
-def _norm(rows: Any) -> Any:
+def _norm(rows: Array) -> Array:
     return (rows * rows).sum(1) ** 0.5

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from typing import Any
+from typing import TypedDict, Unpack
 
 import numpy as np
 
@@ -14,22 +14,18 @@ from vitreous.brain.gram import Kernel, blas_threads
 from vitreous.brain.pls import TOLERANCE, pls_predictions
 from vitreous.brain.ridge import PENALTIES, ridge_predictions
 from vitreous.brain.score import Score, aggregate
-from vitreous.brain.splits import Split, Splits
+from vitreous.brain.splits import Groups, Split, Splits
+from vitreous.statistics import pearson
 
 logger = logging.getLogger(__name__)
-Groups = Sequence[Any] | np.ndarray | None
 
 
-def pearson(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Pearson correlation of each column of two arrays; NaN where a column is constant."""
-    a = first - first.mean(axis=0)
-    b = second - second.mean(axis=0)
-    norms = np.linalg.norm(a, axis=0) * np.linalg.norm(b, axis=0)
-    floor = np.finfo(np.float64).eps * len(first)
-    scale = np.abs(first).max(axis=0, initial=0) * np.abs(second).max(axis=0, initial=0)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        r = (a * b).sum(axis=0) / norms
-    return np.where(norms > floor * scale, np.clip(r, -1.0, 1.0), np.nan)
+class RegressionOptions(TypedDict, total=False):
+    """What every regression takes; see `pls_predictivity`."""
+
+    splits: Splits | None
+    threads: int | None
+    kernel: Kernel | None
 
 
 def pls_predictivity(
@@ -49,7 +45,7 @@ def pls_predictivity(
     Args:
         features: images × units, of any size (a memory map is streamed).
         responses: images × neuroids, averaged over repetitions.
-        groups: One label a picture for stratified splits: the object or the texture.
+        groups: One label an image for stratified splits: the object or the texture.
         components: Number of PLS components.
         splits: How to split; by default Brain-Score's ten splits of 90 to 10 %.
         tolerance: 1e-6 stops the search for a component where scikit-learn does, as in
@@ -62,7 +58,7 @@ def pls_predictivity(
         The score (median over neuroids, mean over splits), its error, and r of splits × neuroids.
 
     Raises:
-        VitreousError: If pictures and responses do not match, responses hold NaN, or there are
+        VitreousError: If images and responses do not match, responses hold NaN, or there are
             fewer stimuli or units than components.
     """
     return pls_curve(
@@ -97,8 +93,8 @@ def pls_curve(
     with blas_threads(threads):
         kernel = kernel or Kernel.of(features)
         backend = choose_backend(device)
-        found = pls_predictions(kernel, responses, drawn, counts, backend, tolerance)
-    return {k: _score([f[k] for f in found], responses, drawn) for k in counts}
+        predictions = pls_predictions(kernel, responses, drawn, counts, backend, tolerance)
+    return {k: _score([p[k] for p in predictions], responses, drawn) for k in counts}
 
 
 def ridge_predictivity(
@@ -113,28 +109,35 @@ def ridge_predictivity(
 ) -> Score:
     """Score by ridge regression with α = 1 (Brain-Score's), another, or the best of several.
 
-    With several penalties the one of the smallest leave-one-out error on the training pictures is
+    With several penalties the one of the smallest leave-one-out error on the training images is
     taken in each split. Other arguments and errors as for `pls_predictivity`.
     """
     responses = check_pair(features, responses)
     drawn = (splits or Splits()).draw(len(responses), groups)
     with blas_threads(threads):
-        found, used = ridge_predictions(kernel or Kernel.of(features), responses, drawn, penalty)
+        kernel = kernel or Kernel.of(features)
+        predictions, used = ridge_predictions(kernel, responses, drawn, penalty)
     logger.info("ridge penalties: %s", used)
-    return _score(found, responses, drawn)
+    return _score(predictions, responses, drawn)
 
 
 def ridge_cv_predictivity(
-    features: np.ndarray, responses: np.ndarray, groups: Groups = None, **options: Any
+    features: np.ndarray,
+    responses: np.ndarray,
+    groups: Groups = None,
+    **options: Unpack[RegressionOptions],
 ) -> Score:
     """Score by ridge regression with the penalty chosen from Brain-Score's 95 values."""
     return ridge_predictivity(features, responses, groups, penalty=PENALTIES, **options)
 
 
 def linear_predictivity(
-    features: np.ndarray, responses: np.ndarray, groups: Groups = None, **options: Any
+    features: np.ndarray,
+    responses: np.ndarray,
+    groups: Groups = None,
+    **options: Unpack[RegressionOptions],
 ) -> Score:
-    """Score by least squares; of smallest norm where there are more units than pictures."""
+    """Score by least squares; of smallest norm where there are more units than images."""
     return ridge_predictivity(features, responses, groups, penalty=0.0, **options)
 
 
@@ -148,7 +151,7 @@ def one_to_one(
     block: int = 4096,
     kernel: Kernel | None = None,
 ) -> Score:
-    """Score each neuroid by the one unit that correlates best with it on the training pictures.
+    """Score each neuroid by the one unit that correlates best with it on the training images.
 
     Brain-Score's `neuron_to_neuron` (Arend et al. 2018). Units that are constant in training are
     never chosen. Arguments and errors as for `pls_predictivity`; `kernel` has no use here.
@@ -157,11 +160,11 @@ def one_to_one(
     drawn = (splits or Splits()).draw(len(responses), groups)
     with blas_threads(threads):
         chosen = _best_units(features, responses, drawn, block)
-    found = [
+    predictions = [
         np.stack([np.asarray(features[test, unit], dtype=np.float64) for unit in units], axis=1)
         for units, (_, test) in zip(chosen, drawn)
     ]
-    return _score(found, responses, drawn)
+    return _score(predictions, responses, drawn)
 
 
 def _best_units(
@@ -169,7 +172,7 @@ def _best_units(
 ) -> np.ndarray:
     """Index of the best unit: splits × neuroids, by one pass over blocks of units."""
     shape = (len(splits), responses.shape[1])
-    best, found = np.full(shape, -np.inf), np.zeros(shape, dtype=np.int64)
+    best, units = np.full(shape, -np.inf), np.zeros(shape, dtype=np.int64)
     for start in range(0, features.shape[1], block):
         piece = np.asarray(features[:, start : start + block], dtype=np.float64)
         for row, (train, _) in enumerate(splits):
@@ -178,8 +181,8 @@ def _best_units(
             index = r.argmax(axis=0)
             value = r[index, np.arange(shape[1])]
             better = value > best[row]
-            best[row][better], found[row][better] = value[better], start + index[better]
-    return found
+            best[row][better], units[row][better] = value[better], start + index[better]
+    return units
 
 
 def _standardised(values: np.ndarray) -> np.ndarray:

@@ -36,7 +36,7 @@ def read_rdms(paths: Sequence[str | os.PathLike[str]]) -> dict[str, np.ndarray]:
 
 
 def write_mat_images(path: str | os.PathLike[str], folder: str | os.PathLike[str]) -> list[Path]:
-    """Write the pictures stored in the 92-image set's `.mat` file as PNG, in its order.
+    """Write the images stored in the 92-image set's `.mat` file as PNG, in its order.
 
     Raises:
         VitreousError: If the file holds none.
@@ -64,8 +64,8 @@ def _read(path: Path) -> list[tuple[str, np.ndarray]]:
         return list(zip(names, several))
     found = []
     for key, values in _load(path).items():
-        fields = getattr(getattr(values, "dtype", None), "names", None) or ()
-        if key.startswith("__") or not {"RDM", "name"} <= set(fields):
+        fields = values.dtype.names if isinstance(values, np.ndarray) else None
+        if key.startswith("__") or not {"RDM", "name"} <= set(fields or ()):
             continue
         for entry in values.ravel():
             name = " ".join(str(np.asarray(entry["name"]).ravel()[0]).split("|")[0].split())

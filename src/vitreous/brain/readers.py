@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import os
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from vitreous.brain.recordings import Recording, gather_repetitions, make_assembly
 from vitreous.brain.stimuli import Stimuli, named_stimuli, read_stimuli
+from vitreous.data.readers.tables import read_rows
 from vitreous.data.stores import ZipImages
 from vitreous.errors import VitreousError, nearest, require
+
+if TYPE_CHECKING:
+    import xarray
 
 
 def check_sha1(path: Path, expected: str) -> None:
@@ -52,7 +55,9 @@ def find_in_cache(sha1: str, what: str, home: str | os.PathLike[str] | None = No
     return files[0]
 
 
-def read_netcdf(path: str | os.PathLike[str], window: tuple[float, float] | None = None) -> Any:
+def read_netcdf(
+    path: str | os.PathLike[str], window: tuple[float, float] | None = None
+) -> xarray.DataArray:
     """Read a BrainIO assembly: presentation × neuroid (× repetition).
 
     Args:
@@ -62,16 +67,8 @@ def read_netcdf(path: str | os.PathLike[str], window: tuple[float, float] | None
     Raises:
         VitreousError: If it is missing, not NetCDF, or not a neural assembly.
     """
-    xarray = require("xarray", "brain")
     file = Path(path)
-    if not file.is_file():
-        raise VitreousError(f"no assembly at {file}")
-    try:
-        with xarray.open_dataset(file) as opened:
-            dataset = opened.load()
-    except (OSError, ValueError) as error:
-        line = (str(error).strip().splitlines() or [""])[0]
-        raise VitreousError(f"{file} is not a NetCDF file that can be read: {line}") from error
+    dataset = _open(file)
     assembly = _main_variable(dataset, file)
     if "stimulus_id" not in assembly.coords and "image_id" in assembly.coords:
         assembly = assembly.rename(image_id="stimulus_id")
@@ -87,7 +84,36 @@ def read_netcdf(path: str | os.PathLike[str], window: tuple[float, float] | None
     )
 
 
-def _main_variable(dataset: Any, file: Path) -> Any:
+def read_columns(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
+    """Read the one-dimensional variables and coordinates of a NetCDF file, by name.
+
+    The first data variable also stands under `choice`, where no other does: behavioural
+    assemblies hold the choices as their values.
+
+    Raises:
+        VitreousError: If it is missing or not NetCDF.
+    """
+    dataset = _open(Path(path))
+    columns = {str(n): v.values for n, v in dataset.variables.items() if v.ndim == 1}
+    data = [str(n) for n in dataset.data_vars if dataset[n].ndim == 1]
+    if data:
+        columns.setdefault("choice", dataset[data[0]].values)
+    return columns
+
+
+def _open(file: Path) -> xarray.Dataset:
+    library = require("xarray", "brain")
+    if not file.is_file():
+        raise VitreousError(f"no NetCDF file at {file}")
+    try:
+        with library.open_dataset(file) as opened:
+            return opened.load()
+    except (OSError, ValueError) as error:
+        line = (str(error).strip().splitlines() or [""])[0]
+        raise VitreousError(f"{file} is not a NetCDF file that can be read: {line}") from error
+
+
+def _main_variable(dataset: xarray.Dataset, file: Path) -> xarray.DataArray:
     """The variable of most dimensions, with the one-dimensional ones as its coordinates."""
     if not dataset.data_vars:
         raise VitreousError(f"{file} holds no variable")
@@ -96,7 +122,9 @@ def _main_variable(dataset: Any, file: Path) -> Any:
     return dataset.set_coords(others)[name]
 
 
-def _average_time(assembly: Any, window: tuple[float, float] | None, file: Path) -> Any:
+def _average_time(
+    assembly: xarray.DataArray, window: tuple[float, float] | None, file: Path
+) -> xarray.DataArray:
     if "time_bin" not in assembly.dims:
         return assembly
     if window is not None and assembly.sizes["time_bin"] > 1:
@@ -140,12 +168,12 @@ def read_arrays(
 
     Args:
         responses: `.npy`: images × neuroids, or images × neuroids × repetitions (NaN = missing).
-        table: CSV with one row a picture: `stimulus_id` and any other columns. Without it the
-            rows are the sorted pictures.
-        stimuli: Folder or zip of the pictures, named by their stem.
+        table: CSV with one row an image: `stimulus_id` and any other columns. Without it the
+            rows are the sorted images.
+        stimuli: Folder or zip of the images, named by their stem.
         neuroids: CSV with one row a neuroid, for example a column `region`.
         group: Column of the table that splits are stratified by.
-        degrees: Visual angle of the pictures.
+        degrees: Visual angle of the images.
 
     Raises:
         VitreousError: If files cannot be read or do not match.
@@ -159,7 +187,7 @@ def read_arrays(
         raise VitreousError(f"{table}: no column 'stimulus_id'; {hint}")
     names = columns.pop("stimulus_id", None) or (None if images is None else images.names)
     if names is None:
-        raise VitreousError(f"{file}: give a table with stimulus_id, or the pictures")
+        raise VitreousError(f"{file}: give a table with stimulus_id, or the images")
     cells = {} if neuroids is None else read_table(Path(neuroids))
     assembly = make_assembly(values, list(names), columns, cells)
     return Recording(file.stem, assembly, images, group)
@@ -169,15 +197,21 @@ def read_macaque(folder: str | os.PathLike[str], session: str) -> Recording:
     """Read a macaque V4 session of Cowley et al. 2023: `images_*.zip` and `responses_*.npy`.
 
     The raw repeats are taken where there are some, else the averages over repeats. The sorted
-    pictures are the columns.
+    images are the columns.
 
     Raises:
         VitreousError: If the session is not there.
     """
     root = Path(folder)
-    found = sorted(p.stem.removeprefix("images_") for p in root.glob("images_*.zip"))
-    if session not in found:
-        raise VitreousError(f"no session '{session}' in {root}; {nearest(session, found)}")
+    sessions = sorted(p.stem.removeprefix("images_") for p in root.glob("images_*.zip"))
+    if not sessions:
+        raise VitreousError(
+            f"{root} is not the folder of the macaque V4 sessions: it holds no images_SESSION.zip"
+        )
+    if not session:
+        raise VitreousError(f"{root}: give --session, one of {', '.join(sessions)}")
+    if session not in sessions:
+        raise VitreousError(f"no session '{session}' in {root}; {nearest(session, sessions)}")
     raw, average = (root / f"responses_{kind}_{session}.npy" for kind in ("raw", "avg"))
     values = _load_array(raw if raw.is_file() else average)
     values = values.transpose(1, 0, *range(2, values.ndim))
@@ -189,17 +223,15 @@ def read_macaque(folder: str | os.PathLike[str], session: str) -> Recording:
 
 
 def read_table(path: Path) -> dict[str, list[str]]:
-    """Read a CSV as columns of text."""
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as opened:
-            rows = list(csv.DictReader(opened))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise VitreousError(f"cannot read the table {path}: {error}") from error
+    """Read a CSV as columns of text.
+
+    Raises:
+        VitreousError: If it cannot be read, has no rows, or a row of another length.
+    """
+    header, rows = read_rows(path)
     if not rows:
         raise VitreousError(f"{path} has no rows")
-    if any(None in row or None in row.values() for row in rows):
-        raise VitreousError(f"{path}: some row has another number of columns than the header")
-    return {str(name): [row[name] for row in rows] for name in rows[0]}
+    return {name: [row[name] for _, row in rows] for name in header}
 
 
 def _load_array(path: Path) -> np.ndarray:

@@ -18,15 +18,15 @@ def readout_probabilities(
     features: np.ndarray,
     penalty: float = PENALTY,
 ) -> tuple[np.ndarray, list[str]]:
-    """Fit the readout on labelled pictures and apply it to others.
+    """Fit the readout on labelled images and apply it to others.
 
     StandardScaler, then multinomial logistic regression with C = 1e-3 (Brain-Score's
     `ProbabilitiesMapping`).
 
     Args:
-        fitting: images × units of the fitting pictures.
+        fitting: images × units of the fitting images.
         labels: Object of each of them.
-        features: images × units of the test pictures.
+        features: images × units of the test images.
         penalty: C of the logistic regression.
 
     Returns:
@@ -41,7 +41,7 @@ def readout_probabilities(
     names, codes = np.unique(np.asarray(labels), return_inverse=True)
     if len(fitting) != len(codes) or fitting.shape[1:] != features.shape[1:]:
         raise VitreousError(
-            f"the readout does not fit: {len(fitting)} pictures with {len(codes)} labels, and "
+            f"the readout does not fit: {len(fitting)} images with {len(codes)} labels, and "
             f"{fitting.shape[1:]} against {features.shape[1:]} units"
         )
     if len(names) < 2:

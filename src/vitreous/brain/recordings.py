@@ -1,10 +1,10 @@
-"""Recordings: an xarray assembly with its pictures, and the arrays that metrics take from it."""
+"""Recordings: an xarray assembly with its images, and the arrays that metrics take from it."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -14,24 +14,27 @@ from vitreous.brain.score import Score
 from vitreous.brain.stimuli import Stimuli
 from vitreous.errors import VitreousError, nearest, require
 
+if TYPE_CHECKING:
+    import xarray
+
 DIMENSIONS = ("presentation", "neuroid", "repetition")
 
 
 @dataclasses.dataclass(frozen=True)
 class Recording:
-    """Responses of neurons to pictures.
+    """Responses of neurons to images.
 
     Attributes:
         name: What results call it.
         assembly: `xarray.DataArray`, presentation × neuroid or presentation × neuroid ×
             repetition (NaN where a trial is missing), with the coordinate `stimulus_id` on
             presentation, each once, and maybe `region` on neuroid.
-        stimuli: The pictures, where they are at hand.
+        stimuli: The images, where they are at hand.
         group: Coordinate on presentation that splits are stratified by.
     """
 
     name: str
-    assembly: Any
+    assembly: xarray.DataArray
     stimuli: Stimuli | None = None
     group: str | None = None
 
@@ -104,28 +107,28 @@ class Recording:
         return None if trials is None else internal_consistency(trials)
 
     def images(self) -> Stimuli:
-        """The pictures in the order of the presentations.
+        """The images in the order of the presentations.
 
         Raises:
             VitreousError: If the recording was read without them.
         """
         if self.stimuli is None:
-            raise VitreousError(f"{self.name} was read without its pictures; give --stimuli")
+            raise VitreousError(f"{self.name} was read without its images; give --stimuli")
         return self.stimuli.select(self.names)
 
 
 def make_assembly(
     responses: np.ndarray,
     stimulus_id: Sequence[str] | np.ndarray,
-    presentation: Mapping[str, Any] | None = None,
-    neuroid: Mapping[str, Any] | None = None,
-) -> Any:
+    presentation: Mapping[str, Sequence[str] | np.ndarray] | None = None,
+    neuroid: Mapping[str, Sequence[str] | np.ndarray] | None = None,
+) -> xarray.DataArray:
     """Make an assembly from arrays.
 
     Args:
         responses: images × neuroids, or images × neuroids × repetitions with NaN for missing.
-        stimulus_id: Name of each picture.
-        presentation: More coordinates, one value a picture.
+        stimulus_id: Name of each image.
+        presentation: More coordinates, one value an image.
         neuroid: Coordinates with one value a neuroid, for example `region`.
 
     Returns:
@@ -134,7 +137,7 @@ def make_assembly(
     Raises:
         VitreousError: If lengths do not match or a name occurs twice.
     """
-    xarray = require("xarray", "brain")
+    library = require("xarray", "brain")
     values = np.asarray(responses)
     if values.ndim not in (2, 3):
         raise VitreousError(
@@ -142,11 +145,13 @@ def make_assembly(
         )
     if len(stimulus_id) != len(values):
         raise VitreousError(
-            f"pictures and responses do not match: {len(stimulus_id)} stimulus ids, "
+            f"images and responses do not match: {len(stimulus_id)} stimulus ids, "
             f"{len(values)} rows of responses"
         )
     check_unique(stimulus_id)
-    coords: dict[str, Any] = {"stimulus_id": ("presentation", np.asarray(stimulus_id).astype(str))}
+    coords: dict[str, tuple[str, np.ndarray]] = {
+        "stimulus_id": ("presentation", np.asarray(stimulus_id).astype(str))
+    }
     tables = (("presentation", presentation or {}, 0), ("neuroid", neuroid or {}, 1))
     for dimension, table, axis in tables:
         for name, column in table.items():
@@ -156,10 +161,10 @@ def make_assembly(
                     f"{len(column)}"
                 )
             coords[name] = (dimension, np.asarray(column))
-    return xarray.DataArray(values, dims=DIMENSIONS[: values.ndim], coords=coords)
+    return library.DataArray(values, dims=DIMENSIONS[: values.ndim], coords=coords)
 
 
-def gather_repetitions(assembly: Any) -> Any:
+def gather_repetitions(assembly: xarray.DataArray) -> xarray.DataArray:
     """Turn repeated presentations into a repetition axis.
 
     Args:

@@ -14,10 +14,10 @@ WIDTH = 4096
 
 @dataclasses.dataclass(frozen=True)
 class Components:
-    """Principal components, stored by the pictures that they were fitted on.
+    """Principal components, stored by the images that they were fitted on.
 
     Attributes:
-        mean: Mean of each unit over the fitting pictures.
+        mean: Mean of each unit over the fitting images.
         axes: units × components, orthonormal.
     """
 
@@ -35,21 +35,21 @@ class Components:
 
 
 def fit_components(features: np.ndarray, components: int = 1000) -> Components | None:
-    """Fit principal components on other pictures (Brain-Score: 1000 of ImageNet's validation set).
+    """Fit principal components on other images (Brain-Score: 1000 of ImageNet's validation set).
 
     Args:
-        features: images × units of the fitting pictures.
-        components: How many; fewer where the pictures have fewer dimensions.
+        features: images × units of the fitting images.
+        components: How many; fewer where the images have fewer dimensions.
 
     Returns:
         The components, or None where the layer has no more units than that: it stays as it is.
 
     Raises:
-        VitreousError: For fewer than two fitting pictures.
+        VitreousError: For fewer than two fitting images.
     """
     n, units = features.shape
     if n < 2:
-        raise VitreousError(f"principal components need at least 2 pictures, found {n}")
+        raise VitreousError(f"principal components need at least 2 images, found {n}")
     if units <= components:
         return None
     matrix = gram(features)

@@ -40,8 +40,8 @@ def ridge_predictions(
         responses: images × neuroids, finite.
         splits: (train, test) indices.
         penalty: α of |Y − XB|² + α|B|²; 0 is least squares (of smallest norm where there are more
-            units than pictures). Several values: the one with the smallest leave-one-out error on
-            the training pictures, one for all neuroids, is chosen anew in each split.
+            units than images). Several values: the one with the smallest leave-one-out error on
+            the training images, one for all neuroids, is chosen anew in each split.
 
     Returns:
         Predictions (held-out images × neuroids) and the penalty used, for each split.

@@ -5,12 +5,14 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+from collections.abc import Sequence
 from importlib import resources
 from typing import Any, Literal
 
 import numpy as np
 
 from vitreous.errors import VitreousError, nearest
+from vitreous.statistics import percentile_interval
 
 CONVENTIONS = {
     "brainscore_2026": "r² / ceiling: the share of the explainable variance, since January 2026",
@@ -55,14 +57,57 @@ class Score:
             raise VitreousError(f"unknown axis '{over}'; {nearest(over, ['splits', 'neuroids'])}")
         if self.raw.ndim <= axis or self.raw.size == 0:
             raise VitreousError(f"this score has no {over} to resample: raw is {self.raw.shape}")
-        generator = np.random.default_rng(seed)
-        size = self.raw.shape[axis]
-        values = [
-            aggregate(np.take(self.raw, generator.integers(0, size, size), axis)).score
-            for _ in range(resamples)
-        ]
-        low, high = np.nanquantile(values, [0.025, 0.975])
-        return float(low), float(high)
+        values = _resampled([self.raw], axis, resamples, seed)
+        low, high = percentile_interval(values[:, 0]) or (math.nan, math.nan)
+        return low, high
+
+
+def ceiled_interval(
+    score: Score,
+    ceiling: Score,
+    convention: str = "brainscore_2026",
+    resamples: int = 1000,
+    seed: int = 0,
+) -> tuple[float, float] | None:
+    """The 95 % bootstrap interval of a ceiled score over neuroids.
+
+    Each sample of neuroids gives a score and a ceiling, of the same neuroids.
+
+    Args:
+        score: Of splits × neuroids.
+        ceiling: Of halves × neuroids, the same neuroids.
+        convention: See `ceiled`.
+        resamples: Number of bootstrap samples.
+        seed: Seed of the resampling.
+
+    Returns:
+        Low and high, or None for fewer than two neuroids, or where the ceiling of a sample is
+        not positive: then the interval has no bound.
+
+    Raises:
+        VitreousError: If score and ceiling are of different neuroids.
+    """
+    neuroids = (score.raw.shape[-1], ceiling.raw.shape[-1])
+    if score.raw.ndim != 2 or ceiling.raw.ndim != 2 or len(set(neuroids)) != 1:
+        raise VitreousError(
+            f"score and ceiling do not match: {score.raw.shape} and {ceiling.raw.shape}; expected "
+            "splits × neuroids of the same neuroids"
+        )
+    values = _resampled([score.raw, ceiling.raw], 1, resamples, seed)
+    if neuroids[0] < 2 or not (values[:, 1] > 0).all():
+        return None
+    return percentile_interval([ceiled(r, c, convention) for r, c in values.tolist()])
+
+
+def _resampled(tables: Sequence[np.ndarray], axis: int, resamples: int, seed: int) -> np.ndarray:
+    """Aggregate each table over the same samples of an axis: resamples × tables."""
+    generator = np.random.default_rng(seed)
+    size = tables[0].shape[axis]
+    values = np.empty((resamples, len(tables)))
+    for row in values:
+        drawn = generator.integers(0, size, size)
+        row[:] = [aggregate(np.take(table, drawn, axis)).score for table in tables]
+    return values
 
 
 def aggregate(raw: np.ndarray) -> Score:

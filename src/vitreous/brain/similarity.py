@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable
 
 import numpy as np
 
 from vitreous.brain.checks import check_pair
 from vitreous.brain.gram import gram
 from vitreous.brain.score import Score, aggregate
-from vitreous.brain.splits import Splits
+from vitreous.brain.splits import Groups, Splits
 from vitreous.errors import VitreousError, require
 
 # The held-out side of each split is compared; Brain-Score leaves ten per cent out.
@@ -18,13 +17,13 @@ LEAVE_OUT = Splits(number=10, test_size=0.9, seed=1)
 
 
 def rdm(features: np.ndarray) -> np.ndarray:
-    """Representational dissimilarity: 1 − Pearson correlation of each two pictures' patterns.
+    """Representational dissimilarity: 1 − Pearson correlation of each two images' patterns.
 
     Args:
         features: images × units.
 
     Returns:
-        images × images, zero on the diagonal. A picture whose pattern is constant has NaN.
+        images × images, zero on the diagonal. An image whose pattern is constant has NaN.
     """
     rows = np.asarray(features, dtype=np.float64)
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -41,18 +40,18 @@ def compare_rdms(first: np.ndarray, second: np.ndarray) -> float:
     Raises:
         VitreousError: If the matrices are not square, of different sizes, or too small.
     """
-    stats: Any = require("scipy.stats", "brain")
+    stats = require("scipy.stats", "brain")
     first, second = np.asarray(first, np.float64), np.asarray(second, np.float64)
     if first.shape != second.shape or first.ndim != 2 or first.shape[0] != first.shape[1]:
         raise VitreousError(
             f"dissimilarity matrices do not match: {first.shape} and {second.shape}; expected two "
-            "square ones over the same pictures"
+            "square ones over the same images"
         )
     upper = np.triu_indices(len(first), k=1)
     a, b = first[upper], second[upper]
     known = np.isfinite(a) & np.isfinite(b)
     if known.sum() < 3:
-        raise VitreousError(f"only {int(known.sum())} pairs of pictures can be compared")
+        raise VitreousError(f"only {int(known.sum())} pairs of images can be compared")
     if np.ptp(a[known]) == 0 or np.ptp(b[known]) == 0:
         return float("nan")
     return float(stats.spearmanr(a[known], b[known])[0])
@@ -61,7 +60,7 @@ def compare_rdms(first: np.ndarray, second: np.ndarray) -> float:
 def rdm_similarity(
     features: np.ndarray,
     responses: np.ndarray,
-    groups: Sequence[Any] | np.ndarray | None = None,
+    groups: Groups = None,
     *,
     splits: Splits | None = None,
 ) -> Score:
@@ -74,21 +73,30 @@ def rdm_similarity(
         splits: Repeat on random subsets (`LEAVE_OUT` is Brain-Score's `rdm_cv`); none by default.
 
     Raises:
-        VitreousError: If pictures and responses do not match or the responses hold NaN.
+        VitreousError: If images and responses do not match or the responses hold NaN.
     """
+    return _over_splits(rdm_measure(features, responses), len(responses), groups, splits)
+
+
+def rdm_measure(features: np.ndarray, responses: np.ndarray) -> Callable[[np.ndarray], float]:
+    """Both RDMs, as a function from the indices of some images to their similarity."""
     responses = check_pair(features, responses)
-    first, second = rdm(features), rdm(responses)
+    return similarity_of_subset(rdm(features), rdm(responses))
+
+
+def similarity_of_subset(first: np.ndarray, second: np.ndarray) -> Callable[[np.ndarray], float]:
+    """`compare_rdms` of two matrices, as a function of the indices of some images."""
 
     def on(index: np.ndarray) -> float:
         return compare_rdms(first[np.ix_(index, index)], second[np.ix_(index, index)])
 
-    return _over_splits(on, len(responses), groups, splits)
+    return on
 
 
 def cka(
     features: np.ndarray,
     responses: np.ndarray,
-    groups: Sequence[Any] | np.ndarray | None = None,
+    groups: Groups = None,
     *,
     unbiased: bool = True,
     splits: Splits | None = None,
@@ -104,18 +112,25 @@ def cka(
         splits: Repeat on random subsets (`LEAVE_OUT` is Brain-Score's `cka_cv`).
 
     Raises:
-        VitreousError: If pictures and responses do not match, or fewer than 4 pictures.
+        VitreousError: If images and responses do not match, or fewer than 4 images.
     """
+    return _over_splits(cka_measure(features, responses, unbiased), len(responses), groups, splits)
+
+
+def cka_measure(
+    features: np.ndarray, responses: np.ndarray, unbiased: bool = True
+) -> Callable[[np.ndarray], float]:
+    """Both Gram matrices, as a function from the indices of some images to their alignment."""
     responses = check_pair(features, responses)
     if len(responses) < 4:
-        raise VitreousError(f"CKA needs at least 4 pictures, found {len(responses)}")
+        raise VitreousError(f"CKA needs at least 4 images, found {len(responses)}")
     first, second = gram(features), gram(responses)
-    measure = _unbiased_hsic if unbiased else _biased_hsic
+    hsic = _unbiased_hsic if unbiased else _biased_hsic
 
     def on(index: np.ndarray) -> float:
-        return _alignment(first[np.ix_(index, index)], second[np.ix_(index, index)], measure)
+        return _alignment(first[np.ix_(index, index)], second[np.ix_(index, index)], hsic)
 
-    return _over_splits(on, len(responses), groups, splits)
+    return on
 
 
 def _alignment(
@@ -144,7 +159,7 @@ def _unbiased_hsic(first: np.ndarray, second: np.ndarray) -> float:
 
 
 def _over_splits(
-    measure: Callable[[np.ndarray], float], n: int, groups: Any, splits: Splits | None
+    measure: Callable[[np.ndarray], float], n: int, groups: Groups, splits: Splits | None
 ) -> Score:
     if splits is None:
         value = measure(np.arange(n))

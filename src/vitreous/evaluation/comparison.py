@@ -6,9 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from vitreous.evaluation.metrics import cohens_kappa, paired_bootstrap
+from vitreous.evaluation.metrics import paired_bootstrap
 from vitreous.evaluation.predictions import Predictions
 from vitreous.results import Record, accuracy_record
+from vitreous.statistics import cohens_kappa
 
 
 def comparison_records(first: Predictions, second: Predictions, against: str) -> list[Record]:

@@ -100,22 +100,6 @@ def paired_bootstrap(
     return float(low), float(high)
 
 
-def cohens_kappa(first: np.ndarray, second: np.ndarray) -> float:
-    """Compute error consistency: agreement of two models' correctness beyond chance.
-
-    Args:
-        first: (N,) bool.
-        second: (N,) bool.
-
-    Returns:
-        Cohen's kappa (Geirhos et al. 2020); NaN where chance alone gives full agreement.
-    """
-    a, b = float(first.mean()), float(second.mean())
-    expected = a * b + (1 - a) * (1 - b)
-    observed = float((first == second).mean())
-    return (observed - expected) / (1 - expected) if expected < 1 else float("nan")
-
-
 def trapezoid_area(x: np.ndarray, y: np.ndarray) -> float:
     """Area under a curve, in percent (`trapezoid(y, x) · 100`)."""
     return float(np.trapezoid(y, x) * 100)

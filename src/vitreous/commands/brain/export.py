@@ -3,48 +3,43 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Any, Literal
 
-import tyro
+import yaml
 
 from vitreous.brain.export import Plugin, export_plugin
+from vitreous.brain.records import read_choice
 from vitreous.brain.score import published
+from vitreous.commands.brain.options import LoadOptions
 from vitreous.errors import VitreousError
-from vitreous.models import load_model
-from vitreous.results import Results
+from vitreous.models import Classifier
 
 
-@dataclasses.dataclass
-class Export:
-    """Write a complete Brain-Score plugin folder, after checking the model."""
+@dataclasses.dataclass(kw_only=True)
+class Export(LoadOptions):
+    """Write a complete Brain-Score plugin folder, after checking the model and the plugin.
 
-    model: Annotated[str, tyro.conf.Positional]
-    """A timm name, a run folder, or a checkpoint that names its architecture."""
-    checkpoint: Path | None = None
-    """Weights to load into the architecture."""
-    pretrained: bool = True
-    """Take timm's weights."""
-    image_size: int | None = None
-    """Input height and width in pixels; the model's own by default."""
+    Example: vitreous brain export runs/x --map V1=blocks.2 V2=blocks.3 V4=blocks.6 IT=blocks.10
+    """
+
     map: tuple[str, ...] = ()
     """Layers: V1=blocks.2 V2=blocks.3 V4=blocks.6 IT=blocks.10, and behaviour=LAYER if the readout
     is to read another layer than IT's."""
     map_from: Path | None = None
-    """Take the layers of a results.json that `vitreous brain layers` or `score` wrote."""
+    """Take the layers that `vitreous brain layers` chose, from this results.json."""
     published_map: Literal["adversarial", "plain"] | None = None
     """Take the published layers of CrossViT-18†: of the adversarial models, or of the plain one."""
     identifier: str = ""
-    """Name on Brain-Score; made from the model's name by default."""
+    """Name on Brain-Score; the run's by default, else the model's."""
     weights: str = "copy"
-    """copy: into the folder; else a .safetensors path on the scoring machine, or a timm or hf_hub:
-    name that is fetched there."""
-    degrees_of_view: float = 8.0
-    """Visual angle that the model is taken to see."""
+    """copy: into the folder; else a .safetensors path, the same on the scoring machine, or a timm
+    or hf_hub: name that is fetched there. Named weights must be those of the model."""
     neural_only: bool = False
     """Allow a head that is not ImageNet's 1000 classes."""
-    training_data: str = "ImageNet-1k"
-    """For the metadata."""
+    training_data: str = ""
+    """For the metadata; what the run's recipe or timm's name says by default."""
     notes: str = ""
     """For the metadata."""
     out: Path = Path("submission")
@@ -53,23 +48,18 @@ class Export:
     def run(self) -> None:
         """Check, write, and say where."""
         layers = self._layers()
-        classifier = load_model(
-            self.model,
-            checkpoint=self.checkpoint,
-            pretrained=self.pretrained,
-            image_size=self.image_size,
-        )
-        allowed = [c if c.isascii() and c.isalnum() else "_" for c in classifier.name]
+        classifier = self.load()
         plugin = Plugin(
-            self.identifier or "".join(allowed).strip("_"),
+            self.identifier or _identifier(self.model, classifier),
             layers,
             self.weights,
             self.degrees_of_view,
             self.neural_only,
-            self.training_data,
+            self.training_data or self._training_data(),
             self.notes,
         )
-        print(f"plugin: {export_plugin(classifier, plugin, self.out)}")
+        folder = export_plugin(classifier, plugin, self.out)
+        print(f"plugin: {folder} (its own tests pass, and it computes what the model computes)")
 
     def _layers(self) -> dict[str, str]:
         if sum(map(bool, (self.map, self.map_from, self.published_map))) != 1:
@@ -77,11 +67,48 @@ class Export:
         if self.published_map:
             return dict(published()["layers"][self.published_map])
         if self.map_from is not None:
-            rows = Results.read(self.map_from).extra.get("brain", {}).get("regions", [])
-            if not rows:
-                raise VitreousError(f"{self.map_from} holds no brain scores")
-            return {row["region"]: row["layer"] for row in rows}
+            chosen = read_choice(self.map_from)
+            if not chosen:
+                raise VitreousError(
+                    f"{self.map_from} holds no choice of layers; let `vitreous brain layers` choose"
+                )
+            return {region: row["layer"] for region, row in chosen.items()}
         bad = [pair for pair in self.map if pair.count("=") != 1]
         if bad:
             raise VitreousError(f"--map '{bad[0]}': expected REGION=LAYER")
         return dict(pair.split("=") for pair in self.map)
+
+    def _training_data(self) -> str:
+        """What the model was trained on, as its run or its name says."""
+        recipe = Path(self.model) / "recipe.yaml"
+        if recipe.is_file():
+            return training_data(yaml.safe_load(recipe.read_text("utf-8")))
+        if self.checkpoint is not None or Path(self.model).exists():
+            return ""
+        if not self.pretrained:
+            return "none: random weights"
+        return f"that of timm's weights {self.model}"
+
+
+def training_data(recipe: Mapping[str, Any]) -> str:
+    """Say in a line what a run was trained on: its images, and what it started from.
+
+    Args:
+        recipe: `recipe.yaml` of the run. Of paths the last two parts are taken: metadata is
+            published, and the machine is nobody's concern.
+    """
+    data, model = recipe.get("data") or {}, recipe.get("model") or {}
+    kind, images = data.get("name", ""), data.get("images") or data.get("root")
+    text = f"{kind} ({'/'.join(Path(str(images)).parts[-2:])})" if images else str(kind)
+    start = Path(str(model.get("checkpoint") or model.get("name", ""))).name
+    scratch = not model.get("checkpoint") and model.get("pretrained") is False
+    return f"{text}, from {'random weights' if scratch else start}" if start else text
+
+
+def _identifier(model: str, classifier: Classifier) -> str:
+    """The run's name, else the model's, in the characters that Brain-Score allows."""
+    name = (
+        Path(model).resolve().name if (Path(model) / "recipe.yaml").is_file() else classifier.name
+    )
+    allowed = [c if c.isascii() and (c.isalnum() or c in "-_") else "_" for c in name]
+    return "".join(allowed).strip("_")

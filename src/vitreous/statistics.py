@@ -1,0 +1,90 @@
+"""Statistics that several rooms need: chance-corrected agreement, correlation, intervals."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+# Student's t, two-sided 95 %, for the 19 degrees of freedom of twenty groups.
+GROUPS = 20
+STUDENT = 2.093
+
+
+def cohens_kappa(first: np.ndarray, second: np.ndarray) -> float:
+    """Compute error consistency: agreement of two vectors of correctness beyond chance.
+
+    Args:
+        first: (N,) boolean or 0/1; NaN where there is no answer.
+        second: (N,), the same images.
+
+    Returns:
+        Cohen's kappa (Geirhos et al. 2020) over the images that both answered; NaN where there
+        are none or where chance alone gives full agreement.
+    """
+    return float(cohens_kappas(first, second))
+
+
+def cohens_kappas(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Compute `cohens_kappa` along the last axis of arrays that broadcast: (…, N) → (…)."""
+    a, b = np.broadcast_arrays(np.asarray(first, np.float64), np.asarray(second, np.float64))
+    both = np.isfinite(a) & np.isfinite(b)
+    n = both.sum(axis=-1)
+    right, other = (a > 0.5) & both, (b > 0.5) & both
+    with np.errstate(invalid="ignore", divide="ignore"):
+        p, q = right.sum(axis=-1) / n, other.sum(axis=-1) / n
+        expected = p * q + (1 - p) * (1 - q)
+        observed = ((right == other) & both).sum(axis=-1) / n
+        return np.where(expected < 1, (observed - expected) / (1 - expected), np.nan)
+
+
+def pearson(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Pearson correlation of each column of two arrays; NaN where a column is constant."""
+    a = first - first.mean(axis=0)
+    b = second - second.mean(axis=0)
+    norms = np.linalg.norm(a, axis=0) * np.linalg.norm(b, axis=0)
+    floor = np.finfo(np.float64).eps * len(first)
+    scale = np.abs(first).max(axis=0, initial=0) * np.abs(second).max(axis=0, initial=0)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        r = (a * b).sum(axis=0) / norms
+    return np.where(norms > floor * scale, np.clip(r, -1.0, 1.0), np.nan)
+
+
+def percentile_interval(values: Sequence[float] | np.ndarray) -> tuple[float, float] | None:
+    """The middle 95 % of bootstrap samples; None where none is a number."""
+    known = np.asarray(values, dtype=np.float64)
+    known = known[np.isfinite(known)]
+    if not len(known):
+        return None
+    low, high = np.quantile(known, [0.025, 0.975])
+    return float(low), float(high)
+
+
+def jackknife_interval(
+    measure: Callable[[np.ndarray], float], n: int, value: float, seed: int = 0
+) -> tuple[float, float] | None:
+    """A 95 % interval over items for measures of pairs, which a bootstrap's doubles would bias.
+
+    The items are dealt into twenty groups, the measure is taken without each of them, and the
+    spread gives the standard error (delete-a-group jackknife, Kott 2001).
+
+    Args:
+        measure: From the indices of the items kept to the measure.
+        n: Number of items.
+        value: The measure of all of them.
+        seed: Of the dealing.
+
+    Returns:
+        value ± 2.093 standard errors (Student's t of 19 degrees), or None for fewer than forty
+        items or a measure that is not defined.
+    """
+    if n < 2 * GROUPS or not np.isfinite(value):
+        return None
+    order = np.random.default_rng(seed).permutation(n)
+    left_out = np.array(
+        [measure(np.sort(np.delete(order, slice(g, n, GROUPS)))) for g in range(GROUPS)]
+    )
+    if not np.isfinite(left_out).all():
+        return None
+    half = STUDENT * float(np.sqrt((GROUPS - 1) * left_out.var()))
+    return value - half, value + half

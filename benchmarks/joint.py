@@ -29,7 +29,7 @@ from torchvision.transforms.v2.functional import pil_to_tensor
 from tqdm import tqdm
 
 from vitreous.attacks import PGD
-from vitreous.attribution import relevance
+from vitreous.attribution import foreground_share, relevance
 from vitreous.config import merge
 from vitreous.data.generated.scenes import World, draw, sample_scenes, shift_cues, without_cues
 from vitreous.demo.run import with_head
@@ -37,7 +37,6 @@ from vitreous.io import write_json
 from vitreous.models import Classifier, load_model, save_model
 from vitreous.training import load_recipe, train
 from vitreous.training.objectives.background_swap import fill_holes
-from vitreous.training.objectives.relevance import foreground_share
 
 # What is laid over joint/small_*: the recipe has turns, FGSM, guidance and swapped backgrounds.
 GENTLE: dict[str, Any] = {"adversary": None, "transforms": {"train": {"quarter_turn": False}}}

@@ -24,13 +24,14 @@ from PIL import Image
 from chromium import open_page
 from vitreous import VitreousError, cli, load_model, relevance, save_model
 from vitreous.app import analysis
-from vitreous.app.analysis import Perturbation, analyse, turn
+from vitreous.app.analysis import Perturbation, analyse
 from vitreous.app.examples import example_images
 from vitreous.app.uploads import LARGEST_FILE, open_upload
 from vitreous.attacks import PGD
 from vitreous.attribution import METHODS
 from vitreous.attribution.draw import overlay
 from vitreous.data.images import evaluation_transform, to_uint8
+from vitreous.data.rotation import rotate
 from vitreous.errors import ImageError
 from vitreous.models import Classifier
 
@@ -115,10 +116,10 @@ def test_visitors_at_once_never_meet_inside_a_model(classifier, image, monkeypat
 
 def test_turning_moves_pixels_and_four_quarters_are_none():
     image = torch.rand(3, 8, 8)
-    assert torch.equal(turn(image, 90), torch.rot90(image, 1, (1, 2)))
-    assert torch.equal(turn(turn(image, 270), 90), image)
-    assert turn(torch.rand(3, 6, 8), 90).shape == (3, 6, 8)
-    assert float(turn(torch.ones(3, 64, 64), 45)[:, 0, 0].sum()) == 0.0
+    assert torch.equal(rotate(image, 90), torch.rot90(image, 1, (1, 2)))
+    assert torch.equal(rotate(rotate(image, 270), 90), image)
+    assert rotate(torch.rand(3, 6, 8), 90).shape == (3, 6, 8)
+    assert float(rotate(torch.ones(3, 64, 64), 45)[:, 0, 0].sum()) == 0.0
 
 
 def test_methods_that_do_not_hold_are_said_not_raised(image):

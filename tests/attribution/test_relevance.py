@@ -16,6 +16,7 @@ from vitreous.attribution import METHODS, explain, min_max, relevance
 from vitreous.errors import UnsupportedModelError, VitreousError
 from vitreous.models.checkpoints import load_weights
 from vitreous.models.families import layout_of
+from vitreous.models.gradients import scaled_gradients
 
 TINY = dict(pretrained=False, img_size=32, patch_size=8, embed_dim=24, depth=3, num_heads=3)
 
@@ -339,8 +340,6 @@ def test_half_precision_does_not_lose_small_gradients():
     with torch.autocast("cpu", dtype=torch.float16):
         score = (weight.half() * 2**-14).sum().float() * 2**-14
         (plain,) = torch.autograd.grad(score, weight, retain_graph=True)
-        (found,) = vitreous.models.attention.scaled_gradients(
-            score, [weight], create_graph=False, retain_graph=False
-        )
+        (found,) = scaled_gradients(score, [weight], create_graph=False, retain_graph=False)
     assert torch.allclose(found, torch.full((4,), 2.0**-28), rtol=1e-3)
     assert torch.equal(plain, torch.zeros(4))

@@ -19,6 +19,7 @@ from vitreous.data.batch import Batch
 from vitreous.data.readers import Split
 from vitreous.errors import VitreousError
 from vitreous.models import Classifier, load_model
+from vitreous.models.forward import ForwardPass
 from vitreous.training import list_recipes, load_recipe, train
 from vitreous.training.adversaries.fgsm import FGSM
 from vitreous.training.engine import Trainer
@@ -109,7 +110,13 @@ def small_step(images: Tensor, clean: Tensor, model: Classifier) -> Step:
     labels = torch.arange(len(images)) % 3
     nothing = torch.zeros(len(images))
     batch = Batch(images, labels, nothing, nothing.bool(), labels)
-    return Step(model=model, classifier=model, batch=batch, clean=clean, logits=model(images))
+    return Step(
+        model=model,
+        classifier=model,
+        batch=batch,
+        clean=clean,
+        forward=ForwardPass(images, model(images)),
+    )
 
 
 @pytest.fixture

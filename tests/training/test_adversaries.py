@@ -12,11 +12,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from vitreous.attacks.gradient import LostGradientWarning
 from vitreous.errors import VitreousError
 from vitreous.models import Classifier
 from vitreous.training.adversaries import ADVERSARIES
 from vitreous.training.adversaries.fgsm import FGSM, NoisyFGSM
-from vitreous.training.adversaries.gradient import LostGradientWarning
 from vitreous.training.adversaries.pgd import PGD
 
 EPSILON = 8 / 255

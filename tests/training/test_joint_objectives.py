@@ -14,6 +14,7 @@ import vitreous
 from helpers import TINY_CROSSVIT, TINY_MODEL, tiny_recipe
 from vitreous.config import build, merge
 from vitreous.data.batch import Batch
+from vitreous.data.rotation import turn_each
 from vitreous.errors import VitreousError
 from vitreous.training import Recipe
 from vitreous.training.objectives.background_swap import (
@@ -26,7 +27,7 @@ from vitreous.training.objectives.background_swap import (
 from vitreous.training.objectives.base import Step
 from vitreous.training.objectives.classification import Classification
 from vitreous.training.objectives.relevance import Relevance
-from vitreous.training.objectives.relevance_consistency import RelevanceConsistency, rotate_images
+from vitreous.training.objectives.relevance_consistency import RelevanceConsistency
 from vitreous.training.step import compute_loss
 
 
@@ -91,9 +92,9 @@ def test_every_objective_takes_a_ramp_and_refuses_one_without_length(tmp_path):
 
 def test_turning_each_picture_and_back_is_the_identity():
     images, turns = torch.rand(4, 2, 6, 6), torch.tensor([0, 1, 2, 3])
-    turned = rotate_images(images, turns)
+    turned = turn_each(images, turns)
     assert torch.equal(turned[1], torch.rot90(images[1], 1, (1, 2)))
-    assert torch.equal(rotate_images(turned, -turns), images)
+    assert torch.equal(turn_each(turned, -turns), images)
 
 
 def test_a_model_that_does_not_see_orientation_has_no_turn_loss_and_another_one_has():

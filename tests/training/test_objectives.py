@@ -10,12 +10,13 @@ import pytest
 import torch
 
 import vitreous
+from vitreous.attribution import foreground_share
 from vitreous.data.batch import Batch
 from vitreous.errors import VitreousError
 from vitreous.models.checkpoints import load_weights
 from vitreous.training.objectives.classification import Classification
 from vitreous.training.objectives.input_gradients import GradMask, RightForTheRightReasons
-from vitreous.training.objectives.relevance import Relevance, foreground_share
+from vitreous.training.objectives.relevance import Relevance
 from vitreous.training.step import compute_loss
 
 

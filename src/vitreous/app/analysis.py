@@ -9,12 +9,12 @@ from collections.abc import Sequence
 import torch
 from PIL import Image
 from torch import Tensor
-from torchvision.transforms.v2 import functional as F
 
 from vitreous.attacks import PGD
 from vitreous.attribution import explain
 from vitreous.attribution.draw import overlay
-from vitreous.data.images import INTERPOLATIONS, evaluation_transform
+from vitreous.data.images import evaluation_transform
+from vitreous.data.rotation import rotate
 from vitreous.errors import UnsupportedModelError
 from vitreous.models import Classifier
 
@@ -79,7 +79,7 @@ def analyse(
             start, so that the same request gives the same answer.
     """
     wanted = disturbance or Perturbation()
-    clean = turn(evaluation_transform(classifier.preprocessing)(image), wanted.angle)
+    clean = rotate(evaluation_transform(classifier.preprocessing)(image), wanted.angle)
     images = clean[None].to(classifier.device)
     with _LOCK:
         with torch.no_grad():
@@ -123,11 +123,3 @@ def _explained(
         maps,
         notes,
     )
-
-
-def turn(image: Tensor, angle: float) -> Tensor:
-    """Turn a picture (3, H, W) counterclockwise; quarter turns of square pictures are exact."""
-    quarters, rest = divmod(angle, 90)
-    if rest == 0 and (quarters % 2 == 0 or image.shape[1] == image.shape[2]):
-        return torch.rot90(image, int(quarters) % 4, (1, 2))
-    return F.rotate(image, angle, INTERPOLATIONS["bilinear"])

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
 from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
-from vitreous.attacks.base import ATTACKS, Best, BoundedAttack, Goal, loss_and_gradient
+from vitreous.attacks.base import ATTACKS, Best, BoundedAttack, Goal, require_at_least
+from vitreous.attacks.gradient import ascend, loss_and_gradient
 from vitreous.attacks.losses import LOSSES, LossName
-from vitreous.attacks.norms import Norm, inside, random_start, steepest
+from vitreous.attacks.norms import Norm, inside, random_start
 
 MOMENTUM = 0.75
 FEWEST_RISES = 0.75
@@ -50,6 +50,10 @@ class APGD(BoundedAttack):
     restarts: int = 1
     loss: LossName = "cross_entropy"
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_at_least(1, steps=self.steps, restarts=self.restarts)
+
     def search(
         self,
         model: nn.Module,
@@ -58,12 +62,13 @@ class APGD(BoundedAttack):
         best: Best,
         generator: torch.Generator | None,
     ) -> None:
-        """Look for pictures that fool a model; see `BoundedAttack`."""
+        """Look for images that fool a model; see `BoundedAttack`."""
+        climb = Climb(self, model, images, goal, best, goal.targets)
         for _ in range(self.restarts):
             rows = best.open_rows()
             if len(rows) == 0:
                 break
-            climb(self, model, images, goal, best, rows, goal.targets, generator)
+            climb.run(rows, generator)
 
 
 @ATTACKS.register("apgd_t")
@@ -86,6 +91,10 @@ class TargetedAPGD(BoundedAttack):
     classes: int = 9
     loss: LossName = dataclasses.field(default="dlr", init=False)
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_at_least(1, steps=self.steps, restarts=self.restarts, classes=self.classes)
+
     def search(
         self,
         model: nn.Module,
@@ -96,11 +105,12 @@ class TargetedAPGD(BoundedAttack):
     ) -> None:
         """Look for pictures that fool a model; see `BoundedAttack`."""
         for aim in self._aims(model, images, goal):
+            climb = Climb(self, model, images, goal, best, aim)
             for _ in range(self.restarts):
                 rows = best.open_rows()
                 if len(rows) == 0:
                     return
-                climb(self, model, images, goal, best, rows, aim, generator)
+                climb.run(rows, generator)
 
     @torch.no_grad()
     def _aims(self, model: nn.Module, images: Tensor, goal: Goal) -> list[Tensor]:
@@ -112,130 +122,167 @@ class TargetedAPGD(BoundedAttack):
         return list(ranks.unbind(1))
 
 
-@dataclasses.dataclass
-class _Walk:
-    """State of Algorithm 1, one row a picture that is not fooled yet."""
+@dataclasses.dataclass(frozen=True)
+class Point:
+    """Where the ascent of some images is.
+
+    Attributes:
+        images: (B, 3, H, W), perturbed.
+        loss: (B,).
+        gradient: (B, 3, H, W) of the loss.
+    """
+
+    images: Tensor
+    loss: Tensor
+    gradient: Tensor
+
+    def __getitem__(self, rows: Tensor) -> Point:
+        """Select rows."""
+        return Point(self.images[rows], self.loss[rows], self.gradient[rows])
+
+    def replaced(self, where: Tensor, other: Point) -> Point:
+        """The same point, of another one where (B,) bool says so."""
+        column = where.view(-1, 1, 1, 1)
+        return Point(
+            torch.where(column, other.images, self.images),
+            torch.where(where, other.loss, self.loss),
+            torch.where(column, other.gradient, self.gradient),
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class Ascent:
+    """State of Algorithm 1, a row for each image that is not fooled yet.
+
+    Attributes:
+        rows: (B,) indices among all images.
+        clean: (B, 3, H, W).
+        now: The present point.
+        before: (B, 3, H, W), the images one step ago.
+        top: The point of the highest loss so far.
+        step_size: (B,).
+        rises: (B,) steps since the last checkpoint that raised the loss.
+        halved: (B,) bool: the step was halved at the last checkpoint.
+        checked_loss: (B,) the highest loss at the last checkpoint.
+    """
 
     rows: Tensor
     clean: Tensor
-    now: Tensor
+    now: Point
     before: Tensor
-    gradient: Tensor
-    loss: Tensor
-    top: Tensor
-    top_loss: Tensor
-    top_gradient: Tensor
-    length: Tensor
+    top: Point
+    step_size: Tensor
     rises: Tensor
     halved: Tensor
     checked_loss: Tensor
 
-    def __getitem__(self, rows: Tensor) -> _Walk:
-        return _Walk(*(getattr(self, f.name)[rows] for f in dataclasses.fields(self)))
+    def __getitem__(self, rows: Tensor) -> Ascent:
+        """Select rows."""
+        return Ascent(**{f.name: getattr(self, f.name)[rows] for f in dataclasses.fields(self)})
+
+    def moved(self, to: Point) -> Ascent:
+        """The state after a step to another point."""
+        return dataclasses.replace(
+            self,
+            now=to,
+            before=self.now.images,
+            top=self.top.replaced(to.loss > self.top.loss, to),
+            rises=self.rises + (to.loss > self.now.loss),
+        )
+
+    def checked(self, steps: int) -> Ascent:
+        """Halve the step where progress stalled over some steps, and go back to the best there.
+
+        That is where the loss rose in few of them (condition 1), or where neither the step nor
+        the highest loss has changed since the last checkpoint (condition 2).
+        """
+        few = self.rises < FEWEST_RISES * steps
+        stuck = ~self.halved & (self.top.loss <= self.checked_loss)
+        halve = few | stuck
+        return dataclasses.replace(
+            self,
+            now=self.now.replaced(halve, self.top),
+            before=torch.where(halve.view(-1, 1, 1, 1), self.top.images, self.before),
+            step_size=torch.where(halve, self.step_size / 2, self.step_size),
+            rises=torch.zeros_like(self.rises),
+            halved=halve,
+            checked_loss=self.top.loss,
+        )
 
 
-def climb(
-    attack: Climber,
-    model: nn.Module,
-    images: Tensor,
-    goal: Goal,
-    best: Best,
-    rows: Tensor,
-    aims: Tensor | None,
-    generator: torch.Generator | None,
-) -> None:
-    """Run Algorithm 1 from one random start for some rows; keeps better pictures in `best`.
+@dataclasses.dataclass(frozen=True)
+class Climb:
+    """Algorithm 1 on a batch; better images are kept in `best`.
 
-    Args:
-        attack: Radius, norm, steps and loss.
-        model: Pictures in [0, 1] → logits.
-        images: (B, 3, H, W), all clean pictures.
+    Attributes:
+        settings: Radius, norm, steps and loss.
+        model: Images in [0, 1] → logits.
+        images: (B, 3, H, W), all clean images.
         goal: What counts as fooled, for all of them.
-        best: The best pictures so far, for all of them.
-        rows: Indices of those to attack.
+        best: The best images so far, for all of them.
         aims: (B,) classes to drive towards, for the loss; None to drive away from the label.
-        generator: Source of randomness.
     """
 
-    def derive(perturbed: Tensor, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        aim = None if aims is None else aims[rows]
-        logits, loss, gradient = loss_and_gradient(
-            model, perturbed, lambda z: LOSSES[attack.loss](z, goal.labels[rows], aim)
+    settings: Climber
+    model: nn.Module
+    images: Tensor
+    goal: Goal
+    best: Best
+    aims: Tensor | None
+
+    def run(self, rows: Tensor, generator: torch.Generator | None) -> None:
+        """Climb from one random start for some rows."""
+        state = self._start(rows, generator)
+        checks, since = _checkpoints(self.settings.steps), 0
+        for step in range(1, self.settings.steps + 1):
+            if len(state.rows) == 0:
+                return
+            point, fooled = self._derive(self._ahead(state, first=step == 1), state.rows)
+            state, since = state.moved(point), since + 1
+            if step in checks:
+                state, since = state.checked(since), 0
+            if bool(fooled.any()):
+                state = state[~fooled]
+
+    def _start(self, rows: Tensor, generator: torch.Generator | None) -> Ascent:
+        """Begin inside the ball with the rows that the start does not fool already."""
+        epsilon, norm, clean = self.settings.epsilon, self.settings.norm, self.images[rows]
+        start = random_start(clean, epsilon, norm, generator)
+        point, fooled = self._derive(inside(clean, clean + start, epsilon, norm), rows)
+        zeros = torch.zeros_like(point.loss)
+        state = Ascent(
+            rows=rows,
+            clean=clean,
+            now=point,
+            before=point.images,
+            top=point,
+            step_size=zeros + 2 * epsilon,
+            rises=zeros,
+            halved=zeros.bool(),
+            checked_loss=point.loss,
         )
-        fooled = goal[rows].reached(logits)
-        best.update(rows, perturbed, loss, fooled)
-        return loss, gradient, fooled
+        return state[~fooled]
 
-    clean = images[rows]
-    start = random_start(clean, attack.epsilon, attack.norm, generator)
-    now = inside(clean, clean + start, attack.epsilon, attack.norm)
-    loss, gradient, fooled = derive(now, rows)
-    zeros = torch.zeros_like(loss)
-    walk = _Walk(
-        rows,
-        clean,
-        now,
-        now,
-        gradient,
-        loss,
-        now,
-        loss,
-        gradient,
-        zeros + 2 * attack.epsilon,
-        zeros,
-        zeros.bool(),
-        loss,
-    )[~fooled]
-    checks, since = _checkpoints(attack.steps), 0
-    for step in range(1, attack.steps + 1):
-        if len(walk.rows) == 0:
-            return
-        fooled = _move(attack, walk, derive, first=step == 1)
-        since += 1
-        if step in checks:
-            _adapt(walk, since)
-            since = 0
-        if bool(fooled.any()):
-            walk = walk[~fooled]
+    def _ahead(self, state: Ascent, first: bool) -> Tensor:
+        """The next images (B, 3, H, W): a step along the gradient, with momentum."""
+        epsilon, norm, now = self.settings.epsilon, self.settings.norm, state.now.images
+        length = state.step_size.view(-1, 1, 1, 1)
+        moved = ascend(now, state.now.gradient, length, epsilon, norm, state.clean)
+        ahead = (state.clean + moved).clamp(0, 1)
+        share = 1.0 if first else MOMENTUM
+        mixed = now + share * (ahead - now) + (1 - share) * (now - state.before)
+        return inside(state.clean, mixed, epsilon, norm)
 
-
-def _move(
-    attack: Climber,
-    walk: _Walk,
-    derive: Callable[[Tensor, Tensor], tuple[Tensor, Tensor, Tensor]],
-    first: bool,
-) -> Tensor:
-    """Take one step with momentum; returns which rows are fooled now."""
-    column = walk.length.view(-1, 1, 1, 1)
-    moved = walk.now + column * steepest(walk.gradient, attack.norm)
-    ahead = inside(walk.clean, moved, attack.epsilon, attack.norm)
-    share = 1.0 if first else MOMENTUM
-    mixed = walk.now + share * (ahead - walk.now) + (1 - share) * (walk.now - walk.before)
-    walk.before, walk.now = walk.now, inside(walk.clean, mixed, attack.epsilon, attack.norm)
-    loss, walk.gradient, fooled = derive(walk.now, walk.rows)
-    walk.rises = walk.rises + (loss > walk.loss)
-    walk.loss = loss
-    better = loss > walk.top_loss
-    image = better.view(-1, 1, 1, 1)
-    walk.top = torch.where(image, walk.now, walk.top)
-    walk.top_gradient = torch.where(image, walk.gradient, walk.top_gradient)
-    walk.top_loss = torch.where(better, loss, walk.top_loss)
-    return fooled
-
-
-def _adapt(walk: _Walk, since: int) -> None:
-    """Halve the step where progress stalls (conditions 1 and 2) and go back to the best."""
-    few = walk.rises < FEWEST_RISES * since
-    stuck = ~walk.halved & (walk.top_loss <= walk.checked_loss)
-    halve = few | stuck
-    walk.length = torch.where(halve, walk.length / 2, walk.length)
-    image = halve.view(-1, 1, 1, 1)
-    walk.now = torch.where(image, walk.top, walk.now)
-    walk.before = torch.where(image, walk.top, walk.before)
-    walk.gradient = torch.where(image, walk.top_gradient, walk.gradient)
-    walk.loss = torch.where(halve, walk.top_loss, walk.loss)
-    walk.halved, walk.checked_loss = halve, walk.top_loss
-    walk.rises = torch.zeros_like(walk.rises)
+    def _derive(self, perturbed: Tensor, rows: Tensor) -> tuple[Point, Tensor]:
+        """Loss and gradient of perturbed images, and which (B,) fool the model."""
+        aim = None if self.aims is None else self.aims[rows]
+        part, loss = self.goal[rows], LOSSES[self.settings.loss]
+        logits, values, gradient = loss_and_gradient(
+            self.model, perturbed, lambda z: loss(z, part.labels, aim)
+        )
+        fooled = part.reached(logits)
+        self.best.update(rows, perturbed, values, fooled)
+        return Point(perturbed, values, gradient), fooled
 
 
 def _checkpoints(steps: int) -> set[int]:

@@ -5,25 +5,24 @@ from __future__ import annotations
 import abc
 import contextlib
 import dataclasses
-from collections.abc import Callable, Generator
-from typing import Any, Protocol
+from collections.abc import Generator
+from typing import Any, Protocol, Self
 
 import torch
 from torch import Tensor, nn
 
 from vitreous.attacks.norms import Norm
-from vitreous.models.head_tokens import head_tokens_only
 from vitreous.models.modes import evaluation_mode
 from vitreous.registry import Registry
 
-FIRST_SCALE = 2.0**12
+SPREAD = 0x9E3779B1  # an odd number far from small multiples of itself, modulo 2**32
 
 
 class Attack(Protocol):
-    """Frozen settings and a call; `dataclasses.replace(attack, epsilon=…)` gives another radius.
+    """Frozen settings and a call; `AttackSettings` gives an attack the two that all share.
 
     Attributes:
-        epsilon: Radius of the ball, in units of the pictures ([0, 1]).
+        epsilon: Radius of the ball, in units of the images ([0, 1]).
         norm: `linf` or `l2`.
     """
 
@@ -32,6 +31,14 @@ class Attack(Protocol):
 
     @property
     def norm(self) -> Norm: ...  # noqa: D102
+
+    def at(self, epsilon: float) -> Self:
+        """The same attack with another radius."""
+        ...
+
+    def exhaustive(self) -> Self:
+        """The same attack, going on to its last step where it would stop at a fooled image."""
+        ...
 
     def __call__(
         self,
@@ -60,9 +67,6 @@ class Attack(Protocol):
             reached, the picture that came closest.
         """
         ...
-
-
-ATTACKS: Registry[type[Any]] = Registry("attack", "vitreous.attacks")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,11 +116,11 @@ class Best:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class BoundedAttack(abc.ABC):
-    """Settings and frame of an attack that keeps the best picture it meets; a subclass searches.
+class AttackSettings(abc.ABC):
+    """What all attacks of this package share.
 
     Attributes:
-        epsilon: Radius of the ball.
+        epsilon: Radius of the ball, in units of the images ([0, 1]).
         norm: `linf` or `l2`.
     """
 
@@ -124,11 +128,35 @@ class BoundedAttack(abc.ABC):
     norm: Norm = "linf"
 
     def __post_init__(self) -> None:
-        if self.epsilon < 0:
-            raise ValueError(f"expected an epsilon of at least 0, found {self.epsilon}")
-        for name in ("steps", "restarts", "classes", "queries"):
-            if getattr(self, name, 1) < 1:
-                raise ValueError(f"expected {name} of at least 1, found {getattr(self, name)}")
+        require_at_least(0, epsilon=self.epsilon)
+
+    def at(self, epsilon: float) -> Self:
+        """The same attack with another radius."""
+        return dataclasses.replace(self, epsilon=epsilon)
+
+    def exhaustive(self) -> Self:
+        """The same attack: it has no early stop that could be switched off."""
+        return self
+
+    @abc.abstractmethod
+    def __call__(
+        self,
+        model: nn.Module,
+        images: Tensor,
+        labels: Tensor,
+        *,
+        targets: Tensor | None = None,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        """Look for images that fool a model; see `Attack`."""
+
+
+ATTACKS: Registry[type[Any]] = Registry("attack", "vitreous.attacks")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class BoundedAttack(AttackSettings):
+    """Frame of an attack that keeps the best image it meets; a subclass searches."""
 
     def __call__(
         self,
@@ -165,14 +193,26 @@ class BoundedAttack(abc.ABC):
         """
 
 
+def require_at_least(least: int, **settings: float) -> None:
+    """Refuse settings that are too small; raises ValueError with the first one's name."""
+    for name, value in settings.items():
+        if value < least:
+            raise ValueError(f"expected {name} of at least {least}, found {value}")
+
+
+def batch_generator(seed: int, place: int) -> torch.Generator:
+    """Random numbers of the batch at a place, which differ from seed to seed.
+
+    torch keeps the lower 32 bits of a seed only, so both must be within them.
+    """
+    return torch.Generator().manual_seed((seed * SPREAD + place) % 2**32)
+
+
 @contextlib.contextmanager
 def attack_mode(model: nn.Module) -> Generator[None]:
-    """Attack in evaluation mode with frozen weights; give the model back as it was.
-
-    Passes are spared what no head reads (`vitreous.models.head_tokens`).
-    """
+    """Attack in evaluation mode with frozen weights; give the model back as it was."""
     flags = [(p, p.requires_grad) for p in model.parameters()]
-    with evaluation_mode(model), head_tokens_only(model):
+    with evaluation_mode(model):
         try:
             for parameter, _ in flags:
                 parameter.requires_grad_(False)
@@ -180,34 +220,3 @@ def attack_mode(model: nn.Module) -> Generator[None]:
         finally:
             for parameter, flag in flags:
                 parameter.requires_grad_(flag)
-
-
-def loss_and_gradient(
-    model: nn.Module, images: Tensor, loss: Callable[[Tensor], Tensor]
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Logits (B, C), loss (B,) and the gradient (B, 3, H, W) of the loss for the pictures.
-
-    The losses are added in float32. Half-precision logits are scaled so that small gradients do
-    not underflow, and less where they overflow.
-    """
-    with torch.enable_grad():
-        variable = images.detach().requires_grad_()
-        raw = model(variable)
-        logits = raw.float()
-        values = loss(logits)
-        half = raw.dtype == torch.float16
-        scale = FIRST_SCALE if half else 1.0
-        (gradient,) = torch.autograd.grad(values.sum() * scale, variable, retain_graph=half)
-        while half and scale > 1 and not bool(gradient.isfinite().all()):
-            scale /= 2
-            (gradient,) = torch.autograd.grad(values.sum() * scale, variable, retain_graph=True)
-    return logits.detach(), values.detach(), gradient.nan_to_num(0.0, 0.0, 0.0)
-
-
-@torch.no_grad()
-def loss_only(
-    model: nn.Module, images: Tensor, loss: Callable[[Tensor], Tensor]
-) -> tuple[Tensor, Tensor]:
-    """Logits (B, C) and loss (B,)."""
-    logits = model(images).float()
-    return logits, loss(logits)

@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from vitreous.attacks.base import attack_mode, loss_and_gradient
+from vitreous.attacks.base import attack_mode
+from vitreous.attacks.gradient import Loss, loss_and_gradient
 from vitreous.attacks.losses import cross_entropy, margin
 from vitreous.attacks.pgd import PGD
 
@@ -98,8 +99,8 @@ def _stochastic(model: nn.Module, images: Tensor) -> Finding | None:
 def _gradients(model: nn.Module, images: Tensor, labels: Tensor) -> list[Finding]:
     """Gradients that vanish, and those that are lost to rounding, for two losses."""
     found = []
-    _, _, entropy = loss_and_gradient(model, images, lambda z: cross_entropy(z, labels))
-    _, _, gap = loss_and_gradient(model, images, lambda z: margin(z, labels))
+    entropy = _gradient(model, images, lambda z: cross_entropy(z, labels))
+    gap = _gradient(model, images, lambda z: margin(z, labels))
     empty = (entropy.flatten(1) == 0).all(1)
     dead = (gap.flatten(1) == 0).all(1)
     if bool(dead.any()):
@@ -132,6 +133,11 @@ def _gradients(model: nn.Module, images: Tensor, labels: Tensor) -> list[Finding
             )
         )
     return found
+
+
+def _gradient(model: nn.Module, images: Tensor, loss: Loss) -> Tensor:
+    _, _, gradient = loss_and_gradient(model, images, loss)
+    return gradient.nan_to_num(0.0, 0.0, 0.0)
 
 
 def _large_epsilon(model: nn.Module, images: Tensor, labels: Tensor) -> Finding | None:

@@ -7,7 +7,6 @@ import functools
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import matplotlib
 import numpy as np
@@ -79,7 +78,7 @@ def attack_frames(
     for epsilon in sorted({0.0, *epsilons}):
         perturbed = clean
         if epsilon > 0:
-            sized: Any = dataclasses.replace(_unstopped(attack), epsilon=epsilon)
+            sized = attack.exhaustive().at(epsilon)
             generator = torch.Generator().manual_seed(seed)
             perturbed = sized(classifier, clean, labels, targets=targets, generator=generator)
         with torch.no_grad(), evaluation_mode(classifier):
@@ -96,12 +95,6 @@ def attack_frames(
             )
         )
     return frames
-
-
-def _unstopped(attack: Any) -> Any:
-    if any(field.name == "early_stop" for field in dataclasses.fields(attack)):
-        return dataclasses.replace(attack, early_stop=False)
-    return attack
 
 
 def save_panel(frames: Sequence[Frame], path: str | os.PathLike[str], caption: str = "") -> Path:

@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Self
 
 import torch
 from torch import Tensor, nn
 
-from vitreous.attacks.base import (
-    ATTACKS,
-    Best,
-    BoundedAttack,
-    Goal,
-    loss_and_gradient,
-    loss_only,
-)
+from vitreous.attacks.base import ATTACKS, Best, BoundedAttack, Goal, require_at_least
+from vitreous.attacks.gradient import Loss, ascend, loss_and_gradient, loss_only
 from vitreous.attacks.losses import LOSSES, LossName
-from vitreous.attacks.norms import inside, random_start, steepest
+from vitreous.attacks.norms import inside, random_start
 
 
 @ATTACKS.register("pgd")
@@ -45,6 +40,14 @@ class PGD(BoundedAttack):
     loss: LossName = "cross_entropy"
     early_stop: bool = True
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_at_least(1, steps=self.steps, restarts=self.restarts)
+
+    def exhaustive(self) -> Self:
+        """The same attack, raising the loss to the last step."""
+        return dataclasses.replace(self, early_stop=False)
+
     def search(
         self,
         model: nn.Module,
@@ -71,16 +74,14 @@ class PGD(BoundedAttack):
         random: bool,
         generator: torch.Generator | None,
     ) -> None:
-        """Run one start for some rows; keeps every better picture in `best`."""
-        length = 2.5 * self.epsilon / self.steps if self.step_size is None else self.step_size
+        """Run one start for some rows; keeps every better image in `best`."""
+        step_size = 2.5 * self.epsilon / self.steps if self.step_size is None else self.step_size
         clean, perturbed, part = images[rows], images[rows], goal[rows]
         if random:
             start = random_start(clean, self.epsilon, self.norm, generator)
             perturbed = inside(clean, clean + start, self.epsilon, self.norm)
         for _ in range(self.steps):
-            logits, loss, gradient = loss_and_gradient(
-                model, perturbed, lambda z, g=part: LOSSES[self.loss](z, g.labels, g.targets)
-            )
+            logits, loss, gradient = loss_and_gradient(model, perturbed, self._loss(part))
             fooled = part.reached(logits)
             best.update(rows, perturbed, loss, fooled)
             if self.early_stop and bool(fooled.any()):
@@ -89,25 +90,28 @@ class PGD(BoundedAttack):
                 perturbed, gradient = perturbed[stay], gradient[stay]
                 if len(rows) == 0:
                     return
-            moved = perturbed + length * steepest(gradient, self.norm)
-            perturbed = inside(clean, moved, self.epsilon, self.norm)
-        logits, loss = loss_only(
-            model, perturbed, lambda z: LOSSES[self.loss](z, part.labels, part.targets)
-        )
+            moved = ascend(perturbed, gradient, step_size, self.epsilon, self.norm, clean)
+            perturbed = (clean + moved).clamp(0, 1)
+        logits, loss = loss_only(model, perturbed, self._loss(part))
         best.update(rows, perturbed, loss, part.reached(logits))
+
+    def _loss(self, goal: Goal) -> Loss:
+        return lambda logits: LOSSES[self.loss](logits, goal.labels, goal.targets)
 
 
 @ATTACKS.register("fgsm")
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class FGSM(BoundedAttack):
-    """One step of the full radius (Goodfellow et al. 2015).
+    """One step (Goodfellow et al. 2015).
 
     Attributes:
-        epsilon: Radius of the ball, and length of the step.
+        epsilon: Radius of the ball.
         norm: `linf` or `l2`.
-        random_start: Start inside the ball instead of at the picture.
+        step_size: Length of the step; ε by default.
+        random_start: Start inside the ball instead of at the image.
     """
 
+    step_size: float | None = None
     random_start: bool = False
 
     def search(
@@ -123,7 +127,7 @@ class FGSM(BoundedAttack):
             epsilon=self.epsilon,
             norm=self.norm,
             steps=1,
-            step_size=self.epsilon,
+            step_size=self.epsilon if self.step_size is None else self.step_size,
             random_start=self.random_start,
         )
         step.search(model, images, goal, best, generator)

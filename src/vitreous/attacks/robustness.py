@@ -12,14 +12,13 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from vitreous.attacks.base import ATTACKS, Attack, Goal
+from vitreous.attacks.base import ATTACKS, Attack, Goal, batch_generator
 from vitreous.attacks.checks import Finding, check
 from vitreous.attacks.norms import norms
 from vitreous.config import plain
 from vitreous.errors import VitreousError
 from vitreous.io import read_json, write_json
 from vitreous.models import Classifier
-from vitreous.models.head_tokens import head_tokens_only
 from vitreous.models.modes import evaluation_mode
 from vitreous.results import Record, accuracy_record
 
@@ -139,7 +138,7 @@ def robustness(
             images, labels = _read(dataset, start, batch_size, classifier.device)
             if start == 0:
                 findings = check(classifier, images, labels)
-            generator = torch.Generator().manual_seed((seed << 32) + start)
+            generator = batch_generator(seed, start)
             kept = _numbered(keep, start)
             outcomes += _attack_batch(
                 classifier, images, labels, attack, radii, target, generator, kept
@@ -222,7 +221,7 @@ def _attack_batch(
         if len(rows) == 0:
             break
         part, clean = goal[rows], images[rows]
-        sized: Any = dataclasses.replace(attack, epsilon=epsilon)  # ty: ignore[invalid-argument-type]
+        sized = attack.at(epsilon)
         found = sized(classifier, clean, part.labels, targets=part.targets, generator=generator)
         _require_allowed(clean, found, sized)
         fooled = part.reached(_logits(classifier, found))
@@ -234,7 +233,7 @@ def _attack_batch(
 
 @torch.no_grad()
 def _logits(classifier: Classifier, images: Tensor) -> Tensor:
-    with evaluation_mode(classifier), head_tokens_only(classifier):
+    with evaluation_mode(classifier):
         return classifier(images).float()
 
 

@@ -3,53 +3,73 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, Literal
+from collections.abc import Collection
+from typing import Literal, TypedDict
 
 import torch
 from torch import Tensor, nn
 
-from vitreous.attacks.base import ATTACKS, Goal, attack_mode
+from vitreous.attacks.apgd import APGD, TargetedAPGD
+from vitreous.attacks.base import ATTACKS, AttackSettings, BoundedAttack, Goal, attack_mode
 from vitreous.attacks.norms import Norm
-from vitreous.errors import require
+from vitreous.attacks.pgd import FGSM, PGD
+from vitreous.attacks.square import Square
+from vitreous.errors import VitreousError, require
 
+TARGETED_CLASSES = 9  # how many wrong classes AutoAttack's targeted members try
 Member = Literal["fgsm", "pgd", "apgd_ce", "apgd_t", "square"]
+
+
+class Ball(TypedDict):
+    """The settings that all members share."""
+
+    epsilon: float
+    norm: Norm
 
 
 @ATTACKS.register("sequence")
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Sequence:
+class Sequence(AttackSettings):
     """An ensemble in AutoAttack's manner: APGD-CE, APGD-T and Square, without FAB.
 
-    A picture counts as fooled if any member fools it. For numbers to put beside RobustBench's
+    An image counts as fooled if any member fools it. For numbers to put beside RobustBench's
     use `autoattack`, which runs the ensemble's own code.
 
     Attributes:
         epsilon: Radius of the ball.
-        norm: `linf`, or `l2` without `square`.
-        members: Attacks in order, with their own default settings.
+        norm: `linf` or `l2`.
+        members: Attacks in order, otherwise with their own default settings.
         steps: Gradient steps of those that take such.
+        restarts: Random starts of those that take such.
         queries: Queries of `square`.
     """
 
-    epsilon: float = 2 / 255
-    norm: Norm = "linf"
     members: tuple[Member, ...] = ("apgd_ce", "apgd_t", "square")
     steps: int = 100
+    restarts: int = 1
     queries: int = 5000
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         self.attacks()
 
-    def attacks(self) -> list[Any]:
+    def attacks(self) -> list[BoundedAttack]:
         """Build the members."""
-        own = {"steps": self.steps, "queries": self.queries}
-        built = []
-        for name in self.members:
-            kind = ATTACKS[name]
-            fields = {f.name for f in dataclasses.fields(kind)}
-            settings = {key: value for key, value in own.items() if key in fields}
-            built.append(kind(epsilon=self.epsilon, norm=self.norm, **settings))
-        return built
+        return [self._attack(name) for name in self.members]
+
+    def _attack(self, name: Member) -> BoundedAttack:
+        ball: Ball = {"epsilon": self.epsilon, "norm": self.norm}
+        match name:
+            case "fgsm":
+                return FGSM(**ball)
+            case "pgd":
+                return PGD(**ball, steps=self.steps, restarts=self.restarts)
+            case "apgd_ce":
+                return APGD(**ball, steps=self.steps, restarts=self.restarts)
+            case "apgd_t":
+                return TargetedAPGD(**ball, steps=self.steps, restarts=self.restarts)
+            case "square":
+                return Square(**ball, queries=self.queries)
 
     def __call__(
         self,
@@ -65,12 +85,11 @@ class Sequence:
         rows = torch.arange(len(images), device=images.device)
         for attack in self.attacks():
             part = goal[rows]
-            found = attack(
+            perturbed[rows] = attack(
                 model, images[rows], part.labels, targets=part.targets, generator=generator
             )
-            perturbed[rows] = found
             with attack_mode(model), torch.no_grad():
-                rows = rows[~part.reached(model(found).float())]
+                rows = rows[~part.reached(model(perturbed[rows]).float())]
             if len(rows) == 0:
                 break
         return perturbed
@@ -78,7 +97,7 @@ class Sequence:
 
 @ATTACKS.register("autoattack")
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class AutoAttack:
+class AutoAttack(AttackSettings):
     """AutoAttack itself (Croce and Hein 2020), run by the package `pyautoattack`.
 
     Attributes:
@@ -89,8 +108,6 @@ class AutoAttack:
         seed: Of its random numbers; drawn from the generator if it is given one.
     """
 
-    epsilon: float = 2 / 255
-    norm: Norm = "linf"
     version: Literal["standard", "plus", "rand", "custom"] = "standard"
     members: tuple[str, ...] = ()
     seed: int = 0
@@ -107,13 +124,16 @@ class AutoAttack:
         """Look for pictures that fool a model; see `Attack`.
 
         Raises:
-            VitreousError: If `pyautoattack` is not installed.
+            VitreousError: If `pyautoattack` is not installed, or the model has fewer classes than
+                its targeted members try.
             ValueError: For targets, which AutoAttack has not.
         """
         if targets is not None:
             raise ValueError("autoattack is untargeted; use pgd or apgd_t for targets")
         library = require("pyautoattack", "attacks")
-        seed = self.seed if generator is None else generator.initial_seed() % 2**31
+        seed = self.seed
+        if generator is not None:
+            seed = int(torch.randint(2**31, (), generator=generator, device=generator.device))
         with (
             attack_mode(model),
             torch.random.fork_rng(devices=[images.device.index or 0] * images.is_cuda),
@@ -127,6 +147,19 @@ class AutoAttack:
                 version=self.version,
                 attacks=list(self.members) or None,
             )
+            with torch.no_grad():
+                _require_classes(runner.attacks_to_run, model(images[:1]).shape[1])
             found = runner.run_standard_evaluation(images, labels, batch_size=len(images))
         found = found[0] if isinstance(found, tuple) else found
         return found.detach().to(images)
+
+
+def _require_classes(members: Collection[str], classes: int) -> None:
+    """Refuse models whose classes are fewer than AutoAttack's targeted members try in turn."""
+    targeted = [name for name in members if name.endswith("-t")]
+    if targeted and classes <= TARGETED_CLASSES:
+        raise VitreousError(
+            f"autoattack's {', '.join(targeted)} needs more than {TARGETED_CLASSES} classes, the "
+            f"model has {classes}; use attack sequence, which takes as many as there are, or "
+            "version custom with members apgd-ce and square"
+        )

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
-from vitreous.attacks.base import ATTACKS, Best, BoundedAttack, Goal, loss_only
+from vitreous.attacks.base import ATTACKS, Best, BoundedAttack, Goal, require_at_least
+from vitreous.attacks.gradient import loss_only
 from vitreous.attacks.losses import margin
-from vitreous.attacks.norms import inside
+from vitreous.attacks.squares import l2_proposal, l2_start, linf_proposal, linf_start
 
 HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)
 
@@ -19,25 +19,23 @@ HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)
 @ATTACKS.register("square")
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Square(BoundedAttack):
-    """Random search over squares of ±ε, accepting what lowers the margin (Algorithm 1, L∞).
+    """Random search over squares, accepting what lowers the margin (Algorithms 1 to 3).
 
     It sees logits only, so a model that merely hides its gradients does not withstand it.
 
     Attributes:
         epsilon: Radius of the ball.
-        norm: `linf`.
-        queries: Squares tried for each picture at most, each a forward pass.
-        first_share: Share of the picture that the first squares cover.
+        norm: `linf`: squares of ±ε; `l2`: windows that gather the perturbation of two.
+        queries: Squares tried for each image at most, each a forward pass.
+        first_share: Share of the image that the first squares cover.
     """
 
-    norm: Literal["linf"] = "linf"
     queries: int = 5000
     first_share: float = 0.8
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.norm != "linf":
-            raise ValueError(f"the square attack is for linf, found {self.norm}; use pgd for l2")
+        require_at_least(1, queries=self.queries)
 
     def search(
         self,
@@ -47,25 +45,28 @@ class Square(BoundedAttack):
         best: Best,
         generator: torch.Generator | None,
     ) -> None:
-        """Look for pictures that fool a model; see `BoundedAttack`."""
+        """Look for images that fool a model; see `BoundedAttack`."""
+        begin, propose = (
+            (linf_start, linf_proposal) if self.norm == "linf" else (l2_start, l2_proposal)
+        )
         self._try(model, images, goal, best, best.open_rows())
         rows = best.open_rows()
-        stripes = _signs(images[rows][:, :, :1, :], generator).expand_as(images[rows])
-        start = (images[rows] + self.epsilon * stripes).clamp(0, 1)
+        start = begin(images[rows], self.epsilon, generator)
         now = torch.empty_like(images)
         now[rows] = start
-        # The search goes on from the stripes even where the clean picture has more margin.
+        # The search goes on from the start even where the clean image has more margin.
         value = torch.full((len(images),), -torch.inf, device=images.device)
         value[rows] = self._try(model, start, goal, best, rows)
         for query in range(self.queries):
             rows = best.open_rows()
             if len(rows) == 0:
                 break
-            tried = self._propose(images[rows], now[rows], query, generator)
-            found = self._try(model, tried, goal, best, rows)
-            better = found > value[rows]
+            side = self._side(images, query)
+            tried = propose(images[rows], now[rows], side, self.epsilon, generator)
+            reached = self._try(model, tried, goal, best, rows)
+            better = reached > value[rows]
             now[rows[better]] = tried[better]
-            value[rows[better]] = found[better]
+            value[rows[better]] = reached[better]
 
     def _try(
         self, model: nn.Module, images: Tensor, goal: Goal, best: Best, rows: Tensor
@@ -76,30 +77,8 @@ class Square(BoundedAttack):
         best.update(rows, images, value, part.reached(logits))
         return value
 
-    def _propose(
-        self, clean: Tensor, now: Tensor, query: int, generator: torch.Generator | None
-    ) -> Tensor:
-        """Move one random square of each picture by ±2ε a channel, back into the ball."""
-        height, width = clean.shape[-2:]
+    def _side(self, images: Tensor, query: int) -> int:
+        """Side of the squares of a query, in pixels: their share is halved again and again."""
         passed = query * 10_000 / self.queries
         share = self.first_share / 2 ** sum(passed > border for border in HALVINGS)
-        side = max(1, min(round(math.sqrt(share * height * width)), height - 1, width - 1))
-        rows = _window(clean, height, side, generator)[:, None, :, None]
-        columns = _window(clean, width, side, generator)[:, None, None, :]
-        move = 2 * self.epsilon * _signs(clean[:, :, :1, :1], generator)
-        return inside(clean, now + move * rows * columns, self.epsilon, "linf")
-
-
-def _signs(like: Tensor, generator: torch.Generator | None) -> Tensor:
-    device = like.device if generator is None else generator.device
-    bits = torch.randint(0, 2, like.shape, generator=generator, device=device)
-    return (2 * bits - 1).to(like.device, like.dtype)
-
-
-def _window(like: Tensor, length: int, side: int, generator: torch.Generator | None) -> Tensor:
-    """Indicator (B, length) of an interval of `side` pixels at a random place."""
-    device = like.device if generator is None else generator.device
-    high = length - side + 1
-    first = torch.randint(0, high, (len(like), 1), generator=generator, device=device)
-    place = torch.arange(length, device=like.device)[None] - first.to(like.device)
-    return ((place >= 0) & (place < side)).to(like.dtype)
+        return round(math.sqrt(share * images.shape[-2] * images.shape[-1]))

@@ -1,4 +1,4 @@
-"""Relevance maps: what in a picture a classifier's decision rests on.
+"""Relevance maps: what in an image a classifier's decision rests on.
 
 A family says how tokens mix (`families`), a method how maps and gradients become relevance
 (`methods`), and `relevance` is the one call that most users need.
@@ -6,17 +6,20 @@ A family says how tokens mix (`families`), a method how maps and gradients becom
 
 from __future__ import annotations
 
-from vitreous.attribution.base import METHODS, Context, Method
-from vitreous.attribution.compute import Explanation, context_of_step, explain, relevance
+from vitreous.attribution.base import METHODS, Method, RecordedPass
+from vitreous.attribution.compute import Explanation, explain, recorded_pass, relevance
 from vitreous.attribution.maps import min_max
+from vitreous.attribution.scores import foreground_share, pointing_hits
 
 __all__ = [
     "METHODS",
-    "Context",
     "Explanation",
     "Method",
-    "context_of_step",
+    "RecordedPass",
     "explain",
+    "foreground_share",
     "min_max",
+    "pointing_hits",
+    "recorded_pass",
     "relevance",
 ]

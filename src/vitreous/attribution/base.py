@@ -9,19 +9,35 @@ import torch
 from torch import Tensor
 
 from vitreous.errors import UnsupportedModelError, VitreousError
-from vitreous.models.attention import AttentionTrace
-from vitreous.models.families import Layout, Mixing
+from vitreous.models.attention import AttentionTrace, RecordedLayer
+from vitreous.models.families import Layout, TokenMixing
 from vitreous.registry import Registry
 
 
 @dataclasses.dataclass(frozen=True)
-class Context:
-    """One forward pass, seen by a relevance method.
+class MixedLayer:
+    """A recorded attention layer, and between which token streams it mixes.
+
+    Attributes:
+        map: Attention (B, heads, queries, keys).
+        mixing: The streams of its queries and keys.
+        queries: Which tokens of the query stream the rows of the map are; no logit depends on
+            what the others attend to.
+    """
+
+    map: Tensor
+    mixing: TokenMixing
+    queries: slice
+
+
+@dataclasses.dataclass(frozen=True)
+class RecordedPass:
+    """One recorded forward pass with the score to explain: all that a relevance method gets.
 
     Attributes:
         images: (B, 3, H, W) that went in.
-        score: Sum over pictures of the target logits: a scalar.
-        trace: Attention maps of the pass; empty for methods that do not need them.
+        score: Sum over images of the target logits: a scalar.
+        attention: Attention maps of the pass; empty for methods that do not need them.
         layout: How tokens mix; None for methods that do not need it.
         start_layer: First attention layer that counts; earlier ones are passed over.
         second_order: Make gradients differentiable themselves.
@@ -30,7 +46,7 @@ class Context:
 
     images: Tensor
     score: Tensor
-    trace: AttentionTrace
+    attention: AttentionTrace
     layout: Layout | None
     start_layer: int = 0
     second_order: bool = False
@@ -38,13 +54,13 @@ class Context:
 
     @property
     def size(self) -> tuple[int, int]:
-        """Height and width of the pictures."""
+        """Height and width of the images."""
         return self.images.shape[-2], self.images.shape[-1]
 
     @property
     def dtype(self) -> torch.dtype:
         """Type in which relevance is added up: float32, or that of wider maps."""
-        return torch.promote_types(self.trace.maps[-1].dtype, torch.float32)
+        return torch.promote_types(self.attention.maps[-1].dtype, torch.float32)
 
     @property
     def tokens(self) -> Layout:
@@ -53,42 +69,39 @@ class Context:
             raise RuntimeError("this method needs attention: add 'attention' to its `needs`")
         return self.layout
 
-    def mixings(self) -> list[Mixing]:
-        """What each recorded map from the start layer on mixes, checked against the layout.
+    def layers(self) -> list[MixedLayer]:
+        """The recorded layers from the start layer on, checked against the layout.
 
         Raises:
             UnsupportedModelError: If a map is not one over the tokens that the layout expects.
             VitreousError: If the start layer does not exist.
         """
-        layout, count = self.tokens, len(self.trace.maps)
-        if not 0 <= self.start_layer < count:
+        layers = [self._checked(layer) for layer in self.attention.layers]
+        if not 0 <= self.start_layer < len(layers):
             raise VitreousError(
-                f"start layer {self.start_layer} does not exist: the model has {count} attention "
-                f"layers, 0 to {count - 1}"
+                f"start layer {self.start_layer} does not exist: the model has {len(layers)} "
+                f"attention layers, 0 to {len(layers) - 1}"
             )
-        found = []
-        for name, one in zip(self.trace.names, self.trace.maps):
-            mixing = layout.layers.get(name.removeprefix("net."))
-            if mixing is None or not _fits(one, mixing, layout, name == self.trace.names[-1]):
-                raise UnsupportedModelError(
-                    f"attention layer '{name}' has a map of shape {tuple(one.shape)}, which is "
-                    "not one over all tokens of the picture, so attention relevance does not "
-                    "hold for this model; these methods work: input_gradient"
-                )
-            found.append(mixing)
-        return found[self.start_layer :]
+        return layers[self.start_layer :]
+
+    def _checked(self, layer: RecordedLayer) -> MixedLayer:
+        mixing = self.tokens.layers.get(layer.name.removeprefix("net."))
+        queries, keys = layer.map.shape[-2:]
+        if mixing is None or not self.tokens.fits(mixing, (queries, keys), layer.queries):
+            raise UnsupportedModelError(
+                f"attention layer '{layer.name}' has a map of shape {tuple(layer.map.shape)}, "
+                "which is not one over all tokens of the image, so attention relevance does not "
+                "hold for this model; these methods work: input_gradient"
+            )
+        return MixedLayer(layer.map, mixing, layer.queries)
 
     def maps(self) -> list[Tensor]:
-        """The recorded maps from the start layer on, each (B, heads, queries, keys).
-
-        Queries of the last map are those tokens only that the head reads, where
-        `vitreous.models.head_tokens` could leave out the others, which no logit depends on.
-        """
-        return self.trace.maps[self.start_layer :]
+        """Attention of `layers()`, each (B, heads, queries, keys)."""
+        return self.attention.maps[self.start_layer :]
 
     def gradients(self) -> list[Tensor]:
         """Gradients of the score with respect to `maps()`, all by one backward pass."""
-        return self.trace.gradients(
+        return self.attention.gradients(
             self.score,
             create_graph=self.second_order,
             retain_graph=self.retain_graph or self.second_order,
@@ -97,20 +110,10 @@ class Context:
 
     def start_rows(self) -> list[Tensor]:
         """For each stream the row (B, tokens) that the head reads."""
-        reference, count = self.trace.maps[-1], self.images.shape[0]
+        reference, count = self.attention.maps[-1], self.images.shape[0]
         return [
             s.start.to(reference.device, self.dtype).expand(count, -1) for s in self.tokens.streams
         ]
-
-
-def _fits(one: Tensor, mixing: Mixing, layout: Layout, last: bool) -> bool:
-    stream = layout.streams[mixing.stream]
-    queries, keys = one.shape[-2:]
-    if mixing.keys == mixing.stream:
-        spared = last and queries <= stream.prefix
-        return keys == stream.tokens and (queries == stream.tokens or spared)
-    other = layout.streams[mixing.keys]
-    return one.shape[-2] == 1 and one.shape[-1] in (1, 1 + other.tokens - other.prefix)
 
 
 class Method(Protocol):
@@ -122,7 +125,7 @@ class Method(Protocol):
 
     needs: ClassVar[frozenset[str]]
 
-    def __call__(self, context: Context) -> Tensor:
+    def __call__(self, recorded: RecordedPass) -> Tensor:
         """Return maps (B, 1, H, W), larger = more relevant, of any scale."""
         ...
 

@@ -1,21 +1,21 @@
-"""One call from pictures to relevance maps."""
+"""One call from images to relevance maps."""
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
+from collections.abc import Generator
 
 import torch
 from torch import Tensor
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from vitreous.attribution.base import METHODS, Context
+from vitreous.attribution.base import METHODS, Method, RecordedPass
 from vitreous.attribution.maps import min_max
 from vitreous.errors import VitreousError
 from vitreous.models import Classifier
-from vitreous.models.attention import AttentionTrace, record_attention
+from vitreous.models.attention import AttentionTrace
 from vitreous.models.families import layout_of
-from vitreous.models.head_tokens import head_tokens_only
+from vitreous.models.forward import ForwardPass, gradients_enabled, record_forward
 from vitreous.models.modes import evaluation_mode
 
 Target = Tensor | int | list[int] | None
@@ -26,7 +26,7 @@ class Explanation:
     """Relevance maps with the forward pass that they explain.
 
     Attributes:
-        relevance: (B, 1, H, W) in [0, 1], each picture scaled by its own minimum and maximum.
+        relevance: (B, 1, H, W) in [0, 1], each image scaled by its own minimum and maximum.
         logits: (B, C).
         target: (B,) class that each map explains.
         constant: (B,) bool: the map was constant, and so is all zeros.
@@ -53,7 +53,7 @@ def relevance(
     Args:
         classifier: The model. It is left exactly as it was.
         images: (B, 3, H, W) float in [0, 1].
-        target: Class to explain: one for all pictures, one each (B,), or the predicted one.
+        target: Class to explain: one for all images, one each (B,), or the predicted one.
         method: Name in `vitreous.attribution.METHODS`.
         start_layer: First attention layer that counts.
         differentiable: Keep the graph, so that a loss of the maps reaches the weights. Gradients
@@ -61,11 +61,11 @@ def relevance(
         second_order: Make those gradients differentiable too (implies `differentiable`).
 
     Returns:
-        (B, 1, H, W) float32 in [0, 1]; zeros where a picture's map is constant.
+        (B, 1, H, W) float32 in [0, 1]; zeros where an image's map is constant.
 
     Raises:
         UnsupportedModelError: If the method does not hold for this family of models.
-        VitreousError: For an unknown method, a class out of range, or pictures of a wrong shape.
+        VitreousError: For an unknown method, a class out of range, or images of a wrong shape.
     """
     return explain(
         classifier,
@@ -92,47 +92,94 @@ def explain(
 
     Takes the same arguments, and raises the same errors, as `relevance`.
     """
-    if images.ndim != 4 or images.shape[1] != 3 or not images.is_floating_point():
-        raise VitreousError(
-            "expected float pictures (B, 3, H, W) in [0, 1], found "
-            f"{str(images.dtype).removeprefix('torch.')} {tuple(images.shape)}"
-        )
+    check_images(images)
     chosen, keep = METHODS[method], differentiable or second_order
-    needs = chosen.needs
-    size = (images.shape[-2], images.shape[-1])
-    layout = layout_of(classifier.net, size) if "attention" in needs else None
-    with contextlib.ExitStack() as stack:
-        if torch.is_inference_mode_enabled():
-            stack.enter_context(torch.inference_mode(False))
-            images = images.clone()
-        stack.enter_context(torch.enable_grad())
-        if not keep:
-            stack.enter_context(evaluation_mode(classifier))
-            images = images.detach()
-        if "input_gradients" in needs and not images.requires_grad:
-            images = images.detach().requires_grad_()
-        if second_order:  # the only attention kernel that can be derived twice
-            stack.enter_context(sdpa_kernel(SDPBackend.MATH))
-        stack.enter_context(head_tokens_only(classifier))
-        trace = AttentionTrace()
-        if "attention" in needs:
-            trace = stack.enter_context(record_attention(classifier))
-        logits = classifier(images)
-        classes = resolve_target(logits, target)
-        context = Context(
-            images=images,
-            score=_score(logits, classes),
-            trace=trace,
-            layout=layout,
+    with _borrowed(classifier, keep):
+        made = forward_for(chosen, classifier, images if keep else images.detach(), second_order)
+        classes = resolve_target(made.logits, target)
+        recorded = recorded_pass(
+            classifier,
+            made,
+            classes,
             start_layer=start_layer,
             second_order=second_order,
             retain_graph=keep,
         )
         with torch.set_grad_enabled(keep):  # maps that no loss uses need no graph of their own
-            maps, constant = min_max(chosen(context))
+            maps, constant = min_max(chosen(recorded))
     if not keep:
-        maps, logits = maps.detach(), logits.detach()
-    return Explanation(maps, logits, classes, constant)
+        maps, made = maps.detach(), dataclasses.replace(made, logits=made.logits.detach())
+    return Explanation(maps, made.logits, classes, constant)
+
+
+@contextlib.contextmanager
+def _borrowed(classifier: Classifier, keep: bool) -> Generator[None]:
+    """Make graphs; in evaluation mode, unless a loss shall use them."""
+    with gradients_enabled(), contextlib.nullcontext() if keep else evaluation_mode(classifier):
+        yield
+
+
+def forward_for(
+    method: Method, classifier: Classifier, images: Tensor, second_order: bool = False
+) -> ForwardPass:
+    """Make the forward pass that a method needs.
+
+    Raises:
+        UnsupportedModelError: If the method needs attention and no family fits the model.
+    """
+    attention = "attention" in method.needs
+    if attention:  # refused before the pass is made
+        layout_of(classifier.net, (images.shape[-2], images.shape[-1]))
+    return record_forward(
+        classifier,
+        images,
+        attention=attention,
+        input_gradient="input_gradients" in method.needs,
+        second_order=second_order,
+    )
+
+
+def recorded_pass(
+    classifier: Classifier,
+    made: ForwardPass,
+    classes: Tensor,
+    *,
+    start_layer: int = 0,
+    second_order: bool = False,
+    retain_graph: bool = True,
+) -> RecordedPass:
+    """Describe a forward pass to a relevance method.
+
+    Args:
+        classifier: The model that made it.
+        made: The pass, recorded if the method needs attention.
+        classes: (B,) class of each image to explain.
+        start_layer: First attention layer that counts.
+        second_order: Make gradients differentiable themselves.
+        retain_graph: Keep the graph, so that the same pass serves the backward of a loss.
+    """
+    size = (made.images.shape[-2], made.images.shape[-1])
+    with gradients_enabled():
+        score = _score(made.logits, classes)
+    return RecordedPass(
+        images=made.images,
+        score=score,
+        attention=made.trace or AttentionTrace(),
+        layout=None if made.trace is None else layout_of(classifier.net, size),
+        start_layer=start_layer,
+        second_order=second_order,
+        retain_graph=retain_graph,
+    )
+
+
+def check_images(images: Tensor) -> None:
+    """Refuse what is no batch of float images (B, 3, H, W); raises VitreousError."""
+    if images.ndim == 4 and images.shape[1] == 3 and images.is_floating_point():
+        return
+    raise VitreousError(
+        "expected float pictures (B, 3, H, W) in [0, 1], found "
+        f"{str(images.dtype).removeprefix('torch.')} {tuple(images.shape)}"
+    )
 
 
 def _score(logits: Tensor, classes: Tensor) -> Tensor:
@@ -149,7 +196,7 @@ def resolve_target(logits: Tensor, target: Target) -> Tensor:
         classes = classes.expand(len(logits))
     if classes.shape != (len(logits),):
         raise VitreousError(
-            f"expected one target class, or one for each of the {len(logits)} pictures, found "
+            f"expected one target class, or one for each of the {len(logits)} images, found "
             f"shape {tuple(classes.shape)}"
         )
     wrong = (classes < 0) | (classes >= logits.shape[1])
@@ -159,28 +206,3 @@ def resolve_target(logits: Tensor, target: Target) -> Tensor:
             f"classes, 0 to {logits.shape[1] - 1}"
         )
     return classes
-
-
-def context_of_step(
-    classifier: Classifier,
-    images: Tensor,
-    logits: Tensor,
-    trace: AttentionTrace,
-    classes: Tensor,
-    *,
-    start_layer: int = 0,
-    second_order: bool = False,
-) -> Context:
-    """Describe a forward pass that was made and recorded already, to be used inside a loss.
-
-    The graph is kept, so that the same pass serves the loss's own backward.
-    """
-    return Context(
-        images=images,
-        score=_score(logits, classes),
-        trace=trace,
-        layout=layout_of(classifier.net, (images.shape[-2], images.shape[-1])),
-        start_layer=start_layer,
-        second_order=second_order,
-        retain_graph=True,
-    )

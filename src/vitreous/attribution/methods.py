@@ -12,57 +12,57 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from vitreous.attribution.base import METHODS, Context
+from vitreous.attribution.base import METHODS, MixedLayer, RecordedPass
 from vitreous.attribution.maps import combine
-from vitreous.models.attention import scaled_gradients
-from vitreous.models.families import Mixing
+from vitreous.models.gradients import scaled_gradients
 
 ATTENTION = frozenset({"attention"})
 
 
 def increments(
-    rows: list[Tensor], mixing: Mixing, cam: Tensor, normalise: bool = False
+    rows: list[Tensor], layer: MixedLayer, cam: Tensor, normalize: bool = False
 ) -> list[Tensor]:
     """What one layer adds to each stream's row when it is carried back: r·(I + cam) - r.
 
     Args:
         rows: A row (B, tokens) for each stream.
-        mixing: What the layer mixes.
+        layer: Which streams it mixes, and which queries the rows of `cam` are.
         cam: (B, queries, keys), not negative; queries that are left out get nothing.
-        normalise: Divide each row of I + cam by its sum, as attention rollout does.
+        normalize: Divide each row of I + cam by its sum, as attention rollout does.
     """
     added = [torch.zeros_like(row) for row in rows]
-    asking = rows[mixing.stream][:, : cam.shape[1]]
-    if mixing.keys == mixing.stream:
-        carried = asking / (1 + cam.sum(-1)) if normalise else asking
-        own = (carried.unsqueeze(1) @ cam).squeeze(1)
-        if normalise:
-            own = own + F.pad(carried - asking, (0, own.shape[1] - asking.shape[1]))
-        added[mixing.stream] = own
+    own, other = layer.mixing.queries, layer.mixing.keys
+    weights = rows[own][:, :1] if layer.mixing.crosses else rows[own][:, layer.queries]
+    carried = weights / (1 + cam.sum(-1)) if normalize else weights
+    if not layer.mixing.crosses:
+        mixed = (carried.unsqueeze(1) @ cam).squeeze(1)
+        added[own] = mixed + _at(layer.queries, carried - weights, mixed) if normalize else mixed
         return added
-    token = asking[:, :1]
-    carried = token / (1 + cam[:, 0].sum(-1, keepdim=True)) if normalise else token
-    own = carried * cam[:, 0, :1] + (carried - token)
-    added[mixing.stream] = F.pad(own, (0, rows[mixing.stream].shape[1] - 1))
-    added[mixing.keys] = F.pad(
-        carried * cam[:, 0, 1:], (1, rows[mixing.keys].shape[1] - cam.shape[-1])
-    )
+    token = carried * cam[:, 0, :1] + (carried - weights)
+    added[own] = F.pad(token, (0, rows[own].shape[1] - 1))
+    added[other] = F.pad(carried * cam[:, 0, 1:], (1, rows[other].shape[1] - cam.shape[-1]))
     return added
 
 
-def propagate(context: Context, cams: list[Tensor], normalise: bool = False) -> Tensor:
-    """Carry the start rows back through all layers and lay the patches on the picture.
+def _at(queries: slice, values: Tensor, like: Tensor) -> Tensor:
+    """Values (B, queries) at their places among all tokens (B, tokens), zeros elsewhere."""
+    first, end, _ = queries.indices(like.shape[1])
+    return F.pad(values, (first, like.shape[1] - end))
+
+
+def propagate(recorded: RecordedPass, cams: list[Tensor], normalize: bool = False) -> Tensor:
+    """Carry the start rows back through all layers and lay the patches on the image.
 
     What is laid there is the gain over the start row. That row is the same for all patches, so
     the scaled map is unchanged, and small gains are not lost beside it.
     """
-    starts = context.start_rows()
+    starts = recorded.start_rows()
     gains = [torch.zeros_like(row) for row in starts]
-    for mixing, cam in zip(reversed(context.mixings()), reversed(cams)):
+    for layer, cam in zip(reversed(recorded.layers()), reversed(cams)):
         rows = [start + gain for start, gain in zip(starts, gains)]
-        added = increments(rows, mixing, cam.to(context.dtype), normalise)
+        added = increments(rows, layer, cam.to(recorded.dtype), normalize)
         gains = [gain + more for gain, more in zip(gains, added)]
-    return combine(gains, context.tokens, context.size)
+    return combine(gains, recorded.tokens, recorded.size)
 
 
 class GradientAttention:
@@ -74,13 +74,13 @@ class GradientAttention:
 
     needs: ClassVar[frozenset[str]] = ATTENTION
 
-    def __call__(self, context: Context) -> Tensor:
+    def __call__(self, recorded: RecordedPass) -> Tensor:
         """Return maps (B, 1, H, W), not yet scaled."""
-        context.mixings()
-        heads = [a.shape[1] for a in context.maps()]
-        positive = [g.relu() if g.requires_grad else g.relu_() for g in context.gradients()]
-        cams = [(a * g).sum(1) / h for a, g, h in zip(context.maps(), positive, heads)]
-        return propagate(context, cams)
+        recorded.layers()
+        heads = [a.shape[1] for a in recorded.maps()]
+        positive = [g.relu() if g.requires_grad else g.relu_() for g in recorded.gradients()]
+        cams = [(a * g).sum(1) / h for a, g, h in zip(recorded.maps(), positive, heads)]
+        return propagate(recorded, cams)
 
 
 class Rollout:
@@ -88,9 +88,9 @@ class Rollout:
 
     needs: ClassVar[frozenset[str]] = ATTENTION
 
-    def __call__(self, context: Context) -> Tensor:
+    def __call__(self, recorded: RecordedPass) -> Tensor:
         """Return maps (B, 1, H, W), not yet scaled."""
-        return propagate(context, [a.mean(1) for a in context.maps()], normalise=True)
+        return propagate(recorded, [a.mean(1) for a in recorded.maps()], normalize=True)
 
 
 class GradientRollout:
@@ -98,46 +98,46 @@ class GradientRollout:
 
     needs: ClassVar[frozenset[str]] = ATTENTION
 
-    def __call__(self, context: Context) -> Tensor:
+    def __call__(self, recorded: RecordedPass) -> Tensor:
         """Return maps (B, 1, H, W), not yet scaled."""
-        context.mixings()
-        pairs = zip(context.maps(), context.gradients())
+        recorded.layers()
+        pairs = zip(recorded.maps(), recorded.gradients())
         cams = [(a * g).mean(1).clamp(min=0) for a, g in pairs]
-        return propagate(context, cams, normalise=True)
+        return propagate(recorded, cams, normalize=True)
 
 
-def last_rows(context: Context, values: list[Tensor]) -> list[tuple[int, Tensor]]:
-    """What the head's row asks of the patches in the last layer that reads them, per stream.
+def last_rows(recorded: RecordedPass, values: list[Tensor]) -> list[tuple[int, Tensor]]:
+    """The head's query over the patches, in the last layer that has them as keys, per stream.
 
     Args:
-        context: The pass.
+        recorded: The pass.
         values: A tensor (B, heads, queries, keys) for each map from the start layer on.
 
     Returns:
-        For each stream: the stream whose patches answer, and (B, heads, its patches).
+        For each stream: the stream whose patches are the keys, and (B, heads, its patches).
     """
-    found: dict[int, tuple[int, Tensor]] = {}
-    starts = context.start_rows()
-    for mixing, value in zip(context.mixings(), values):
+    rows: dict[int, tuple[int, Tensor]] = {}
+    starts = recorded.start_rows()
+    for layer, value in zip(recorded.layers(), values):
         if value.shape[-1] == 1:
             continue
-        keys = context.tokens.streams[mixing.keys]
-        if mixing.keys == mixing.stream:
-            asking = starts[mixing.stream][:, None, None, : value.shape[2]]
-            row = (asking @ value.to(context.dtype)).squeeze(2)
-            found[mixing.stream] = (mixing.keys, row[..., keys.prefix :])
+        queries, keys = layer.mixing.queries, layer.mixing.keys
+        if layer.mixing.crosses:
+            rows[queries] = (keys, value[:, :, 0, 1:].to(recorded.dtype))
         else:
-            found[mixing.stream] = (mixing.keys, value[:, :, 0, 1:].to(context.dtype))
-    return [found[stream] for stream in sorted(found)]
+            weights = starts[queries][:, None, None, layer.queries]
+            row = (weights @ value.to(recorded.dtype)).squeeze(2)
+            rows[queries] = (keys, row[..., recorded.tokens.streams[keys].prefix :])
+    return [rows[stream] for stream in sorted(rows)]
 
 
-def place(context: Context, patches: list[tuple[int, Tensor]]) -> Tensor:
+def place(recorded: RecordedPass, patches: list[tuple[int, Tensor]]) -> Tensor:
     """Lay the relevance of patches (B, patches), by stream, on the picture."""
-    rows = [row * 0.0 for row in context.start_rows()]
+    rows = [row * 0.0 for row in recorded.start_rows()]
     for stream, values in patches:
-        prefix = context.tokens.streams[stream].prefix
+        prefix = recorded.tokens.streams[stream].prefix
         rows[stream] = rows[stream] + F.pad(values, (prefix, 0))
-    return combine(rows, context.tokens, context.size)
+    return combine(rows, recorded.tokens, recorded.size)
 
 
 class RawAttention:
@@ -145,10 +145,10 @@ class RawAttention:
 
     needs: ClassVar[frozenset[str]] = ATTENTION
 
-    def __call__(self, context: Context) -> Tensor:
+    def __call__(self, recorded: RecordedPass) -> Tensor:
         """Return maps (B, 1, H, W), not yet scaled."""
-        rows = last_rows(context, context.maps())
-        return place(context, [(stream, row.mean(1)) for stream, row in rows])
+        rows = last_rows(recorded, recorded.maps())
+        return place(recorded, [(stream, row.mean(1)) for stream, row in rows])
 
 
 class GradCam:
@@ -159,15 +159,15 @@ class GradCam:
 
     needs: ClassVar[frozenset[str]] = ATTENTION
 
-    def __call__(self, context: Context) -> Tensor:
+    def __call__(self, recorded: RecordedPass) -> Tensor:
         """Return maps (B, 1, H, W), not yet scaled."""
-        attention = last_rows(context, context.maps())
-        gradients = last_rows(context, context.gradients())
+        attention = last_rows(recorded, recorded.maps())
+        gradients = last_rows(recorded, recorded.gradients())
         maps = [
             (stream, (a * g.mean(-1, keepdim=True)).mean(1).clamp(min=0))
             for (stream, a), (_, g) in zip(attention, gradients)
         ]
-        return place(context, maps)
+        return place(recorded, maps)
 
 
 class InputGradient:
@@ -175,13 +175,13 @@ class InputGradient:
 
     needs: ClassVar[frozenset[str]] = frozenset({"input_gradients"})
 
-    def __call__(self, context: Context) -> Tensor:
+    def __call__(self, recorded: RecordedPass) -> Tensor:
         """Return maps (B, 1, H, W), not yet scaled."""
         (gradient,) = scaled_gradients(
-            context.score,
-            [context.images],
-            create_graph=context.second_order,
-            retain_graph=context.retain_graph or context.second_order,
+            recorded.score,
+            [recorded.images],
+            create_graph=recorded.second_order,
+            retain_graph=recorded.retain_graph or recorded.second_order,
         )
         return gradient.abs().amax(1, keepdim=True)
 

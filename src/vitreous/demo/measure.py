@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 
 from vitreous.attacks import PGD
-from vitreous.attribution import relevance
+from vitreous.attribution import foreground_share, relevance
 from vitreous.data.generated.scenes import World, draw, sample_scenes, shift_cues, without_cues
+from vitreous.data.rotation import quarter_turns
 from vitreous.models import Classifier
 from vitreous.results import Record, accuracy_record
-from vitreous.training.objectives.relevance import foreground_share
 
 NORMAL, SHIFTED, PLAIN_GROUND = "normal", "tag of another class", "no tag"
 EPSILONS = (2 / 255, 4 / 255, 8 / 255)
@@ -128,6 +128,6 @@ def attacks(classifier: Classifier, tests: TestImages, count: int, seed: int) ->
 def turns(classifier: Classifier, tests: TestImages) -> Iterator[Record]:
     """Accuracy on the normal set turned by quarter turns."""
     for angle in ANGLES:
-        turned = torch.rot90(tests.sets[NORMAL], angle // 90, (2, 3))
+        turned = quarter_turns(tests.sets[NORMAL], angle // 90)
         correct = count_correct(classifier, turned, tests.labels)
         yield accuracy_record("rotation", NORMAL, "top1", correct, len(turned), angle=angle)

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 from torchvision.transforms.v2 import functional as F
 
+from vitreous.data.rotation import rotate
+
 # Severities 1 to 5 of ImageNet-C (Hendrycks and Dietterich 2019): standard deviations of the
 # noise in units of [0, 1], and of the blur in pixels of a 224 px picture.
 NOISE = (0.08, 0.12, 0.18, 0.26, 0.38)
@@ -35,10 +37,7 @@ class Rotation:
         """Turn (B, 3, H, W)."""
         if self.disc:
             images = images * _disc(images)
-        turns, rest = divmod(self.angle % 360, 90)
-        if rest == 0 and (turns % 2 == 0 or images.shape[-1] == images.shape[-2]):
-            return torch.rot90(images, int(turns), (-2, -1))
-        return F.rotate(images, self.angle, F.InterpolationMode.BILINEAR)
+        return rotate(images, self.angle)
 
     def settings(self) -> dict[str, Any]:
         """What records say."""

@@ -8,7 +8,6 @@ from torch import Tensor
 
 from vitreous.evaluation.metrics import trapezoid_area
 from vitreous.models import Classifier
-from vitreous.models.head_tokens import head_tokens_only
 
 FRACTIONS = tuple(i / 10 for i in range(1, 10))
 
@@ -38,7 +37,7 @@ def removal_hits(
     """
 
     def right(removed: Tensor) -> Tensor:
-        with torch.inference_mode(), head_tokens_only(classifier):
+        with torch.inference_mode():
             return classifier(removed).argmax(1) == targets
 
     whole = right(images)

@@ -19,7 +19,6 @@ from vitreous.evaluation.scoring import READ, Scorer, row_type, unreadable_rows
 from vitreous.evaluation.shards import Shards, fingerprint
 from vitreous.evaluation.test_sets import Convention, TestSet
 from vitreous.models import Classifier, Preprocessing
-from vitreous.models.head_tokens import head_tokens_only
 from vitreous.models.modes import evaluation_mode
 
 Precision = Literal["float32", "bfloat16", "float16"]
@@ -240,6 +239,6 @@ def _forward(
 ) -> Tensor:
     device = classifier.device
     mixed = torch.autocast(device.type, getattr(torch, precision), enabled=precision != "float32")
-    with torch.inference_mode(), mixed, head_tokens_only(classifier):
+    with torch.inference_mode(), mixed:
         images = as_floats(batch, device)
         return classifier(images if change is None else change(images, batch.indices))

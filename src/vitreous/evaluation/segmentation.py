@@ -6,6 +6,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from vitreous.attribution.scores import foreground_share, pointing_hits
+
+__all__ = [
+    "average_precision",
+    "foreground_share",
+    "pointing_hits",
+    "scores_of_counts",
+    "segmentation_counts",
+    "segmentation_scores",
+]
+
 COUNTS = ("correct", "labelled", "intersection0", "intersection1", "union0", "union1")
 
 
@@ -77,35 +88,6 @@ def check_shapes(relevance: Tensor, labels: Tensor) -> None:
             "expected relevance (N, 1, H, W) and labels (N, H, W), found "
             f"{tuple(relevance.shape)} and {tuple(labels.shape)}"
         )
-
-
-def pointing_hits(relevance: Tensor, masks: Tensor) -> Tensor:
-    """Play the pointing game (Zhang et al. 2016): is the most relevant pixel on the foreground?
-
-    Args:
-        relevance: (N, 1, H, W).
-        masks: (N, 1, H, W), 1 = foreground.
-
-    Returns:
-        (N,) in [0, 1]: where several pixels share the maximum, how many of them hit.
-    """
-    flat, mask = relevance.flatten(1), masks.flatten(1) > 0.5
-    top = flat == flat.amax(1, keepdim=True)
-    return (top & mask).sum(1).double() / top.sum(1)
-
-
-def foreground_share(relevance: Tensor, masks: Tensor) -> Tensor:
-    """Compute which share of the relevance lies on the foreground.
-
-    Args:
-        relevance: (N, 1, H, W), not negative.
-        masks: (N, 1, H, W), 1 = foreground.
-
-    Returns:
-        (N,) in [0, 1]; NaN where there is no relevance at all.
-    """
-    flat = relevance.flatten(1).double()
-    return (flat * masks.flatten(1)).sum(1) / flat.sum(1)
 
 
 def _scaled(maps: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""`record_attention`: the attention maps of one forward pass, and their gradients, as a trace.
+"""`record_attention`: the attention maps of forward passes, and their gradients, as a trace.
 
 Maps are recorded by hooks on the dropout that every attention layer of timm applies to them.
 Fused attention never forms the map, so it is switched off inside the context and restored after.
@@ -8,13 +8,31 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-HALF_PRECISION_SCALE = 4096.0
+from vitreous.models.families import attention_layers, unsupported
+from vitreous.models.gradients import scaled_gradients
+
+WHOLE = slice(None)
+
+
+@dataclasses.dataclass(frozen=True)
+class RecordedLayer:
+    """The attention map of one layer.
+
+    Attributes:
+        name: Module name of the attention layer.
+        map: Attention after the softmax (B, heads, queries, keys).
+        queries: Which of the layer's queries the rows of the map are.
+    """
+
+    name: str
+    map: Tensor
+    queries: slice
 
 
 @dataclasses.dataclass
@@ -22,17 +40,24 @@ class AttentionTrace:
     """Attention maps in the order in which the forward pass made them.
 
     Attributes:
-        names: Module names of the attention layers.
-        maps: Attention after the softmax, each (B, heads, queries, keys).
+        layers: The recorded layers.
     """
 
-    names: list[str] = dataclasses.field(default_factory=list)
-    maps: list[Tensor] = dataclasses.field(default_factory=list)
+    layers: list[RecordedLayer] = dataclasses.field(default_factory=list)
+
+    @property
+    def names(self) -> list[str]:
+        """Module names of the attention layers."""
+        return [layer.name for layer in self.layers]
+
+    @property
+    def maps(self) -> list[Tensor]:
+        """Attention after the softmax, each (B, heads, queries, keys)."""
+        return [layer.map for layer in self.layers]
 
     def clear(self) -> None:
         """Forget what was recorded."""
-        self.names.clear()
-        self.maps.clear()
+        self.layers.clear()
 
     def gradients(
         self,
@@ -53,44 +78,32 @@ class AttentionTrace:
         Returns:
             One tensor a map from `start` on; zeros where the scalar does not depend on the map.
         """
-        wanted = self.maps[start:]
         return scaled_gradients(
-            scalar, wanted, create_graph=create_graph, retain_graph=retain_graph
+            scalar, self.maps[start:], create_graph=create_graph, retain_graph=retain_graph
         )
 
 
-def scaled_gradients(
-    scalar: Tensor, inputs: Sequence[Tensor], *, create_graph: bool, retain_graph: bool
-) -> list[Tensor]:
-    """Derive a scalar; in fp16 it is scaled up meanwhile, because small gradients underflow.
+@dataclasses.dataclass(frozen=True, eq=False)
+class RecordingHook:
+    """A forward hook that appends an attention map to a trace.
 
-    Returns:
-        One tensor an input; zeros where the scalar does not depend on it.
+    Attributes:
+        trace: What it appends to.
+        name: Module name of the attention layer.
+        queries: Which of the layer's queries the map will hold; None where the user decides, who
+            is shown whole maps.
     """
-    device = scalar.device.type
-    half = torch.is_autocast_enabled(device) and torch.get_autocast_dtype(device) == torch.float16
-    half = half or any(one.dtype == torch.float16 for one in inputs)
-    scale = HALF_PRECISION_SCALE if half else 1.0
-    found = torch.autograd.grad(
-        scalar * scale if half else scalar,
-        inputs,
-        create_graph=create_graph,
-        retain_graph=retain_graph,
-        allow_unused=True,
-    )
-    return [
-        torch.zeros_like(one) if g is None else g.float() / scale if half else g
-        for one, g in zip(inputs, found)
-    ]
 
+    trace: AttentionTrace
+    name: str
+    queries: slice | None = None
 
-def attention_layers(module: nn.Module) -> dict[str, Any]:
-    """Find the layers that apply a dropout to an attention map, by name, in forward order."""
-    return {
-        name: layer
-        for name, layer in module.named_modules()
-        if isinstance(getattr(layer, "attn_drop", None), nn.Module)
-    }
+    def __call__(self, layer: nn.Module, arguments: tuple[Tensor, ...], output: Tensor) -> Tensor:
+        """Record a map; where nothing before it needs a gradient, the graph starts here."""
+        if torch.is_grad_enabled() and not output.requires_grad:
+            output = output.detach().requires_grad_()
+        self.trace.layers.append(RecordedLayer(self.name, output, self.queries or WHOLE))
+        return output
 
 
 @contextlib.contextmanager
@@ -107,31 +120,47 @@ def record_attention(module: nn.Module) -> Generator[AttentionTrace]:
 
     Yields:
         A trace that each forward pass appends to; `trace.clear()` between passes.
+
+    Raises:
+        UnsupportedModelError: If the module has no attention that can be recorded.
     """
     trace = AttentionTrace()
+    with recording(module, lambda name: RecordingHook(trace, name)):
+        try:
+            yield trace
+        except BaseException:
+            trace.clear()
+            raise
+
+
+@contextlib.contextmanager
+def recording(
+    module: nn.Module, make_hook: Callable[[str], RecordingHook]
+) -> Generator[Mapping[str, nn.Module]]:
+    """Put a hook on every attention map inside the context, and switch fused attention off.
+
+    Args:
+        module: Has timm's attention layers.
+        make_hook: Makes the hook of a layer from its name.
+
+    Yields:
+        The attention layers by name.
+
+    Raises:
+        UnsupportedModelError: If the module has no attention that can be recorded.
+    """
+    layers = attention_layers(module)
+    if not layers:
+        raise unsupported(module, "has no attention maps that can be recorded")
     handles: list[torch.utils.hooks.RemovableHandle] = []
     fused: list[tuple[Any, bool]] = []
-
-    def hook(name: str):
-        def keep(_: nn.Module, __: tuple[Tensor, ...], output: Tensor) -> Tensor:
-            if torch.is_grad_enabled() and not output.requires_grad:
-                output = output.detach().requires_grad_()
-            trace.names.append(name)
-            trace.maps.append(output)
-            return output
-
-        return keep
-
     try:
-        for name, layer in attention_layers(module).items():
+        for name, layer in layers.items():
             if hasattr(layer, "fused_attn"):
                 fused.append((layer, layer.fused_attn))
                 layer.fused_attn = False
-            handles.append(layer.attn_drop.register_forward_hook(hook(name)))
-        yield trace
-    except BaseException:
-        trace.clear()
-        raise
+            handles.append(layer.attn_drop.register_forward_hook(make_hook(name)))
+        yield layers
     finally:
         for handle in handles:
             handle.remove()

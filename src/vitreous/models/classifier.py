@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from vitreous.errors import CheckpointError, VitreousError, nearest
 from vitreous.io import read_json, write_json
 from vitreous.models.checkpoints import PREFIXES, load_weights, read_weights
+from vitreous.models.forward import run
 from vitreous.models.hub import hub_or_cache
 
 HALF = (0.5, 0.5, 0.5)
@@ -82,7 +83,8 @@ class Classifier(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Classify pictures (B, 3, H, W) in [0, 1]; returns logits (B, C)."""
-        return self.net((images - self.mean.to(images.dtype)) / self.std.to(images.dtype))
+        normalized = (images - self.mean.to(images.dtype)) / self.std.to(images.dtype)
+        return run(self.net, normalized)
 
     @property
     def device(self) -> torch.device:

@@ -1,8 +1,9 @@
-"""How tokens mix in each family of models: all that a relevance method must know of it.
+"""Where attention is in each family of models, and how tokens mix there.
 
-A `Layout` describes one forward pass: its token streams, which stream each attention layer reads
-and writes, and the row from which relevance starts (what the head reads). Plain Vision
-Transformers have one stream; CrossViT has two, which meet in fusion layers.
+A `Layout` is all that a relevance method must know of one forward pass: its token streams, which
+stream gives the queries and which the keys of each attention layer, and the row from which
+relevance starts (what the head reads). Plain Vision Transformers have one stream; CrossViT has
+two, which meet in layers of cross-attention.
 """
 
 from __future__ import annotations
@@ -16,7 +17,13 @@ from timm.models.crossvit import CrossVit
 from torch import Tensor, nn
 
 from vitreous.errors import UnsupportedModelError
-from vitreous.models.attention import attention_layers
+
+# Libraries of whose Vision Transformers attention is not recorded yet.
+OTHER_LIBRARIES = {
+    "torchvision.models.vision_transformer": "torchvision",
+    "transformers.models": "Hugging Face",
+    "open_clip": "open_clip",
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,28 +49,67 @@ class Stream:
 
 
 @dataclasses.dataclass(frozen=True)
-class Mixing:
-    """What one attention layer mixes.
+class TokenMixing:
+    """Between which streams one attention layer moves information.
 
     Attributes:
-        stream: The stream whose tokens ask (and receive).
-        keys: The stream whose patches answer: `stream` itself, or another one in a fusion layer,
-            where only the CLS token of `stream` asks and answers beside those patches.
+        queries: The stream whose tokens are the queries, and are updated.
+        keys: The stream whose tokens are the keys and values: the same one in self-attention.
+            In cross-attention the CLS token of `queries` is the only query, and the keys are that
+            token and the patches of `keys`.
     """
 
-    stream: int
+    queries: int
     keys: int
+
+    @property
+    def crosses(self) -> bool:
+        """Whether it is cross-attention."""
+        return self.queries != self.keys
 
 
 @dataclasses.dataclass(frozen=True)
 class Layout:
-    """Streams and mixing layers (by module name within the network) of one forward pass."""
+    """Streams and attention layers (by module name within the network) of one forward pass."""
 
     streams: tuple[Stream, ...]
-    layers: dict[str, Mixing]
+    layers: dict[str, TokenMixing]
+
+    def fits(self, mixing: TokenMixing, shape: tuple[int, int], queries: slice) -> bool:
+        """Whether a map of (queries, keys) is one over the tokens that a layer should see.
+
+        Later layers of a cross-attention see the CLS token alone.
+        """
+        own, other = self.streams[mixing.queries], self.streams[mixing.keys]
+        rows = 1 if mixing.crosses else own.tokens
+        keys = (1, 1 + other.tokens - other.prefix) if mixing.crosses else (own.tokens,)
+        return shape[0] == len(range(rows)[queries]) and shape[1] in keys
 
 
 Family = Callable[[nn.Module, tuple[int, int]], Layout | None]
+
+
+def attention_layers(module: nn.Module) -> dict[str, Any]:
+    """Find the layers that apply a dropout to an attention map, by name, in forward order."""
+    return {
+        name: layer
+        for name, layer in module.named_modules()
+        if isinstance(getattr(layer, "attn_drop", None), nn.Module)
+    }
+
+
+def unsupported(module: nn.Module, reason: str) -> UnsupportedModelError:
+    """Say of a model that its attention cannot be used: why, and what to do."""
+    inner = getattr(module, "net", module)
+    kind = type(inner)
+    for prefix, library in OTHER_LIBRARIES.items():
+        if f"{kind.__module__}.".startswith(f"{prefix}."):
+            return UnsupportedModelError(
+                f"{library}'s {kind.__name__} is not yet supported: attention is recorded in "
+                "timm's layers only; load the same architecture from timm (for example "
+                "vit_base_patch16_224); these methods work: input_gradient"
+            )
+    return UnsupportedModelError(f"{kind.__name__} {reason}; these methods work: input_gradient")
 
 
 def layout_of(net: nn.Module, image_size: tuple[int, int]) -> Layout:
@@ -77,9 +123,10 @@ def layout_of(net: nn.Module, image_size: tuple[int, int]) -> Layout:
         layout = family(net, image_size)
         if layout is not None:
             return layout
-    raise UnsupportedModelError(
-        f"{type(net).__name__} is not a Vision Transformer whose tokens stay in place, so "
-        "attention relevance does not hold for it; these methods work: input_gradient"
+    raise unsupported(
+        net,
+        "is not a Vision Transformer whose tokens stay in place, so attention relevance does not "
+        "hold for it",
     )
 
 
@@ -115,7 +162,7 @@ def plain_vit(net: Any, image_size: tuple[int, int]) -> Layout | None:
     grid = _grid(net, embed, image_size)
     prefix = int(net.num_prefix_tokens)
     stream = Stream(prefix, grid, start_row(net, prefix, grid[0] * grid[1]))
-    return Layout((stream,), {name: Mixing(0, 0) for name in names})
+    return Layout((stream,), {name: TokenMixing(0, 0) for name in names})
 
 
 def _grid(net: Any, embed: Any, image_size: tuple[int, int]) -> tuple[int, int]:
@@ -149,5 +196,5 @@ def crossvit(net: Any, image_size: tuple[int, int]) -> Layout | None:
     for name in attention_layers(net):
         _, _, part, branch, *_ = name.split(".")
         i = int(branch)
-        layers[name] = Mixing(i, i if part == "blocks" else (i + 1) % count)
+        layers[name] = TokenMixing(i, i if part == "blocks" else (i + 1) % count)
     return Layout(tuple(streams), layers)

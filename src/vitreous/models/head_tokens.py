@@ -1,14 +1,15 @@
-"""`head_tokens_only`: spare the last block what no head reads.
+"""The last block of a Vision Transformer, spared what no head reads.
 
 The head of most Vision Transformers reads the CLS token alone. In the last block the patches then
 serve as keys and values only: their queries, and all that follows, reach no logit and get no
 gradient. Left out, a block of a ViT-S costs a sixth, forwards and backwards, for equal logits.
+
+The pass is written out here from the network's own modules. Nothing of the network is changed.
 """
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Generator
+import itertools
 from typing import Any
 
 from timm.layers import Attention, GluMlp, Mlp, SwiGLU
@@ -16,102 +17,116 @@ from timm.models.deit import VisionTransformerDistilled
 from timm.models.vision_transformer import Block, VisionTransformer
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.modules import module as torch_modules
+
+from vitreous.models.attention import RecordingHook
 
 
-class HeadTokensBlock(Block):
-    """timm's block, which returns the first `head_tokens` tokens only."""
+def read_by_head(net: nn.Module) -> int:
+    """Count the leading tokens that a head reads.
 
-    head_tokens: int
-
-    def forward(
-        self, x: Tensor, attn_mask: Tensor | None = None, is_causal: bool = False
-    ) -> Tensor:
-        """Take (B, tokens, width), return (B, head_tokens, width)."""
-        if attn_mask is not None or is_causal:
-            return super().forward(x, attn_mask, is_causal)[:, : self.head_tokens]
-        rows = x[:, : self.head_tokens]
-        x = rows + self.drop_path1(self.ls1(self._attend(self.norm1(x))))
-        return x + self.drop_path2(self.ls2(self.mlp(self.norm2(x))))
-
-    def _attend(self, x: Tensor) -> Tensor:
-        """Attention whose queries are the head's tokens."""
-        layer: Any = self.attn
-        weight, bias = layer.qkv.weight, layer.qkv.bias
-        width = layer.attn_dim
-        q = F.linear(x[:, : self.head_tokens], weight[:width], _part(bias, 0, width))
-        k, v = F.linear(x, weight[width:], _part(bias, width, None)).chunk(2, dim=-1)
-        q, k, v = (
-            one.unflatten(-1, (layer.num_heads, layer.head_dim)).transpose(1, 2)
-            for one in (q, k, v)
-        )
-        q, k = layer.q_norm(q), layer.k_norm(k)
-        if layer.fused_attn:
-            dropout = layer.attn_drop.p if layer.training else 0.0
-            mixed = F.scaled_dot_product_attention(q, k, v, dropout_p=dropout)
-        else:
-            scores = (q * layer.scale) @ k.transpose(-2, -1)
-            mixed = layer.attn_drop(scores.softmax(dim=-1)) @ v
-        mixed = layer.norm(mixed.transpose(1, 2).flatten(2))
-        return layer.proj_drop(layer.proj(mixed))
+    Returns:
+        1 or 2 where the last block of timm's plain ViTs and distilled DeiTs can be spared the
+        others; 0 where it must stay whole: other families, heads that pool patches, blocks of
+        another make, modules with somebody's hooks or with a `forward` of their own, gradient
+        checkpointing.
+    """
+    tokens = _head_width(net)
+    if tokens == 0 or not _has_plain_last_block(net) or _is_watched(net):
+        return 0
+    return tokens
 
 
-def _part(bias: Tensor | None, start: int, end: int | None) -> Tensor | None:
-    return None if bias is None else bias[start:end]
+def held_queries(net: Any) -> dict[str, slice] | None:
+    """Which queries a spared pass has, by name of the layer that is spared; None if none is."""
+    tokens = read_by_head(net)
+    return {f"blocks.{len(net.blocks) - 1}.attn": slice(0, tokens)} if tokens else None
 
 
-@contextlib.contextmanager
-def head_tokens_only(module: nn.Module) -> Generator[None]:
-    """Let the last block of a ViT compute only the tokens that its head reads.
-
-    Logits and the gradients of all weights and pictures are the same up to rounding. A recorded
-    attention map of the last block has only the rows of those tokens. The context does nothing
-    where it would change more: other families, heads that pool patches, blocks of another make
-    or with somebody's hooks, and gradient checkpointing. Enter it before `record_attention`.
+def logits_of_head_tokens(net: Any, x: Tensor, tokens: int) -> Tensor:
+    """Forward pass of a network whose last block computes the first `tokens` tokens only.
 
     Args:
-        module: A `Classifier` or a network; forward passes inside the context are spared.
+        net: A network for which `read_by_head` gives `tokens`.
+        x: (B, 3, H, W), normalised.
+        tokens: How many leading tokens the head reads.
+
+    Returns:
+        Logits (B, C), those of `net(x)` up to rounding.
     """
-    net: Any = getattr(module, "net", module)
-    tokens = _read_by_head(net)
-    if tokens == 0:
-        yield
-        return
-    block = net.blocks[-1]
-    block.__class__, block.head_tokens = HeadTokensBlock, tokens
-    try:
-        yield
-    finally:
-        block.__class__ = Block
-        del block.head_tokens
+    x = net.norm_pre(net.patch_drop(net._pos_embed(net.patch_embed(x))))
+    *blocks, last = net.blocks
+    for block in blocks:
+        x = block(x)
+    return net.forward_head(net.norm(_last_block(last, x, tokens)))
 
 
-def _read_by_head(net: Any) -> int:
-    """How many leading tokens a head reads; 0 where the last block must stay whole."""
-    if type(net) is VisionTransformerDistilled:
-        tokens = 2
-    elif type(net) is VisionTransformer and net.global_pool == "token" and net.has_class_token:
-        tokens = 1
+def _last_block(block: Any, x: Tensor, tokens: int) -> Tensor:
+    """Compute timm's block on (B, all tokens, width), returning (B, `tokens`, width)."""
+    rows = x[:, :tokens]
+    rows = rows + block.drop_path1(block.ls1(_attend(block.attn, block.norm1(x), tokens)))
+    return rows + block.drop_path2(block.ls2(block.mlp(block.norm2(rows))))
+
+
+def _attend(layer: Any, x: Tensor, tokens: int) -> Tensor:
+    """Attention of timm's layer whose queries are the first tokens."""
+    q, k, v = _project(layer, x, tokens)
+    if layer.fused_attn:
+        dropout = layer.attn_drop.p if layer.training else 0.0
+        mixed = F.scaled_dot_product_attention(q, k, v, dropout_p=dropout)
     else:
+        scores = (q * layer.scale) @ k.transpose(-2, -1)
+        mixed = layer.attn_drop(scores.softmax(dim=-1)) @ v
+    mixed = layer.norm(mixed.transpose(1, 2).flatten(2))
+    return layer.proj_drop(layer.proj(mixed))
+
+
+def _project(layer: Any, x: Tensor, tokens: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Queries (B, heads, `tokens`, width of a head), and keys and values of all tokens."""
+    weight, bias, width = layer.qkv.weight, layer.qkv.bias, layer.attn_dim
+    own, rest = (None, None) if bias is None else (bias[:width], bias[width:])
+    q = F.linear(x[:, :tokens], weight[:width], own)
+    k, v = F.linear(x, weight[width:], rest).chunk(2, dim=-1)
+    shape = (layer.num_heads, layer.head_dim)
+    q, k, v = (part.unflatten(-1, shape).transpose(1, 2) for part in (q, k, v))
+    return layer.q_norm(q), layer.k_norm(k), v
+
+
+def _head_width(net: nn.Module) -> int:
+    if type(net) is VisionTransformerDistilled:
+        return 2
+    if type(net) is not VisionTransformer or net.attn_pool is not None:
         return 0
-    if getattr(net, "attn_pool", None) is not None or net.grad_checkpointing or not net.blocks:
-        return 0
+    return int(net.global_pool == "token" and net.has_class_token)
+
+
+def _has_plain_last_block(net: Any) -> bool:
+    if net.grad_checkpointing or not len(net.blocks):
+        return False
     block = net.blocks[-1]
-    plain = (
+    return (
         type(block) is Block
         and type(block.attn) is Attention
         and type(block.attn.qkv) is nn.Linear
         and block.attn.gate is None
         and isinstance(block.mlp, Mlp | GluMlp | SwiGLU)
     )
-    if not plain or any(_hooked(m) for m in (*block.modules(), net.blocks, net.norm)):
-        return 0
-    return tokens
 
 
-def _hooked(module: nn.Module) -> bool:
-    return bool(
-        module._forward_hooks
-        or module._forward_pre_hooks
-        or module._backward_hooks
-        or module._backward_pre_hooks
+def _is_watched(net: Any) -> bool:
+    """Whether somebody would see that a module was passed over or had fewer tokens."""
+    if torch_modules._has_any_global_hook():
+        return True
+    return any(_is_foreign(m) for m in (net, net.blocks, net.norm, *net.blocks[-1].modules()))
+
+
+def _is_foreign(module: nn.Module) -> bool:
+    if "forward" in vars(module):
+        return True
+    hooks = itertools.chain(
+        module._forward_hooks.values(),
+        module._forward_pre_hooks.values(),
+        module._backward_hooks.values(),
+        module._backward_pre_hooks.values(),
     )
+    return any(not (isinstance(h, RecordingHook) and h.queries is not None) for h in hooks)

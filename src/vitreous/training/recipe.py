@@ -194,7 +194,8 @@ class Recipe:
         robust = self.adversary is not None and self.robust_validation.images > 0
         # The one field that depends on others: the stored recipe says what was chosen by.
         object.__setattr__(self, "selection", self.selection.resolve(robust))
-        if getattr(self.adversary, "carries_over", False) and self.training.accumulation > 1:
+        carries_over = self.adversary is not None and self.adversary.carries_over
+        if carries_over and self.training.accumulation > 1:
             raise ValueError(
                 "adversary.random_start false carries perturbations from row to row of whole "
                 "batches; set training.accumulation 1 or adversary.random_start true"

@@ -9,16 +9,17 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
 
+from vitreous.attacks.norms import Norm
 from vitreous.attacks.pgd import PGD
 from vitreous.data.batch import Batch
 from vitreous.data.items import TransformedDataset, collate
 from vitreous.models import Classifier
 from vitreous.models.modes import evaluation_mode
+from vitreous.training.adversaries.base import Adversary
 
 LEAST_DROP = 0.1
 WORST_SHARE = 0.5
@@ -69,7 +70,7 @@ class RobustValidation:
     settings: RobustValidationSettings
     batch: Batch
     epsilon: float = 2 / 255
-    norm: str = "linf"
+    norm: Norm = "linf"
     size: int = 32
 
     def __call__(self, classifier: Classifier) -> dict[str, float]:
@@ -82,7 +83,7 @@ class RobustValidation:
         radius = self.epsilon if settings.epsilon is None else settings.epsilon
         attack = PGD(
             epsilon=radius,
-            norm="l2" if self.norm == "l2" else "linf",
+            norm=self.norm,
             steps=settings.steps,
             step_size=settings.step_size,
         )
@@ -101,7 +102,7 @@ class RobustValidation:
 
 
 def make_robust_validation(
-    settings: RobustValidationSettings, adversary: Any, data: TransformedDataset
+    settings: RobustValidationSettings, adversary: Adversary | None, data: TransformedDataset
 ) -> RobustValidation | None:
     """Read the probe's pictures; None without an adversary or without pictures.
 
@@ -114,8 +115,7 @@ def make_robust_validation(
     if adversary is None or not chosen:
         return None
     batch = collate([data[(0, index)] for index in chosen])
-    epsilon, norm = getattr(adversary, "epsilon", 2 / 255), getattr(adversary, "norm", "linf")
-    return RobustValidation(settings, batch, epsilon, norm)
+    return RobustValidation(settings, batch, adversary.epsilon, adversary.norm)
 
 
 @torch.no_grad()

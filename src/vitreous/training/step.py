@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from vitreous.data.batch import Batch
 from vitreous.models import Classifier
-from vitreous.models.attention import record_attention
-from vitreous.models.head_tokens import head_tokens_only
+from vitreous.models.forward import record_forward
 from vitreous.training.objectives import LossTerm, Objective, Step
 
 
@@ -54,8 +51,7 @@ def compute_loss(
 ) -> StepLoss:
     """Make one forward pass and add up the objectives.
 
-    Only what an objective needs is made: attention is recorded, or the pictures get a gradient
-    (with the attention kernel that can be derived twice).
+    Only what an objective needs is made: attention is recorded, or the images get a gradient.
 
     Args:
         model: The model that is trained, wrapped if need be.
@@ -66,24 +62,21 @@ def compute_loss(
         progress: Share of the training that is done.
     """
     needs = frozenset().union(*(o.needs for o in objectives.values()))
-    images = batch.images
-    attacked = clean is not images
-    if "input_gradients" in needs:
-        images = images.detach().requires_grad_()
-        batch = dataclasses.replace(batch, images=images)
-    with contextlib.ExitStack() as stack:
-        if "input_gradients" in needs:
-            stack.enter_context(sdpa_kernel(SDPBackend.MATH))
-        stack.enter_context(head_tokens_only(classifier))
-        trace = stack.enter_context(record_attention(classifier)) if "attention" in needs else None
-        logits = model(images)
+    derived = "input_gradients" in needs
+    forward = record_forward(
+        model,
+        batch.images.detach() if derived else batch.images,
+        attention="attention" in needs,
+        input_gradient=derived,
+        classifier=classifier,
+    )
+    attacked = clean is not None and clean is not batch.images
     step = Step(
         model=model,
         classifier=classifier,
-        batch=batch,
-        clean=clean if clean is not None and attacked else batch.images,
-        logits=logits,
-        trace=trace,
+        batch=dataclasses.replace(batch, images=forward.images),
+        clean=clean if clean is not None and attacked else forward.images,
+        forward=forward,
         progress=progress,
     )
     return add_up(
@@ -94,9 +87,12 @@ def compute_loss(
 def add_up(
     step: Step, outcomes: Mapping[str, LossTerm], objectives: Mapping[str, Objective]
 ) -> StepLoss:
-    """Weigh the outcomes and collect their figures."""
-    zero = step.logits.new_zeros((), dtype=torch.float32)
-    totals = {"mean": zero, "sum": zero}
+    """Weigh the outcomes and collect their figures.
+
+    The sum depends on the logits even where no objective does, so that several processes agree
+    on which weights have a gradient.
+    """
+    totals = {"mean": step.zero(), "sum": step.logits.new_zeros((), dtype=torch.float32)}
     figures: dict[str, Tensor] = {}
     if (step.batch.labels >= 0).all():
         correct = step.logits.detach().argmax(1) == step.batch.labels

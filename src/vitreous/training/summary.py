@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from vitreous.attribution import relevance
+from vitreous.attribution import foreground_share, relevance
 from vitreous.attribution.draw import overlay
 from vitreous.config import plain
 from vitreous.data.images import save_image
@@ -14,7 +14,6 @@ from vitreous.errors import UnsupportedModelError
 from vitreous.io import read_json, write_json
 from vitreous.models import Classifier, load_model
 from vitreous.results import Record, Results, accuracy_record, run_context
-from vitreous.training.objectives.relevance import foreground_share
 from vitreous.training.recipe import Recipe
 from vitreous.training.run import RunFolder
 

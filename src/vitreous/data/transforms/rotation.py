@@ -10,6 +10,7 @@ from torchvision import tv_tensors
 from torchvision.transforms import v2
 
 from vitreous.data.images import INTERPOLATIONS
+from vitreous.data.rotation import quarter_turns
 from vitreous.data.transforms.base import TRANSFORMS
 from vitreous.data.transforms.geometry import Interpolation
 
@@ -31,7 +32,7 @@ class _QuarterTurn(v2.Transform):
             if self.legacy:
                 inpt = v2.functional.rotate(inpt, 90.0 * turns, expand=False, fill=[0.0])
             else:
-                inpt = tv_tensors.wrap(torch.rot90(inpt, turns, (-2, -1)), like=inpt)
+                inpt = tv_tensors.wrap(quarter_turns(inpt, turns), like=inpt)
         return inpt
 
 

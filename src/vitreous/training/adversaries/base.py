@@ -6,6 +6,7 @@ from typing import Protocol
 
 from torch import Tensor, nn
 
+from vitreous.attacks.norms import Norm
 from vitreous.registry import Registry
 
 
@@ -14,7 +15,23 @@ class Adversary(Protocol):
 
     Whatever it must remember from step to step (a carried-over perturbation, a loss scale) lies
     in `state`, a mapping of tensors that the engine stores in every checkpoint.
+
+    Attributes:
+        epsilon: Radius of its ball, in units of the images ([0, 1]); held-out images are attacked
+            with it after each epoch.
+        norm: Of that ball.
+        carries_over: Whether a row's perturbation goes on to the same row of the next batch, so
+            that batches must stay whole.
     """
+
+    @property
+    def epsilon(self) -> float: ...  # noqa: D102
+
+    @property
+    def norm(self) -> Norm: ...  # noqa: D102
+
+    @property
+    def carries_over(self) -> bool: ...  # noqa: D102
 
     def __call__(
         self,

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 
 import torch
 from torch import Tensor, nn
 
-from vitreous.attacks.norms import project, random_start, steepest
+from vitreous.attacks.gradient import ascend
+from vitreous.attacks.norms import project, random_start
 from vitreous.training.adversaries.base import ADVERSARIES
 from vitreous.training.adversaries.gradient import BoundedAdversary, image_gradient
 
@@ -54,10 +56,9 @@ class FGSM(BoundedAdversary):
             start = random_start(images, epsilon, self.norm)
         else:
             start = project(carried(state, images), epsilon, self.norm)
-        reference = self.reference(model, images)
-        gradient = image_gradient(model, images, start, labels, state, reference)
-        moved = start + self.step_size * growth * steepest(gradient, self.norm)
-        perturbation = project(moved, epsilon, self.norm)
+        loss = self.batch_loss(model, images, labels)
+        gradient = image_gradient(model, images, start, loss, state)
+        perturbation = ascend(start, gradient, self.step_size * growth, epsilon, self.norm)
         if not self.random_start:
             state[CARRIED][: len(images)] = perturbation
         return (images + perturbation).clamp(0, 1)
@@ -92,9 +93,10 @@ class NoisyFGSM(BoundedAdversary):
         """Perturb pictures (B, 3, H, W) in [0, 1]; see `Adversary`."""
         epsilon = self.epsilon * self.growth(progress)
         start = random_start(images, self.noise * epsilon, self.norm)
-        reference = self.reference(model, images)
-        gradient = image_gradient(model, images, start, labels, state, reference)
-        return (images + start + epsilon * steepest(gradient, self.norm)).clamp(0, 1)
+        loss = self.batch_loss(model, images, labels)
+        gradient = image_gradient(model, images, start, loss, state)
+        moved = ascend(start, gradient, epsilon, math.inf, self.norm)
+        return (images + moved).clamp(0, 1)
 
 
 def carried(state: dict[str, Tensor], images: Tensor) -> Tensor:

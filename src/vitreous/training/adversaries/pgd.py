@@ -7,7 +7,9 @@ import dataclasses
 import torch
 from torch import Tensor, nn
 
-from vitreous.attacks.norms import project, random_start, steepest
+from vitreous.attacks.base import require_at_least
+from vitreous.attacks.gradient import ascend
+from vitreous.attacks.norms import random_start
 from vitreous.training.adversaries.base import ADVERSARIES
 from vitreous.training.adversaries.gradient import BoundedAdversary, image_gradient
 
@@ -33,8 +35,7 @@ class PGD(BoundedAdversary):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.steps < 1:
-            raise ValueError(f"expected at least 1 step, found {self.steps}")
+        require_at_least(1, steps=self.steps)
         if self.loss == "kl" and not self.random_start:
             raise ValueError("loss kl has no gradient at the clean picture: random_start is needed")
 
@@ -49,15 +50,14 @@ class PGD(BoundedAdversary):
         """Perturb pictures (B, 3, H, W) in [0, 1]; see `Adversary`."""
         growth = self.growth(progress)
         epsilon = self.epsilon * growth
-        length = growth * (
+        step_size = growth * (
             2.5 * self.epsilon / self.steps if self.step_size is None else self.step_size
         )
         perturbation = torch.zeros_like(images)
         if self.random_start:
             perturbation = random_start(images, epsilon, self.norm)
-        reference = self.reference(model, images)
+        loss = self.batch_loss(model, images, labels)
         for _ in range(self.steps):
-            gradient = image_gradient(model, images, perturbation, labels, state, reference)
-            moved = perturbation + length * steepest(gradient, self.norm)
-            perturbation = project(moved, epsilon, self.norm)
+            gradient = image_gradient(model, images, perturbation, loss, state)
+            perturbation = ascend(perturbation, gradient, step_size, epsilon, self.norm)
         return (images + perturbation).clamp(0, 1)

@@ -118,7 +118,7 @@ class BackgroundSwap(WeightedObjective):
         share = 1 - batch.masks.mean((1, 2, 3))
         rows, donors = choose_donors(batch.has_mask, share, self.least_background)
         if len(rows) == 0:
-            return LossTerm(step.logits.sum() * 0.0)
+            return LossTerm(step.zero())
         sigma = self.feather * images.shape[-2]
         swapped = swap_backgrounds(images, batch.masks, rows, donors, sigma)
         logits = step.classifier(swapped).float()

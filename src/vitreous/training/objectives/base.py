@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 from typing import ClassVar, Literal, Protocol
 
@@ -10,8 +9,7 @@ from torch import Tensor, nn
 
 from vitreous.data.batch import Batch
 from vitreous.models import Classifier
-from vitreous.models.attention import AttentionTrace, record_attention
-from vitreous.models.head_tokens import head_tokens_only
+from vitreous.models.forward import ForwardPass, record_forward
 from vitreous.registry import Registry
 
 
@@ -19,16 +17,17 @@ from vitreous.registry import Registry
 class Step:
     """One forward pass, shared by all objectives.
 
+    In validation objectives are called without gradients; what they derive even then, they derive
+    under `torch.enable_grad()`: the graph of the pass is there if it was asked for.
+
     Attributes:
         model: The model (wrapped for several processes if need be), for objectives that need
-            further forward passes; pictures in [0, 1] → logits.
+            further forward passes; images in [0, 1] → logits.
         classifier: The same model unwrapped.
         batch: What went in: `images` are those of the forward pass, perturbed by the adversary
             if there is one.
-        clean: The pictures before the adversary; the same tensor without one.
-        logits: (B, C).
-        trace: Attention maps of the pass, if an objective needs them; the last one may have only
-            the queries that the head reads (`vitreous.models.head_tokens`).
+        clean: The images before the adversary; the same tensor without one.
+        forward: The pass, recorded as the objectives need it.
         progress: Share of the training that is done, in [0, 1].
     """
 
@@ -36,20 +35,24 @@ class Step:
     classifier: Classifier
     batch: Batch
     clean: Tensor
-    logits: Tensor
-    trace: AttentionTrace | None = None
+    forward: ForwardPass
     progress: float = 0.0
     _clean_step: Step | None = dataclasses.field(default=None, init=False, repr=False)
 
     @property
-    def attention(self) -> AttentionTrace:
-        """The trace, for objectives that said they need it."""
-        if self.trace is None:
-            raise RuntimeError("this objective needs attention: add 'attention' to its `needs`")
-        return self.trace
+    def logits(self) -> Tensor:
+        """Logits (B, C) of the pass."""
+        return self.forward.logits
+
+    def zero(self) -> Tensor:
+        """A loss of 0 that depends on every weight the logits depend on.
+
+        Several processes wait for the gradient of each weight that their pass used.
+        """
+        return (self.logits.float() * 0.0).sum()
 
     def again(self, images: Tensor, *, recorded: bool) -> Step:
-        """The same step after one more forward pass, of other pictures of the same rows.
+        """The same step after one more forward pass, of other images of the same rows.
 
         The pass goes through the unwrapped model: several processes may make different numbers of
         such passes, and the wrapped one would wait for the others.
@@ -58,15 +61,13 @@ class Step:
             images: (B, 3, H, W) in [0, 1].
             recorded: Record attention.
         """
-        recording = record_attention(self.classifier) if recorded else contextlib.nullcontext()
-        with head_tokens_only(self.classifier), recording as trace:
-            logits = self.classifier(images)
+        forward = record_forward(self.classifier, images, attention=recorded)
         batch = dataclasses.replace(self.batch, images=images)
-        return dataclasses.replace(self, batch=batch, clean=images, logits=logits, trace=trace)
+        return dataclasses.replace(self, batch=batch, clean=images, forward=forward)
 
     @property
     def on_clean(self) -> Step:
-        """The same step seen on the clean pictures: itself without an adversary.
+        """The same step seen on the clean images: itself without an adversary.
 
         With one it costs a second forward pass, made once for all objectives that ask, and
         recorded if this one was.
@@ -74,7 +75,8 @@ class Step:
         if self.clean is self.batch.images:
             return self
         if self._clean_step is None:
-            self._clean_step = self.again(self.clean, recorded=self.trace is not None)
+            recorded = self.forward.trace is not None
+            self._clean_step = self.again(self.clean, recorded=recorded)
         return self._clean_step
 
 

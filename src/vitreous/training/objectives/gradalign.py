@@ -8,9 +8,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from vitreous.attacks.norms import random_start
+from vitreous.models.forward import record_forward
 from vitreous.training.objectives.base import OBJECTIVES, LossTerm, Step, WeightedObjective
 
 
@@ -35,8 +35,7 @@ class GradAlign(WeightedObjective):
         """Return the mean misalignment, in [0, 2], at the clean pictures."""
         images, labels = step.clean.detach(), step.batch.labels
         noisy = images + random_start(images, self.epsilon, "linf")
-        # The math kernel is the one that can be derived twice.
-        with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):
+        with torch.enable_grad():
             here = _gradient(step, images, labels)
             there = _gradient(step, noisy, labels)
         cosine = F.cosine_similarity(here.flatten(1), there.flatten(1), dim=1)
@@ -44,7 +43,7 @@ class GradAlign(WeightedObjective):
 
 
 def _gradient(step: Step, images: Tensor, labels: Tensor) -> Tensor:
-    images = images.clone().requires_grad_()
-    loss = F.cross_entropy(step.model(images).float(), labels, reduction="sum")
-    (gradient,) = torch.autograd.grad(loss, images, create_graph=step.model.training)
+    made = record_forward(step.model, images, input_gradient=True, classifier=step.classifier)
+    loss = F.cross_entropy(made.logits.float(), labels, reduction="sum")
+    (gradient,) = torch.autograd.grad(loss, made.images, create_graph=step.model.training)
     return gradient.float()

@@ -3,28 +3,33 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from typing import ClassVar, Literal
 
+import torch
 from torch import Tensor
 
-from vitreous.models.attention import scaled_gradients
+from vitreous.models.gradients import scaled_gradients
 from vitreous.training.objectives.base import OBJECTIVES, LossTerm, Step, WeightedObjective
 
 Gradient = Literal["second_order", "released"]
 INPUT_GRADIENTS = frozenset({"masks", "input_gradients"})
 
 
-def input_gradient(step: Step, score: Tensor, gradient: Gradient) -> Tensor:
-    """Derive a score with respect to the normalised pictures (B, 3, H, W).
+def input_gradient(step: Step, score: Callable[[Tensor], Tensor], gradient: Gradient) -> Tensor:
+    """Derive a score of the logits with respect to the normalized images (B, 3, H, W).
 
-    Pictures here are in [0, 1] and the published penalties are in normalised units, which differ
+    Images here are in [0, 1] and the published penalties are in normalized units, which differ
     by the standard deviation. `released` gives a constant, as the published code does for want of
     `create_graph`: the penalty is reported and trains nothing.
     """
-    (found,) = scaled_gradients(
-        score, [step.batch.images], create_graph=gradient == "second_order", retain_graph=True
+    second_order = gradient == "second_order" and torch.is_grad_enabled()
+    with torch.enable_grad():
+        value = score(step.logits.float())
+    (derived,) = scaled_gradients(
+        value, [step.batch.images], create_graph=second_order, retain_graph=True
     )
-    return found * step.classifier.std.to(found.dtype)
+    return derived * step.classifier.std.to(derived.dtype)
 
 
 @OBJECTIVES.register("gradmask")
@@ -46,9 +51,9 @@ class GradMask(WeightedObjective):
         """Return the mean square over all pixels and channels of masked rows."""
         rows = step.batch.has_mask
         if not rows.any():
-            return LossTerm(step.logits.sum() * 0.0)
-        score = step.logits.float().gather(1, step.batch.labels[:, None]).sum()
-        saliency = input_gradient(step, score, self.gradient)[rows]
+            return LossTerm(step.zero())
+        labels = step.batch.labels[:, None]
+        saliency = input_gradient(step, lambda z: z.gather(1, labels).sum(), self.gradient)[rows]
         loss = (saliency * (1 - step.batch.masks[rows])).square().mean()
         return LossTerm(loss, {"penalty": loss.detach()})
 
@@ -72,8 +77,11 @@ class RightForTheRightReasons(WeightedObjective):
         """Return the sum of squares over all pixels, channels and masked rows."""
         rows = step.batch.has_mask
         if not rows.any():
-            return LossTerm(step.logits.sum() * 0.0, reduction="sum")
-        score = (step.logits.float().softmax(1) + 1e-11).log().sum()
-        saliency = input_gradient(step, score, self.gradient)[rows]
+            return LossTerm(step.zero(), reduction="sum")
+        saliency = input_gradient(step, _log_probabilities, self.gradient)[rows]
         loss = (saliency * (1 - step.batch.masks[rows])).square().sum()
         return LossTerm(loss, {"penalty": loss.detach() / len(rows)}, reduction="sum")
+
+
+def _log_probabilities(logits: Tensor) -> Tensor:
+    return (logits.softmax(1) + 1e-11).log().sum()

@@ -9,23 +9,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from vitreous.attribution import METHODS, context_of_step, min_max
+from vitreous.attribution import METHODS, foreground_share, min_max, recorded_pass
 from vitreous.training.objectives.base import OBJECTIVES, LossTerm, Step, WeightedObjective
 from vitreous.training.objectives.classification import Target, target_classes
-
-
-def foreground_share(maps: Tensor, masks: Tensor) -> Tensor:
-    """Share of each map's relevance that lies on the foreground.
-
-    Args:
-        maps: (B, 1, H, W), not negative.
-        masks: (B, 1, H, W) in [0, 1], 1 = foreground.
-
-    Returns:
-        (B,) in [0, 1]; 0 where the map is all zeros.
-    """
-    total = maps.sum((1, 2, 3))
-    return (maps * masks).sum((1, 2, 3)) / total.masked_fill(total == 0, 1.0)
 
 
 def check_method(method: str) -> None:
@@ -55,16 +41,14 @@ def maps_of_step(
     Returns:
         Maps (B, 1, H, W) in [0, 1], and which (B,) were constant, and so are all zeros.
     """
-    context = context_of_step(
+    recorded = recorded_pass(
         step.classifier,
-        step.batch.images,
-        step.logits,
-        step.attention,
+        step.forward,
         classes,
         start_layer=start_layer,
-        second_order=second_order,
+        second_order=second_order and torch.is_grad_enabled(),
     )
-    return min_max(METHODS[method](context))
+    return min_max(METHODS[method](recorded))
 
 
 @OBJECTIVES.register("relevance")
@@ -107,7 +91,7 @@ class Relevance(WeightedObjective):
         """Return the weighted sum of both terms, each a mean over all pixels of masked rows."""
         rows = step.batch.has_mask
         if not rows.any():
-            return LossTerm(step.logits.sum() * 0.0)
+            return LossTerm(step.zero())
         maps, constant = self.maps(step)
         maps, masks = maps[rows], step.batch.masks[rows]
         background = F.mse_loss(maps * (1 - masks), torch.zeros_like(maps))

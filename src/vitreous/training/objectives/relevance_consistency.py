@@ -9,20 +9,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from vitreous.data.rotation import turn_each
 from vitreous.training.objectives.base import OBJECTIVES, LossTerm, Step, WeightedObjective
 from vitreous.training.objectives.classification import Target, target_classes
 from vitreous.training.objectives.relevance import check_method, maps_of_step
-
-
-def rotate_images(images: Tensor, turns: Tensor) -> Tensor:
-    """Turn each picture by its own number of quarter turns, exactly.
-
-    Args:
-        images: (B, C, H, W); square where any number of turns is odd.
-        turns: (B,) integers: quarter turns counter-clockwise; negative ones turn back.
-    """
-    rows = zip(images, turns.tolist())
-    return torch.stack([torch.rot90(image, k, (-2, -1)) for image, k in rows])
 
 
 @OBJECTIVES.register("relevance_consistency")
@@ -64,7 +54,7 @@ class RelevanceConsistency(WeightedObjective):
         """Return the weighted sum of both terms, each a mean over all pixels and rows."""
         classes = target_classes(step, self.target)
         maps = self.maps(step, classes)
-        loss, log = step.logits.sum() * 0.0, {}
+        loss, log = step.zero(), {}
         if self.turn:
             turned = self.turned_maps(step, classes)
             log["turn"] = F.mse_loss(turned, maps)
@@ -90,5 +80,5 @@ class RelevanceConsistency(WeightedObjective):
         images = step.batch.images.detach()
         square = images.shape[-1] == images.shape[-2]
         turns = torch.randint(1, 4, (len(images),)) if square else torch.full((len(images),), 2)
-        turned = step.again(rotate_images(images, turns), recorded=True)
-        return rotate_images(self.maps(turned, classes), -turns)
+        turned = step.again(turn_each(images, turns), recorded=True)
+        return turn_each(self.maps(turned, classes), -turns)

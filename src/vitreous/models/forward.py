@@ -1,0 +1,117 @@
+"""One recorded forward pass: whatever is to be decided about a pass is decided here.
+
+Attention is recorded or fused, the last block is spared what no head reads or whole, gradients are
+kept or not, and can be derived twice or once. Other rooms call the classifier, or ask for a
+recording with one call, and know no more of it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from collections.abc import Generator
+
+import torch
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from vitreous.models import head_tokens
+from vitreous.models.attention import WHOLE, AttentionTrace, RecordingHook, recording
+
+
+@dataclasses.dataclass(frozen=True)
+class ForwardPass:
+    """What went into a forward pass, and what came of it.
+
+    Attributes:
+        images: (B, 3, H, W) in [0, 1]; they require a gradient where that was asked for.
+        logits: (B, C).
+        trace: Attention maps, where they were asked for.
+    """
+
+    images: Tensor
+    logits: Tensor
+    trace: AttentionTrace | None = None
+
+    @property
+    def attention(self) -> AttentionTrace:
+        """The attention maps, for those that asked for them."""
+        if self.trace is None:
+            raise RuntimeError("this pass was not recorded: add 'attention' to `needs`")
+        return self.trace
+
+
+def run(net: nn.Module, x: Tensor) -> Tensor:
+    """Logits (B, C) of normalised images (B, 3, H, W), by the cheapest pass that is the same.
+
+    The last block of a plain Vision Transformer is spared what its head does not read; any other
+    network is called as it is. Neither changes anything of the network.
+    """
+    tokens = head_tokens.read_by_head(net)
+    return head_tokens.logits_of_head_tokens(net, x, tokens) if tokens else net(x)
+
+
+def record_forward(
+    model: nn.Module,
+    images: Tensor,
+    *,
+    attention: bool = False,
+    input_gradient: bool = False,
+    second_order: bool = False,
+    classifier: nn.Module | None = None,
+) -> ForwardPass:
+    """Make one forward pass and keep of it what is asked for.
+
+    The graph is kept wherever something is recorded, also where gradients are switched off
+    around the call; without anything to record the pass is made as the caller's mode says.
+
+    Args:
+        model: A `Classifier`, wrapped or compiled if need be; images in [0, 1] → logits.
+        images: (B, 3, H, W) in [0, 1].
+        attention: Record the attention maps. Of the last layer there may be only those queries
+            that the head reads: each recorded layer says which it has.
+        input_gradient: Let the images require a gradient; the pass can then be derived twice.
+        second_order: Let the pass be derived twice.
+        classifier: The classifier inside `model`, where that is a wrapper.
+
+    Raises:
+        UnsupportedModelError: If attention is asked for and the model has none to be recorded.
+    """
+    trace = AttentionTrace() if attention else None
+    with contextlib.ExitStack() as stack:
+        if attention or input_gradient:
+            stack.enter_context(gradients_enabled())
+        if images.is_inference() and not torch.is_inference_mode_enabled():
+            images = images.clone()
+        if input_gradient and not images.requires_grad:
+            images = images.detach().requires_grad_()
+        if input_gradient or second_order:  # the only attention kernel that can be derived twice
+            stack.enter_context(sdpa_kernel(SDPBackend.MATH))
+        if trace is not None:
+            stack.enter_context(_recorded_by(trace, classifier or model))
+        return ForwardPass(images, model(images), trace)
+
+
+@contextlib.contextmanager
+def gradients_enabled() -> Generator[None]:
+    """Make graphs inside the context, also inside of `no_grad` and of `inference_mode`."""
+    with contextlib.ExitStack() as stack:
+        if torch.is_inference_mode_enabled():
+            stack.enter_context(torch.inference_mode(False))
+        stack.enter_context(torch.enable_grad())
+        yield
+
+
+@contextlib.contextmanager
+def _recorded_by(trace: AttentionTrace, classifier: nn.Module) -> Generator[None]:
+    """Record attention in a trace, which says of the last layer what a spared pass has of it."""
+    net = getattr(classifier, "net", None)
+    held = head_tokens.held_queries(net) if isinstance(net, nn.Module) else None
+
+    def make_hook(name: str) -> RecordingHook:
+        if held is None:
+            return RecordingHook(trace, name)
+        return RecordingHook(trace, name, held.get(name.removeprefix("net."), WHOLE))
+
+    with recording(classifier, make_hook):
+        yield

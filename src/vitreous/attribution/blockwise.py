@@ -11,44 +11,45 @@ the row that came before, through A and nothing else. Second order needs the map
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterator
 
 import torch
 from torch import Tensor
 from torch.autograd.function import FunctionCtx
 
+from vitreous.attribution.base import RecordedPass
+from vitreous.models.attention_inputs import AttentionInputs
+from vitreous.models.gradients import scaled_gradients
+
 # Numbers that one block of an attention map may have: 16 MiB in float32, for caches' sake.
 BLOCK_NUMBERS = 2**22
 
 
-@dataclasses.dataclass(frozen=True)
-class AttentionInputs:
-    """What one attention layer's map and its gradient are made from.
+def carry_back(recorded: RecordedPass) -> Tensor:
+    """Carry the head's row back through all layers of the one stream, from their inputs.
 
-    Attributes:
-        queries: (B, heads, Q, d), after their normalization.
-        keys: (B, heads, K, d), after theirs.
-        values: (B, heads, K, d).
-        gradient: (B, heads, Q, d): of the target logit, for the attention's output.
-        scale: Factor of the scores before the softmax.
+    Returns:
+        (B, tokens): what it gained over the row that it started with.
     """
-
-    queries: Tensor
-    keys: Tensor
-    values: Tensor
-    gradient: Tensor
-    scale: float
+    layers, (start,) = recorded.input_layers(), recorded.start_rows()
+    outputs = [layer.output for layer in layers]
+    gradients = scaled_gradients(recorded.score, outputs, retain_graph=recorded.retain_graph)
+    gain = torch.zeros_like(start)
+    for layer, gradient in zip(reversed(layers), reversed(gradients)):
+        row = (start + gain)[:, layer.held]
+        gain = gain + propagate_blockwise(row, layer, gradient)
+    return gain
 
 
 def propagate_blockwise(
-    row: Tensor, layer: AttentionInputs, block_numbers: int = BLOCK_NUMBERS
+    row: Tensor, layer: AttentionInputs, gradient: Tensor, block_numbers: int = BLOCK_NUMBERS
 ) -> Tensor:
     """Send relevance of the queries back to the keys: `r · mean_h (A_h ∘ relu(G_h))`.
 
     Args:
         row: (B, Q) relevance of the tokens that ask, float32 or wider.
-        layer: Queries, keys, values, and the gradient of the output.
+        layer: Queries, keys and values.
+        gradient: (B, heads, Q, d): of the target logit, for the attention's output.
         block_numbers: Largest block of the map, in numbers.
 
     Returns:
@@ -56,11 +57,10 @@ def propagate_blockwise(
         keys.
     """
     kind = torch.promote_types(row.dtype, torch.float32)
-    tensors = (layer.queries, layer.keys, layer.values, layer.gradient)
-    queries, keys, values, gradient = (t.to(kind) for t in tensors)
-    return _Propagation.apply(
-        row.to(kind), queries, keys, values.detach(), gradient.detach(), layer.scale, block_numbers
-    )
+    row, queries, keys = (t.to(kind) for t in (row, layer.queries, layer.keys))
+    values, gradient = (t.detach().to(kind) for t in (layer.values, gradient))
+    with torch.autocast(row.device.type, enabled=False):
+        return _Propagation.apply(row, queries, keys, values, gradient, layer.scale, block_numbers)
 
 
 class _Propagation(torch.autograd.Function):

@@ -134,6 +134,7 @@ def forward_for(
         classifier,
         images,
         attention=attention,
+        inputs_suffice="attention_inputs" in method.needs,
         input_gradient="input_gradients" in method.needs,
         second_order=second_order,
     )
@@ -165,10 +166,11 @@ def recorded_pass(
         images=made.images,
         score=score,
         attention=made.trace or AttentionTrace(),
-        layout=None if made.trace is None else layout_of(classifier.net, size),
+        layout=layout_of(classifier.net, size) if made.trace or made.inputs else None,
         start_layer=start_layer,
         second_order=second_order,
         retain_graph=retain_graph,
+        inputs=made.inputs,
     )
 
 

@@ -12,6 +12,7 @@ from vitreous.attacks.base import ATTACKS, Best, BoundedAttack, Goal, require_at
 from vitreous.attacks.gradient import ascend, loss_and_gradient
 from vitreous.attacks.losses import LOSSES, LossName
 from vitreous.attacks.norms import Norm, inside, random_start
+from vitreous.attacks.randomness import of_rows
 
 MOMENTUM = 0.75
 FEWEST_RISES = 0.75
@@ -247,7 +248,7 @@ class Climb:
     def _start(self, rows: Tensor, generator: torch.Generator | None) -> Ascent:
         """Begin inside the ball with the rows that the start does not fool already."""
         epsilon, norm, clean = self.settings.epsilon, self.settings.norm, self.images[rows]
-        start = random_start(clean, epsilon, norm, generator)
+        start = random_start(clean, epsilon, norm, of_rows(generator, rows))
         point, fooled = self._derive(inside(clean, clean + start, epsilon, norm), rows)
         zeros = torch.zeros_like(point.loss)
         state = Ascent(

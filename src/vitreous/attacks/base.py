@@ -15,8 +15,6 @@ from vitreous.attacks.norms import Norm
 from vitreous.models.modes import evaluation_mode
 from vitreous.registry import Registry
 
-SPREAD = 0x9E3779B1  # an odd number far from small multiples of itself, modulo 2**32
-
 
 class Attack(Protocol):
     """Frozen settings and a call; `AttackSettings` gives an attack the two that all share.
@@ -198,14 +196,6 @@ def require_at_least(least: int, **settings: float) -> None:
     for name, value in settings.items():
         if value < least:
             raise ValueError(f"expected {name} of at least {least}, found {value}")
-
-
-def batch_generator(seed: int, place: int) -> torch.Generator:
-    """Random numbers of the batch at a place, which differ from seed to seed.
-
-    torch keeps the lower 32 bits of a seed only, so both must be within them.
-    """
-    return torch.Generator().manual_seed((seed * SPREAD + place) % 2**32)
 
 
 @contextlib.contextmanager

@@ -7,6 +7,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from vitreous.attacks.randomness import draw
+
 Norm = Literal["linf", "l2"]
 
 
@@ -38,8 +40,7 @@ def random_start(
     if norm == "linf":
         return (2 * _uniform(like, like.shape, generator) - 1) * epsilon
     # A normal vector has a uniform direction; the d-th root makes the radius uniform by volume.
-    direction = torch.randn(like.shape, generator=generator, device=_device(like, generator))
-    direction = direction.to(like.device, like.dtype)
+    direction = draw(torch.randn, like.shape, like, generator)
     radius = _uniform(like, like.shape[:1], generator) ** (1 / direction[0].numel())
     size = norms(direction, norm).clamp_min(1e-12)
     return direction * _column(epsilon * radius / size, direction)
@@ -64,10 +65,5 @@ def _column(values: Tensor, like: Tensor) -> Tensor:
     return values.view(-1, *[1] * (like.ndim - 1))
 
 
-def _device(like: Tensor, generator: torch.Generator | None) -> torch.device:
-    return like.device if generator is None else generator.device
-
-
 def _uniform(like: Tensor, shape: tuple[int, ...], generator: torch.Generator | None) -> Tensor:
-    values = torch.rand(shape, generator=generator, device=_device(like, generator))
-    return values.to(like.device, like.dtype)
+    return draw(torch.rand, shape, like, generator)

@@ -12,6 +12,7 @@ from vitreous.attacks.base import ATTACKS, Best, BoundedAttack, Goal, require_at
 from vitreous.attacks.gradient import Loss, ascend, loss_and_gradient, loss_only
 from vitreous.attacks.losses import LOSSES, LossName
 from vitreous.attacks.norms import inside, random_start
+from vitreous.attacks.randomness import of_rows
 
 
 @ATTACKS.register("pgd")
@@ -78,7 +79,7 @@ class PGD(BoundedAttack):
         step_size = 2.5 * self.epsilon / self.steps if self.step_size is None else self.step_size
         clean, perturbed, part = images[rows], images[rows], goal[rows]
         if random:
-            start = random_start(clean, self.epsilon, self.norm, generator)
+            start = random_start(clean, self.epsilon, self.norm, of_rows(generator, rows))
             perturbed = inside(clean, clean + start, self.epsilon, self.norm)
         for _ in range(self.steps):
             logits, loss, gradient = loss_and_gradient(model, perturbed, self._loss(part))

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from vitreous.attacks.base import ATTACKS, Attack, Goal, batch_generator
+from vitreous.attacks.base import ATTACKS, Attack, Goal
 from vitreous.attacks.checks import Finding, check
 from vitreous.attacks.norms import norms
 from vitreous.config import plain
@@ -138,7 +138,7 @@ def robustness(
             images, labels = _read(dataset, start, batch_size, classifier.device)
             if start == 0:
                 findings = check(classifier, images, labels)
-            generator = batch_generator(seed, start)
+            generator = torch.Generator().manual_seed((seed << 32) + start)
             kept = _numbered(keep, start)
             outcomes += _attack_batch(
                 classifier, images, labels, attack, radii, target, generator, kept

@@ -3,28 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection
-from typing import Literal, TypedDict
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
-from vitreous.attacks.apgd import APGD, TargetedAPGD
-from vitreous.attacks.base import ATTACKS, AttackSettings, BoundedAttack, Goal, attack_mode
-from vitreous.attacks.norms import Norm
-from vitreous.attacks.pgd import FGSM, PGD
-from vitreous.attacks.square import Square
-from vitreous.errors import VitreousError, require
+from vitreous.attacks.base import ATTACKS, AttackSettings, Goal, attack_mode, require_at_least
+from vitreous.attacks.randomness import of_rows
+from vitreous.errors import VitreousError, nearest, require
 
-TARGETED_CLASSES = 9  # how many wrong classes AutoAttack's targeted members try
 Member = Literal["fgsm", "pgd", "apgd_ce", "apgd_t", "square"]
-
-
-class Ball(TypedDict):
-    """The settings that all members share."""
-
-    epsilon: float
-    norm: Norm
+AutoAttackMember = Literal["apgd-ce", "apgd-dlr", "apgd-t", "fab", "fab-t", "square"]
+AUTOATTACK: tuple[str, ...] = get_args(AutoAttackMember)
 
 
 @ATTACKS.register("sequence")
@@ -32,13 +22,13 @@ class Ball(TypedDict):
 class Sequence(AttackSettings):
     """An ensemble in AutoAttack's manner: APGD-CE, APGD-T and Square, without FAB.
 
-    An image counts as fooled if any member fools it. For numbers to put beside RobustBench's
+    A picture counts as fooled if any member fools it. For numbers to put beside RobustBench's
     use `autoattack`, which runs the ensemble's own code.
 
     Attributes:
         epsilon: Radius of the ball.
         norm: `linf` or `l2`.
-        members: Attacks in order, otherwise with their own default settings.
+        members: Attacks in order, with their own default settings.
         steps: Gradient steps of those that take such.
         restarts: Random starts of those that take such.
         queries: Queries of `square`.
@@ -53,23 +43,16 @@ class Sequence(AttackSettings):
         super().__post_init__()
         self.attacks()
 
-    def attacks(self) -> list[BoundedAttack]:
+    def attacks(self) -> list[Any]:
         """Build the members."""
-        return [self._attack(name) for name in self.members]
-
-    def _attack(self, name: Member) -> BoundedAttack:
-        ball: Ball = {"epsilon": self.epsilon, "norm": self.norm}
-        match name:
-            case "fgsm":
-                return FGSM(**ball)
-            case "pgd":
-                return PGD(**ball, steps=self.steps, restarts=self.restarts)
-            case "apgd_ce":
-                return APGD(**ball, steps=self.steps, restarts=self.restarts)
-            case "apgd_t":
-                return TargetedAPGD(**ball, steps=self.steps, restarts=self.restarts)
-            case "square":
-                return Square(**ball, queries=self.queries)
+        own = {"steps": self.steps, "restarts": self.restarts, "queries": self.queries}
+        built = []
+        for name in self.members:
+            kind = ATTACKS[name]
+            fields = {f.name for f in dataclasses.fields(kind)}
+            settings = {key: value for key, value in own.items() if key in fields}
+            built.append(kind(epsilon=self.epsilon, norm=self.norm, **settings))
+        return built
 
     def __call__(
         self,
@@ -85,11 +68,11 @@ class Sequence(AttackSettings):
         rows = torch.arange(len(images), device=images.device)
         for attack in self.attacks():
             part = goal[rows]
-            perturbed[rows] = attack(
-                model, images[rows], part.labels, targets=part.targets, generator=generator
-            )
+            source = of_rows(generator, rows)
+            found = attack(model, images[rows], part.labels, targets=part.targets, generator=source)
+            perturbed[rows] = found
             with attack_mode(model), torch.no_grad():
-                rows = rows[~part.reached(model(perturbed[rows]).float())]
+                rows = rows[~part.reached(model(found).float())]
             if len(rows) == 0:
                 break
         return perturbed
@@ -105,12 +88,23 @@ class AutoAttack(AttackSettings):
         norm: `linf` or `l2`.
         version: `standard` (APGD-CE, APGD-T, FAB-T, Square), `plus`, `rand`, or `custom`.
         members: The attacks of a custom version, by AutoAttack's names.
-        seed: Of its random numbers; drawn from the generator if it is given one.
+        restarts: Random starts of each member; by default those of the version.
+        seed: Of its random numbers; the generator's where one is given.
     """
 
     version: Literal["standard", "plus", "rand", "custom"] = "standard"
-    members: tuple[str, ...] = ()
+    members: tuple[AutoAttackMember, ...] = ()
+    restarts: int | None = None
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if (self.version == "custom") != bool(self.members):
+            raise ValueError("give members with version custom, and only with it")
+        if unknown := [m for m in self.members if m not in AUTOATTACK]:
+            raise ValueError(f"unknown member '{unknown[0]}'; {nearest(unknown[0], AUTOATTACK)}")
+        if self.restarts is not None:
+            require_at_least(1, restarts=self.restarts)
 
     def __call__(
         self,
@@ -125,15 +119,13 @@ class AutoAttack(AttackSettings):
 
         Raises:
             VitreousError: If `pyautoattack` is not installed, or the model has fewer classes than
-                its targeted members try.
+                its targeted members need.
             ValueError: For targets, which AutoAttack has not.
         """
         if targets is not None:
             raise ValueError("autoattack is untargeted; use pgd or apgd_t for targets")
         library = require("pyautoattack", "attacks")
-        seed = self.seed
-        if generator is not None:
-            seed = int(torch.randint(2**31, (), generator=generator, device=generator.device))
+        seed = self.seed if generator is None else generator.initial_seed() % 2**31
         with (
             attack_mode(model),
             torch.random.fork_rng(devices=[images.device.index or 0] * images.is_cuda),
@@ -147,19 +139,28 @@ class AutoAttack(AttackSettings):
                 version=self.version,
                 attacks=list(self.members) or None,
             )
-            with torch.no_grad():
-                _require_classes(runner.attacks_to_run, model(images[:1]).shape[1])
+            self._restart(runner)
+            _require_classes(runner, model, images)
             found = runner.run_standard_evaluation(images, labels, batch_size=len(images))
         found = found[0] if isinstance(found, tuple) else found
         return found.detach().to(images)
 
+    def _restart(self, runner: Any) -> None:
+        """Set the random starts of all members."""
+        if self.restarts is not None:
+            for member in (runner.apgd, runner.apgd_targeted, runner.fab, runner.square):
+                member.n_restarts = self.restarts
 
-def _require_classes(members: Collection[str], classes: int) -> None:
-    """Refuse models whose classes are fewer than AutoAttack's targeted members try in turn."""
-    targeted = [name for name in members if name.endswith("-t")]
-    if targeted and classes <= TARGETED_CLASSES:
-        raise VitreousError(
-            f"autoattack's {', '.join(targeted)} needs more than {TARGETED_CLASSES} classes, the "
-            f"model has {classes}; use attack sequence, which takes as many as there are, or "
-            "version custom with members apgd-ce and square"
-        )
+
+@torch.no_grad()
+def _require_classes(runner: Any, model: nn.Module, images: Tensor) -> None:
+    """Refuse a model that has fewer classes than the targeted members drive towards."""
+    classes = int(model(images[:1]).shape[1])
+    targeted = {"apgd-t": runner.apgd_targeted, "fab-t": runner.fab}
+    for name, member in targeted.items():
+        needed = member.n_target_classes + 1
+        if name in runner.attacks_to_run and classes < needed:
+            raise VitreousError(
+                f"{name} of autoattack needs {needed} classes, the model has {classes}; choose "
+                "members without targets (--members apgd-ce square), or --attack sequence"
+            )

@@ -87,8 +87,9 @@ class InputRecorder(TorchFunctionMode):
 
     def _record(self, output: Tensor, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
         place = len(self.layers)
-        plain = len(args) == 3 and not (kwargs.keys() - {"dropout_p", "scale"})
-        if place >= len(self.names) or not plain or kwargs.get("dropout_p", 0.0) > 0:
+        # A mask, dropout or a causal order would change the map; what is not set does not.
+        unusual = any(_is_set(value) for name, value in kwargs.items() if name != "scale")
+        if place >= len(self.names) or len(args) != 3 or unusual:
             self.complete = False
             return output
         if torch.is_grad_enabled() and not output.requires_grad:
@@ -104,3 +105,7 @@ class InputRecorder(TorchFunctionMode):
         """All layers, or None where a call was not plain or not every layer was seen."""
         seen = self.complete and len(self.layers) == len(self.names)
         return tuple(self.layers) if seen else None
+
+
+def _is_set(value: object) -> bool:
+    return isinstance(value, Tensor) or bool(value)

@@ -13,8 +13,12 @@ ROOT = Path(vitreous.__file__).parent
 # Each room may import those of earlier lines, and itself; rooms of one line do not know each other.
 ORDER = (
     ("errors",),
-    ("fingerprint", "io", "registry", "statistics"),
-    ("config", "results"),
+    ("disk", "fingerprint", "ranges", "statistics", "yaml_text"),
+    ("io", "registry"),
+    ("locks", "names"),
+    ("folders",),
+    ("config", "device", "processes", "provenance", "recipes", "results_format"),
+    ("results",),
     ("models",),
     ("data",),
     ("attacks", "attribution"),

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from vitreous.errors import UnsupportedModelError, VitreousError
 from vitreous.models.attention import AttentionTrace, RecordedLayer
+from vitreous.models.attention_inputs import AttentionInputs
 from vitreous.models.families import Layout, TokenMixing
 from vitreous.registry import Registry
 
@@ -42,6 +43,7 @@ class RecordedPass:
         start_layer: First attention layer that counts; earlier ones are passed over.
         second_order: Make gradients differentiable themselves.
         retain_graph: Keep the graph for a later backward pass.
+        inputs: What the maps are made from, in place of `attention`.
     """
 
     images: Tensor
@@ -51,6 +53,7 @@ class RecordedPass:
     start_layer: int = 0
     second_order: bool = False
     retain_graph: bool = False
+    inputs: tuple[AttentionInputs, ...] = ()
 
     @property
     def size(self) -> tuple[int, int]:
@@ -60,7 +63,11 @@ class RecordedPass:
     @property
     def dtype(self) -> torch.dtype:
         """Type in which relevance is added up: float32, or that of wider maps."""
-        return torch.promote_types(self.attention.maps[-1].dtype, torch.float32)
+        return torch.promote_types(self._last.dtype, torch.float32)
+
+    @property
+    def _last(self) -> Tensor:
+        return self.inputs[-1].queries if self.inputs else self.attention.maps[-1]
 
     @property
     def tokens(self) -> Layout:
@@ -77,22 +84,43 @@ class RecordedPass:
             VitreousError: If the start layer does not exist.
         """
         layers = [self._checked(layer) for layer in self.attention.layers]
-        if not 0 <= self.start_layer < len(layers):
-            raise VitreousError(
-                f"start layer {self.start_layer} does not exist: the model has {len(layers)} "
-                f"attention layers, 0 to {len(layers) - 1}"
-            )
+        self._check_start(len(layers))
         return layers[self.start_layer :]
+
+    def input_layers(self) -> tuple[AttentionInputs, ...]:
+        """`inputs` from the start layer on, checked against the layout as `layers` does.
+
+        Raises:
+            UnsupportedModelError: If a layer does not mix all tokens of the layout's one stream.
+            VitreousError: If the start layer does not exist.
+        """
+        for layer in self.inputs:
+            mixing = self.tokens.layers.get(layer.name.removeprefix("net."))
+            shape = (layer.queries.shape[-2], layer.keys.shape[-2])
+            if mixing is None or mixing.crosses or not self.tokens.fits(mixing, shape, layer.held):
+                raise self._misfit(layer.name, shape)
+        self._check_start(len(self.inputs))
+        return self.inputs[self.start_layer :]
+
+    def _check_start(self, count: int) -> None:
+        if not 0 <= self.start_layer < count:
+            raise VitreousError(
+                f"start layer {self.start_layer} does not exist: the model has {count} "
+                f"attention layers, 0 to {count - 1}"
+            )
+
+    def _misfit(self, name: str, shape: tuple[int, ...]) -> UnsupportedModelError:
+        return UnsupportedModelError(
+            f"attention layer '{name}' has a map of shape {shape}, which is not one over all "
+            "tokens of the image, so attention relevance does not hold for this model; these "
+            "methods work: input_gradient"
+        )
 
     def _checked(self, layer: RecordedLayer) -> MixedLayer:
         mixing = self.tokens.layers.get(layer.name.removeprefix("net."))
         queries, keys = layer.map.shape[-2:]
         if mixing is None or not self.tokens.fits(mixing, (queries, keys), layer.queries):
-            raise UnsupportedModelError(
-                f"attention layer '{layer.name}' has a map of shape {tuple(layer.map.shape)}, "
-                "which is not one over all tokens of the image, so attention relevance does not "
-                "hold for this model; these methods work: input_gradient"
-            )
+            raise self._misfit(layer.name, tuple(layer.map.shape))
         return MixedLayer(layer.map, mixing, layer.queries)
 
     def maps(self) -> list[Tensor]:
@@ -110,17 +138,16 @@ class RecordedPass:
 
     def start_rows(self) -> list[Tensor]:
         """For each stream the row (B, tokens) that the head reads."""
-        reference, count = self.attention.maps[-1], self.images.shape[0]
-        return [
-            s.start.to(reference.device, self.dtype).expand(count, -1) for s in self.tokens.streams
-        ]
+        device, count = self._last.device, self.images.shape[0]
+        return [s.start.to(device, self.dtype).expand(count, -1) for s in self.tokens.streams]
 
 
 class Method(Protocol):
     """A relevance method: what it needs, and a call that returns maps not yet scaled.
 
     Attributes:
-        needs: Any of `attention`, `input_gradients`.
+        needs: Any of `attention`, `input_gradients`; with `attention_inputs` beside `attention`,
+            the layers' inputs serve in place of their maps.
     """
 
     needs: ClassVar[frozenset[str]]

@@ -100,6 +100,7 @@ def explain(
             classifier,
             images if keep else images.detach(),
             attention=layout is not None,
+            inputs_suffice="attention_inputs" in chosen.needs,
             input_gradient="input_gradients" in chosen.needs,
             second_order=second_order,
         )
@@ -147,7 +148,9 @@ def recorded_pass(
     with gradients_enabled():
         score = _score(made.logits, classes)
     trace = made.trace or AttentionTrace()
-    return RecordedPass(made.images, score, trace, layout, start_layer, second_order, retain_graph)
+    return RecordedPass(
+        made.images, score, trace, layout, start_layer, second_order, retain_graph, made.inputs
+    )
 
 
 def check_images(images: Tensor) -> None:

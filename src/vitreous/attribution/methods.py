@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from vitreous.attribution.base import METHODS, MixedLayer, RecordedPass
+from vitreous.attribution.blockwise import carry_back
 from vitreous.attribution.maps import combine
 from vitreous.models.gradients import scaled_gradients
 
@@ -69,13 +70,16 @@ class GradientAttention:
     """Gradient × attention (Chefer et al. 2021, "Generic Attention-model Explainability", eq. 5–6).
 
     `cam = mean over heads of relu(A ∘ ∂score/∂A)`, `R ← R + cam·R`. Attention is not negative, so
-    `relu(A ∘ G) = A ∘ relu(G)`: where G is a constant, one product is all that a loss derives.
+    `relu(A ∘ G) = A ∘ relu(G)`: where G is a constant, one product is all that a loss derives, and
+    blocks of both can be made from the layers' inputs when they are needed (`blockwise`).
     """
 
-    needs: ClassVar[frozenset[str]] = ATTENTION
+    needs: ClassVar[frozenset[str]] = frozenset({"attention", "attention_inputs"})
 
     def __call__(self, recorded: RecordedPass) -> Tensor:
         """Return maps (B, 1, H, W), not yet scaled."""
+        if recorded.inputs:
+            return combine([carry_back(recorded)], recorded.tokens, recorded.size)
         recorded.layers()
         heads = [a.shape[1] for a in recorded.maps()]
         positive = [g.relu() if g.requires_grad else g.relu_() for g in recorded.gradients()]

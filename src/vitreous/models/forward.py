@@ -17,6 +17,8 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from vitreous.models import head_tokens
 from vitreous.models.attention import WHOLE, AttentionTrace, RecordingHook, recording
+from vitreous.models.attention_inputs import AttentionInputs, InputRecorder, can_record_inputs
+from vitreous.models.families import attention_layers
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,11 +29,18 @@ class ForwardPass:
         images: (B, 3, H, W) in [0, 1]; they require a gradient where that was asked for.
         logits: (B, C).
         trace: Attention maps, where they were asked for.
+        inputs: What the maps are made from, in their place, where that was enough.
     """
 
     images: Tensor
     logits: Tensor
     trace: AttentionTrace | None = None
+    inputs: tuple[AttentionInputs, ...] = ()
+
+    @property
+    def recorded(self) -> bool:
+        """Whether attention was recorded, as maps or as what they are made from."""
+        return self.trace is not None or bool(self.inputs)
 
     @property
     def attention(self) -> AttentionTrace:
@@ -56,6 +65,7 @@ def record_forward(
     images: Tensor,
     *,
     attention: bool = False,
+    inputs_suffice: bool = False,
     input_gradient: bool = False,
     second_order: bool = False,
     classifier: nn.Module | None = None,
@@ -70,6 +80,8 @@ def record_forward(
         images: (B, 3, H, W) in [0, 1].
         attention: Record the attention maps. Of the last layer there may be only those queries
             that the head reads: each recorded layer says which it has.
+        inputs_suffice: Record queries, keys and values in place of the maps, where the model
+            allows it; memory is then linear in the tokens.
         input_gradient: Let the images require a gradient; the pass can then be derived twice.
         second_order: Let the pass be derived twice.
         classifier: The classifier inside `model`, where that is a wrapper.
@@ -77,6 +89,10 @@ def record_forward(
     Raises:
         UnsupportedModelError: If attention is asked for and the model has none to be recorded.
     """
+    if attention and inputs_suffice and not (second_order or input_gradient):
+        made = _record_inputs(model, images, classifier or model)
+        if made is not None:
+            return made
     trace = AttentionTrace() if attention else None
     with contextlib.ExitStack() as stack:
         if attention or input_gradient:
@@ -92,6 +108,19 @@ def record_forward(
         return ForwardPass(images, model(images), trace)
 
 
+def _record_inputs(model: nn.Module, images: Tensor, classifier: nn.Module) -> ForwardPass | None:
+    """A pass through the fused kernel, or None where that would not see all attention."""
+    if not can_record_inputs(classifier):
+        return None
+    recorder = InputRecorder(list(attention_layers(classifier)), _held(classifier) or {})
+    with gradients_enabled():
+        images = images.clone() if images.is_inference() else images
+        with recorder:
+            logits = model(images)
+    layers = recorder.recorded()
+    return None if layers is None else ForwardPass(images, logits, inputs=layers)
+
+
 @contextlib.contextmanager
 def gradients_enabled() -> Generator[None]:
     """Make graphs inside the context, also inside of `no_grad` and of `inference_mode`."""
@@ -105,8 +134,7 @@ def gradients_enabled() -> Generator[None]:
 @contextlib.contextmanager
 def _recorded_by(trace: AttentionTrace, classifier: nn.Module) -> Generator[None]:
     """Record attention in a trace, which says of the last layer what a spared pass has of it."""
-    net = getattr(classifier, "net", None)
-    held = head_tokens.held_queries(net) if isinstance(net, nn.Module) else None
+    held = _held(classifier)
 
     def make_hook(name: str) -> RecordingHook:
         if held is None:
@@ -115,3 +143,8 @@ def _recorded_by(trace: AttentionTrace, classifier: nn.Module) -> Generator[None
 
     with recording(classifier, make_hook):
         yield
+
+
+def _held(classifier: nn.Module) -> dict[str, slice] | None:
+    net = getattr(classifier, "net", None)
+    return head_tokens.held_queries(net) if isinstance(net, nn.Module) else None

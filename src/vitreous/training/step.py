@@ -63,10 +63,12 @@ def compute_loss(
     """
     needs = frozenset().union(*(o.needs for o in objectives.values()))
     derived = "input_gradients" in needs
+    recording = [o.needs for o in objectives.values() if "attention" in o.needs]
     forward = record_forward(
         model,
         batch.images.detach() if derived else batch.images,
-        attention="attention" in needs,
+        attention=bool(recording),
+        inputs_suffice=all("attention_inputs" in needs for needs in recording),
         input_gradient=derived,
         classifier=classifier,
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import ClassVar, Literal, Protocol
+from typing import Literal, Protocol
 
 from torch import Tensor, nn
 
@@ -61,7 +61,12 @@ class Step:
             images: (B, 3, H, W) in [0, 1].
             recorded: Record attention.
         """
-        forward = record_forward(self.classifier, images, attention=recorded)
+        forward = record_forward(
+            self.classifier,
+            images,
+            attention=recorded,
+            inputs_suffice=bool(self.forward.inputs),
+        )
         batch = dataclasses.replace(self.batch, images=images)
         return dataclasses.replace(self, batch=batch, clean=images, forward=forward)
 
@@ -75,8 +80,7 @@ class Step:
         if self.clean is self.batch.images:
             return self
         if self._clean_step is None:
-            recorded = self.forward.trace is not None
-            self._clean_step = self.again(self.clean, recorded=recorded)
+            self._clean_step = self.again(self.clean, recorded=self.forward.recorded)
         return self._clean_step
 
 
@@ -126,10 +130,12 @@ class Objective(Protocol):
 
     Attributes:
         needs: Any of `masks`, `attention` (the forward pass is recorded), `input_gradients`
-            (the pictures of the forward pass require a gradient).
+            (the pictures of the forward pass require a gradient); with `attention_inputs` beside
+            `attention`, the layers' inputs serve in place of their maps.
     """
 
-    needs: ClassVar[frozenset[str]]
+    @property
+    def needs(self) -> frozenset[str]: ...  # noqa: D102
 
     def weight_at(self, progress: float) -> float:
         """Factor of the loss in the sum at a share of the training."""

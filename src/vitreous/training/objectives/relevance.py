@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import ClassVar, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -20,6 +20,12 @@ def check_method(method: str) -> None:
     if method not in METHODS or "attention" not in METHODS[method].needs:
         names = [name for name in METHODS if "attention" in METHODS[name].needs]
         raise ValueError(f"method: found '{method}', expected one of {', '.join(names)}")
+
+
+def recorded_needs(method: str, second_order: bool) -> frozenset[str]:
+    """What an objective that uses a relevance method needs: whole maps for the second order."""
+    needs = METHODS[method].needs
+    return needs - {"attention_inputs"} if second_order else needs
 
 
 def maps_of_step(
@@ -79,11 +85,15 @@ class Relevance(WeightedObjective):
     second_order: bool = False
     method: str = "gradient_attention"
     images: Literal["perturbed", "clean"] = "perturbed"
-    needs: ClassVar[frozenset[str]] = frozenset({"masks", "attention"})
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_method(self.method)
+
+    @property
+    def needs(self) -> frozenset[str]:
+        """Masks, and what the method needs; whole maps where they are derived twice."""
+        return recorded_needs(self.method, self.second_order) | {"masks"}
 
     def __call__(self, step: Step) -> LossTerm:
         """Return the weighted sum of both terms, each a mean over all pixels of masked rows."""

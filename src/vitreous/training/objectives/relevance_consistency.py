@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -12,7 +11,7 @@ from torch.nn import functional as F
 from vitreous.data.rotation import turn_each
 from vitreous.training.objectives.base import OBJECTIVES, LossTerm, Step, WeightedObjective
 from vitreous.training.objectives.classification import Target, target_classes
-from vitreous.training.objectives.relevance import check_method, maps_of_step
+from vitreous.training.objectives.relevance import check_method, maps_of_step, recorded_needs
 
 
 @OBJECTIVES.register("relevance_consistency")
@@ -44,11 +43,15 @@ class RelevanceConsistency(WeightedObjective):
     start_layer: int = 0
     second_order: bool = False
     method: str = "gradient_attention"
-    needs: ClassVar[frozenset[str]] = frozenset({"attention"})
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_method(self.method)
+
+    @property
+    def needs(self) -> frozenset[str]:
+        """What the method needs."""
+        return recorded_needs(self.method, self.second_order)
 
     def __call__(self, step: Step) -> LossTerm:
         """Return the weighted sum of both terms, each a mean over all pixels and rows."""

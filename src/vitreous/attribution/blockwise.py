@@ -1,0 +1,124 @@
+"""Gradient × attention without ever holding an attention map: blocks of queries, recomputed.
+
+Chefer et al. 2021 propagate `r ← r + r · mean_h relu(A_h ∘ G_h)`, with G_h the gradient of the
+target logit with respect to the map A_h. A_h is `softmax(s q_h k_hᵀ)` and G_h is `∂o_h v_hᵀ`, where
+∂o_h is the gradient of the attention's output, so a block of rows of both can be made from what
+has n · d numbers, used, and forgotten. A is not negative: relu(A ∘ G) is A ∘ relu(G).
+
+G is a constant here (RobustViT's rule), so a loss of the relevance reaches queries and keys, and
+the row that came before, through A and nothing else. Second order needs the maps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+from torch.autograd.function import FunctionCtx
+
+from vitreous.attribution.base import RecordedPass
+from vitreous.models.attention_inputs import AttentionInputs
+from vitreous.models.gradients import scaled_gradients
+
+# Numbers that one block of an attention map may have: 16 MiB in float32, for caches' sake.
+BLOCK_NUMBERS = 2**22
+
+
+def carry_back(recorded: RecordedPass) -> Tensor:
+    """Carry the head's row back through all layers of the one stream, from their inputs.
+
+    Returns:
+        (B, tokens): what it gained over the row that it started with.
+    """
+    layers, (start,) = recorded.input_layers(), recorded.start_rows()
+    outputs = [layer.output for layer in layers]
+    gradients = scaled_gradients(recorded.score, outputs, retain_graph=recorded.retain_graph)
+    gain = torch.zeros_like(start)
+    for layer, gradient in zip(reversed(layers), reversed(gradients)):
+        row = (start + gain)[:, layer.held]
+        gain = gain + propagate_blockwise(row, layer, gradient)
+    return gain
+
+
+def propagate_blockwise(
+    row: Tensor, layer: AttentionInputs, gradient: Tensor, block_numbers: int = BLOCK_NUMBERS
+) -> Tensor:
+    """Send relevance of the queries back to the keys: `r · mean_h (A_h ∘ relu(G_h))`.
+
+    Args:
+        row: (B, Q) relevance of the tokens that ask, float32 or wider.
+        layer: Queries, keys and values.
+        gradient: (B, heads, Q, d): of the target logit, for the attention's output.
+        block_numbers: Largest block of the map, in numbers.
+
+    Returns:
+        (B, K) relevance that the keys receive, differentiable with respect to `row`, queries and
+        keys.
+    """
+    kind = torch.promote_types(row.dtype, torch.float32)
+    row, queries, keys = (t.to(kind) for t in (row, layer.queries, layer.keys))
+    values, gradient = (t.detach().to(kind) for t in (layer.values, gradient))
+    with torch.autocast(row.device.type, enabled=False):
+        return _Propagation.apply(row, queries, keys, values, gradient, layer.scale, block_numbers)
+
+
+class _Propagation(torch.autograd.Function):
+    """Forward and backward in blocks of queries; each makes its part of the map anew."""
+
+    @staticmethod
+    def forward(
+        ctx: FunctionCtx,
+        row: Tensor,
+        queries: Tensor,
+        keys: Tensor,
+        values: Tensor,
+        gradient: Tensor,
+        scale: float,
+        block_numbers: int,
+    ) -> Tensor:
+        """(B, K): what the keys receive."""
+        ctx.save_for_backward(row, queries, keys, values, gradient)
+        ctx.scale, ctx.block_numbers = scale, block_numbers  # ty: ignore[missing-attribute]
+        received = row.new_zeros(keys.shape[0], keys.shape[2])
+        for rows in _blocks(queries, keys, block_numbers):
+            attention, positive = _maps(queries, keys, values, gradient, scale, rows)
+            weighted = attention.mul_(positive)
+            received += torch.einsum("bq,bhqk->bk", row[:, rows], weighted)
+        return received / queries.shape[1]
+
+    @staticmethod
+    def backward(ctx: FunctionCtx, *outer: Tensor) -> tuple[Tensor | None, ...]:
+        """Gradients for the row, queries and keys; values and gradient are constants."""
+        row, queries, keys, values, gradient = ctx.saved_tensors  # ty: ignore[missing-attribute]
+        scale: float = ctx.scale  # ty: ignore[missing-attribute]
+        share = outer[0] / queries.shape[1]
+        for_row = torch.empty_like(row)
+        for_queries, for_keys = torch.empty_like(queries), torch.zeros_like(keys)
+        for rows in _blocks(queries, keys, ctx.block_numbers):  # ty: ignore[missing-attribute]
+            attention, positive = _maps(queries, keys, values, gradient, scale, rows)
+            positive.mul_(share[:, None, None])
+            # With respect to the map: r_q relu(G) g_k; through the softmax, row by row.
+            total = (attention * positive).sum(-1)
+            for_row[:, rows] = total.sum(1)
+            scores = positive.sub_(total[..., None]).mul_(attention)
+            scores.mul_(row[:, None, rows, None] * scale)
+            for_queries[:, :, rows] = scores @ keys
+            for_keys += scores.transpose(-2, -1) @ queries[:, :, rows]
+        return for_row, for_queries, for_keys, None, None, None, None
+
+
+def _blocks(queries: Tensor, keys: Tensor, block_numbers: int) -> Iterator[slice]:
+    """Slices of the queries whose part of all heads' maps stays within a size."""
+    batch, heads, count, _ = queries.shape
+    length = max(1, block_numbers // (batch * heads * keys.shape[2]))
+    yield from (slice(start, min(start + length, count)) for start in range(0, count, length))
+
+
+def _maps(
+    queries: Tensor, keys: Tensor, values: Tensor, gradient: Tensor, scale: float, rows: slice
+) -> tuple[Tensor, Tensor]:
+    """Some rows (B, heads, rows, K) of the maps, and of their gradients' positive part."""
+    scores = (queries[:, :, rows] * scale) @ keys.transpose(-2, -1)
+    positive = (gradient[:, :, rows] @ values.transpose(-2, -1)).relu_()
+    return scores.softmax(-1), positive

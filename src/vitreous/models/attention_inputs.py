@@ -1,0 +1,111 @@
+"""What attention maps are made from, recorded in place of the maps: n · d numbers, not n².
+
+Fused attention never forms a map. Its queries, keys and values are seen on their way into the
+kernel, by a mode that watches calls of `scaled_dot_product_attention`, so nothing of a model is
+touched and every family that calls the kernel is seen after its own normalization and rotation.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.overrides import TorchFunctionMode
+
+from vitreous.models.families import attention_layers
+
+WHOLE = slice(None)
+
+
+@dataclasses.dataclass(frozen=True)
+class AttentionInputs:
+    """Queries, keys and values of one layer's attention, and what it gave.
+
+    Attributes:
+        name: Module name of the attention layer.
+        queries: (B, heads, Q, d), as the kernel got them.
+        keys: (B, heads, K, d).
+        values: (B, heads, K, d).
+        output: (B, heads, Q, d), in the graph.
+        scale: Factor of the scores before the softmax.
+        held: Which tokens the queries are.
+    """
+
+    name: str
+    queries: Tensor
+    keys: Tensor
+    values: Tensor
+    output: Tensor
+    scale: float
+    held: slice
+
+
+def can_record_inputs(module: nn.Module) -> bool:
+    """Whether all attention of a model is the fused kernel, without dropout or bias."""
+    layers = attention_layers(module).values()
+    return bool(layers) and all(_is_plain(layer) for layer in layers)
+
+
+def _is_plain(layer: Any) -> bool:
+    drops = layer.training and getattr(layer.attn_drop, "p", 0.0) > 0
+    biased = getattr(layer, "relative_position_bias_table", None) is not None
+    biased = biased or getattr(layer, "rel_pos", None) is not None
+    return bool(getattr(layer, "fused_attn", False)) and not drops and not biased
+
+
+class InputRecorder(TorchFunctionMode):
+    """Records every call of the fused kernel inside the context.
+
+    Args:
+        names: Names of the attention layers, in the order in which the pass calls them.
+        held: Which queries a layer has, by name; all where it is not there.
+    """
+
+    def __init__(self, names: list[str], held: dict[str, slice]):
+        super().__init__()
+        self.names, self.held = names, held
+        self.layers: list[AttentionInputs] = []
+        self.complete = True
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        """Call a function of torch; keep what goes into the kernel and what comes out."""
+        kwargs = kwargs or {}
+        result = func(*args, **kwargs)
+        if func is F.scaled_dot_product_attention:
+            return self._record(result, args, kwargs)
+        return result
+
+    def _record(self, output: Tensor, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
+        place = len(self.layers)
+        # A mask, dropout or a causal order would change the map; what is not set does not.
+        unusual = any(_is_set(value) for name, value in kwargs.items() if name != "scale")
+        if place >= len(self.names) or len(args) != 3 or unusual:
+            self.complete = False
+            return output
+        if torch.is_grad_enabled() and not output.requires_grad:
+            output = output.detach().requires_grad_()  # with frozen weights the graph starts here
+        name, (queries, keys, values) = self.names[place], args
+        scale = kwargs.get("scale") or queries.shape[-1] ** -0.5
+        held = self.held.get(name.removeprefix("net."), WHOLE)
+        layer = AttentionInputs(name, queries, keys, values, output, float(scale), held)
+        self.layers.append(layer)
+        return output
+
+    def recorded(self) -> tuple[AttentionInputs, ...] | None:
+        """All layers, or None where a call was not plain or not every layer was seen."""
+        seen = self.complete and len(self.layers) == len(self.names)
+        return tuple(self.layers) if seen else None
+
+
+def _is_set(value: object) -> bool:
+    return isinstance(value, Tensor) or bool(value)

@@ -1,6 +1,7 @@
 """The search behind the demo's recipes: what guidance does, setting by setting.
 
     python benchmarks/demo.py --out vitreous-demo
+    python benchmarks/demo.py --out vitreous-demo --only plain guided
 
 Takes the model with the shortcut that `vitreous demo` leaves in its folder (and trains it if it is
 not there), finetunes it from the same 128 masked pictures in every way listed below, and prints
@@ -39,6 +40,8 @@ SETTINGS = {
     "guided, 64 pictures a class, 4 epochs": ("guided", "--data.train 512 --training.epochs 4"),
     "backgrounds swapped": ("swapped", ""),
     "guided and backgrounds swapped": ("guided", "--objectives.background_swap.weight 0.5"),
+    "plain, lr 2e-4 (the guided recipe's)": ("plain", "--optimizer.lr 2e-4"),
+    "plain, lr 4e-4": ("plain", "--optimizer.lr 4e-4"),
 }
 
 
@@ -63,6 +66,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--out", type=Path, default=Path("vitreous-demo"))
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--only", nargs="+", default=[""], help="how names of lines begin")
     arguments = parser.parse_args()
     story = Demo(arguments.out, arguments.seed, quiet=True)
     start = story.pretrained() if not (story.out / "shortcut" / "results.json").is_file() else None
@@ -76,7 +80,8 @@ def main() -> None:
     )
     print_line("with the shortcut", first)
     for place, name in enumerate(SETTINGS):
-        print_line(name, measure_setting(story, place, tests))
+        if name.startswith(tuple(arguments.only)):
+            print_line(name, measure_setting(story, place, tests))
 
 
 def print_line(name: str, values: dict[str, float]) -> None:

@@ -89,7 +89,7 @@ def best_features(classifier: Classifier) -> Features:
 
     A constant added to all keys of a head leaves attention as it is, so training does not fix it.
     In DINOv2 it dominates the keys' cosine similarities, and the cut then follows single patches
-    (docs/masks.md has the numbers).
+    (docs/results/masks.md has the numbers).
     """
     name = str((classifier.architecture or {}).get("architecture", classifier.name))
     return "token" if "dinov2" in name else "key"

@@ -13,13 +13,13 @@ import json
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from vitreous import config
+from vitreous.config import Values
 from vitreous.disk import tidy
 from vitreous.errors import VitreousError
 from vitreous.folders import check_folder, claim_folder
@@ -271,8 +271,10 @@ def _remember(
 ) -> None:
     """Store the settings with the masks, or refuse to mix two."""
 
-    def describe(part: MaskMethod | None) -> Any:
-        return part and {"method": MASK_METHODS.name_of(part), **config.plain(part)}
+    def describe(part: MaskMethod | None) -> Values | None:
+        if part is None:
+            return None
+        return {"method": MASK_METHODS.name_of(part), **config.plain(part)}
 
     settings = {
         "source": describe(source),

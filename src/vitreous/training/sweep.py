@@ -12,8 +12,9 @@ import math
 import random
 import re
 import socket
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from filelock import FileLock, Timeout
 
@@ -162,7 +163,7 @@ class _Claimed:
     """A trial that this process works on."""
 
     number: int
-    params: dict[str, Any]
+    params: Mapping[str, object]
     lock: FileLock
 
 
@@ -238,7 +239,7 @@ def _draw(
     study: Study,
     axes: list[Axis],
     out: Path,
-    tried: list[dict[str, Any]],
+    tried: Sequence[Mapping[str, object]],
     waiting: bool,
     seed: int,
 ) -> _Claimed | None:
@@ -271,7 +272,7 @@ def _problem(number: int) -> str:
 
 
 def _untried(
-    axes: list[Axis], tried: list[dict[str, Any]], seed: int
+    axes: list[Axis], tried: Sequence[Mapping[str, object]], seed: int
 ) -> dict[str, str | int] | None:
     """A combination not tried before, {} where none is left, None where there is no end of them."""
     grids = [axis.grid() for axis in axes]
@@ -340,7 +341,8 @@ def best_figure(folder: Path, metric: str, mode: str) -> float:
     rows = [
         r for r in RunFolder(folder).read_metrics() if r["split"] == "validation" and r["epoch"]
     ]
-    values = [row[name] for row in rows if row.get(name) is not None]
+    values = [row.get(name) for row in rows]
+    values = [value for value in values if isinstance(value, int | float)]
     if not values:
         raise VitreousError(f"{folder} has no figure '{metric}'")
     return min(values) if mode == "min" else max(values)

@@ -129,7 +129,7 @@ class Objective(Protocol):
     """Frozen settings and a call; `WeightedObjective` gives an objective its weight.
 
     Attributes:
-        needs: Any of `masks`, `attention` (the forward pass is recorded), `input_gradients`
+        needs: Some of `masks`, `attention` (the forward pass is recorded), `input_gradients`
             (the pictures of the forward pass require a gradient); with `attention_inputs` beside
             `attention`, the layers' inputs serve in place of their maps.
     """

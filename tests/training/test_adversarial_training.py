@@ -174,14 +174,14 @@ def test_killed_and_resumed_equals_uninterrupted_with_the_carried_perturbation(
 
 def test_the_loss_scale_of_the_attack_is_in_the_checkpoint(root: Path, tmp_path: Path) -> None:
     recipe = make(root, adversary={"name": "fgsm"})
-    trainer = Trainer(recipe, tmp_path, quiet=True)
+    trainer = Trainer(recipe, tmp_path / "run", quiet=True)
     trainer.folder.prepare(recipe)
     batch = next(iter(_batches(trainer)))
     with torch.autocast("cpu", torch.float16):
         trainer.backward(batch, 2, 2)
     scale = trainer.adversary_state["loss_scale"].clone()
     trainer.save()
-    again = Trainer(recipe, tmp_path, quiet=True)
+    again = Trainer(recipe, tmp_path / "run", quiet=True)
     again.resume()
     assert torch.equal(again.adversary_state["loss_scale"], scale) and scale > 1
 

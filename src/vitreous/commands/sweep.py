@@ -1,8 +1,8 @@
 """Search settings of a recipe; the study is a SQLite file, or a database that machines share.
 
 Killed, or stopped with Ctrl-C, and run again, it takes up the trial it was in; with more --trials
-it goes on. A trial that diverges is told and does not end the search. Any setting of the recipe is
-an option, as for `vitreous train`.
+it goes on. A trial that diverges is told and does not end the search. Every setting of the recipe
+is an option, as for `vitreous train`.
 
 Example:
     vitreous sweep robust_vit/vit_base --trials 10 --search optimizer.lr=log:5e-7:5e-6

@@ -7,12 +7,12 @@ import shutil
 import time
 from importlib import resources
 from pathlib import Path
+from typing import Protocol, runtime_checkable
 
 import torch
 
 from vitreous.config import Values, merge
 from vitreous.data.generated.scenes import World
-from vitreous.data.readers.generated import Generated
 from vitreous.demo.masks import find_masks
 from vitreous.demo.measure import draw_tests, measure
 from vitreous.demo.panels import draw_strips
@@ -67,6 +67,14 @@ QUICK = Plan(
     attacked=16,
     overrides={**{name: SHORT for name in TITLES}, "joint": SHORT_JOINT},
 )
+
+
+@runtime_checkable
+class Drawn(Protocol):
+    """A reader that draws its pictures."""
+
+    @property
+    def world(self) -> World: ...  # noqa: D102
 
 
 @dataclasses.dataclass(frozen=True)
@@ -131,7 +139,7 @@ class Demo:
     def world(self) -> World:
         """What the pictures look like, from the recipe."""
         reader = self.recipe("shortcut").data
-        assert isinstance(reader, Generated)
+        assert isinstance(reader, Drawn)
         return reader.world
 
     def train(self, name: str, start: Path) -> Path:

@@ -261,7 +261,7 @@ def test_they_train_in_the_engine(objectives, root: Path, tmp_path: Path) -> Non
     values = tiny_recipe(root, objectives=objectives)
     values["adversary"] = {"name": "pgd", "steps": 1, "loss": "kl"}
     values["training"] = {**values["training"], "epochs": 1, "samples": 0}
-    results = train(build(Recipe, values), tmp_path, quiet=True)
+    results = train(build(Recipe, values), tmp_path / "run", quiet=True)
     figures = {r.metric: r.value for r in results.find(moment="after")}
     assert np.isfinite(figures["loss"]) and 0 <= figures["robust_accuracy"] <= 1
 

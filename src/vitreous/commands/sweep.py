@@ -40,6 +40,9 @@ class Command(RecipeOptions, SeedOption, QuietOption):
     out: Path = Path("runs/sweep")
     """Folder of the study and its runs."""
 
+    overwrite: bool = False
+    """Write to the folder although it holds what vitreous did not make."""
+
     def run(self) -> None:
         """Search, and print the best settings."""
         from vitreous.training.sweep import parse_axis, sweep, table
@@ -53,6 +56,7 @@ class Command(RecipeOptions, SeedOption, QuietOption):
             overrides=self.overrides,
             seed=self.seed,
             quiet=self.quiet,
+            overwrite=self.overwrite,
         )
         print("\n".join(table(study)))
         best = " ".join(f"--{key} {value}" for key, value in study.best_params.items())

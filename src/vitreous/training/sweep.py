@@ -20,6 +20,7 @@ from filelock import FileLock, Timeout
 
 from vitreous.config import Values, merge, parse_number, plain
 from vitreous.errors import DivergedError, VitreousError, require
+from vitreous.folders import claim_folder
 from vitreous.training.engine import train
 from vitreous.training.recipe import Recipe, load_recipe
 from vitreous.training.run import RunFolder
@@ -124,6 +125,7 @@ def sweep(
     overrides: Values | None = None,
     seed: int = 0,
     quiet: bool = True,
+    overwrite: bool = False,
 ) -> Study:
     """Train one run a trial and keep the figure that the recipe's selection names.
 
@@ -139,6 +141,7 @@ def sweep(
         overrides: Laid over the recipe in every trial.
         seed: Of what is tried.
         quiet: No progress bars.
+        overwrite: Write to the folder although it holds what we did not make.
 
     Returns:
         The Optuna study.
@@ -149,6 +152,7 @@ def sweep(
     """
     require("optuna", "sweep")
     base = _check(recipe, axes, overrides or {})
+    claim_folder(out, "sweep", overwrite=overwrite)
     study = _open(recipe, base, axes, out, storage, overrides or {})
     while (trial := _next(study, axes, out, trials, seed)) is not None:
         with trial.lock:
@@ -189,7 +193,6 @@ def _open(
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     try:
-        out.mkdir(parents=True, exist_ok=True)
         study = optuna.create_study(
             study_name=recipe.replace("/", "-"),
             storage=storage or f"sqlite:///{out / 'study.db'}",

@@ -72,10 +72,10 @@ def test_a_view_is_what_the_library_says(classifier, image):
 
 
 def test_an_attacked_view_stays_in_its_ball_and_is_the_same_twice(classifier, image):
-    clean = analyse(classifier, image, [], disturbance=Perturbation(angle=90))
+    clean = analyse(classifier, image, [], perturbation=Perturbation(angle=90))
     attacked = Perturbation(angle=90, epsilon=4 / 255, steps=5)
     one, two = (analyse(classifier, image, [], None, attacked) for _ in range(2))
-    assert one.undisturbed[0] == clean.top[0][1]
+    assert one.unperturbed[0] == clean.top[0][1]
     assert torch.equal(one.image, two.image)
     assert 0 < float((one.image - clean.image).abs().max()) <= 4 / 255 + 1e-6
     labels = torch.tensor([clean.top[0][0]])

@@ -5,9 +5,10 @@ from __future__ import annotations
 import base64
 import dataclasses
 import io
+import math
 from collections.abc import Mapping, Sequence
 from html import escape
-from typing import Any
+from typing import Annotated, Any
 
 from PIL import Image
 from torch import Tensor
@@ -15,9 +16,11 @@ from torch import Tensor
 from vitreous.app.analysis import Perturbation, View, analyse
 from vitreous.app.examples import example_images
 from vitreous.app.uploads import open_upload
+from vitreous.config import check_ranges
 from vitreous.data.images import to_uint8
 from vitreous.errors import ImageError, VitreousError
 from vitreous.models import Classifier
+from vitreous.ranges import at_least
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,21 +31,40 @@ class Inputs:
     example: int
     chosen: Sequence[str]
     methods: Sequence[str]
-    angle: float
-    epsilon: float
-    steps: int
+    angle: Annotated[float, at_least(0, at_most=360)]
+    epsilon: Annotated[float, at_least(0, at_most=255)]
+    steps: Annotated[int, at_least(1, at_most=1000)]
     target: Mapping[str, int]
 
+    def __post_init__(self) -> None:
+        """Refuse what no page of ours sends; anyone may call the page's address."""
+        numbers = (self.example, self.angle, self.epsilon, self.steps)
+        right = (
+            isinstance(self.file, str | None)
+            and all(isinstance(v, int | float) and math.isfinite(v) for v in numbers)
+            and all(_are_texts(names) for names in (self.chosen, self.methods))
+            and isinstance(self.target, dict)
+            and all(isinstance(v, int) for v in self.target.values())
+        )
+        if not right:
+            raise VitreousError("this call is not one that the page makes")
+        check_ranges(self)
 
-def fill_outputs(gradio: Any, models: Mapping[str, Classifier], values: Inputs) -> list[object]:
+
+def _are_texts(names: object) -> bool:
+    return isinstance(names, list | tuple) and all(isinstance(name, str) for name in names)
+
+
+def fill_outputs(
+    gradio: Any, models: Mapping[str, Classifier], given: Sequence[Any]
+) -> list[object]:
     """Fill all outputs; a picture that cannot be used empties them and says why."""
     try:
+        values = Inputs(*given)
         image = _image(values)
         perturbation = Perturbation(values.angle, values.epsilon / 255, int(values.steps))
         views = {
-            name: analyse(
-                model, image, values.methods, (values.target or {}).get(name), perturbation
-            )
+            name: analyse(model, image, values.methods, values.target.get(name), perturbation)
             for name, model in models.items()
             if name in values.chosen
         }

@@ -153,7 +153,7 @@ def _connect(
     listed = [inputs[f.name] for f in dataclasses.fields(Inputs)]
 
     def show(*values: Any) -> list[object]:
-        return compute(Inputs(*values))
+        return compute(values)
 
     def then_show(event: Any) -> None:
         event.then(show, listed, outputs, api_visibility="private", **shared)

@@ -78,8 +78,10 @@ def load_session(model: Path, device: str) -> Session:
     runtime = require("onnxruntime", "masks")
     if not model.is_file():
         raise VitreousError(f"no ONNX model at {model}")
-    wanted = "CUDAExecutionProvider" if device != "cpu" else "CPUExecutionProvider"
-    if wanted not in runtime.get_available_providers():
+    offered = runtime.get_available_providers()
+    on_gpu = device != "cpu" and (device != "auto" or "CUDAExecutionProvider" in offered)
+    wanted = "CUDAExecutionProvider" if on_gpu else "CPUExecutionProvider"
+    if wanted not in offered:
         raise VitreousError(f"this onnxruntime has no {wanted}; install onnxruntime-gpu")
     try:
         return runtime.InferenceSession(str(model), providers=[wanted])

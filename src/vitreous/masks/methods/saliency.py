@@ -37,12 +37,12 @@ class Onnx:
     Attributes:
         model: The file, for example `u2net.onnx` or `u2netp.onnx`.
         threshold: Foreground is above it, in [0, 1].
-        device: `cpu`, or `cuda` where onnxruntime-gpu is installed.
+        device: `auto`, `cpu`, or `cuda` where onnxruntime-gpu is installed.
     """
 
     model: Path
     threshold: float = 0.5
-    device: str = "cpu"
+    device: str = "auto"
 
     def items(self, images: Path | None) -> list[Item]:
         """One for each picture."""

@@ -41,7 +41,7 @@ class Sam:
         boxes: Boxes as the method `boxes` reads them.
         points: A JSON file `{"a/b.jpg": [[x, y], [x, y, 0]]}`: pixels; 0 marks the background.
         names: Names of the objects that count, for XML and COCO; all where not given.
-        device: `cpu`, or `cuda` where onnxruntime-gpu is installed.
+        device: `auto`, `cpu`, or `cuda` where onnxruntime-gpu is installed.
     """
 
     encoder: Path
@@ -49,7 +49,7 @@ class Sam:
     boxes: Path | None = None
     points: Path | None = None
     names: tuple[str, ...] | None = None
-    device: str = "cpu"
+    device: str = "auto"
 
     def __post_init__(self) -> None:
         if (self.boxes is None) == (self.points is None):

@@ -8,9 +8,12 @@ import os
 import sys
 import time
 import warnings
-from typing import Any
+from typing import TYPE_CHECKING
 
 from vitreous.errors import InterruptedRun, VitreousError, nearest
+
+if TYPE_CHECKING:
+    from vitreous.commands.parsing import Runnable
 
 COMMANDS = {
     "explain": "show what a model looks at in a picture",
@@ -118,7 +121,7 @@ def run(name: str, arguments: list[str]) -> int:
     return int(status)
 
 
-def read_command(name: str, arguments: list[str]) -> Any:
+def read_command(name: str, arguments: list[str]) -> Runnable:
     """Build a command, one of `vitreous.commands`, from its arguments."""
     from vitreous.commands.parsing import parse
 

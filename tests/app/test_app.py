@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+import math
 import re
 import socket
 import subprocess
@@ -25,6 +26,7 @@ from chromium import open_page
 from vitreous import VitreousError, cli, load_model, relevance, save_model
 from vitreous.app import analysis
 from vitreous.app.analysis import Perturbation, analyse
+from vitreous.app.answers import fill_outputs
 from vitreous.app.examples import example_images
 from vitreous.app.uploads import LARGEST_FILE, open_upload
 from vitreous.attacks import PGD
@@ -72,10 +74,10 @@ def test_a_view_is_what_the_library_says(classifier, image):
 
 
 def test_an_attacked_view_stays_in_its_ball_and_is_the_same_twice(classifier, image):
-    clean = analyse(classifier, image, [], disturbance=Perturbation(angle=90))
+    clean = analyse(classifier, image, [], perturbation=Perturbation(angle=90))
     attacked = Perturbation(angle=90, epsilon=4 / 255, steps=5)
     one, two = (analyse(classifier, image, [], None, attacked) for _ in range(2))
-    assert one.undisturbed[0] == clean.top[0][1]
+    assert one.unperturbed[0] == clean.top[0][1]
     assert torch.equal(one.image, two.image)
     assert 0 < float((one.image - clean.image).abs().max()) <= 4 / 255 + 1e-6
     labels = torch.tensor([clean.top[0][0]])
@@ -247,6 +249,23 @@ def test_a_bad_picture_gets_a_message(served):
         upload(served, "heavy.png", b"0" * (LARGEST_FILE + 1))
     assert caught.value.code == 413
     caught.value.close()
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [("left", 0, 10), (math.nan, 0, 10), (0, 0, 10**9), (0, -1, 10), (None, 0, 10)],
+)
+def test_a_call_that_the_page_never_makes_is_answered_in_one_line(classifier, settings):
+    gradio = pytest.importorskip("gradio", reason="needs the extra 'app'")
+    models = {"one": classifier}
+    message, *rest = fill_outputs(gradio, models, [None, 0, ["one"], ["rollout"], *settings, {}])
+    assert "Traceback" not in str(message) and str(message).startswith("**")
+    assert not any(rest[1:])
+    for names, target in (("one", {}), ([1], {}), (["one"], {"one": "x"}), (["one"], None)):
+        given = [None, 0, names, ["rollout"], 0, 0, 10, target]
+        assert "not one that the page makes" in str(fill_outputs(gradio, models, given)[0])
+    unknown = fill_outputs(gradio, models, [None, 0, ["one"], ["divining"], 0, 0, 10, {}])
+    assert "divining" in str(unknown[0])
 
 
 @pytest.mark.browser

@@ -15,7 +15,9 @@ from vitreous.app.uploads import open_upload
 from vitreous.errors import ImageError
 
 
-def status(host: str, headers: dict[str, str], kind: str = "http") -> int:
+def status(
+    host: str, headers: dict[str, str], kind: str = "http", more: tuple[str, ...] = ()
+) -> int:
     sent: list[Any] = []
 
     async def inner(scope: Any, receive: Any, send: Any) -> None:
@@ -27,7 +29,7 @@ def status(host: str, headers: dict[str, str], kind: str = "http") -> int:
     async def receive() -> None: ...
 
     pairs = [(k.encode(), v.encode()) for k, v in headers.items()]
-    asyncio.run(Gate(inner, host)({"type": kind, "headers": pairs}, receive, send))
+    asyncio.run(Gate(inner, host, more)({"type": kind, "headers": pairs}, receive, send))
     return sent[0].get("status", sent[0].get("code"))
 
 
@@ -51,6 +53,14 @@ def status(host: str, headers: dict[str, str], kind: str = "http") -> int:
 )
 def test_only_the_host_that_it_listens_on_is_answered(host, headers, expected):
     assert status(host, headers) == expected
+
+
+def test_another_name_is_answered_where_it_was_allowed_and_no_other():
+    behind = {"host": "Lab.Example", "origin": "https://lab.example"}
+    assert status("127.0.0.1", behind) == 403
+    assert status("127.0.0.1", behind, more=("LAB.example",)) == 200
+    assert status("127.0.0.1", {"host": "lab.example.org"}, more=("lab.example",)) == 403
+    assert status("127.0.0.1", {**behind, "origin": "https://evil"}, more=("lab.example",)) == 403
 
 
 def test_sockets_of_other_sites_are_closed():

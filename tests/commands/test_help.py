@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from typing import get_args
 
 import pytest
 
+from vitreous.attacks import ATTACKS
+from vitreous.attribution import scores
+from vitreous.cli import COMMANDS
+from vitreous.commands import attack, evaluate
 from vitreous.commands.mask import METHODS
+from vitreous.data import mask_files
+from vitreous.data.composites import compositing
 from vitreous.masks import MASK_METHODS
 
-# Of what `vitreous evaluate`, `attack` and `brain` offer, a part is known to their rooms only.
-QUICK = ("explain", "mask", "train", "sweep", "report", "app", "demo", "export")
+# Of what `vitreous brain` offers, a part is known to its room only.
+QUICK = tuple(name for name in COMMANDS if name != "brain")
 
 
 def without_torch(arguments: list[str]) -> str:
@@ -44,3 +51,14 @@ def test_the_overview_and_the_list_of_recipes_import_no_torch() -> None:
 
 def test_the_methods_of_mask_are_those_that_are_registered() -> None:
     assert sorted(METHODS) == list(MASK_METHODS)
+
+
+def test_what_evaluate_and_attack_offer_is_what_their_rooms_have() -> None:
+    assert sorted(get_args(attack.Name)) == list(ATTACKS)
+    assert evaluate.Factor == compositing.Factor
+    assert evaluate.MaskFormat == mask_files.MaskFormat
+    assert evaluate.TOLERANCE == scores.TOLERANCE
+
+
+def test_help_of_mask_tells_how_to_see_the_settings_of_a_method() -> None:
+    assert "--method NAME --help" in " ".join(without_torch(["mask", "--help"]).split())

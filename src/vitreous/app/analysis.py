@@ -45,7 +45,7 @@ class View:
 
     Attributes:
         top: Class, name and probability of the five most probable classes, best first.
-        undisturbed: Name and probability of the best class before the attack.
+        unperturbed: Name and probability of the best class before the attack.
         target: The class that the maps explain.
         image: (3, H, W) in [0, 1], as the model saw it.
         maps: Method → map laid over the picture (3, H, W) in [0, 1].
@@ -53,7 +53,7 @@ class View:
     """
 
     top: Sequence[tuple[int, str, float]]
-    undisturbed: tuple[str, float]
+    unperturbed: tuple[str, float]
     target: int
     image: Tensor
     maps: dict[str, Tensor]
@@ -65,7 +65,7 @@ def analyse(
     image: Image.Image,
     methods: Sequence[str],
     target: int | None = None,
-    disturbance: Perturbation | None = None,
+    perturbation: Perturbation | None = None,
 ) -> View:
     """Classify and explain one picture.
 
@@ -74,11 +74,11 @@ def analyse(
         image: The picture, RGB.
         methods: Relevance methods.
         target: Class to explain; the predicted one by default, and where the model has no such.
-        disturbance: How the picture is turned and attacked first; not at all by default. The
+        perturbation: How the picture is turned and attacked first; not at all by default. The
             attack leads away from what the model says of the turned picture, and has no random
             start, so that the same request gives the same answer.
     """
-    wanted = disturbance or Perturbation()
+    wanted = perturbation or Perturbation()
     clean = rotate(evaluation_transform(classifier.preprocessing)(image), wanted.angle)
     images = clean[None].to(classifier.device)
     with _LOCK:

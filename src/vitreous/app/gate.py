@@ -8,28 +8,32 @@ from __future__ import annotations
 
 import ipaddress
 import socket
-from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from collections.abc import Awaitable, Callable, Collection, Iterable, MutableMapping
 from typing import Any
 from urllib.parse import urlsplit
 
 LOOPBACK = {"127.0.0.1", "localhost", "::1"}
 WILDCARDS = {"0.0.0.0", "::", ""}
+Message = MutableMapping[str, object]
 Scope = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Any]]
-Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 
-def allowed(name: str | None, host: str) -> bool:
+def allowed(name: str | None, host: str, more: Collection[str] = ()) -> bool:
     """Whether a request may call the page by a name.
 
     Args:
         name: Host name or address without the port.
         host: What the page listens on. On the loopback, only its own names; on all addresses,
             any address (no other site's page can claim one) and this machine's name.
+        more: Other names by which the page may be called, for example that of a proxy before it.
     """
     if not name:
         return False
+    if name in more:
+        return True
     if host in LOOPBACK:
         return name in LOOPBACK
     if host not in WILDCARDS:
@@ -51,10 +55,12 @@ class Gate:
     Args:
         app: The application behind it.
         host: What the page listens on.
+        allowed_hosts: Other names by which the page may be called.
     """
 
-    def __init__(self, app: App, host: str):
+    def __init__(self, app: App, host: str, allowed_hosts: Iterable[str] = ()):
         self.app, self.host = app, host
+        self.allowed_hosts = {name.lower() for name in allowed_hosts}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -71,7 +77,8 @@ class Gate:
     def _may(self, headers: Iterable[tuple[bytes, bytes]]) -> bool:
         named = [("//" if k == b"host" else "", v) for k, v in headers if k in (b"host", b"origin")]
         return any(slashes for slashes, _ in named) and all(
-            allowed(_name(slashes + value.decode("latin-1")), self.host) for slashes, value in named
+            allowed(_name(slashes + value.decode("latin-1")), self.host, self.allowed_hosts)
+            for slashes, value in named
         )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Protocol
+from typing import Annotated, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +13,7 @@ from vitreous.attacks.gradient import ascend, loss_and_gradient
 from vitreous.attacks.losses import LOSSES, LossName
 from vitreous.attacks.norms import Norm, inside, random_start
 from vitreous.attacks.randomness import of_rows
+from vitreous.ranges import at_least
 
 MOMENTUM = 0.75
 FEWEST_RISES = 0.75
@@ -47,8 +48,8 @@ class APGD(BoundedAttack):
         loss: `cross_entropy` (APGD-CE), `dlr` or `margin`.
     """
 
-    steps: int = 100
-    restarts: int = 1
+    steps: Annotated[int, at_least(1)] = 100
+    restarts: Annotated[int, at_least(1)] = 1
     loss: LossName = "cross_entropy"
 
     def __post_init__(self) -> None:
@@ -87,9 +88,9 @@ class TargetedAPGD(BoundedAttack):
         classes: How many wrong classes are tried, likeliest first.
     """
 
-    steps: int = 100
-    restarts: int = 1
-    classes: int = 9
+    steps: Annotated[int, at_least(1)] = 100
+    restarts: Annotated[int, at_least(1)] = 1
+    classes: Annotated[int, at_least(1)] = 9
     loss: LossName = dataclasses.field(default="dlr", init=False)
 
     def __post_init__(self) -> None:

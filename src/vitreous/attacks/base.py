@@ -6,7 +6,7 @@ import abc
 import contextlib
 import dataclasses
 from collections.abc import Generator
-from typing import Any, Protocol, Self
+from typing import Annotated, Any, Protocol, Self
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from vitreous.attacks.findings import plain_findings, warn
 from vitreous.attacks.norms import Norm
 from vitreous.models.modes import evaluation_mode
+from vitreous.ranges import at_least
 from vitreous.registry import Registry
 
 
@@ -123,7 +124,7 @@ class AttackSettings(abc.ABC):
         norm: `linf` or `l2`.
     """
 
-    epsilon: float = 2 / 255
+    epsilon: Annotated[float, at_least(0)] = 2 / 255
     norm: Norm = "linf"
 
     def __post_init__(self) -> None:

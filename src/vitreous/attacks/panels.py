@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from vitreous.attacks.figures import Frame
 from vitreous.data.images import save_image
@@ -43,7 +42,7 @@ def add_panel(
     for place, (caption, image) in enumerate(shown.items()):
         files[caption] = f"{name}_{place}.png"
         save_image(image, root / files[caption])
-    entry: dict[str, Any] = {"name": name, "title": title, "files": files}
+    entry = {"name": name, "title": title, "files": files}
     found = read_json(root / LISTING) if (root / LISTING).is_file() else []
     kept = [one for one in found if one.get("name") != name]
     return write_json(root / LISTING, [*kept, entry])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Self
+from typing import Annotated, Self
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +13,7 @@ from vitreous.attacks.gradient import Loss, ascend, loss_and_gradient, loss_only
 from vitreous.attacks.losses import LOSSES, LossName
 from vitreous.attacks.norms import inside, random_start
 from vitreous.attacks.randomness import of_rows
+from vitreous.ranges import at_least
 
 
 @ATTACKS.register("pgd")
@@ -34,9 +35,9 @@ class PGD(BoundedAttack):
         early_stop: Stop on pictures that are fooled; off, the loss is raised to the last step.
     """
 
-    steps: int = 50
-    step_size: float | None = None
-    restarts: int = 1
+    steps: Annotated[int, at_least(1)] = 50
+    step_size: Annotated[float, at_least(0)] | None = None
+    restarts: Annotated[int, at_least(1)] = 1
     random_start: bool = True
     loss: LossName = "cross_entropy"
     early_stop: bool = True
@@ -112,7 +113,7 @@ class FGSM(BoundedAttack):
         random_start: Start inside the ball instead of at the image.
     """
 
-    step_size: float | None = None
+    step_size: Annotated[float, at_least(0)] | None = None
     random_start: bool = False
 
     def search(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -20,7 +19,7 @@ class RowGenerators(torch.Generator):
         generators: One for each row.
     """
 
-    def __new__(cls, *_: Any) -> RowGenerators:
+    def __new__(cls, *_: object) -> RowGenerators:
         """Make the generator of the batch as a whole."""
         return super().__new__(cls)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +12,7 @@ from vitreous.attacks.base import ATTACKS, AttackSettings, Goal, attack_mode, re
 from vitreous.attacks.findings import plain_findings, warn
 from vitreous.attacks.randomness import of_rows
 from vitreous.errors import VitreousError, nearest, require
+from vitreous.ranges import at_least
 
 Member = Literal["fgsm", "pgd", "apgd_ce", "apgd_t", "square"]
 AutoAttackMember = Literal["apgd-ce", "apgd-dlr", "apgd-t", "fab", "fab-t", "square"]
@@ -36,9 +37,9 @@ class Sequence(AttackSettings):
     """
 
     members: tuple[Member, ...] = ("apgd_ce", "apgd_t", "square")
-    steps: int = 100
-    restarts: int = 1
-    queries: int = 5000
+    steps: Annotated[int, at_least(1)] = 100
+    restarts: Annotated[int, at_least(1)] = 1
+    queries: Annotated[int, at_least(1)] = 5000
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from typing import Annotated
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +15,7 @@ from vitreous.attacks.losses import margin
 from vitreous.attacks.norms import inside
 from vitreous.attacks.randomness import draw, of_rows
 from vitreous.attacks.square_l2 import moved_mass, tiled_start
+from vitreous.ranges import above, at_least
 
 HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)
 
@@ -36,8 +38,8 @@ class Square(BoundedAttack):
             0.1 in L2; AutoAttack takes 0.8 for both).
     """
 
-    queries: int = 5000
-    first_share: float = 0.8
+    queries: Annotated[int, at_least(1)] = 5000
+    first_share: Annotated[float, above(0, at_most=1)] = 0.8
 
     def __post_init__(self) -> None:
         super().__post_init__()

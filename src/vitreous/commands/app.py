@@ -38,6 +38,8 @@ class Command(DeviceOption):
     """Address to listen on; another than the loopback opens the page to your network."""
     port: Annotated[int, at_least(1, at_most=65535)] = 7860
     """Port; the next free one if it is taken."""
+    allowed_hosts: tuple[str, ...] = ()
+    """Other names by which the page may be called, for example that of a proxy before it."""
     pretrained: bool = True
     """Whether names of timm bring their weights."""
     open: bool = False
@@ -59,6 +61,7 @@ class Command(DeviceOption):
             page,
             host=self.host,
             port=free_port(self.host, self.port),
+            allowed_hosts=self.allowed_hosts,
             inbrowser=self.open,
             prevent_thread_lock=True,
         )

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Literal
 
 from vitreous.commands.options import QuietOption, SeedOption
+from vitreous.folders import claim_folder
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -30,15 +31,18 @@ class Command(SeedOption, QuietOption):
     quick: bool = False
     """Seconds instead of minutes: shows that everything works, its numbers mean nothing."""
 
+    overwrite: bool = False
+    """Write to the folder although it holds what vitreous did not make."""
+
     def run(self) -> None:
         """Run the demo and say where things are."""
+        claim_folder(self.out, "demo", overwrite=self.overwrite)
         from vitreous.demo import QUICK, TOKENCUT, Demo, Plan
         from vitreous.demo.words import summary, table
 
         plan = QUICK if self.quick else Plan()
         if self.masks == "tokencut":
             plan = dataclasses.replace(plan, variants=TOKENCUT)
-        story = Demo(self.out, self.seed, plan, self.quiet)
-        card, models = story.run()
+        card, models = Demo(self.out, self.seed, plan, self.quiet).run()
         print(f"{table(models)}\n\n{summary(models)}\n")
         print(f"models and results: {self.out}\ncard: {card}")

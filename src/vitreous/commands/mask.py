@@ -20,12 +20,12 @@ from __future__ import annotations
 import dataclasses
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
+from typing import TYPE_CHECKING, Annotated, Literal, get_args
 
 import tyro
 
 from vitreous.commands.options import BatchOption, BatchSize, RestartOption
-from vitreous.commands.parsing import option_value
+from vitreous.commands.parsing import annotate, option_value
 from vitreous.errors import VitreousError, nearest
 from vitreous.ranges import SHARE, at_least
 
@@ -170,11 +170,12 @@ def _with_settings(method: str, second: str | None) -> type[Command]:
     """The command with the settings of each method as fields."""
     from vitreous.masks import MASK_METHODS
 
-    kind: Any = MASK_METHODS[method]
-    fields: list[tuple[str, Any]] = [("settings", Annotated[kind, tyro.conf.arg(name="")])]
+    settings = annotate(MASK_METHODS[method], tyro.conf.arg(name=""))
+    fields: list[tuple[str, object]] = [("settings", settings)]
     if second is not None:
         fields.append(("agree", MASK_METHODS[second]))
-    made: Any = dataclasses.make_dataclass("Command", fields, bases=(Command,), kw_only=True)
+    made = dataclasses.make_dataclass("Command", fields, bases=(Command,), kw_only=True)
+    assert issubclass(made, Command)
     return made
 
 

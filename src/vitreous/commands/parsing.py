@@ -14,7 +14,7 @@ import re
 import types
 import typing
 from collections.abc import Callable, Generator, Iterator
-from typing import Annotated, Any, Union
+from typing import TYPE_CHECKING, Annotated, Any, Protocol, Union, cast
 
 import tyro
 
@@ -22,8 +22,19 @@ from vitreous.commands.options import RecipeOptions
 from vitreous.config import check_ranges, parse_overrides, ranges_of
 from vitreous.errors import VitreousError, nearest
 
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
-def parse(kind: Any, arguments: list[str], program: str, description: str | None) -> Any:
+
+class Runnable(Protocol):
+    """A command that was built from its arguments."""
+
+    def run(self) -> int | None:
+        """Do it; returns the exit status, or nothing for success."""
+        ...
+
+
+def parse(kind: Any, arguments: list[str], program: str, description: str | None) -> Runnable:
     """Build a command from the arguments of a command line.
 
     Args:
@@ -90,7 +101,7 @@ def split_options(kind: type, arguments: list[str]) -> tuple[list[str], list[str
     return own, others
 
 
-def options_of(kind: Any, prefix: str = "") -> Iterator[str]:
+def options_of(kind: object, prefix: str = "") -> Iterator[str]:
     """Every option of a command, subcommands included, as it is written."""
     for choice in _choices(kind):
         hints = typing.get_type_hints(choice, include_extras=True)
@@ -105,7 +116,7 @@ def options_of(kind: Any, prefix: str = "") -> Iterator[str]:
                 yield option_name(prefix + field.name)
 
 
-def show_ranges(kind: Any) -> None:
+def show_ranges(kind: object) -> None:
     """Have tyro say the ranges of a command's options, and of the settings in them, in `--help`.
 
     tyro reads the hint of an option from its annotation, so it is put there, once.
@@ -119,20 +130,25 @@ def show_ranges(kind: Any) -> None:
                     show_ranges(inner)
 
 
-def _with_hint(annotation: Any) -> Any:
+def _with_hint(annotation: object) -> object:
     ranges = ranges_of(annotation)
     if not ranges or any(isinstance(note, _Shown) for note in annotation_notes(annotation)):
         return annotation
-    annotated: Any = Annotated
     words = " and ".join(map(str, ranges))
-    return annotated[annotation, tyro.conf.arg(help_behavior_hint=_hint(words)), _Shown()]
+    return annotate(annotation, tyro.conf.arg(help_behavior_hint=_hint(words)), _Shown())
+
+
+def annotate(annotation: object, *notes: object) -> object:
+    """Annotate a type that is known at run time only."""
+    annotated: Any = Annotated
+    return annotated[(annotation, *notes)]
 
 
 class _Shown:
     """Marks an annotation that has its hint."""
 
 
-def annotation_notes(annotation: Any) -> tuple[Any, ...]:
+def annotation_notes(annotation: object) -> tuple[object, ...]:
     """What is annotated to a type."""
     return getattr(annotation, "__metadata__", ())
 
@@ -141,17 +157,18 @@ def _hint(words: str) -> Callable[[str], str]:
     return lambda default: f"({words}; default: {default})"
 
 
-def _choices(kind: Any) -> list[Any]:
+def _choices(kind: object) -> list[type[DataclassInstance]]:
     union = typing.get_origin(kind) in (Union, types.UnionType)
-    return [_bare(choice) for choice in typing.get_args(kind)] if union else [kind]
+    choices = [_bare(choice) for choice in typing.get_args(kind)] if union else [kind]
+    return cast("list[type[DataclassInstance]]", choices)
 
 
-def _bare(hint: Any) -> Any:
+def _bare(hint: object) -> object:
     """A type without what is annotated to it."""
     return typing.get_args(hint)[0] if typing.get_origin(hint) is Annotated else hint
 
 
-def _refuse(rest: list[str], kind: Any) -> None:
+def _refuse(rest: list[str], kind: object) -> None:
     options = [argument.partition("=")[0] for argument in rest if argument.startswith("-")]
     if options:
         name = options[0].lstrip("-")

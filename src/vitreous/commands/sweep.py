@@ -1,8 +1,8 @@
 """Search settings of a recipe; the study is a SQLite file, or a database that machines share.
 
 Killed, or stopped with Ctrl-C, and run again, it takes up the trial it was in; with more --trials
-it goes on. A trial that diverges is told and does not end the search. Any setting of the recipe is
-an option, as for `vitreous train`.
+it goes on. A trial that diverges is told and does not end the search. Every setting of the recipe
+is an option, as for `vitreous train`.
 
 Example:
     vitreous sweep robust_vit/vit_base --trials 10 --search optimizer.lr=log:5e-7:5e-6
@@ -40,6 +40,9 @@ class Command(RecipeOptions, SeedOption, QuietOption):
     out: Path = Path("runs/sweep")
     """Folder of the study and its runs."""
 
+    overwrite: bool = False
+    """Write to the folder although it holds what vitreous did not make."""
+
     def run(self) -> None:
         """Search, and print the best settings."""
         from vitreous.training.sweep import parse_axis, sweep, table
@@ -53,6 +56,7 @@ class Command(RecipeOptions, SeedOption, QuietOption):
             overrides=self.overrides,
             seed=self.seed,
             quiet=self.quiet,
+            overwrite=self.overwrite,
         )
         print("\n".join(table(study)))
         best = " ".join(f"--{key} {value}" for key, value in study.best_params.items())

@@ -1,6 +1,6 @@
 """Train or finetune a model from a recipe; run again, it goes on where it stopped.
 
-Any setting of the recipe is an option: --optimizer.lr 1e-6, --training.epochs 5,
+Every setting of the recipe is an option: --optimizer.lr 1e-6, --training.epochs 5,
 --objectives.relevance.foreground 0. `vitreous train RECIPE --show` prints all of them as the
 recipe has them, `vitreous train RECIPE --settings` with their types and ranges. Ctrl-C finishes
 the step and saves; twice stops at once. Several processes: accelerate launch -m vitreous.cli

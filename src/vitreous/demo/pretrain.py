@@ -16,19 +16,20 @@ import argparse
 import dataclasses
 import math
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from tqdm import trange
 
+from vitreous.config import Values
 from vitreous.data.generated.scenes import KINDS, PATTERN_KINDS, Scenes, World, draw, sample_scenes
 from vitreous.io import atomic_path
 from vitreous.models import Classifier, load_model, save_model
+from vitreous.models.families import Network
 
 WORLD = World(classes=KINDS, object_size=(0.48, 0.72))
-ARCHITECTURE: dict[str, Any] = {"patch_size": 6, "embed_dim": 96, "depth": 4, "num_heads": 4}
+ARCHITECTURE: Values = {"patch_size": 6, "embed_dim": 96, "depth": 4, "num_heads": 4}
 BATCH, ROUND, RATE = 64, 50, 2e-3
 STEPS, HORIZON = 3450, 5000
 SECOND_STAGE = 1650
@@ -132,8 +133,8 @@ def compute_losses(
     classifier: Classifier, modules: nn.ModuleDict, images: Tensor, masks: Tensor, scenes: Scenes
 ) -> dict[str, Tensor]:
     """Cross entropies: the object, what each patch shows, the tag, the pattern."""
-    net: Any = classifier.net
-    heads: Any = modules["heads"]
+    net: Network = classifier.net
+    heads: Network = modules["heads"]
     tokens = net.forward_features((images - classifier.mean) / classifier.std)
     covered = F.avg_pool2d(masks, ARCHITECTURE["patch_size"]).flatten(1) > COVERED
     shown = torch.where(covered, scenes.labels[:, None], len(KINDS))

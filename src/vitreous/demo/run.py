@@ -7,11 +7,11 @@ import shutil
 import time
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Protocol, runtime_checkable
 
 import torch
 
-from vitreous.config import merge
+from vitreous.config import Values, merge
 from vitreous.data.generated.scenes import World
 from vitreous.demo.masks import find_masks
 from vitreous.demo.measure import draw_tests, measure
@@ -20,6 +20,7 @@ from vitreous.demo.words import duration, summary
 from vitreous.errors import VitreousError
 from vitreous.io import read_json, write_json
 from vitreous.models import Classifier, load_model, save_model
+from vitreous.models.families import Network
 from vitreous.models.fingerprint import model_fingerprint
 from vitreous.provenance import provenance
 from vitreous.report import write_card
@@ -52,7 +53,7 @@ class Plan:
     variants: tuple[str, ...] = ("plain", "guided", "swapped", "robust", "joint")
     tests: int = 400
     attacked: int = 96
-    overrides: dict[str, dict[str, Any]] = dataclasses.field(default_factory=dict)
+    overrides: dict[str, Values] = dataclasses.field(default_factory=dict)
 
 
 SHORT = {"data": {"train": 64, "validation": 16}, "training": {"epochs": 1, "samples": 2}}
@@ -66,6 +67,14 @@ QUICK = Plan(
     attacked=16,
     overrides={**{name: SHORT for name in TITLES}, "joint": SHORT_JOINT},
 )
+
+
+@runtime_checkable
+class Drawn(Protocol):
+    """A reader that draws its pictures."""
+
+    @property
+    def world(self) -> World: ...  # noqa: D102
 
 
 @dataclasses.dataclass(frozen=True)
@@ -121,7 +130,7 @@ class Demo:
         names = self.world.classes
         return save_model(with_head(classifier, names), self.out / "pretrained")
 
-    def recipe(self, name: str, **values: Any) -> Recipe:
+    def recipe(self, name: str, **values: object) -> Recipe:
         """Load a recipe of the demo with the plan's overrides and the seed."""
         top = merge({"training": {"seed": self.seed}}, self.plan.overrides.get(name, {}))
         return load_recipe(f"demo/{name}", merge(top, values))
@@ -129,14 +138,15 @@ class Demo:
     @property
     def world(self) -> World:
         """What the pictures look like, from the recipe."""
-        source: Any = self.recipe("shortcut").data
-        return source.world
+        reader = self.recipe("shortcut").data
+        assert isinstance(reader, Drawn)
+        return reader.world
 
     def train(self, name: str, start: Path) -> Path:
         """Train by one recipe from a model, or go on where an interrupted demo stopped."""
         folder = self.out / name
         if not (folder / "results.json").is_file():
-            values: dict[str, Any] = {"model": {"name": str(start)}}
+            values: Values = {"model": {"name": str(start)}}
             if name == "guided_tokencut":
                 values["data"] = {"masks": str(self.out / "tokencut")}
             train(self.recipe(name, **values), folder, quiet=self.quiet)
@@ -175,7 +185,7 @@ class Demo:
 
 def with_head(classifier: Classifier, names: tuple[str, ...]) -> Classifier:
     """Give a classifier a new head for some classes."""
-    net: Any = classifier.net
+    net: Network = classifier.net
     net.reset_classifier(len(names))
     architecture = dict(classifier.architecture or {})
     arguments = {**architecture.get("model_args", {}), "num_classes": len(names)}
@@ -184,7 +194,7 @@ def with_head(classifier: Classifier, names: tuple[str, ...]) -> Classifier:
     return classifier
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: object) -> object:
     if isinstance(value, dict):
         return {k: _plain(v) for k, v in value.items()}
     return list(value) if isinstance(value, tuple) else value

@@ -8,7 +8,6 @@ with Eigen, which those on PyPI are not, so it is not here.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 
@@ -38,7 +37,7 @@ def refine(name: str, image: np.ndarray, coarse: np.ndarray) -> tuple[np.ndarray
     Returns:
         (H, W) bool, and a note that is empty where the refined mask was taken.
     """
-    cv2: Any = require("cv2", "masks")
+    cv2 = require("cv2", "masks")
     height, width = image.shape[:2]
     longest = min(PER_CELL * max(coarse.shape), LONGEST)
     scale = min(1.0, longest / max(height, width))
@@ -67,7 +66,7 @@ def safest(coarse: np.ndarray, refined: np.ndarray) -> tuple[np.ndarray, str]:
 
 def enlarge(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """Resize a mask linearly to height and width: float32 in [0, 1]."""
-    cv2: Any = require("cv2", "masks")
+    cv2 = require("cv2", "masks")
     return cv2.resize(mask.astype(np.float32), size[::-1], interpolation=cv2.INTER_LINEAR)
 
 
@@ -84,7 +83,7 @@ def bilateral(image: np.ndarray, coarse: np.ndarray) -> np.ndarray:
     OpenCV's main modules filter a picture only by itself. So the mask goes in as a third channel,
     too small to count among the two that hold most of the picture's colour.
     """
-    cv2: Any = require("cv2", "masks")
+    cv2 = require("cv2", "masks")
     colors = image.reshape(-1, 3).astype(np.float32) / 255
     colors = colors - colors.mean(0)
     _, axes = np.linalg.eigh(colors.T @ colors)
@@ -99,7 +98,7 @@ def bilateral(image: np.ndarray, coarse: np.ndarray) -> np.ndarray:
 @EDGES.register("guided")
 def guided(image: np.ndarray, coarse: np.ndarray) -> np.ndarray:
     """Guided filter (He et al. 2013), of OpenCV's contributed modules."""
-    cv2: Any = require("cv2", "masks")
+    cv2 = require("cv2", "masks")
     if not hasattr(cv2, "ximgproc"):
         raise VitreousError(
             "this OpenCV has no guided filter; replace opencv-python-headless by "

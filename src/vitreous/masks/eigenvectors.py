@@ -7,7 +7,6 @@ batch at once where the features are; `dense` finds all eigenvectors and is ther
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import torch
@@ -108,7 +107,7 @@ def _times(matrices: Tensor, vectors: Tensor) -> Tensor:
 @SOLVERS.register("arpack")
 def arpack(matrices: Tensor) -> Tensor:
     """The same iteration in scipy, on the CPU wherever the matrices are."""
-    sparse: Any = require("scipy.sparse.linalg", "masks")
+    sparse = require("scipy.sparse.linalg", "masks")
     found = []
     for matrix in matrices.cpu().numpy():
         try:

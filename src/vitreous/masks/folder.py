@@ -13,13 +13,13 @@ import json
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from vitreous import config
+from vitreous.config import Values
 from vitreous.disk import tidy
 from vitreous.errors import VitreousError
 from vitreous.folders import check_folder, claim_folder
@@ -270,30 +270,41 @@ def _remember(
     folder: MaskFolder, source: MaskMethod, second: MaskMethod | None, filters: Filters
 ) -> None:
     """Store the settings with the masks, or refuse to mix two."""
-
-    def describe(part: MaskMethod | None) -> Any:
-        return part and {"method": MASK_METHODS.name_of(part), **config.plain(part)}
-
     settings = {
-        "source": describe(source),
-        "second": describe(second),
+        "source": _described(source),
+        "second": None if second is None else _described(second),
         "filters": config.plain(filters),
     }
     file = folder.path / EXTRAS / "settings.json"
-    plain = json.loads(json.dumps(settings))
-    made = folder.manifest.is_file()
-    if made and file.is_file() and (before := read_json(file)) != plain:
-        stored = before if isinstance(before, dict) else {}
-        changed = [key for key in plain if stored.get(key) != plain[key]] or ["method"]
+    if folder.manifest.is_file():
+        if not file.is_file():
+            raise VitreousError(
+                f"{folder.manifest} was written by something else; choose another --out"
+            )
+        _require_same(folder, read_json(file), json.loads(json.dumps(settings)))
+    write_json(file, settings)
+
+
+def _described(method: MaskMethod) -> Values:
+    return {"method": MASK_METHODS.name_of(method), **(_without_device(config.plain(method)) or {})}
+
+
+def _without_device(settings: Values | None) -> Values | None:
+    """Settings of a method without where it computes, which decides nothing."""
+    if not isinstance(settings, dict):
+        return settings
+    return {key: value for key, value in settings.items() if key != "device"}
+
+
+def _require_same(folder: MaskFolder, stored: object, settings: Values) -> None:
+    """Refuse to write masks beside others that were made with other settings."""
+    before = stored if isinstance(stored, dict) else {}
+    changed = [key for key in settings if _without_device(before.get(key)) != settings[key]]
+    if changed:
         raise VitreousError(
             f"{folder.path} holds masks made with another {changed[0]}; choose another --out, or "
             "--restart to delete them and begin anew"
         )
-    if made and not file.is_file():
-        raise VitreousError(
-            f"{folder.manifest} was written by something else; choose another --out"
-        )
-    write_json(file, plain)
 
 
 def _clear(folder: MaskFolder) -> None:

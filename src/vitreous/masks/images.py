@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -47,17 +47,41 @@ def find_in_images(items: Sequence[Item], make: Maker) -> list[Found | MaskError
     return results
 
 
-def load_session(model: Path, device: str) -> Any:
+class Entry(Protocol):
+    """An input or an output of a network; dimensions left open have names."""
+
+    @property
+    def name(self) -> str: ...  # noqa: D102
+
+    @property
+    def shape(self) -> Sequence[int | str]: ...  # noqa: D102
+
+
+class Session(Protocol):
+    """What is used of `onnxruntime.InferenceSession`."""
+
+    def get_inputs(self) -> Sequence[Entry]: ...  # noqa: D102
+
+    def get_outputs(self) -> Sequence[Entry]: ...  # noqa: D102
+
+    def run(  # noqa: D102
+        self, names: Sequence[str] | None, inputs: Mapping[str, np.ndarray]
+    ) -> Sequence[np.ndarray]: ...
+
+
+def load_session(model: Path, device: str) -> Session:
     """Load an ONNX file into onnxruntime.
 
     Raises:
         VitreousError: If onnxruntime or the device is not there, or the file is no such model.
     """
-    runtime: Any = require("onnxruntime", "masks")
+    runtime = require("onnxruntime", "masks")
     if not model.is_file():
         raise VitreousError(f"no ONNX model at {model}")
-    wanted = "CUDAExecutionProvider" if device != "cpu" else "CPUExecutionProvider"
-    if wanted not in runtime.get_available_providers():
+    offered = runtime.get_available_providers()
+    on_gpu = device != "cpu" and (device != "auto" or "CUDAExecutionProvider" in offered)
+    wanted = "CUDAExecutionProvider" if on_gpu else "CPUExecutionProvider"
+    if wanted not in offered:
         raise VitreousError(f"this onnxruntime has no {wanted}; install onnxruntime-gpu")
     try:
         return runtime.InferenceSession(str(model), providers=[wanted])
@@ -66,7 +90,9 @@ def load_session(model: Path, device: str) -> Any:
         raise VitreousError(f"{model} is not an ONNX model that runs: {text}") from error
 
 
-def run_session(session: Any, model: Path, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+def run_session(
+    session: Session, model: Path, inputs: dict[str, np.ndarray]
+) -> dict[str, np.ndarray]:
     """Run a network; outputs by name, in its order.
 
     Raises:

@@ -9,9 +9,8 @@ from __future__ import annotations
 import csv
 import dataclasses
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from vitreous.errors import VitreousError
 from vitreous.io import append_text, atomic_path, finite, inside
@@ -154,7 +153,7 @@ class MaskFolder:
             write_csv(self.path / "kept.csv", ["path", "label", "mask"], table)
 
 
-def write_csv(path: Path, names: Sequence[str], rows: list[dict[str, Any]]) -> None:
+def write_csv(path: Path, names: Sequence[str], rows: Sequence[Mapping[str, object]]) -> None:
     """Write a table with a head, atomically."""
     with (
         atomic_path(path) as temporary,

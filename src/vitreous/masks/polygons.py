@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -22,7 +21,7 @@ def fill(polygons: Sequence[Sequence[float]], size: tuple[int, int]) -> tuple[np
     Returns:
         Their union (H, W) bool, and a note about what was odd, empty where nothing was.
     """
-    tools: Any = require("pycocotools.mask", "masks")
+    tools = require("pycocotools.mask", "masks")
     width, height = size
     good = [list(p) for p in polygons if is_polygon(p)]
     notes = []
@@ -37,9 +36,9 @@ def fill(polygons: Sequence[Sequence[float]], size: tuple[int, int]) -> tuple[np
     return mask, "; ".join(notes)
 
 
-def decode(lengths: dict[str, Any]) -> np.ndarray:
+def decode(lengths: Mapping[str, object]) -> np.ndarray:
     """Decode COCO's compressed run lengths to (H, W) bool."""
-    tools: Any = require("pycocotools.mask", "masks")
+    tools = require("pycocotools.mask", "masks")
     with warnings.catch_warnings():
         # pycocotools' own array class does not know NumPy 2's `copy` argument.
         warnings.filterwarnings("ignore", "__array__ implementation", DeprecationWarning)

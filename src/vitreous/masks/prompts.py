@@ -10,14 +10,14 @@ import csv
 import dataclasses
 import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 from xml.etree import ElementTree
 
 from vitreous.errors import VitreousError
 from vitreous.io import read_json
 from vitreous.masks.base import Item, MaskError, below, file_items, image_items, without_image
+from vitreous.masks.coco_file import CocoFile
 
 Box = tuple[float, float, float, float]
 COLUMNS = ("path", "xmin", "ymin", "xmax", "ymax")
@@ -45,7 +45,7 @@ class PromptFile:
         lost = {below(key): self.file for key in self.table if key not in used}
         return items + without_image(lost, items, images)
 
-    def rows(self, item: Item) -> list[Any]:
+    def rows(self, item: Item) -> list[list[object]]:
         """What the table says of a picture: a list of boxes or of points.
 
         Raises:
@@ -59,7 +59,7 @@ class PromptFile:
         return rows if isinstance(rows[0], list) else [rows]
 
     @functools.cached_property
-    def table(self) -> dict[str, Any]:
+    def table(self) -> Mapping[str, object]:
         """Picture → rows as they stand in the file."""
         table = read_json(self.file)
         if not isinstance(table, dict):
@@ -119,7 +119,7 @@ class BoxFile(PromptFile):
         return None, [(x0, y0, x1 + 1, y1 + 1) for x0, y0, x1, y1 in boxes]
 
     @functools.cached_property
-    def table(self) -> dict[str, Any]:
+    def table(self) -> Mapping[str, object]:
         """Picture → boxes, the last row and column included."""
         if self.file.suffix.lower() == ".csv":
             return _csv(self.file)
@@ -150,9 +150,17 @@ class BoxFile(PromptFile):
         return stated, [(x0 - 1, y0 - 1, x1, y1) for x0, y0, x1, y1 in boxes]
 
 
-def _numbers(row: Any, count: int, file: Path, item: Item) -> tuple[float, ...]:
+def _number(value: object) -> float:
+    if not isinstance(value, int | float | str):
+        raise TypeError(f"expected a number, found {value!r}")
+    return float(value)
+
+
+def _numbers(row: object, count: int, file: Path, item: Item) -> tuple[float, ...]:
     try:
-        values = tuple(float(value) for value in row)
+        if not isinstance(row, Iterable):
+            raise TypeError(f"expected numbers, found {row!r}")
+        values = tuple(_number(value) for value in row)
     except (TypeError, ValueError, OverflowError):
         values = ()
     if len(values) != count or not all(map(math.isfinite, values)):
@@ -164,8 +172,8 @@ def _numbers(row: Any, count: int, file: Path, item: Item) -> tuple[float, ...]:
     return values
 
 
-def _csv(file: Path) -> dict[str, Any]:
-    table: dict[str, Any] = {}
+def _csv(file: Path) -> dict[str, list[list[str]]]:
+    table: dict[str, list[list[str]]] = {}
     try:
         with file.open(newline="", encoding="utf-8-sig") as opened:
             reader = csv.DictReader(opened)
@@ -178,11 +186,13 @@ def _csv(file: Path) -> dict[str, Any]:
     return table
 
 
-def _coco(file: Path, content: dict[str, Any], names: Sequence[str] | None) -> dict[str, Any]:
+def _coco(
+    file: Path, content: CocoFile, names: Sequence[str] | None
+) -> dict[str, list[list[object]]]:
     try:
         wanted = {c["id"] for c in content.get("categories", []) if names and c["name"] in names}
         files = {entry["id"]: str(entry["file_name"]) for entry in content["images"]}
-        table: dict[str, Any] = {}
+        table: dict[str, list[list[object]]] = {}
         for entry in content["annotations"]:
             if entry["image_id"] in files and (names is None or entry["category_id"] in wanted):
                 table.setdefault(files[entry["image_id"]], []).append(_last(entry["bbox"]))
@@ -191,10 +201,12 @@ def _coco(file: Path, content: dict[str, Any], names: Sequence[str] | None) -> d
     return table
 
 
-def _last(box: Any) -> Any:
+def _last(box: object) -> list[object]:
     """COCO's left, top, width, height with the last row and column instead; others as they are."""
     try:
-        left, top, width, height = (float(value) for value in box)
+        if not isinstance(box, Iterable):
+            raise TypeError(f"expected numbers, found {box!r}")
+        left, top, width, height = (_number(value) for value in box)
     except (TypeError, ValueError):
         return [box]
     return [left, top, left + width - 1, top + height - 1]

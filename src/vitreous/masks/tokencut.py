@@ -8,11 +8,11 @@ splits it in two, and the part that holds the most extreme patch is the object.
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vitreous.data.images import to_uint8
@@ -20,7 +20,7 @@ from vitreous.errors import UnsupportedModelError, VitreousError
 from vitreous.masks.edges import refine
 from vitreous.masks.eigenvectors import second_eigenvectors
 from vitreous.models import Classifier
-from vitreous.models.attention import attention_layers
+from vitreous.models.families import Network, attention_layers
 from vitreous.models.modes import evaluation_mode
 
 WEAK = 1e-5
@@ -112,7 +112,7 @@ def patch_features(classifier: Classifier, images: Tensor, kind: Features = "key
         UnsupportedModelError: If the model has no such features.
         VitreousError: If the model does not take pictures of this size.
     """
-    net: Any = classifier.net
+    net: Network = classifier.net
     patch = getattr(getattr(net, "patch_embed", None), "patch_size", None)
     layers = list(attention_layers(net).values())
     if patch is None or not layers or not hasattr(net, "num_prefix_tokens"):
@@ -126,7 +126,7 @@ def patch_features(classifier: Classifier, images: Tensor, kind: Features = "key
         handle = norm.register_forward_hook(lambda _, __, output: found.append(output))
     else:
 
-        def project_input(layer: Any, arguments: tuple[Tensor, ...]) -> None:
+        def project_input(layer: nn.Module, arguments: tuple[Tensor, ...]) -> None:
             found.append(project(layer, arguments[0], kind))
 
         handle = layers[-1].register_forward_pre_hook(project_input)
@@ -149,7 +149,7 @@ def patch_features(classifier: Classifier, images: Tensor, kind: Features = "key
     return patches.unflatten(1, (rows, columns)).float()
 
 
-def project(layer: Any, tokens: Tensor, kind: Features) -> Tensor:
+def project(layer: Network, tokens: Tensor, kind: Features) -> Tensor:
     """Project tokens by an attention layer's own weights, whatever it fuses with what.
 
     Args:

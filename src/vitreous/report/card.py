@@ -113,7 +113,7 @@ def _template() -> jinja2.Template:
     environment = jinja2.Environment(
         autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
     )
-    names: dict[str, Any] = environment.globals
+    names: Any = environment.globals
     names |= {"asset": asset, "strip": _mark, "signed": signed, "percent": percent}
     return environment.from_string((folder / "card.html.j2").read_text(encoding="utf-8"))
 

@@ -12,8 +12,11 @@ from typing import Any
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.colors import LinearSegmentedColormap, to_hex
 from matplotlib.figure import Figure as Canvas
+from matplotlib.image import AxesImage
+from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, MaxNLocator, ScalarFormatter
 
 from vitreous.report.charts import PUBLISHED_COLOUR, Chart, Figure, Heatmap, Series, number
@@ -28,7 +31,7 @@ COLOR_MAP = LinearSegmentedColormap.from_list("vitreous", RAMP)
 WIDTH, HEIGHT = 4.8, 3.1
 ROW = 0.17  # height of one dot, in inches
 WRAP = 26
-STYLE: dict[Any, Any] = {
+STYLE: Any = {
     "font.family": "DejaVu Sans",
     "font.size": 9,
     "text.color": INK,
@@ -111,7 +114,7 @@ def _chart(chart: Chart, axes: Axes, canvas: Canvas) -> None:
 
 def _legend(chart: Chart, canvas: Canvas) -> None:
     """Name the series below the axes, where there is more than one."""
-    names: dict[str, Any] = {}
+    names: dict[str, Line2D] = {}
     for series in chart.series:
         names.setdefault(series.group or series.name, _key(chart, series))
     if len(names) < 2:
@@ -131,9 +134,7 @@ def _legend(chart: Chart, canvas: Canvas) -> None:
     )
 
 
-def _key(chart: Chart, series: Series) -> Any:
-    from matplotlib.lines import Line2D
-
+def _key(chart: Chart, series: Series) -> Line2D:
     lined = chart.kind == "line" or series.line
     dashed = _is_published(series) or (series.dashed and not series.group)
     return Line2D([], [], linestyle=("--" if dashed else "-") if lined else "", **_look(series))
@@ -178,7 +179,7 @@ def _axes_of_values(chart: Chart, axes: Axes) -> None:
     axes.grid(axis="y", color=EDGE, linewidth=0.7)
 
 
-def _percent(axis: Any, fractions: bool, values: Sequence[float]) -> None:
+def _percent(axis: Axis, fractions: bool, values: Sequence[float]) -> None:
     if fractions:
         axis.set_major_formatter(_percent_text)
     elif known := [abs(v) for v in values if math.isfinite(v) and v]:
@@ -261,11 +262,11 @@ def _heatmap(heatmap: Heatmap, axes: Axes, canvas: Canvas) -> None:
     _write_cells(heatmap, values, axes, image)
 
 
-def _write_cells(heatmap: Heatmap, values: np.ndarray, axes: Axes, image: Any) -> None:
+def _write_cells(heatmap: Heatmap, values: np.ndarray, axes: Axes, image: AxesImage) -> None:
     for (row, column), value in np.ndenumerate(values):
         if math.isfinite(value):
             text = f"{100 * value:.0f}" if heatmap.percent else number(float(value))
-            dark = float(image.norm(value)) < 0.55
+            dark = float(np.asarray(image.norm(value))) < 0.55
             tone = "#fefefe" if dark else "#101010"
             axes.text(column, row, text, ha="center", va="center", fontsize=8, color=tone)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
 
 from vitreous.report.brain_scores import BrainScore, Kind, brain_scores
 from vitreous.report.sources import Source
@@ -140,7 +139,7 @@ def _average(records: list[Record], note: str) -> Value:
 def _mean(sources: Sequence[Source], suite: str, by: str) -> list[Value]:
     values = []
     for group in _same(sources, suite, ACCURACIES):
-        first: dict[Any, Record] = {}
+        first: dict[object, Record] = {}
         for record in group:
             first.setdefault(record.dataset if by == "dataset" else record.settings.get(by), record)
         values.append(_average(list(first.values()), f"mean of {len(first)} sets"))
@@ -206,7 +205,7 @@ def _brain(sources: Sequence[Source]) -> list[Value]:
     return values
 
 
-def _preference(kind: Kind, groups: Sequence[Sequence[BrainScore]]) -> tuple[Any, ...]:
+def _preference(kind: Kind, groups: Sequence[Sequence[BrainScore]]) -> tuple[int | bool | str, ...]:
     """What most models have, on a recording that no layer was chosen on, the newest."""
     held = [[s for s in group if s.kind == kind] for group in groups]
     newest = max((s.record.provenance.when for g in held for s in g), default="")

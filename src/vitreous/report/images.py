@@ -5,12 +5,11 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from vitreous.models.class_words import class_words
 from vitreous.report import tables
 from vitreous.report.charts import percent
-from vitreous.report.sources import Embedded, Sample, Source, Strip, embed, inside
+from vitreous.report.sources import Embedded, Sample, Source, Strip, Table, embed, inside
 
 ROLES = ("picture", "mask", "before", "after")
 ANSWERS = 8
@@ -68,7 +67,7 @@ def galleries(sources: Sequence[Source]) -> list[Gallery]:
     return found
 
 
-def _answer(entry: dict[str, Any], folder: Path) -> Answer:
+def _answer(entry: Table, folder: Path) -> Answer:
     roles = [r for r in ("picture", "relevance") if entry.get(r)]
     confidence = entry.get("confidence")
     return Answer(

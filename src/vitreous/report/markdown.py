@@ -7,7 +7,6 @@ import math
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import yaml
 
@@ -102,7 +101,7 @@ def metadata(source: Source, license: str = "") -> str:
         and record.metric in ("top1", "accuracy")
         and math.isfinite(record.value)
     ]
-    values: dict[str, Any] = {
+    values: dict[str, object] = {
         "library_name": "timm",
         "pipeline_tag": "image-classification",
         "tags": ["vitreous", "image-classification", "vision-transformer"],

@@ -6,7 +6,6 @@ import html
 import math
 import re
 from collections.abc import Sequence
-from typing import Any
 
 from vitreous.errors import VitreousError
 from vitreous.io import read_json
@@ -69,14 +68,14 @@ def about(source: Source) -> list[str]:
     return [*parts, "## Intended use", use]
 
 
-def _data(data: Any) -> str | None:
+def _data(data: object) -> str | None:
     if not isinstance(data, dict):
         return None
     plain = [(k, v) for k, v in data.items() if isinstance(v, (str, int, float)) and v != ""]
     return ", ".join(f"{key} {value}" for key, value in plain) or None
 
 
-def _config(source: Source) -> dict[str, Any]:
+def _config(source: Source) -> dict[str, object]:
     if source.folder is None or not (source.folder / "config.json").is_file():
         return {}
     try:

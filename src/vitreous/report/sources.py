@@ -20,6 +20,8 @@ from vitreous.models.class_words import class_words
 from vitreous.names import distinct_names
 from vitreous.results import Record, Results
 
+# An object of a JSON file: what it must hold is said where it is drawn, see `readable`.
+Table = Mapping[str, Any]
 LARGEST_IMAGE = 288
 PIXEL_ART = 128
 
@@ -69,7 +71,7 @@ class Source:
 
     results: Results
     folder: Path | None = None
-    history: Sequence[Mapping[str, Any]] = ()
+    history: Sequence[Table] = ()
     samples: Sequence[Sample] = ()
     panels: Sequence[Strip] = ()
     recipe: str = ""
@@ -113,7 +115,7 @@ class Source:
         ]
 
 
-def inside(root: Path, folder: Path, name: Any, listing: str | os.PathLike[str]) -> Path:
+def inside(root: Path, folder: Path, name: object, listing: str | os.PathLike[str]) -> Path:
     """A file that a listing names, if it lies in the folder of the run.
 
     Args:
@@ -138,7 +140,7 @@ def inside(root: Path, folder: Path, name: Any, listing: str | os.PathLike[str])
     return path
 
 
-def _texts(value: Any) -> list[str]:
+def _texts(value: object) -> list[str]:
     if isinstance(value, str):
         return [value]
     return [str(v) for v in value] if isinstance(value, (list, tuple)) else []
@@ -220,9 +222,9 @@ def _read_recipe(path: Path) -> str:
         raise VitreousError(f"{path} cannot be read as text: {error}") from error
 
 
-def _read_history(path: Path) -> list[dict[str, Any]]:
+def _read_history(path: Path) -> list[Table]:
     """Read metrics.jsonl, figures that lie in an object of their own beside the others."""
-    entries = []
+    entries: list[Table] = []
     for entry in read_json_lines(path):
         figures = entry.pop("figures", {})
         entries.append({**entry, **(figures if isinstance(figures, dict) else {})})
@@ -253,13 +255,13 @@ def _read_strips(folder: Path) -> list[Strip]:
     ]
 
 
-def _share(value: Any) -> float | None:
+def _share(value: object) -> float | None:
     return float(value) if isinstance(value, (int, float)) else None
 
 
 def _listed(
     listing: Path, needed: Sequence[str], expected: str
-) -> Iterator[tuple[dict[str, Any], dict[str, Path]]]:
+) -> Iterator[tuple[Table, dict[str, Path]]]:
     """Entries of a listing of pictures, each with its files; none where there is no listing."""
     folder = listing.parent
     for entry in _entries(listing) if listing.is_file() else []:
@@ -272,11 +274,11 @@ def _listed(
         yield entry, {str(k): inside(folder.parent, folder, v, listing) for k, v in files}
 
 
-def _whole(value: Any) -> bool:
+def _whole(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
-def _entries(listing: Path) -> list[dict[str, Any]]:
+def _entries(listing: Path) -> list[Table]:
     value = read_json(listing)
     if isinstance(value, dict):
         value = next((v for v in value.values() if isinstance(v, list)), [])

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from vitreous.provenance import Provenance, hardware_text
 from vitreous.report.sources import Sample, Source
@@ -132,11 +131,11 @@ def _provenance(source: Source) -> dict[str, str]:
     return shown
 
 
-def _pairs(values: Mapping[str, Any]) -> str:
+def _pairs(values: Mapping[str, object]) -> str:
     return ", ".join(f"{name} {value}" for name, value in values.items())
 
 
-def _flatten(value: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+def _flatten(value: Mapping[str, object], prefix: str = "") -> dict[str, str]:
     flat: dict[str, str] = {}
     for key, item in value.items():
         name = f"{prefix}{key}"

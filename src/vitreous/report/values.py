@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable, Hashable, Iterable, Mapping
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from vitreous.report.charts import number, percent
 from vitreous.results import Record
@@ -87,14 +87,14 @@ def describe(record: Record, with_suite: bool = False) -> str:
     return " · ".join(p for p in [*parts, settings] if p)
 
 
-def settings_text(settings: Mapping[str, Any]) -> str:
+def settings_text(settings: Mapping[str, object]) -> str:
     """Write settings in one line."""
     return ", ".join(
         f"{k.replace('_', ' ')} {setting_text(k, v)}" for k, v in sorted(settings.items())
     )
 
 
-def setting_text(name: str, value: Any) -> str:
+def setting_text(name: str, value: object) -> str:
     """Write a setting; perturbation sizes as multiples of 1/255 where they are such."""
     if name in ("epsilon", "eps", "step_size") and isinstance(value, (int, float)):
         steps = float(value) * 255

@@ -6,8 +6,8 @@ its state by the place of each weight, and `state_dict` lists the weights in tha
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 from accelerate.optimizer import AcceleratedOptimizer
@@ -55,7 +55,7 @@ def continue_checkpoint(
             f"{path} keeps the state of {len(places)} weights, {len(names)} of which this "
             f"{type(net).__name__} has; expected {len(own)}: it is of another model"
         )
-    state: dict[int, Any] = {}
+    state: dict[int, Mapping[str, object]] = {}
     for name, place in zip(names, places):
         kept = stored["state"].get(place, {})
         for key, value in kept.items():

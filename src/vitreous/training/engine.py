@@ -8,37 +8,28 @@ import logging
 import math
 import os
 import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
-from accelerate.utils import gather_object
+from torch import nn
 from tqdm import tqdm
 
 from vitreous.config import plain
 from vitreous.data.batch import Batch
-from vitreous.data.loading import TransformedDataset, epoch_batches, load_batches
+from vitreous.data.loading import epoch_batches, load_batches
 from vitreous.data.readers import Split
-from vitreous.data.transforms import compose
 from vitreous.errors import DivergedError, VitreousError
 from vitreous.locks import folder_lock
 from vitreous.models import Classifier, save_model
 from vitreous.results import Results
-from vitreous.training.changes import DataState, compare
-from vitreous.training.continuation import continue_checkpoint
 from vitreous.training.interrupt import StopRequest
 from vitreous.training.progress import Progress
 from vitreous.training.recipe import Recipe
 from vitreous.training.robust_validation import make_robust_validation, sudden_drop
-from vitreous.training.run import (
-    RunFolder,
-    random_state,
-    restore_random_state,
-    seed_everything,
-)
-from vitreous.training.setup import flatten, make_accelerator, make_optimizer
+from vitreous.training.run import RunFolder, seed_everything
+from vitreous.training.setup import flatten, make_accelerator, make_optimizer, transformed
+from vitreous.training.state import TrainingState
 from vitreous.training.step import compute_loss
 from vitreous.training.summary import draw_samples, summarise
 from vitreous.training.validation import validate
@@ -102,34 +93,38 @@ class Trainer:
         quiet: bool = False,
         overwrite: bool = False,
     ):
-        settings = recipe.training
-        self.recipe, self.settings, self.quiet = recipe, settings, quiet
+        self.recipe, self.settings, self.quiet = recipe, recipe.training, quiet
         self.folder, self.overwrite = RunFolder(out), overwrite
         self.accelerator = make_accelerator(recipe, out)
         self.folder.check(recipe, overwrite)
-        seed_everything(settings.seed)
-        self.split = split or recipe.data.load(settings.seed)
+        seed_everything(recipe.training.seed)
+        self.split = split or recipe.data.load(recipe.training.seed)
         self.classifier = classifier or recipe.model.load(self.split.class_names)
-        transforms = recipe.transforms
-        self.train_data = TransformedDataset(
-            self.split.train, compose(transforms.train.values()), settings.seed
-        )
-        self.validation_data = TransformedDataset(
-            self.split.validation, compose(transforms.validation.values()), settings.seed
-        )
-        if not len(self.train_data):
-            raise VitreousError("the data source gave no pictures to train on")
-        optimizer = make_optimizer(self.classifier, recipe.optimizer)
-        model = torch.compile(self.classifier) if settings.compile else self.classifier
-        self.model, self.optimizer = self.accelerator.prepare(model, optimizer)
-        self.adversary_state: dict[str, torch.Tensor] = {}
+        self.train_data, self.validation_data = transformed(self.split, recipe)
+        self.model, self.optimizer = self._prepare()
         self.robust_validation = make_robust_validation(
             recipe.robust_validation, recipe.adversary, self.validation_data
         )
-        self.progress = Progress()
+        self.state = TrainingState(
+            self.folder, self.accelerator, self.classifier.net, self.optimizer, self.split
+        )
         self.stop = StopRequest()
-        self.data_state = DataState.of(self.split)
-        self.counted_until = time.monotonic()
+
+    def _prepare(self) -> tuple[nn.Module, torch.optim.Optimizer]:
+        """The model, compiled and wrapped where that is asked for, and its optimiser."""
+        optimizer = make_optimizer(self.classifier, self.recipe.optimizer)
+        model = torch.compile(self.classifier) if self.settings.compile else self.classifier
+        return self.accelerator.prepare(model, optimizer)
+
+    @property
+    def progress(self) -> Progress:
+        """Where the run stands."""
+        return self.state.progress
+
+    @property
+    def adversary_state(self) -> dict[str, torch.Tensor]:
+        """What the adversary remembers from step to step."""
+        return self.state.adversary
 
     def run(self) -> Results:
         """Train to the end; returns (and writes) the results."""
@@ -144,40 +139,49 @@ class Trainer:
         self.accelerator.wait_for_everyone()
         resumed = self.resume()
         self.accelerator.init_trackers("logs", flatten(plain(self.recipe)))
-        main = self.accelerator.is_main_process
         if not resumed:
-            self.continue_checkpoint()
-            if main:
-                draw_samples(
-                    self.folder, self.classifier, self.validation_data, self.recipe, "before"
-                )
-            self.accelerator.wait_for_everyone()
-            self.log("validation", {**self.validate(), **self.measure_robustness()})
-            self.save()
-        total = self.settings.epochs * self.steps_per_epoch
-        with tqdm(
-            total=total,
-            initial=self.progress.step,
-            disable=True if self.quiet or not main else None,
-            desc=self.folder.path.name,
-            unit="step",
-        ) as bar:
+            self.begin()
+        with self.progress_bar() as bar:
             while self.progress.epoch < self.settings.epochs:
                 self.run_epoch(bar)
-        if main:
-            draw_samples(self.folder, self.classifier, self.validation_data, self.recipe, "after")
-            self.count_seconds()
-            progress = vars(self.progress)
-            summarise(self.folder, self.classifier, self.recipe, self.split, progress)
-        self.accelerator.wait_for_everyone()
-        self.accelerator.end_training()  # the last: it ends the processes' group
+        self.finish()
         return Results.read(self.folder.path)
 
-    def count_seconds(self) -> None:
-        """Add the time since the last call to that of the run, over all its resumptions."""
-        now = time.monotonic()
-        self.progress.seconds += now - self.counted_until
-        self.counted_until = now
+    def begin(self) -> None:
+        """Measure and save what the run starts from."""
+        path = self.settings.continue_from
+        if path is not None:
+            self.state.continue_from(path, self.settings.epochs, self.steps_per_epoch)
+        if self.accelerator.is_main_process:
+            draw_samples(self.folder, self.classifier, self.validation_data, self.recipe, "before")
+        self.accelerator.wait_for_everyone()
+        self.log("validation", {**self.validate(), **self.measure_robustness()})
+        self.save()
+
+    def finish(self) -> None:
+        """Write what the run leaves for its reader."""
+        if self.accelerator.is_main_process:
+            draw_samples(self.folder, self.classifier, self.validation_data, self.recipe, "after")
+            self.state.count_seconds()
+            summarise(self.folder, self.classifier, self.recipe, self.split, self.progress)
+        self.accelerator.wait_for_everyone()
+        self.accelerator.end_training()  # the last: it ends the processes' group
+
+    def progress_bar(self) -> tqdm:
+        """A bar over all steps, shown by the main process on a terminal."""
+        shown = self.accelerator.is_main_process and not self.quiet
+        return tqdm(
+            total=self.total_steps,
+            initial=self.progress.step,
+            disable=None if shown else True,
+            desc=self.folder.path.name,
+            unit="step",
+        )
+
+    @property
+    def total_steps(self) -> int:
+        """Optimiser steps of the whole run."""
+        return self.settings.epochs * self.steps_per_epoch
 
     @property
     def steps_per_epoch(self) -> int:
@@ -187,29 +191,12 @@ class Trainer:
     def run_epoch(self, bar: tqdm) -> None:
         """Train the rest of the present epoch, validate, keep the model if it is the best."""
         settings, progress = self.settings, self.progress
-        batches = epoch_batches(
-            len(self.train_data),
-            settings.batch_size,
-            settings.seed,
-            progress.epoch,
-            settings.shuffle,
-            self.split.interleave,
-        )[progress.position :]
+        batches = self.remaining_batches()
         mine = [self.own_share(batch) for batch in batches]
         self.model.train()
         loader = load_batches(self.train_data, mine, progress.epoch, settings.workers)
         for whole, batch in zip(batches, loader):
-            figures = self.step(batch, whole)
-            progress.position += 1
-            progress.step += 1
-            self.log("train", figures)
-            bar.update()
-            shown = [key for key in ("loss", "accuracy", "lr") if key in figures]
-            bar.set_postfix({key: f"{figures[key]:.4g}" for key in shown})
-            every = settings.checkpoint_every
-            if every and progress.step % every == 0 and progress.position < self.steps_per_epoch:
-                self.save()
-            self.stop_if_asked()
+            self.after_step(self.step(batch, whole), bar)
         progress.epoch, progress.position = progress.epoch + 1, 0
         figures = {**self.validate(), **self.measure_robustness()}
         self.log("validation", figures)
@@ -218,13 +205,37 @@ class Trainer:
         if progress.epoch < settings.epochs:
             self.stop_if_asked()
 
+    def remaining_batches(self) -> list[list[int]]:
+        """Rows of the batches of the present epoch that were not trained on yet."""
+        settings, progress = self.settings, self.progress
+        return epoch_batches(
+            len(self.train_data),
+            settings.batch_size,
+            settings.seed,
+            progress.epoch,
+            settings.shuffle,
+            self.split.interleave,
+        )[progress.position :]
+
+    def after_step(self, figures: dict[str, float], bar: tqdm) -> None:
+        """Count and log a step, save where the recipe asks for it, end the run if asked to."""
+        progress, every = self.progress, self.settings.checkpoint_every
+        progress.position += 1
+        progress.step += 1
+        self.log("train", figures)
+        bar.update()
+        shown = [key for key in ("loss", "accuracy", "lr") if key in figures]
+        bar.set_postfix({key: f"{figures[key]:.4g}" for key in shown})
+        if every and progress.step % every == 0 and progress.position < self.steps_per_epoch:
+            self.save()
+        self.stop_if_asked()
+
     def stop_if_asked(self) -> None:
         """End the run, its state saved, if a signal asked for it."""
         if not self.stop.agreed(self.accelerator):
             return
         self.save()
-        total = self.settings.epochs * self.steps_per_epoch
-        step = f"step {self.progress.step} of {total}"
+        step = f"step {self.progress.step} of {self.total_steps}"
         raise self.stop.stopped(f"stopped at {step}, saved in {self.folder.path}")
 
     def own_share(self, batch: Sequence[int]) -> list[int]:
@@ -234,31 +245,40 @@ class Trainer:
 
     def step(self, batch: Batch, whole: Sequence[int]) -> dict[str, float]:
         """One optimiser step; returns the figures to log."""
-        accelerator, settings, progress = self.accelerator, self.settings, self.progress
-        seed_everything(settings.seed, progress.step, accelerator.process_index)
-        rate = self.recipe.schedule(
-            self.recipe.optimizer.lr, progress.step / self.steps_per_epoch, settings.epochs
-        )
+        accelerator = self.accelerator
+        seed_everything(self.settings.seed, self.progress.step, accelerator.process_index)
+        rate = self.set_rate()
+        values = self.reduce(self.backward_parts(batch, whole))
+        self.require_finite(values)
+        if self.settings.clip_norm is not None:
+            accelerator.clip_grad_norm_(self.model.parameters(), self.settings.clip_norm)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        return {**values, "lr": rate}
+
+    def set_rate(self) -> float:
+        """Give the optimiser the learning rate of this step, and return it."""
+        epoch = self.progress.step / self.steps_per_epoch
+        rate = self.recipe.schedule(self.recipe.optimizer.lr, epoch, self.settings.epochs)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
+        return rate
+
+    def backward_parts(self, batch: Batch, whole: Sequence[int]) -> dict[str, torch.Tensor]:
+        """Run `backward` on each part of a batch, and add up the figures."""
+        accelerator = self.accelerator
         own = len(whole[accelerator.process_index :: accelerator.num_processes])
-        size = math.ceil(len(batch) / settings.accumulation)
+        size = math.ceil(len(batch) / self.settings.accumulation)
         starts = range(0, len(batch), size)
         figures: dict[str, torch.Tensor] = {}
         for start in starts:
             part = batch.rows(start, start + size).to(accelerator.device)
             last = start == starts[-1]
             with accelerator.no_sync(self.model) if not last else contextlib.nullcontext():
-                found = self.backward(part, len(part) if own else 0, len(whole))
-            for key, value in found.items():
+                added = self.backward(part, len(part) if own else 0, len(whole))
+            for key, value in added.items():
                 figures[key] = figures.get(key, 0.0) + value
-        values = self.reduce(figures)
-        self.require_finite(values)
-        if settings.clip_norm is not None:
-            accelerator.clip_grad_norm_(self.model.parameters(), settings.clip_norm)
-        self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
-        return {**values, "lr": rate}
+        return figures
 
     def backward(self, batch: Batch, rows: int, all_rows: int) -> dict[str, torch.Tensor]:
         """Perturb, forward, backward of one part of a batch.
@@ -266,7 +286,7 @@ class Trainer:
         Returns:
             Figures whose sum over parts, averaged over processes, is that of the whole batch.
         """
-        share = self.progress.step / (self.settings.epochs * self.steps_per_epoch)
+        share = self.progress.step / self.total_steps
         clean = batch.images
         with self.accelerator.autocast():
             if self.recipe.adversary is not None:
@@ -364,61 +384,8 @@ class Trainer:
 
     def save(self) -> None:
         """Write the resumable state."""
-        self.accelerator.wait_for_everyone()
-        own = {key: value.cpu() for key, value in self.adversary_state.items()}
-        every = gather_object([own])
-        if not self.accelerator.is_main_process:
-            return
-        scaler = self.accelerator.scaler
-        self.count_seconds()
-        self.folder.save_state(
-            {
-                "model": self.classifier.net.state_dict(),
-                "optimizer": self.optimizer.state_dict(),
-                "scaler": scaler.state_dict() if scaler is not None else None,
-                "adversary": every,
-                "progress": dict(self.progress.__dict__),
-                "random": random_state(),
-                "metrics_size": self.folder.metrics_size(),
-                "data": self.data_state.plain(),
-            }
-        )
-
-    def continue_checkpoint(self) -> None:
-        """Start where a checkpoint of the published scripts stopped, if the recipe names one."""
-        path, epochs = self.settings.continue_from, self.settings.epochs
-        if path is not None:
-            epoch = continue_checkpoint(path, self.classifier.net, self.optimizer, epochs)
-            self.progress.epoch, self.progress.step = epoch, epoch * self.steps_per_epoch
+        self.state.save()
 
     def resume(self) -> bool:
         """Go on from the last state, if there is one; returns whether there was."""
-        state = self.folder.load_state(self.classifier.net.state_dict())
-        if state is None:
-            if self.accelerator.is_main_process:
-                self.folder.rewind(0)
-            return False
-        self.classifier.net.load_state_dict(state["model"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        if self.accelerator.scaler is not None and state["scaler"]:
-            self.accelerator.scaler.load_state_dict(state["scaler"])
-        device = self.accelerator.device
-        own = dict(enumerate(state["adversary"])).get(self.accelerator.process_index, {})
-        self.adversary_state = {k: v.to(device) for k, v in own.items()}
-        self.progress = Progress(**state["progress"])
-        self.compare_data(state)
-        restore_random_state(state["random"])
-        if self.accelerator.is_main_process:
-            self.folder.rewind(state["metrics_size"])
-        return True
-
-    def compare_data(self, state: dict[str, Any]) -> None:
-        """Notice images that came, went or were replaced since a state was saved."""
-        if "data" not in state:  # of a version that did not store it
-            return
-        self.data_state = DataState(**state["data"])
-        message = compare(self.data_state, self.split)
-        if message and message not in self.progress.warnings:
-            self.progress.warnings.append(message)
-            if self.accelerator.is_main_process:
-                logger.warning("%s", message)
+        return self.state.resume()

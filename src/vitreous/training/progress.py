@@ -3,6 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import TypedDict, cast
+
+
+class ProgressValues(TypedDict):
+    """The fields of `Progress`, as they are stored."""
+
+    epoch: int
+    position: int
+    step: int
+    best: float | None
+    best_epoch: int
+    seconds: float
+    robust: list[float]
+    clean_accuracies: list[float]
+    warnings: list[str]
 
 
 @dataclasses.dataclass
@@ -30,3 +45,7 @@ class Progress:
     robust: list[float] = dataclasses.field(default_factory=list)
     clean_accuracies: list[float] = dataclasses.field(default_factory=list)
     warnings: list[str] = dataclasses.field(default_factory=list)
+
+    def values(self) -> ProgressValues:
+        """The fields, to be stored."""
+        return cast(ProgressValues, dict(vars(self)))

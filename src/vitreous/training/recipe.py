@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from vitreous.config import Values, build, merge, part, parts, read_yaml
 from vitreous.data.readers import READERS, Reader
@@ -40,7 +40,7 @@ class ModelSettings:
     num_classes: Annotated[int, at_least(1)] | None = None
     image_size: Annotated[int, PIXELS] | None = None
     normalization: Literal["model", "half", "imagenet"] = "model"
-    options: dict[str, Any] = dataclasses.field(default_factory=dict)
+    options: Values = dataclasses.field(default_factory=dict)
 
     def load(self, class_names: list[str] | None = None) -> Classifier:
         """Load the model; with class names, the head gets that size unless one is given."""

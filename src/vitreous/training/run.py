@@ -7,9 +7,9 @@ import json
 import logging
 import os
 import random
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import NotRequired, TypedDict
 
 import numpy as np
 import torch
@@ -22,10 +22,33 @@ from vitreous.errors import CheckpointError, VitreousError
 from vitreous.folders import check_folder, claim_folder
 from vitreous.io import append_text, atomic_path, finite, read_json_lines, write_text
 from vitreous.models.checkpoints import read_pickle
+from vitreous.training.progress import ProgressValues
 from vitreous.training.recipe import Recipe
 
 logger = logging.getLogger(__name__)
-STATE = {"model", "optimizer", "scaler", "adversary", "progress", "random", "metrics_size"}
+MetricsRow = Mapping[str, str | float | None]
+
+
+class RandomState(TypedDict):
+    """The state of every global generator, as plain values and tensors."""
+
+    python: tuple[int, list[int], float | None]
+    numpy: tuple[str, Tensor, int, int, float]
+    torch: Tensor
+    cuda: list[Tensor]
+
+
+class RunState(TypedDict):
+    """What is stored of a run, so that it can go on."""
+
+    model: dict[str, Tensor]
+    optimizer: dict[str, object]
+    scaler: dict[str, object] | None
+    adversary: list[dict[str, Tensor]]
+    progress: ProgressValues
+    random: RandomState
+    metrics_size: int
+    data: NotRequired[dict[str, Tensor]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,7 +117,7 @@ class RunFolder:
             tidy(folder)
         write_text(self.path / "recipe.yaml", to_yaml(recipe))
 
-    def save_state(self, state: dict[str, Any]) -> None:
+    def save_state(self, state: RunState) -> None:
         """Write a resumable state whole; the one before it is kept."""
         with atomic_path(self.checkpoint) as temporary:
             with temporary.open("wb") as file:
@@ -112,7 +135,7 @@ class RunFolder:
             spare = self.checkpoint
         os.replace(spare, self.previous_checkpoint)
 
-    def load_state(self, like: Mapping[str, Tensor] | None = None) -> dict[str, Any] | None:
+    def load_state(self, like: Mapping[str, Tensor] | None = None) -> RunState | None:
         """Read the last state that can be used, or None where there is none.
 
         Where the last cannot be read, the one before it is used, with a word.
@@ -142,7 +165,7 @@ class RunFolder:
             )
         return None
 
-    def log(self, row: dict[str, Any]) -> None:
+    def log(self, row: Mapping[str, object]) -> None:
         """Append a row to the metrics."""
         append_text(self.metrics, json.dumps(finite(row)) + "\n")
 
@@ -156,12 +179,12 @@ class RunFolder:
         """Bytes of metrics so far."""
         return self.metrics.stat().st_size if self.metrics.is_file() else 0
 
-    def read_metrics(self) -> list[dict[str, Any]]:
+    def read_metrics(self) -> Sequence[MetricsRow]:
         """All rows; a last line that was cut short is left out."""
         return read_json_lines(self.metrics)
 
 
-def read_state(file: Path, like: Mapping[str, Tensor] | None = None) -> dict[str, Any]:
+def read_state(file: Path, like: Mapping[str, Tensor] | None = None) -> RunState:
     """Read one resumable state.
 
     Args:
@@ -172,7 +195,7 @@ def read_state(file: Path, like: Mapping[str, Tensor] | None = None) -> dict[str
         CheckpointError: If it cannot be read, is no state of a run, or of another model.
     """
     state = read_pickle(file)
-    if not isinstance(state, dict) or not state.keys() >= STATE:
+    if not isinstance(state, dict) or not state.keys() >= RunState.__required_keys__:
         raise CheckpointError(f"{file} is not the state of a run of this version")
     if like is None:
         return state
@@ -185,19 +208,20 @@ def read_state(file: Path, like: Mapping[str, Tensor] | None = None) -> dict[str
     return state
 
 
-def random_state() -> dict[str, Any]:
+def random_state() -> RandomState:
     """The state of every global generator, as plain values and tensors."""
     version, words, gauss = random.getstate()
     kind, keys, place, has_gauss, cached = np.random.get_state(legacy=True)
+    stored = torch.from_numpy(np.array(keys, dtype=np.int64))
     return {
-        "python": [version, list(words), gauss],
-        "numpy": [kind, torch.from_numpy(np.array(keys, dtype=np.int64)), place, has_gauss, cached],
+        "python": (version, list(words), gauss),
+        "numpy": (str(kind), stored, int(place), int(has_gauss), float(cached)),
         "torch": torch.get_rng_state(),
         "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
     }
 
 
-def restore_random_state(state: dict[str, Any]) -> None:
+def restore_random_state(state: RandomState) -> None:
     """Set every global generator to a stored state."""
     version, words, gauss = state["python"]
     random.setstate((version, tuple(words), gauss))
@@ -216,7 +240,7 @@ def seed_everything(*parts: int) -> None:
     torch.manual_seed(seed)
 
 
-def _difference(old: Any, new: Any, key: str = "") -> str:
+def _difference(old: object, new: object, key: str = "") -> str:
     if isinstance(old, dict) and isinstance(new, dict):
         for name in [*old, *(n for n in new if n not in old)]:
             found = _difference(old.get(name), new.get(name), f"{key}.{name}" if key else name)

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
 
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from accelerate.utils import DistributedDataParallelKwargs
 
+from vitreous.data.loading import TransformedDataset
+from vitreous.data.readers import Split
+from vitreous.data.transforms import compose
 from vitreous.errors import VitreousError, require
 from vitreous.processes import check_world, without_accelerator
 from vitreous.training.recipe import OptimizerSettings, Recipe
 
+Scalar = int | float | str | bool
 PRECISIONS = {"float32": "no", "bfloat16": "bf16", "float16": "fp16"}
 
 
@@ -41,6 +44,21 @@ def make_accelerator(recipe: Recipe, out: Path) -> Accelerator:
     return accelerator
 
 
+def transformed(split: Split, recipe: Recipe) -> tuple[TransformedDataset, TransformedDataset]:
+    """The images of a split as training and validation see them.
+
+    Raises:
+        VitreousError: If there are none to train on.
+    """
+    seed, transforms = recipe.training.seed, recipe.transforms
+    train = TransformedDataset(split.train, compose(transforms.train.values()), seed)
+    if not len(train):
+        raise VitreousError("the data source gave no pictures to train on")
+    return train, TransformedDataset(
+        split.validation, compose(transforms.validation.values()), seed
+    )
+
+
 def make_optimizer(model: torch.nn.Module, settings: OptimizerSettings) -> torch.optim.Optimizer:
     """Build the optimiser over all weights."""
     weights = [p for p in model.parameters() if p.requires_grad]
@@ -52,10 +70,10 @@ def make_optimizer(model: torch.nn.Module, settings: OptimizerSettings) -> torch
     return kind(weights, settings.lr, settings.betas, weight_decay=settings.weight_decay)
 
 
-def flatten(values: Any, key: str = "") -> dict[str, Any]:
+def flatten(values: object, key: str = "") -> dict[str, Scalar]:
     """Flatten nested settings to dotted keys with values that every tracker takes."""
     if isinstance(values, dict):
-        flat: dict[str, Any] = {}
+        flat: dict[str, Scalar] = {}
         for name, value in values.items():
             flat.update(flatten(value, f"{key}.{name}" if key else str(name)))
         return flat

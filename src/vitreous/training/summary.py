@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from vitreous.attribution import foreground_share, relevance
 from vitreous.attribution.draw import overlay
@@ -14,12 +15,24 @@ from vitreous.data.loading import TransformedDataset, collate
 from vitreous.data.readers import Split
 from vitreous.errors import UnsupportedModelError
 from vitreous.io import read_json, write_json
-from vitreous.models import Classifier, load_model
+from vitreous.models import Classifier
+from vitreous.models.checkpoints import read_weights
 from vitreous.models.fingerprint import model_fingerprint
 from vitreous.provenance import provenance
 from vitreous.results import Record, Results, accuracy_record
+from vitreous.training.progress import Progress
 from vitreous.training.recipe import Recipe
 from vitreous.training.run import RunFolder
+
+
+def best_model(folder: RunFolder, classifier: Classifier) -> Classifier:
+    """A copy of the run's classifier with the weights of the best epoch, in evaluation mode.
+
+    The network is copied and not built anew, so it need not be one that timm knows.
+    """
+    best = copy.deepcopy(classifier).eval()
+    best.net.load_state_dict(read_weights(folder.path / "model.safetensors").state)
+    return best
 
 
 def draw_samples(
@@ -34,7 +47,7 @@ def draw_samples(
     count = min(recipe.training.samples, len(data))
     if count == 0:
         return
-    model = classifier if when == "before" else load_model(folder.path, device=classifier.device)
+    model = classifier if when == "before" else best_model(folder, classifier)
     chosen = [i * len(data) // count for i in range(count)]
     batch = collate([data[(0, i)] for i in chosen])
     try:
@@ -45,7 +58,7 @@ def draw_samples(
         return
     shares = foreground_share(maps, batch.masks)
     listing = folder.samples / "samples.json"
-    rows: dict[str, Any] = {}
+    rows: dict[str, dict[str, object]] = {}
     if when == "after" and listing.is_file():
         rows = {str(row["index"]): row for row in read_json(listing)}
     for place, index in enumerate(chosen):
@@ -54,7 +67,9 @@ def draw_samples(
         row["name"] = data.dataset.name(index).rsplit("/", 1)[-1]
         if labelled:
             row["class_name"] = classifier.class_name(int(batch.labels[place]))
-        files = row.setdefault("files", {})
+        drawn = row.get("files")
+        files = dict(drawn) if isinstance(drawn, dict) else {}
+        row["files"] = files
         panel = batch.images[place]
         shown = {"picture": panel, when: overlay(panel, maps[place])}
         if masked:
@@ -71,13 +86,13 @@ def summarise(
     classifier: Classifier,
     recipe: Recipe,
     split: Split,
-    progress: dict[str, Any],
+    progress: Progress,
 ) -> Results:
     """Write what the validation said of the first and of the best epoch, and return it."""
     records: list[Record] = []
     rows = [row for row in folder.read_metrics() if row["split"] == "validation"]
     count = len(split.validation)
-    moments = {"before": 0, "after": progress["best_epoch"]}
+    moments = {"before": 0, "after": progress.best_epoch}
     for moment, epoch in moments.items():
         row = next((r for r in rows if r["epoch"] == epoch), None)
         if row is not None:
@@ -85,9 +100,9 @@ def summarise(
     made = provenance(
         "train",
         model=folder.path.resolve().name,
-        fingerprint=model_fingerprint(load_model(folder.path)),
+        fingerprint=model_fingerprint(best_model(folder, classifier)),
         seed=recipe.training.seed,
-        seconds=progress["seconds"],
+        seconds=progress.seconds,
     )
     # What the run started from has other weights.
     first = dataclasses.replace(made, fingerprint="")
@@ -98,12 +113,14 @@ def summarise(
     context = {
         "recipe": plain(recipe),
         "base_model": base_model(recipe, classifier),
-        "best_epoch": progress["best_epoch"],
-        "epochs": progress["epoch"],
+        "best_epoch": progress.best_epoch,
+        "epochs": progress.epoch,
         "train_images": len(split.train),
         "validation_images": count,
     }
-    extra = {"split": split.describe(), "warnings": progress["warnings"]}
+    extra: dict[str, object] = {"split": split.describe()}
+    if progress.warnings:
+        extra["warnings"] = progress.warnings
     return Results.update(folder.path, records, made, extra=extra, context=context)
 
 
@@ -116,11 +133,13 @@ def base_model(recipe: Recipe, classifier: Classifier) -> str:
     return settings.name if settings.pretrained or built else f"{settings.name}, untrained"
 
 
-def validation_records(row: dict[str, Any], count: int, moment: str) -> list[Record]:
+def validation_records(
+    row: Mapping[str, str | float | None], count: int, moment: str
+) -> list[Record]:
     """Records of one validation row."""
     records = []
     for key, value in row.items():
-        if key in ("step", "epoch", "split") or value is None:
+        if key in ("step", "epoch", "split") or value is None or isinstance(value, str):
             continue
         if key == "accuracy":
             correct = round(value * count)

@@ -12,13 +12,15 @@ import math
 import random
 import re
 import socket
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from filelock import FileLock, Timeout
 
 from vitreous.config import Values, merge, parse_number, plain
 from vitreous.errors import DivergedError, VitreousError, require
+from vitreous.folders import claim_folder
 from vitreous.training.engine import train
 from vitreous.training.recipe import Recipe, load_recipe
 from vitreous.training.run import RunFolder
@@ -123,6 +125,7 @@ def sweep(
     overrides: Values | None = None,
     seed: int = 0,
     quiet: bool = True,
+    overwrite: bool = False,
 ) -> Study:
     """Train one run a trial and keep the figure that the recipe's selection names.
 
@@ -138,6 +141,7 @@ def sweep(
         overrides: Laid over the recipe in every trial.
         seed: Of what is tried.
         quiet: No progress bars.
+        overwrite: Write to the folder although it holds what we did not make.
 
     Returns:
         The Optuna study.
@@ -148,6 +152,7 @@ def sweep(
     """
     require("optuna", "sweep")
     base = _check(recipe, axes, overrides or {})
+    claim_folder(out, "sweep", overwrite=overwrite)
     study = _open(recipe, base, axes, out, storage, overrides or {})
     while (trial := _next(study, axes, out, trials, seed)) is not None:
         with trial.lock:
@@ -162,7 +167,7 @@ class _Claimed:
     """A trial that this process works on."""
 
     number: int
-    params: dict[str, Any]
+    params: Mapping[str, object]
     lock: FileLock
 
 
@@ -188,7 +193,6 @@ def _open(
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     try:
-        out.mkdir(parents=True, exist_ok=True)
         study = optuna.create_study(
             study_name=recipe.replace("/", "-"),
             storage=storage or f"sqlite:///{out / 'study.db'}",
@@ -238,7 +242,7 @@ def _draw(
     study: Study,
     axes: list[Axis],
     out: Path,
-    tried: list[dict[str, Any]],
+    tried: Sequence[Mapping[str, object]],
     waiting: bool,
     seed: int,
 ) -> _Claimed | None:
@@ -271,7 +275,7 @@ def _problem(number: int) -> str:
 
 
 def _untried(
-    axes: list[Axis], tried: list[dict[str, Any]], seed: int
+    axes: list[Axis], tried: Sequence[Mapping[str, object]], seed: int
 ) -> dict[str, str | int] | None:
     """A combination not tried before, {} where none is left, None where there is no end of them."""
     grids = [axis.grid() for axis in axes]
@@ -340,7 +344,8 @@ def best_figure(folder: Path, metric: str, mode: str) -> float:
     rows = [
         r for r in RunFolder(folder).read_metrics() if r["split"] == "validation" and r["epoch"]
     ]
-    values = [row[name] for row in rows if row.get(name) is not None]
+    values = [row.get(name) for row in rows]
+    values = [value for value in values if isinstance(value, int | float)]
     if not values:
         raise VitreousError(f"{folder} has no figure '{metric}'")
     return min(values) if mode == "min" else max(values)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import yaml
 
@@ -90,14 +90,19 @@ class Export(LoadOptions):
         return f"that of timm's weights {self.model}"
 
 
-def training_data(recipe: Mapping[str, Any]) -> str:
+def _section(recipe: Mapping[str, object], name: str) -> dict[str, object]:
+    section = recipe.get(name)
+    return section if isinstance(section, dict) else {}
+
+
+def training_data(recipe: Mapping[str, object]) -> str:
     """Say in a line what a run was trained on: its images, and what it started from.
 
     Args:
         recipe: `recipe.yaml` of the run. Of paths the last two parts are taken: metadata is
             published, and the machine is nobody's concern.
     """
-    data, model = recipe.get("data") or {}, recipe.get("model") or {}
+    data, model = _section(recipe, "data"), _section(recipe, "model")
     kind, images = data.get("name", ""), data.get("images") or data.get("root")
     text = f"{kind} ({'/'.join(Path(str(images)).parts[-2:])})" if images else str(kind)
     start = Path(str(model.get("checkpoint") or model.get("name", ""))).name

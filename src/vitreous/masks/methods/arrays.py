@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -68,11 +67,12 @@ class Arrays:
         return array > (self._half(array) if self.threshold is None else self.threshold)
 
     def _half(self, array: np.ndarray) -> float:
-        top: Any = array.max()
+        top = float(array.max())
         if top <= 1:
             return 0.5 if array.dtype.kind == "f" else 0
         if top <= 255:
             return 127.5
         raise MaskError(
-            f"values up to {top} are neither 0…1 nor 0…255; say which are foreground: --threshold"
+            f"values up to {top:.15g} are neither 0…1 nor 0…255; say which are foreground: "
+            "--threshold"
         )

@@ -6,7 +6,7 @@ import dataclasses
 import functools
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import numpy as np
 
@@ -25,6 +25,7 @@ from vitreous.masks.base import (
     require_size,
     without_image,
 )
+from vitreous.masks.coco_file import Annotation, CocoFile, ImageEntry
 from vitreous.masks.lengths import decode_lengths
 from vitreous.masks.polygons import fill
 from vitreous.ranges import SHARE
@@ -102,7 +103,7 @@ class Coco:
                 f"{self.annotations}: {item.key} is not described as in COCO: {error!r}"
             ) from error
 
-    def _union(self, annotations: Sequence[dict[str, Any]], size: tuple[int, int]) -> Found:
+    def _union(self, annotations: Sequence[Annotation], size: tuple[int, int]) -> Found:
         mask, notes = np.zeros(size[::-1], bool), []
         for annotation in annotations:
             part, note = self._draw(annotation, size)
@@ -112,7 +113,7 @@ class Coco:
                 notes.append(note)
         return Found(mask, "; ".join(dict.fromkeys(notes)))
 
-    def _draw(self, annotation: dict[str, Any], size: tuple[int, int]) -> tuple[np.ndarray, str]:
+    def _draw(self, annotation: Annotation, size: tuple[int, int]) -> tuple[np.ndarray, str]:
         shape = annotation["segmentation"]
         if isinstance(shape, list):
             return fill(shape, size)
@@ -124,7 +125,7 @@ class Coco:
         return decode_lengths(shape["counts"], size), ""
 
     @functools.cached_property
-    def _file(self) -> dict[str, Any]:
+    def _file(self) -> CocoFile:
         content = read_json(self.annotations)
         lists = ("images", "annotations")
         if not isinstance(content, dict) or not all(
@@ -136,16 +137,16 @@ class Coco:
         return content
 
     @functools.cached_property
-    def _images(self) -> dict[str, dict[str, Any]]:
+    def _images(self) -> dict[str, ImageEntry]:
         try:
             return {str(entry["file_name"]): entry for entry in self._file["images"]}
         except (KeyError, TypeError) as error:
             raise VitreousError(f"{self.annotations}: a picture without {error}") from error
 
     @functools.cached_property
-    def _objects(self) -> dict[Any, list[dict[str, Any]]]:
+    def _objects(self) -> dict[int | str, list[Annotation]]:
         wanted = self._wanted()
-        table: dict[Any, list[dict[str, Any]]] = {}
+        table: dict[int | str, list[Annotation]] = {}
         for annotation in self._file["annotations"]:
             if not isinstance(annotation, dict) or not isinstance(
                 annotation.get("image_id"), int | str
@@ -156,7 +157,7 @@ class Coco:
                 table.setdefault(annotation["image_id"], []).append(annotation)
         return table
 
-    def _wanted(self) -> set[Any] | None:
+    def _wanted(self) -> set[int | str] | None:
         if self.categories is None:
             return None
         try:

@@ -42,7 +42,7 @@ class Relevance:
     methods: tuple[str, ...] = ("gradient_attention", "rollout", "grad_cam")
     votes: Annotated[int, at_least(1)] | None = None
     edges: str = "none"
-    device: str = "cpu"
+    device: str = "auto"
 
     def __post_init__(self) -> None:
         if self.edges not in EDGES:

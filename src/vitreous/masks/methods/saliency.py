@@ -6,7 +6,7 @@ import dataclasses
 import functools
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from types import ModuleType
 
 import numpy as np
 from PIL import Image
@@ -17,6 +17,7 @@ from vitreous.masks.edges import enlarge
 from vitreous.masks.images import (
     MEAN,
     STD,
+    Session,
     find_in_images,
     load_session,
     not_finite,
@@ -28,7 +29,7 @@ from vitreous.masks.images import (
 @MASK_METHODS.register("onnx")
 @dataclasses.dataclass(frozen=True)
 class Onnx:
-    """Any ONNX model from pictures (B, 3, S, S) to foreground maps, its first output (Qin 2020).
+    """An ONNX model from pictures (B, 3, S, S) to foreground maps, its first output (Qin 2020).
 
     Pictures are scaled by their brightest value and normalised by ImageNet's mean and standard
     deviation, maps by their own minimum and maximum, as U²-Net's code does.
@@ -36,12 +37,12 @@ class Onnx:
     Attributes:
         model: The file, for example `u2net.onnx` or `u2netp.onnx`.
         threshold: Foreground is above it, in [0, 1].
-        device: `cpu`, or `cuda` where onnxruntime-gpu is installed.
+        device: `auto`, `cpu`, or `cuda` where onnxruntime-gpu is installed.
     """
 
     model: Path
     threshold: float = 0.5
-    device: str = "cpu"
+    device: str = "auto"
 
     def items(self, images: Path | None) -> list[Item]:
         """One for each picture."""
@@ -85,7 +86,7 @@ class Onnx:
         return found if found.ndim == 3 else found[:, 0]
 
     @functools.cached_property
-    def _session(self) -> Any:
+    def _session(self) -> Session:
         session = load_session(self.model, self.device)
         entry = session.get_inputs()[0]
         if len(entry.shape) != 4 or entry.shape[1] != 3:
@@ -119,14 +120,14 @@ class Rembg:
         return [Found(np.asarray(one.convert("L")) > 255 * self.threshold) for one in maps]
 
     @functools.cached_property
-    def _rembg(self) -> Any:
+    def _rembg(self) -> ModuleType:
         try:
             return require("rembg", "masks")
         except VitreousError as error:
             raise VitreousError("rembg is not installed: pip install rembg") from error
 
     @functools.cached_property
-    def _session(self) -> Any:
+    def _session(self) -> object:
         try:
             return self._rembg.new_session(self.model)
         except Exception as error:  # unknown names and failed downloads, of many classes

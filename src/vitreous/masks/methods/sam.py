@@ -6,7 +6,6 @@ import dataclasses
 import functools
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -15,7 +14,7 @@ from vitreous.data.images import open_image
 from vitreous.errors import VitreousError
 from vitreous.masks.base import MASK_METHODS, Found, Item, MaskError, find_each
 from vitreous.masks.edges import enlarge
-from vitreous.masks.images import MEAN, STD, load_session, run_session, squash
+from vitreous.masks.images import MEAN, STD, Session, load_session, run_session, squash
 from vitreous.masks.prompts import BoxFile, PromptFile
 
 # Labels of SAM's points: the two corners of a box.
@@ -42,7 +41,7 @@ class Sam:
         boxes: Boxes as the method `boxes` reads them.
         points: A JSON file `{"a/b.jpg": [[x, y], [x, y, 0]]}`: pixels; 0 marks the background.
         names: Names of the objects that count, for XML and COCO; all where not given.
-        device: `cpu`, or `cuda` where onnxruntime-gpu is installed.
+        device: `auto`, `cpu`, or `cuda` where onnxruntime-gpu is installed.
     """
 
     encoder: Path
@@ -50,7 +49,7 @@ class Sam:
     boxes: Path | None = None
     points: Path | None = None
     names: tuple[str, ...] | None = None
-    device: str = "cpu"
+    device: str = "auto"
 
     def __post_init__(self) -> None:
         if (self.boxes is None) == (self.points is None):
@@ -161,7 +160,7 @@ class Sam:
         return PromptFile(self.points or Path())
 
     @functools.cached_property
-    def _encoder(self) -> Any:
+    def _encoder(self) -> Session:
         session = load_session(self.encoder, self.device)
         entry = session.get_inputs()[0]
         if len(entry.shape) != 4 or entry.shape[1] != 3:
@@ -171,7 +170,7 @@ class Sam:
         return session
 
     @functools.cached_property
-    def _decoder(self) -> Any:
+    def _decoder(self) -> Session:
         session = load_session(self.decoder, self.device)
         offered = {output.name for output in self._encoder.get_outputs()}
         wanted = {entry.name for entry in session.get_inputs()}

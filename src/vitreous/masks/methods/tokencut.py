@@ -46,7 +46,7 @@ class TokenCut:
     tau: Annotated[float, at_least(-1, at_most=1)] = 0.2
     edges: str = "bilateral"
     solver: str | None = None
-    device: str = "cpu"
+    device: str = "auto"
 
     def __post_init__(self) -> None:
         if self.edges not in EDGES:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 
@@ -19,6 +20,7 @@ from vitreous.masks.base import (
     image_size,
 )
 from vitreous.masks.polygons import fill
+from vitreous.ranges import SHARE
 
 
 @MASK_METHODS.register("yolo")
@@ -36,7 +38,7 @@ class Yolo:
 
     labels: Path
     classes: tuple[int, ...] | None = None
-    minimum_area: float = 0.0
+    minimum_area: Annotated[float, SHARE] = 0.0
 
     def items(self, images: Path | None) -> list[Item]:
         """One for each picture; they are needed for their sizes."""

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 
 from vitreous.report.brain_scores import BrainScore, Kind, brain_scores
 from vitreous.report.charts import PUBLISHED_COLOUR, Chart, Figure, Heatmap, Series
 from vitreous.report.figures.common import series_of, slug
-from vitreous.report.sources import Source
+from vitreous.report.sources import Source, Table
 from vitreous.report.values import newest_by
 
 # The published table is of PLS regressions, ceiled in this way.
@@ -51,7 +50,7 @@ def _baseline(source: Source, name: str) -> float | None:
 
 
 def _depth_series(
-    source: Source, color: int, rows: Sequence[Mapping[str, Any]], baseline: float | None
+    source: Source, color: int, rows: Sequence[Table], baseline: float | None
 ) -> list[Series]:
     known = sorted((r for r in rows if r.get("score") is not None), key=lambda r: r["depth"])
     pixels = [float(r["score"]) for r in known if r.get("layer") == PIXELS]
@@ -119,7 +118,7 @@ def _region_figure(
     )
 
 
-def _published(sources: Sequence[Source]) -> dict[str, Mapping[str, Any]]:
+def _published(sources: Sequence[Source]) -> dict[str, Table]:
     tables = (s.results.extra.get("brain_reference") for s in sources)
     return next((rows for rows in tables if rows), {})
 
@@ -155,7 +154,7 @@ def matrix_figures(sources: Sequence[Source]) -> list[Figure]:
     return figures
 
 
-def _floats(matrix: Sequence[Sequence[Any]]) -> list[list[float]]:
+def _floats(matrix: Sequence[Sequence[float | None]]) -> list[list[float]]:
     return [[math.nan if v is None else float(v) for v in row] for row in matrix]
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from typing import Any
 
 from vitreous.report.charts import Series
 from vitreous.report.sources import Source
@@ -25,19 +24,24 @@ def datasets_of(groups: Iterable[list[Record]]) -> list[str]:
 
 
 def series_of(
-    source: Source, color: int, points: list[tuple[float, Record]], **more: Any
+    source: Source,
+    color: int,
+    points: list[tuple[float, Record]],
+    *,
+    name: str = "",
+    group: str = "",
 ) -> Series:
     """Sort records by their place on the x axis into a series with intervals."""
     points = sorted(points, key=lambda p: p[0])
     intervals = [r.ci95 or (math.nan, math.nan) for _, r in points]
     return Series(
-        more.pop("name", source.name),
+        name or source.name,
         color,
         [x for x, _ in points],
         [r.value for _, r in points],
         [low for low, _ in intervals],
         [high for _, high in intervals],
-        **more,
+        group=group,
     )
 
 

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
 
 from vitreous.models.class_words import class_words
 from vitreous.report.charts import PUBLISHED_COLOUR, Chart, Figure, Heatmap, Series
 from vitreous.report.figures.common import QUARTERS, slug
-from vitreous.report.sources import Source
-
-Table = Mapping[str, Any]
+from vitreous.report.sources import Source, Table
 
 
 def _tables(sources: Sequence[Source], key: str) -> Iterator[tuple[str, list[Table | None]]]:
@@ -23,7 +20,7 @@ def _tables(sources: Sequence[Source], key: str) -> Iterator[tuple[str, list[Tab
             yield dataset, found
 
 
-def _numbers(values: Sequence[Any] | None) -> list[float]:
+def _numbers(values: Sequence[float | None] | None) -> list[float]:
     return [math.nan if v is None else float(v) for v in values or ()]
 
 
@@ -127,7 +124,7 @@ def perturbation_figures(sources: Sequence[Source]) -> list[Figure]:
     return figures
 
 
-def _only(table: Table | None, column: str, value: Any) -> Table | None:
+def _only(table: Table | None, column: str, value: object) -> Table | None:
     """The rows of a table whose column has a value."""
     if table is None:
         return None

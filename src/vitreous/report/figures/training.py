@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from vitreous.report.charts import Chart, Figure, Series
 from vitreous.report.figures.common import slug
-from vitreous.report.sources import Source
+from vitreous.report.sources import Source, Table
 
 LARGEST_CURVE = 200
 CURVES_FIRST = ("loss", "top1", "accuracy", "pgd", "robust", "foreground")
@@ -69,9 +68,7 @@ def _curve(
     return Chart(key, title, "line", series, "step", caption=" ".join(remarks))
 
 
-def _splits(
-    source: Source, color: int, name: str, logged: Sequence[Mapping[str, Any]]
-) -> list[Series]:
+def _splits(source: Source, color: int, name: str, logged: Sequence[Table]) -> list[Series]:
     """A curve for training and one for validation, where both are known."""
     splits = list(dict.fromkeys(str(e.get("split", "train")) for e in logged))
     curves = []

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from typing import Annotated
 
 import torch
 from torch import Tensor, nn
 
 from vitreous.attacks.gradient import ascend
 from vitreous.attacks.norms import project, random_start
+from vitreous.ranges import at_least
 from vitreous.training.adversaries.base import ADVERSARIES
 from vitreous.training.adversaries.gradient import BoundedAdversary, image_gradient
 
@@ -33,7 +35,7 @@ class FGSM(BoundedAdversary):
             start, row by row ("free" training's trick); a short batch uses the first rows.
     """
 
-    step_size: float = 2.5 / 255
+    step_size: Annotated[float, at_least(0)] = 2.5 / 255
     random_start: bool = True
 
     @property
@@ -80,7 +82,7 @@ class NoisyFGSM(BoundedAdversary):
         noise: Radius of the noise in units of ε.
     """
 
-    noise: float = 2.0
+    noise: Annotated[float, at_least(0)] = 2.0
 
     def __call__(
         self,

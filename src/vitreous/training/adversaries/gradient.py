@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +13,7 @@ from vitreous.attacks.base import require_at_least
 from vitreous.attacks.gradient import Loss, loss_and_gradient, warn_of_lost
 from vitreous.attacks.norms import Norm
 from vitreous.errors import VitreousError
+from vitreous.ranges import SHARE, at_least
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -27,9 +28,9 @@ class BoundedAdversary:
             divergence from the prediction for the clean image (TRADES).
     """
 
-    epsilon: float = 2 / 255
+    epsilon: Annotated[float, at_least(0)] = 2 / 255
     norm: Norm = "linf"
-    warmup: float = 0.0
+    warmup: Annotated[float, SHARE] = 0.0
     loss: Literal["cross_entropy", "kl"] = "cross_entropy"
 
     def __post_init__(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Annotated
 
 import torch
 from torch import Tensor, nn
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 from vitreous.attacks.base import require_at_least
 from vitreous.attacks.gradient import ascend
 from vitreous.attacks.norms import random_start
+from vitreous.ranges import at_least
 from vitreous.training.adversaries.base import ADVERSARIES
 from vitreous.training.adversaries.gradient import BoundedAdversary, image_gradient
 
@@ -29,8 +31,8 @@ class PGD(BoundedAdversary):
         random_start: Draw the start from the ball; else start at the clean picture.
     """
 
-    steps: int = 2
-    step_size: float | None = None
+    steps: Annotated[int, at_least(1)] = 2
+    step_size: Annotated[float, at_least(0)] | None = None
     random_start: bool = True
 
     def __post_init__(self) -> None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from vitreous.ranges import SHARE, at_least
 from vitreous.training.objectives.base import OBJECTIVES, LossTerm, Step, WeightedObjective
 from vitreous.training.objectives.classification import Target, target_classes
 
@@ -106,9 +107,9 @@ class BackgroundSwap(WeightedObjective):
         target: Class of the swapped picture.
     """
 
-    consistency: float = 0.0
-    feather: float = 0.02
-    least_background: float = 0.1
+    consistency: Annotated[float, at_least(0)] = 0.0
+    feather: Annotated[float, at_least(0)] = 0.02
+    least_background: Annotated[float, SHARE] = 0.1
     target: Target = "label"
     needs: ClassVar[frozenset[str]] = frozenset({"masks"})
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Literal, Protocol
+from typing import Annotated, Literal, Protocol
 
 from torch import Tensor, nn
 
 from vitreous.data.batch import Batch
 from vitreous.models import Classifier
 from vitreous.models.forward import ForwardPass, record_forward
+from vitreous.ranges import SHARE
 from vitreous.registry import Registry
 
 
@@ -111,7 +112,9 @@ class WeightedObjective:
     """
 
     weight: float = 1.0
-    ramp: tuple[float, float] | None = dataclasses.field(default=None, kw_only=True)
+    ramp: Annotated[tuple[float, float], SHARE] | None = dataclasses.field(
+        default=None, kw_only=True
+    )
 
     def __post_init__(self) -> None:
         if self.ramp is not None and self.ramp[0] == self.ramp[1]:
@@ -129,7 +132,7 @@ class Objective(Protocol):
     """Frozen settings and a call; `WeightedObjective` gives an objective its weight.
 
     Attributes:
-        needs: Any of `masks`, `attention` (the forward pass is recorded), `input_gradients`
+        needs: Some of `masks`, `attention` (the forward pass is recorded), `input_gradients`
             (the pictures of the forward pass require a gradient); with `attention_inputs` beside
             `attention`, the layers' inputs serve in place of their maps.
     """

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 from torch import Tensor
 from torch.nn import functional as F
 
 from vitreous.errors import VitreousError
+from vitreous.ranges import SHARE, above
 from vitreous.training.objectives.base import OBJECTIVES, LossTerm, Step, WeightedObjective
 
 Target = Literal["label", "prediction"]
@@ -45,8 +46,8 @@ class Classification(WeightedObjective):
 
     weight: float = 1.0
     target: Target = "label"
-    temperature: float = 1.0
-    label_smoothing: float = 0.0
+    temperature: Annotated[float, above(0)] = 1.0
+    label_smoothing: Annotated[float, SHARE] = 0.0
     needs: ClassVar[frozenset[str]] = frozenset()
 
     def __post_init__(self) -> None:

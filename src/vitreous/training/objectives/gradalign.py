@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import torch
 from torch import Tensor
@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from vitreous.attacks.norms import random_start
 from vitreous.models.forward import record_forward
+from vitreous.ranges import at_least
 from vitreous.training.objectives.base import OBJECTIVES, LossTerm, Step, WeightedObjective
 
 
@@ -28,7 +29,7 @@ class GradAlign(WeightedObjective):
     """
 
     weight: float = 0.2
-    epsilon: float = 2 / 255
+    epsilon: Annotated[float, at_least(0)] = 2 / 255
     needs: ClassVar[frozenset[str]] = frozenset()
 
     def __call__(self, step: Step) -> LossTerm:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 from torch import Tensor
@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from vitreous.attribution import METHODS, foreground_share, min_max, recorded_pass
 from vitreous.models.families import layout_of
+from vitreous.ranges import at_least
 from vitreous.training.objectives.base import OBJECTIVES, LossTerm, Step, WeightedObjective
 from vitreous.training.objectives.classification import Target, target_classes
 
@@ -78,10 +79,10 @@ class Relevance(WeightedObjective):
     """
 
     weight: float = 1.0
-    background: float = 2.0
-    foreground: float = 0.3
+    background: Annotated[float, at_least(0)] = 2.0
+    foreground: Annotated[float, at_least(0)] = 0.3
     target: Target = "label"
-    start_layer: int = 0
+    start_layer: Annotated[int, at_least(0)] = 0
     second_order: bool = False
     method: str = "gradient_attention"
     images: Literal["perturbed", "clean"] = "perturbed"

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Annotated
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from vitreous.data.rotation import turn_each
+from vitreous.ranges import at_least
 from vitreous.training.objectives.base import OBJECTIVES, LossTerm, Step, WeightedObjective
 from vitreous.training.objectives.classification import Target, target_classes
 from vitreous.training.objectives.relevance import check_method, maps_of_step, recorded_needs
@@ -37,10 +39,10 @@ class RelevanceConsistency(WeightedObjective):
         method: Relevance method; one that needs attention.
     """
 
-    turn: float = 1.0
-    attack: float = 1.0
+    turn: Annotated[float, at_least(0)] = 1.0
+    attack: Annotated[float, at_least(0)] = 1.0
     target: Target = "label"
-    start_layer: int = 0
+    start_layer: Annotated[int, at_least(0)] = 0
     second_order: bool = False
     method: str = "gradient_attention"
 

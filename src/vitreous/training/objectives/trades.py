@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 from torch.nn import functional as F
 
 from vitreous.errors import VitreousError
+from vitreous.ranges import at_least
 from vitreous.training.objectives.base import OBJECTIVES, LossTerm, Step, WeightedObjective
 
 
@@ -24,7 +25,7 @@ class Trades(WeightedObjective):
     """
 
     weight: float = 1.0
-    beta: float = 6.0
+    beta: Annotated[float, at_least(0)] = 6.0
     needs: ClassVar[frozenset[str]] = frozenset()
 
     def __call__(self, step: Step) -> LossTerm:

@@ -1,0 +1,239 @@
+"""What `vitreous attack` does: robust accuracy of a model on a set, at each radius."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from torch import Tensor
+
+from vitreous.attacks import ATTACKS, Attack
+from vitreous.attacks.checks import masked_by
+from vitreous.attacks.curve import draw_curve
+from vitreous.commands.attack_panels import LabelledSet, push_images, show_attack
+from vitreous.commands.options import resolve_device
+from vitreous.config import parse_number
+from vitreous.data.images import save_image
+from vitreous.errors import VitreousError, nearest
+from vitreous.evaluation.evaluators.robustness import Attacked, Robustness, robustness
+from vitreous.evaluation.loading import view_of
+from vitreous.evaluation.processes import Processes, current_processes
+from vitreous.evaluation.stream import StreamSettings
+from vitreous.evaluation.test_sets import read_set
+from vitreous.folders import claim_folder
+from vitreous.models import Classifier, load_model
+from vitreous.models.fingerprint import model_fingerprint
+from vitreous.names import distinct_names, folder_name
+from vitreous.provenance import Provenance, provenance
+from vitreous.results import Results
+
+if TYPE_CHECKING:
+    from vitreous.commands.attack import Command
+
+
+def attack(command: Command) -> None:
+    """Attack a model as the command says, write results and say where they are."""
+    attacks = [build_attack(command, name) for name in command.attack]
+    radii = tuple(sorted({parse_number(text) for text in command.epsilon}))
+    processes = current_processes(cpu=command.device == "cpu")
+    classifier = _load(command, processes)
+    out = _folder(command, classifier)
+    claim_folder(out, "evaluation", also=("run", "model"), overwrite=command.overwrite)
+    if command.image is not None:
+        show_attack(command, classifier, attacks[0], radii, out)
+    else:
+        _measure(command, classifier, attacks, radii, out, processes)
+
+
+def _load(command: Command, processes: Processes) -> Classifier:
+    device = resolve_device(command.device, processes.rank)
+    classifier = load_model(command.model, checkpoint=command.checkpoint, device=device)
+    (classifier.name,) = distinct_names([command.model])
+    if command.target is not None and not 0 <= command.target < classifier.num_classes:
+        raise VitreousError(
+            f"--target {command.target} is no class; {classifier.name} has "
+            f"{classifier.num_classes}, counted from 0"
+        )
+    return classifier
+
+
+def build_attack(command: Command, name: str) -> Attack:
+    """Make an attack with the options that it has.
+
+    Raises:
+        VitreousError: For an option that none of the attacks has.
+    """
+    given = _given(command)
+    for key in given:
+        if not any(key in _options(other) for other in command.attack):
+            raise VitreousError(
+                f"--{key} does not belong to {', '.join(command.attack)}; "
+                f"{nearest(key, _options(name))}"
+            )
+    chosen = {key: value for key, value in given.items() if key in _options(name)}
+    if name == "autoattack" and command.members:
+        chosen["version"] = "custom"
+    try:
+        return ATTACKS[name](norm=command.norm, **chosen)
+    except (ValueError, VitreousError) as error:
+        raise VitreousError(f"{name}: {error}") from error
+
+
+def _given(command: Command) -> dict[str, object]:
+    """The settings of attacks that were given as options."""
+    settings: dict[str, object] = {
+        "steps": command.steps,
+        "step_size": None if command.step_size is None else parse_number(command.step_size),
+        "restarts": command.restarts,
+        "queries": command.queries,
+        "loss": command.loss,
+        "members": command.members or None,
+    }
+    return {key: value for key, value in settings.items() if value is not None}
+
+
+def _options(name: str) -> set[str]:
+    return {f.name for f in dataclasses.fields(ATTACKS[name]) if f.init}
+
+
+def _folder(command: Command, classifier: Classifier) -> Path:
+    if command.out is not None:
+        return command.out
+    path = Path(command.model).expanduser()
+    return path if path.is_dir() else Path("attacks") / folder_name(classifier.name)
+
+
+def _measure(
+    command: Command,
+    classifier: Classifier,
+    attacks: list[Attack],
+    radii: tuple[float, ...],
+    out: Path,
+    processes: Processes,
+) -> None:
+    started = time.perf_counter()
+    images = _read(command, classifier)
+    evaluators = [
+        Robustness(
+            images.name,
+            attack,
+            radii,
+            target=command.target,
+            seed=command.seed,
+            keep=keeper(command.keep, out / "attacks" / name),
+        )
+        for name, attack in zip(command.attack, attacks)
+    ]
+    done = [_stream(command, classifier, images, e, out, processes) for e in evaluators]
+    if not processes.main:
+        return
+    made = provenance(
+        "attack",
+        model=classifier.name,
+        fingerprint=model_fingerprint(classifier),
+        seed=command.seed,
+        seconds=time.perf_counter() - started,
+    )
+    _write(out, images, done, _print(done, images), made)
+    push_images(command, classifier, out, images, attacks[0], radii)
+
+
+def _stream(
+    command: Command,
+    classifier: Classifier,
+    images: LabelledSet,
+    evaluator: Robustness,
+    out: Path,
+    processes: Processes,
+) -> Attacked:
+    """Stream the set through one attack; goes on where a killed run was."""
+    return robustness(
+        classifier,
+        images.dataset,
+        evaluator,
+        out / "attacks" / "rows",
+        view=images.view,
+        streaming=StreamSettings(
+            batch_size=command.batch_size,
+            workers=command.workers,
+            precision=command.precision,
+            limit=command.limit,
+            progress=processes.main and not command.quiet,
+            restart=command.restart,
+            check_content=command.check_content,
+        ),
+        processes=processes,
+    )
+
+
+def _read(command: Command, classifier: Classifier) -> LabelledSet:
+    """Take the first accepted class of each image; those without one are left out."""
+    assert command.data is not None
+    (test_set, *_) = read_set(
+        "folder",
+        command.data,
+        class_map=command.class_map,
+        class_names=tuple(classifier.class_names),
+        num_classes=classifier.num_classes,
+    )
+    (name,) = distinct_names([command.data])
+    whole, view = test_set.class_labels(), view_of(test_set, classifier.preprocessing)
+    dataset = whole.select(np.flatnonzero(whole.labels >= 0))
+    return LabelledSet(name, str(command.data.absolute()), dataset, view)
+
+
+def keeper(count: int, folder: Path) -> Callable[[int, Tensor, Tensor, float], None]:
+    """Make what saves the first `count` images that fool the model, clean and perturbed."""
+    left = [count]
+
+    def keep(index: int, image: Tensor, perturbed: Tensor, epsilon: float) -> None:
+        if left[0] <= 0:
+            return
+        left[0] -= 1
+        save_image(image, folder / f"{index}_clean.png")
+        save_image(perturbed, folder / f"{index}_{epsilon * 255:.3g}.png")
+
+    return keep
+
+
+def _print(done: list[Attacked], images: LabelledSet) -> list[str]:
+    """Print curves and warnings; returns the warnings."""
+    for attacked in done:
+        curve = "  ".join(f"{e * 255:.3g}/255: {a:.1%}" for e, a in attacked.curve())
+        print(f"{attacked.attack} on {len(attacked.rows)} pictures of {images.name}   {curve}")
+    messages = [f.message for attacked in done for f in attacked.findings]
+    hidden = masked_by({attacked.attack: attacked.curve()[-1][1] for attacked in done})
+    messages += [hidden.message] if hidden else []
+    if reasons := done[0].reasons:
+        messages.append(
+            f"{len(reasons)} pictures could not be read and count as wrong, the first: "
+            f"{next(iter(reasons.values()))}"
+        )
+    messages = list(dict.fromkeys(messages))
+    for message in messages:
+        print(f"warning: {message}")
+    return messages
+
+
+def _write(
+    out: Path, images: LabelledSet, done: list[Attacked], messages: list[str], made: Provenance
+) -> None:
+    """Add to results.json and draw the curve."""
+    name = images.name
+    curves = {f"{a.attack} {a.evaluator.attack.norm}": a.curve() for a in done}
+    records = [
+        dataclasses.replace(record, source=images.source)
+        for attacked in done
+        for record in attacked.records()
+    ]
+    extra = {"robustness": {name: curves}, "attack_warnings": {name: messages}}
+    Results.update(out, records, made, extra=extra)
+    figure = draw_curve(
+        {attacked.attack: attacked.curve() for attacked in done},
+        out / "attacks" / f"{folder_name(name)}_curve.png",
+    )
+    print(f"results: {out / 'results.json'}\ncurve: {figure}")

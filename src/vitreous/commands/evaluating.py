@@ -1,0 +1,207 @@
+"""What `vitreous evaluate` does: test sets and explanations of models, or an SI-Score-like set."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from vitreous.commands.options import resolve_device
+from vitreous.data.composites.cutouts import find_cutouts
+from vitreous.data.composites.sets import Plan, plan, write_composites
+from vitreous.data.images import list_images
+from vitreous.errors import VitreousError, nearest
+from vitreous.evaluation.corruptions import CORRUPTIONS
+from vitreous.evaluation.evaluators.corruption import paper_corruptions
+from vitreous.evaluation.evaluators.explanation import ExplanationSettings
+from vitreous.evaluation.processes import Processes, current_processes
+from vitreous.evaluation.run import Evaluation, Place, compare, evaluate
+from vitreous.evaluation.stream import StreamSettings
+from vitreous.evaluation.suites import MaskedSettings, SetSettings, Suite, combine, load_suite
+from vitreous.evaluation.test_sets import TEST_SETS, TestSet, read_set
+from vitreous.folders import claim_folder
+from vitreous.models import Classifier, Preprocessing, load_model
+from vitreous.names import distinct_names, folder_name
+from vitreous.provenance import provenance
+from vitreous.results import Record, Results
+
+if TYPE_CHECKING:
+    from vitreous.commands.evaluate import Command, Generate, Input
+
+
+def make_set(command: Command) -> None:
+    """Make an SI-Score-like set and say where it is."""
+    settings = command.generate
+    out = command.out or Path(f"si-score-{settings.factor}")
+    print(f"set: {write_set(settings, out)}")
+
+
+def write_set(settings: Generate, out: Path) -> Path:
+    """Write the composites of cut-outs and backgrounds."""
+    if settings.cutouts is None or settings.backgrounds is None:
+        raise VitreousError("give both --generate.cutouts and --generate.backgrounds")
+    cutouts, names = find_cutouts(settings.cutouts)
+    grounds = list_images(settings.backgrounds)
+    scenes = plan(
+        cutouts,
+        grounds,
+        settings.factor,
+        steps=settings.steps,
+        backgrounds_per_cutout=settings.backgrounds_per_cutout,
+        minimum_inside=settings.minimum_inside,
+        size=settings.size,
+        seed=settings.seed,
+    )
+    items = Plan(cutouts, grounds, scenes, names, settings.size)
+    return write_composites(items, out, settings.factor)
+
+
+def evaluate_models(command: Command) -> None:
+    """Evaluate each model, compare it with the first, write its results.json."""
+    suite = _suite(command)
+    processes = current_processes(cpu=command.device == "cpu")
+    first: tuple[str, Evaluation] | None = None
+    device = resolve_device(command.device, processes.rank)
+    for text, name in zip(command.models, distinct_names(command.models)):
+        started = time.perf_counter()
+        classifier = load_model(text, checkpoint=command.checkpoint, device=device)
+        classifier.name = name
+        out = _out(command, text, name)
+        claim_folder(out, "evaluation", also=("run", "model"), overwrite=command.overwrite)
+        done = _evaluate(command, classifier, suite, out, processes)
+        if first is not None:
+            done.records += compare(first[1], done, first[0])
+        first = first or (classifier.name, done)
+        if processes.main:
+            _report(classifier, done, out, time.perf_counter() - started)
+
+
+def changed(asked: Input, own: Preprocessing) -> Preprocessing | None:
+    """The preprocessing that was asked for, or None where nothing was."""
+    if all(value is None for value in vars(asked).values()):
+        return None
+    return dataclasses.replace(
+        own,
+        size=own.size if asked.size is None else (asked.size, asked.size),
+        crop_ratio=own.crop_ratio if asked.crop_ratio is None else asked.crop_ratio,
+        interpolation=asked.interpolation or own.interpolation,
+        crop_mode=asked.crop_mode or own.crop_mode,
+    )
+
+
+def _evaluate(
+    command: Command, classifier: Classifier, suite: Suite, out: Path, processes: Processes
+) -> Evaluation:
+    streaming = StreamSettings(
+        batch_size=command.batch_size,
+        workers=command.workers,
+        precision=command.precision,
+        preprocessing=changed(command.input, classifier.preprocessing),
+        limit=command.limit,
+        progress=processes.main and not command.quiet,
+        restart=command.restart,
+        check_content=command.check_content,
+    )
+    names = distinct_names(command.data)
+    sets = [s for p, name in zip(command.data, names) for s in _own(command, p, name, classifier)]
+    return evaluate(
+        classifier,
+        suite,
+        Place(command.root, out, command.samples),
+        sets=sets,
+        streaming=streaming,
+        explaining=ExplanationSettings(squash=command.squash, tolerance=command.tolerance),
+        processes=processes,
+    )
+
+
+def _own(command: Command, path: Path, name: str, classifier: Classifier) -> list[TestSet]:
+    parts = read_set(
+        "folder",
+        path,
+        class_map=command.class_map,
+        label_column=command.label_column,
+        shifted=command.shifted,
+        class_names=tuple(classifier.class_names),
+        num_classes=classifier.num_classes,
+    )
+    return [dataclasses.replace(s, name=name, source=str(path.absolute())) for s in parts]
+
+
+def _suite(command: Command) -> Suite:
+    single = tuple(_named(text) for text in command.sets)
+    masked = [
+        MaskedSettings(name, path.absolute(), command.masks, command.mask_format, command.class_map)
+        for path, name in zip(command.data, distinct_names(command.data))
+        if command.masks
+    ]
+    if command.segmentation is not None:
+        masked.append(MaskedSettings("imagenet-segmentation", command.segmentation.absolute()))
+    own = Suite(
+        "",
+        single,
+        command.rotation,
+        command.disc,
+        _perturbations(command),
+        tuple(masked),
+        command.methods or ("gradient_attention",),
+        command.removal,
+    )
+    suites = [load_suite(name) for name in command.suite]
+    if not suites and not command.sets and not command.data and not masked:
+        raise VitreousError("give --suite, --sets, --data or --segmentation: what to measure")
+    both = combine([*suites, own])
+    return dataclasses.replace(both, methods=command.methods) if command.methods else both
+
+
+def _perturbations(command: Command) -> dict[str, tuple[int, ...]]:
+    """Corruption → severities."""
+    kinds = [k for k in command.corruptions if k != "all"]
+    kinds += paper_corruptions() if "all" in command.corruptions else []
+    if unknown := [k for k in kinds if k not in CORRUPTIONS]:
+        raise VitreousError(
+            f"unknown corruption '{unknown[0]}'; {nearest(unknown[0], CORRUPTIONS)}"
+        )
+    own = {"gaussian_noise": command.noise, "gaussian_blur": command.blur}
+    given = {**dict.fromkeys(kinds, command.severities), **{k: v for k, v in own.items() if v}}
+    return {kind: severities for kind, severities in given.items() if severities}
+
+
+def _out(command: Command, text: str, name: str) -> Path:
+    if command.out is not None:
+        return command.out / folder_name(name) if len(command.models) > 1 else command.out
+    path = Path(text).expanduser()
+    return path if path.is_dir() else Path("evaluation") / folder_name(name)
+
+
+def _named(text: str) -> SetSettings:
+    name, _, folder = text.partition("=")
+    if name not in TEST_SETS:
+        TEST_SETS[name]
+    return SetSettings(name, Path(folder).absolute() if folder else None)
+
+
+def _report(classifier: Classifier, done: Evaluation, out: Path, seconds: float) -> None:
+    """Add to results.json and print the headline numbers."""
+    made = provenance("evaluate", model=classifier.name, fingerprint=done.model, seconds=seconds)
+    extra = {"evaluation": done.entries}
+    Results.update(out, done.records, made, extra=extra, context={"not_measured": done.problems})
+    print(f"{classifier.name}:")
+    for record in done.records:
+        if record.metric not in ("unreadable", "constant_maps") or record.value:
+            print(f"  {_line(record)}")
+    for problem in done.problems:
+        print(f"  not measured: {problem}")
+    for folder in done.tables:
+        print(f"predictions: {folder / 'predictions.csv'}")
+    print(f"results: {out / 'results.json'}")
+
+
+def _line(record: Record) -> str:
+    settings = ", ".join(f"{k} {v}" for k, v in record.settings.items())
+    interval = ""
+    if record.ci95 is not None:
+        interval = f" [{record.ci95[0]:.4f}, {record.ci95[1]:.4f}]"
+    name = f"{record.suite:<11} {record.dataset:<24} {record.metric:<18}"
+    return f"{name} {record.value:.4f}{interval} n={record.n} ({settings})"

@@ -25,7 +25,7 @@ from vitreous.registry import Registry
 from vitreous.yaml_text import parse_yaml, read_text
 
 T = TypeVar("T")
-Values = dict[str, Any]
+Values = dict[str, object]
 """A mapping of plain YAML values."""
 _REGISTRY = "registry"
 # Words that older recipes and command lines use, and what they are called now.
@@ -153,7 +153,7 @@ def _lookup(registry: Registry[type[T]], name: object, where: str) -> type[T]:
     return registry[name]
 
 
-def convert(kind: Any, value: Any, where: str) -> Any:
+def convert(kind: object, value: object, where: str) -> object:
     """Check one plain value against a type annotation, with the few conversions YAML needs.
 
     Raises:
@@ -173,7 +173,7 @@ def convert(kind: Any, value: Any, where: str) -> Any:
     return _convert_plain(kind, value, where)
 
 
-def _convert_annotated(arguments: tuple[Any, ...], value: object, where: str) -> object:
+def _convert_annotated(arguments: tuple[object, ...], value: object, where: str) -> object:
     converted = convert(arguments[0], value, where)
     for note in arguments[1:]:
         if isinstance(note, Range):
@@ -181,7 +181,7 @@ def _convert_annotated(arguments: tuple[Any, ...], value: object, where: str) ->
     return converted
 
 
-def _convert_union(choices: tuple[Any, ...], value: object, where: str) -> object:
+def _convert_union(choices: tuple[object, ...], value: object, where: str) -> object:
     if value is None and type(None) in choices:
         return None
     choices = tuple(choice for choice in choices if choice is not type(None))
@@ -193,7 +193,7 @@ def _convert_union(choices: tuple[Any, ...], value: object, where: str) -> objec
     return convert(choices[-1], value, where)
 
 
-def _convert_literal(choices: tuple[Any, ...], value: object, where: str) -> object:
+def _convert_literal(choices: tuple[object, ...], value: object, where: str) -> object:
     if value in choices:
         return value
     renamed = RENAMED_VALUES.get(value) if isinstance(value, str) else None
@@ -205,7 +205,7 @@ def _convert_literal(choices: tuple[Any, ...], value: object, where: str) -> obj
 
 
 def _convert_sequence(
-    origin: type, kinds: tuple[Any, ...], value: object, where: str
+    origin: type, kinds: tuple[object, ...], value: object, where: str
 ) -> list[object]:
     if not isinstance(value, (list, tuple)):
         raise VitreousError(f"{where}: expected a list, found {_show(value)}")
@@ -289,7 +289,7 @@ def ranges_of(kind: object) -> list[Range]:
     return [bounds for part in parts for bounds in ranges_of(part)]
 
 
-def plain(settings: Any) -> Any:
+def plain(settings: object) -> Any:
     """Turn settings back into plain YAML values; `build` of the result gives equal settings."""
     if dataclasses.is_dataclass(settings) and not isinstance(settings, type):
         return {
@@ -326,7 +326,7 @@ def describe(settings: object, where: str = "") -> list[str]:
     return lines
 
 
-def _type_name(kind: Any) -> str:
+def _type_name(kind: object) -> str:
     """A type annotation in the words of a reader: `int`, `a or b`, `list of float`."""
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
     if origin is Annotated:

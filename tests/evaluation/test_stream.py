@@ -126,9 +126,9 @@ class Trial:
 
 def evaluate(trial: Trial, folder: Path) -> Any:
     fields = {"accepted": ((0,), (1,), (2,)), **trial.settings}
-    change = fields.pop("change", None)
+    perturbation = fields.pop("perturbation", None)
     test_set = TestSet("noise", trial.dataset, trial.dataset.labels, **fields)
-    how = {"streaming": trial.streaming, "change": change}
+    how = {"streaming": trial.streaming, "perturbation": perturbation}
     return predictions(trial.classifier, test_set, folder, **how)
 
 
@@ -245,8 +245,8 @@ OWN = {
         "convention": settings(conventions=(Convention("two", (0, 1)),)),
         "part": settings(settings={"severity": 2}),
         "border": settings(border=2),
-        "rotation": settings(change=Rotation(90)),
-        "corruption": settings(change=Corruption("gaussian_noise", 2)),
+        "rotation": settings(perturbation=Rotation(90)),
+        "corruption": settings(perturbation=Corruption("gaussian_noise", 2)),
     },
     "attack": {
         "precision": precision,

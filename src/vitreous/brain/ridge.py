@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
@@ -66,7 +65,7 @@ def ridge_predictions(
 
 def _solve(inner: np.ndarray, targets: np.ndarray, grid: list[float]) -> tuple[np.ndarray, float]:
     """Dual coefficients (training images × neuroids) and the penalty."""
-    linalg: Any = require("scipy.linalg", "brain")
+    linalg = require("scipy.linalg", "brain")
     if len(grid) == 1 and grid[0] > 0:
         inner.flat[:: len(inner) + 1] += grid[0]
         return linalg.solve(inner, targets, assume_a="pos", overwrite_a=True), grid[0]

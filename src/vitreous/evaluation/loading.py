@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import numpy as np
 import torch
@@ -172,13 +171,13 @@ class _Samples(TorchDataset[_Sample | tuple[int, str]]):
         return _Sample(index, pixels, self.dataset.label(index), name_seed(name), mask)
 
 
-def _collate(samples: list[Any]) -> Batch:
+def _collate(samples: list[_Sample | tuple[int, str]]) -> Batch:
     good = [s for s in samples if isinstance(s, _Sample)]
     bad = dict(s for s in samples if not isinstance(s, _Sample))
     images = np.stack([s.image for s in good]) if good else np.zeros((0, 1, 1, 3), np.uint8)
     masks = None
     if good and good[0].mask is not None:
-        masks = torch.from_numpy(np.stack([s.mask for s in good])).float()[:, None]
+        masks = torch.from_numpy(np.array([s.mask for s in good])).float()[:, None]
 
     def numbers(name: str) -> Tensor:
         return torch.tensor([getattr(s, name) for s in good], dtype=torch.int64)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 
@@ -21,7 +21,9 @@ from vitreous.results import Record, accuracy_record, wilson_interval
 NAMED_FILES = 100
 
 
-def accuracy_records(found: Predictions, overridden: dict[str, Any] | None = None) -> list[Record]:
+def accuracy_records(
+    found: Predictions, overridden: dict[str, object] | None = None
+) -> list[Record]:
     """Top-1 and top-5 under each convention, and under the first: by class, NLL, ECE, unreadable.
 
     Pictures that could not be read, or whose logits were not finite, count as wrong. NLL and ECE
@@ -47,7 +49,7 @@ def accuracy_records(found: Predictions, overridden: dict[str, Any] | None = Non
     return records
 
 
-def _group_records(found: Predictions, settings: dict[str, Any]) -> list[Record]:
+def _group_records(found: Predictions, settings: dict[str, object]) -> list[Record]:
     """Top-1 of each group of images, and of the worst one."""
     dataset = found.dataset
     if dataset.groups is None:
@@ -66,7 +68,7 @@ def _group_records(found: Predictions, settings: dict[str, Any]) -> list[Record]
     return records
 
 
-def _headline_records(found: Predictions, settings: dict[str, Any]) -> list[Record]:
+def _headline_records(found: Predictions, settings: dict[str, object]) -> list[Record]:
     test_set, counted = found.test_set, found.counted
     suite, name = test_set.suite, test_set.name
     read = counted & (found.rows["status"] == READ)
@@ -102,7 +104,7 @@ def by_target(found: Predictions) -> tuple[np.ndarray, np.ndarray]:
     return right, np.bincount(targets, minlength=length)
 
 
-def shape_bias_records(found: Predictions) -> tuple[list[Record], dict[str, Any]]:
+def shape_bias_records(found: Predictions) -> tuple[list[Record], dict[str, object]]:
     """Shape bias: of the answers that are the shape or the texture, the share of shape.
 
     Geirhos et al. 2019: ImageNet-trained CNNs are biased towards texture.
@@ -141,9 +143,11 @@ class Curve:
 
     def __init__(self, *names: str):
         self.names = names
-        self.columns: dict[str, list[Any]] = {k: [] for k in ("top1", "low", "high", "n", *names)}
+        self.columns: dict[str, list[float | str | None]] = {
+            k: [] for k in ("top1", "low", "high", "n", *names)
+        }
 
-    def add(self, right: int, n: int, *values: Any) -> None:
+    def add(self, right: int, n: int, *values: float | str | None) -> None:
         """Add a point: `right` of `n`, and a value for each name."""
         low, high = wilson_interval(right, n)
         point = {"top1": right / max(n, 1), "low": low, "high": high, "n": n}
@@ -151,16 +155,37 @@ class Curve:
             self.columns[key].append(value)
 
 
-def factor_tables(found: Predictions) -> list[dict[str, Any]]:
+class FactorTable(TypedDict):
+    """Accuracy by the value of what a generated set varies; columns as of `Curve`."""
+
+    name: str
+    value: list[float | str | None]
+    top1: list[float | str | None]
+    low: list[float | str | None]
+    high: list[float | str | None]
+    n: list[float | str | None]
+
+
+def factor_tables(found: Predictions) -> list[FactorTable]:
     """Accuracy for each value of what a generated set varies, with Wilson intervals."""
-    tables = []
+    tables: list[FactorTable] = []
     for name, values in found.test_set.factors.items():
         own, right, curve = values[found.rows["index"]], found.correct(), Curve("value")
         for value in sorted(set(own.tolist()), key=_number):
             where = own == value
             shown = _number(value)[1] if _number(value)[0] == 0 else value
             curve.add(int(right[where].sum()), int(where.sum()), shown)
-        tables.append({"name": name, **curve.columns})
+        value, columns = curve.columns["value"], curve.columns
+        tables.append(
+            FactorTable(
+                name=name,
+                value=value,
+                top1=columns["top1"],
+                low=columns["low"],
+                high=columns["high"],
+                n=columns["n"],
+            )
+        )
     return tables
 
 
@@ -172,7 +197,7 @@ def _number(text: str) -> tuple[int, float, str]:
         return (1, 0.0, text)
 
 
-def entry_of(found: Predictions) -> dict[str, Any]:
+def entry_of(found: Predictions) -> dict[str, object]:
     """The entry of one set in `Results.extra`, without pictures and curves."""
     test_set, rows = found.test_set, found.rows
     counted = found.counted & (rows["status"] == READ)
@@ -181,7 +206,7 @@ def entry_of(found: Predictions) -> dict[str, Any]:
     names = target_names(test_set)
     bad = rows["index"][rows["status"] != READ]
     curve = calibration(rows["confidence"][counted], found.correct()[counted])
-    entry: dict[str, Any] = {
+    entry: dict[str, object] = {
         "source": test_set.source,
         "n": len(rows),
         "preprocessing": dataclasses.asdict(found.preprocessing),

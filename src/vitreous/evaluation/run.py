@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
 from vitreous.data.dataset import Dataset
 from vitreous.errors import VitreousError
@@ -52,7 +51,7 @@ class Evaluation:
     """
 
     records: list[Record] = dataclasses.field(default_factory=list)
-    entries: dict[str, dict[str, Any]] = dataclasses.field(default_factory=dict)
+    entries: dict[str, dict[str, object]] = dataclasses.field(default_factory=dict)
     problems: list[str] = dataclasses.field(default_factory=list)
     found: dict[str, Predictions] = dataclasses.field(default_factory=dict)
     model: str = ""
@@ -121,14 +120,14 @@ def evaluate(
     some_clean = any(parts[0].suite == "clean" for parts in groups)
     for parts in groups:
         whole = len(parts) == 1 and (parts[0].suite == "clean" or not some_clean)
-        job.measure(parts, list(suite.changes()) if whole else [])
+        job.measure(parts, list(suite.all_perturbations()) if whole else [])
     _effective(job.done)
     explained = job.explain(suite)
     if processes.main:
         for answers in job.done.found.values():
-            masked = None if answers.change else explained.get(answers.test_set.name)
+            masked = None if answers.condition else explained.get(answers.test_set.name)
             folder = write_tables(classifier, answers, masked.shares() if masked else None)
-            if folder is not None and not answers.change:
+            if folder is not None and not answers.condition:
                 job.done.tables.append(folder)
     job.done.records = job.done.sourced(job.done.records)
     if not job.done.records:
@@ -147,30 +146,32 @@ class _Job:
     processes: Processes
     done: Evaluation
 
-    def measure(self, parts: list[TestSet], changes: list[Rotation | Corruption]) -> None:
-        """Measure the parts of a set, and its images after each change."""
+    def measure(self, parts: list[TestSet], perturbations: list[Rotation | Corruption]) -> None:
+        """Measure the parts of a set, and its images after each perturbation."""
         try:
             for part in parts:
                 part.check(self.classifier.num_classes or part.num_classes, self.classifier.name)
             answers = [self.answer(part) for part in parts]
-            changed = [self.answer(parts[0], change) for change in changes]
+            changed = [self.answer(parts[0], p) for p in perturbations]
         except VitreousError as error:
             self.done.problems.append(str(error))
             return
         self.collect(answers, changed)
 
-    def answer(self, test_set: TestSet, change: Rotation | Corruption | None = None) -> Predictions:
+    def answer(
+        self, test_set: TestSet, perturbation: Rotation | Corruption | None = None
+    ) -> Predictions:
         """Predict one part."""
         answers = predictions(
             self.classifier,
             test_set,
             self.place.out / "predictions",
             streaming=self.streaming,
-            change=change,
+            perturbation=perturbation,
             processes=self.processes,
             model=self.done.model,
         )
-        self.done.found[repr([test_set.name, test_set.settings, answers.change])] = answers
+        self.done.found[repr([test_set.name, test_set.settings, answers.condition])] = answers
         return answers
 
     def collect(self, answers: list[Predictions], changed: list[Predictions]) -> None:
@@ -182,10 +183,10 @@ class _Job:
         if "corruption" in first.test_set.settings:
             done.records += corruption_records(answers)
             entry["corruptions"] = corruption_table(answers)
-        turned = [p for p in changed if "angle" in p.change]
-        perturbed = [p for p in changed if "corruption" in p.change]
+        turned = [p for p in changed if "angle" in p.condition]
+        perturbed = [p for p in changed if "corruption" in p.condition]
         # A disc that is not turned is what noise and blur of discs are compared with.
-        base = next((p for p in turned if p.change["angle"] == 0), first)
+        base = next((p for p in turned if p.condition["angle"] == 0), first)
         for records, more in (
             shape_bias_records(first),
             rotation_records(first, turned),
@@ -235,7 +236,7 @@ class _Job:
         return explained
 
 
-def _named(streaming: StreamSettings) -> dict[str, Any]:
+def _named(streaming: StreamSettings) -> dict[str, object]:
     """Settings that records name where the preprocessing is not the model's own."""
     view = streaming.preprocessing
     if view is None:
@@ -267,7 +268,7 @@ def _read_sets(
 
 
 def _effective(done: Evaluation) -> None:
-    plain = [f for f in done.found.values() if not f.change]
+    plain = [f for f in done.found.values() if not f.condition]
     home = next((f for f in plain if f.test_set.name == "imagenet-val"), None)
     if home is None:
         return

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -23,7 +22,7 @@ DIM = 0.15
 
 def write_samples(
     classifier: Classifier, found: Predictions, folder: Path, count: int = 6
-) -> dict[str, list[dict[str, Any]]]:
+) -> dict[str, list[dict[str, object]]]:
     """Write the surest right and the surest wrong pictures with their relevance maps.
 
     Args:
@@ -68,7 +67,7 @@ def _write(
     folder: Path,
     name: str,
     method: str | None,
-) -> dict[str, Any] | None:
+) -> dict[str, object] | None:
     test_set, index = found.test_set, int(row["index"])
     try:
         thumbnail = crop_for(test_set, found.preprocessing)(test_set.dataset.images.open(index))
@@ -78,7 +77,7 @@ def _write(
     place = Path("samples", "evaluation", test_set.name)
     save_image(image, folder / place / f"{name}.png")
     target = int(test_set.targets[index])
-    entry: dict[str, Any] = {
+    entry: dict[str, object] = {
         "picture": (place / f"{name}.png").as_posix(),
         "relevance": None,
         "file": test_set.dataset.name(index),

@@ -10,9 +10,9 @@ measured again, and a larger limit or more images only add rows.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sized
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 import torch
@@ -39,7 +39,7 @@ class Evaluator(Protocol):
         """What rows and progress bars are called."""
         ...
 
-    def settings(self) -> Any:
+    def settings(self) -> object:
         """Everything that rows depend on beside the model, the item and its view, as plain values.
 
         See `vitreous.fingerprint.digest` for what is plain.
@@ -91,7 +91,7 @@ class StreamSettings:
     restart: bool = False
     check_content: bool = False
 
-    def indices(self, dataset: Any) -> np.ndarray:
+    def indices(self, dataset: Sized) -> np.ndarray:
         """Which items of a dataset are measured."""
         count = len(dataset)
         if not self.limit or self.limit >= count:

@@ -6,7 +6,6 @@ import dataclasses
 from collections.abc import Iterator
 from importlib import resources
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -39,7 +38,7 @@ class SetSettings:
 
     name: str
     path: Path | None = None
-    settings: dict[str, Any] = dataclasses.field(default_factory=dict)
+    settings: dict[str, object] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.name not in TEST_SETS:
@@ -158,7 +157,7 @@ class Suite:
             if kind not in CORRUPTIONS:
                 raise ValueError(f"unknown perturbation '{kind}'; {nearest(kind, CORRUPTIONS)}")
 
-    def changes(self) -> Iterator[Rotation | Corruption]:
+    def all_perturbations(self) -> Iterator[Rotation | Corruption]:
         """What is done to the pictures of clean sets, one after the other."""
         angles = [float(a) for a in self.rotation if a % 360]
         if self.disc and angles:

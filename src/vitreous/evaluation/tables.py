@@ -6,7 +6,6 @@ import csv
 import importlib.util
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -61,7 +60,7 @@ def write_tables(
 
 def prediction_rows(
     classifier: Classifier, answers: Predictions, shares: Mapping[str, float]
-) -> Iterator[tuple[Any, ...]]:
+) -> Iterator[tuple[object, ...]]:
     """One row of `COLUMNS` for each image; what is not known is None."""
     dataset, targets = answers.dataset, target_names(answers.test_set)
     correct = answers.correct()
@@ -83,7 +82,7 @@ def prediction_rows(
 CLASS_COLUMNS = ("class", "n", "correct", "accuracy", "low", "high")
 
 
-def class_rows(answers: Predictions) -> Iterator[tuple[Any, ...]]:
+def class_rows(answers: Predictions) -> Iterator[tuple[object, ...]]:
     """One row of `CLASS_COLUMNS` for each class that has images, with Wilson intervals."""
     right, total = by_target(answers)
     names = target_names(answers.test_set)
@@ -94,7 +93,7 @@ def class_rows(answers: Predictions) -> Iterator[tuple[Any, ...]]:
 
 def confusion(
     classifier: Classifier, answers: Predictions
-) -> tuple[list[str], Iterator[list[Any]]]:
+) -> tuple[list[str], Iterator[list[object]]]:
     """How often each class (rows) was called each other (columns), under the first convention.
 
     Only classes that occur have a row, and only answers that were given a column.
@@ -110,7 +109,7 @@ def confusion(
     return ["label", *header], rows
 
 
-def write_csv(path: Path, header: Sequence[str], rows: Iterator[Sequence[Any]]) -> Path:
+def write_csv(path: Path, header: Sequence[str], rows: Iterator[Sequence[object]]) -> Path:
     """Write a table atomically (UTF-8, empty where there is no value)."""
     with (
         atomic_path(path) as temporary,

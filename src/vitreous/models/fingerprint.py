@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -42,14 +41,14 @@ def tensor_digest(value: Tensor) -> str:
     return total.hexdigest()
 
 
-def _settings(module: nn.Module) -> list[Any]:
+def _settings(module: nn.Module) -> list[object]:
     """Class of a module and its attributes that are plain values, private ones left out."""
     kind = type(module)
     plain = {k: _value(v) for k, v in vars(module).items() if k not in _IMPLEMENTATION}
     return [f"{kind.__module__}.{kind.__qualname__}", {k: v for k, v in plain.items() if v}]
 
 
-def _value(value: Any) -> Any:
+def _value(value: object) -> object:
     """A plain value as text, which tells 1 from 1.0 and None from "None"; else nothing."""
     if isinstance(value, bool | int | float | str | type(None)):
         return repr(value)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path, PurePath
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 
@@ -76,7 +76,7 @@ class ImageNetS:
         whole = dataclasses.replace(
             _labelled(whole, root), left_out=(*whole.left_out, merged), class_names=()
         )
-        note: dict[str, Any] = {
+        note: dict[str, object] = {
             "train": [name for _, name in chosen],
             "validation": [name for _, name in held],
             "left_out": MERGED,

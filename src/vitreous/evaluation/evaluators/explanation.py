@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -74,7 +73,7 @@ class Explanation:
         """The dataset."""
         return f"{self.dataset}-explanations"
 
-    def settings(self) -> dict[str, Any]:
+    def settings(self) -> dict[str, object]:
         """Methods, removal, tolerance."""
         return dataclasses.asdict(self.explaining)
 
@@ -162,14 +161,14 @@ class Explained:
         names = (self.dataset.name(i) for i in rows["index"].tolist())
         return {n: v for n, v in zip(names, values) if np.isfinite(v)}
 
-    def entry(self) -> dict[str, Any]:
+    def entry(self) -> dict[str, object]:
         """The entry of `Results.extra`."""
         rows = self.rows
         bad = rows["index"][rows["status"] != READ].tolist()
         labelled = bool((rows["label"][rows["status"] == READ] >= 0).all())
         reasons, name = self.measured.reasons, self.dataset.name
         files = [{"file": name(i), "reason": reasons[i]} for i in bad[:100]]
-        entry: dict[str, Any] = {
+        entry: dict[str, object] = {
             "source": self.name,
             "n": len(rows),
             "preprocessing": dataclasses.asdict(self.measured.view.preprocessing),

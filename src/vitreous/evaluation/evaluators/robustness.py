@@ -6,7 +6,6 @@ import dataclasses
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -75,7 +74,7 @@ class Robustness:
         """The dataset and the attack."""
         return f"{self.dataset}-{ATTACKS.name_of(self.attack)}"
 
-    def settings(self) -> dict[str, Any]:
+    def settings(self) -> dict[str, object]:
         """Attack, radii, target and seed."""
         return {
             "attack": ATTACKS.name_of(self.attack),
@@ -84,7 +83,7 @@ class Robustness:
             "seed": self.seed,
         }
 
-    def described(self) -> dict[str, Any]:
+    def described(self) -> dict[str, object]:
         """Settings of the attack without the radius, as records have them."""
         given = {k: v for k, v in plain(self.attack).items() if k != "epsilon" and v is not None}
         return {**given, **({} if self.target is None else {"target": self.target})}

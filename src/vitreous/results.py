@@ -15,8 +15,9 @@ import filelock
 
 from vitreous.errors import VitreousError
 from vitreous.io import finite, read_json, write_json
-from vitreous.provenance import Provenance, provenance
+from vitreous.provenance import Provenance
 from vitreous.results_format import fields_of, typed
+from vitreous.statistics import NORMAL_QUANTILE
 
 VERSION = 2
 LOCK_SECONDS = 60
@@ -256,7 +257,7 @@ def _record(raw: object, made: Mapping[str, Provenance], where: str) -> Record:
     return Record(**row, provenance=made.get(name, UNKNOWN))
 
 
-def wilson_interval(successes: float, n: int, z: float = 1.959963984540054) -> tuple[float, float]:
+def wilson_interval(successes: float, n: int, z: float = NORMAL_QUANTILE) -> tuple[float, float]:
     """Wilson score interval of a proportion (Wilson 1927); 95 % by default.
 
     Args:
@@ -278,17 +279,3 @@ def accuracy_record(
     """Make the record of a proportion, with its Wilson interval."""
     value = correct / n if n else math.nan
     return Record(suite, dataset, metric, value, n, wilson_interval(correct, n), settings)
-
-
-def run_context(seed: int | None = None) -> dict[str, object]:
-    """Command, hardware and versions of this process, as free facts.
-
-    What measures now gives its records a `Provenance` instead.
-    """
-    made = provenance("", seed=seed)
-    return {
-        "command": made.command,
-        "versions": dict(made.versions),
-        "hardware": dict(made.hardware),
-        **({} if seed is None else {"seed": seed}),
-    }

@@ -25,7 +25,7 @@ from vitreous.evaluation.evaluators.corruption import Corruption
 from vitreous.evaluation.evaluators.explanation import ExplanationSettings, measure_explanations
 from vitreous.evaluation.evaluators.robustness import Robustness, robustness
 from vitreous.evaluation.evaluators.rotation import Rotation
-from vitreous.evaluation.loading import Batch, View
+from vitreous.evaluation.loading import EvaluationBatch, View
 from vitreous.evaluation.processes import ALONE, Processes
 from vitreous.evaluation.rows import RowStore, item_type
 from vitreous.evaluation.stream import Measured, StreamSettings, stream
@@ -317,7 +317,7 @@ class Mean:
     def row_type(self) -> np.dtype:
         return item_type([("mean", "f4")])
 
-    def rows(self, classifier: Classifier, batch: Batch) -> np.ndarray:
+    def rows(self, classifier: Classifier, batch: EvaluationBatch) -> np.ndarray:
         assert not classifier.training
         if len(self.seen) >= self.limit:
             raise KeyboardInterrupt

@@ -40,7 +40,7 @@ from vitreous.evaluation.corruptions import CORRUPTIONS
 from vitreous.evaluation.evaluators.corruption import paper_corruptions
 from vitreous.evaluation.evaluators.explanation import ExplanationSettings
 from vitreous.evaluation.processes import Processes, current_processes
-from vitreous.evaluation.run import Evaluation, Place, compare, evaluate
+from vitreous.evaluation.run import Evaluation, EvaluationFolders, compare, evaluate
 from vitreous.evaluation.segmentation import TOLERANCE
 from vitreous.evaluation.stream import StreamSettings
 from vitreous.evaluation.suites import MaskedSettings, SetSettings, Suite, combine, load_suite
@@ -224,7 +224,7 @@ class Command(
         return evaluate(
             classifier,
             suite,
-            Place(self.root, out, self.samples),
+            EvaluationFolders(self.root, out, self.samples),
             sets=sets,
             streaming=streaming,
             explaining=ExplanationSettings(squash=self.squash, tolerance=self.tolerance),
@@ -305,6 +305,8 @@ def _report(classifier: Classifier, done: Evaluation, out: Path, seconds: float)
             print(f"  {_line(record)}")
     for problem in done.problems:
         print(f"  not measured: {problem}")
+    for line in done.left_out:
+        print(f"  left out of {line}")
     for folder in done.tables:
         print(f"predictions: {folder / 'predictions.csv'}")
     print(f"results: {out / 'results.json'}")

@@ -16,7 +16,10 @@ from vitreous.evaluation.metrics import (
 from vitreous.evaluation.predictions import Predictions
 from vitreous.evaluation.rows import READ
 from vitreous.evaluation.test_sets import TestSet
+from vitreous.models import Classifier
+from vitreous.models.class_words import class_words
 from vitreous.results import Record, accuracy_record, wilson_interval
+from vitreous.statistics import NORMAL_QUANTILE
 
 NAMED_FILES = 100
 
@@ -81,7 +84,7 @@ def _headline_records(found: Predictions, settings: dict[str, object]) -> list[R
         records.append(Record(suite, name, "class_mean_top1", mean, n, interval, settings))
     nll = found.rows["nll"][read].astype(np.float64)
     if len(nll) and np.isfinite(nll).all():
-        error = math.sqrt(float(nll.var()) / len(nll)) * 1.959963984540054
+        error = math.sqrt(float(nll.var()) / len(nll)) * NORMAL_QUANTILE
         interval = (float(nll.mean()) - error, float(nll.mean()) + error)
         records.append(Record(suite, name, "nll", float(nll.mean()), len(nll), interval, settings))
     if read.any():
@@ -92,8 +95,16 @@ def _headline_records(found: Predictions, settings: dict[str, object]) -> list[R
 
 
 def target_names(test_set: TestSet) -> tuple[str, ...]:
-    """A name for each target of a set: its number where there is no name."""
-    return test_set.target_names or tuple(map(str, range(len(test_set.accepted))))
+    """A name for each target of a set, in words: its number where there is no name."""
+    names = test_set.target_names or tuple(map(str, range(len(test_set.accepted))))
+    return tuple(map(class_words, names))
+
+
+def answer_name(classifier: Classifier, answers: Predictions, prediction: int) -> str:
+    """What an answer under the first convention is called: a group of the set, or a class."""
+    if answers.conventions[0].groups is not None:
+        return target_names(answers.test_set)[prediction]
+    return classifier.class_name(prediction)
 
 
 def by_target(found: Predictions) -> tuple[np.ndarray, np.ndarray]:

@@ -29,6 +29,8 @@ def item_type(fields: list[object]) -> np.dtype:
 class RowStore:
     """Rows of one evaluation in a folder: `header.json` and one `rows-RANK.bin` for each process.
 
+    The first process writes the header; of what is left to measure it always has a share.
+
     Args:
         folder: The folder; made when the first row is written.
         header: What the rows depend on, for a reader of the folder.
@@ -65,7 +67,7 @@ class RowStore:
     def append(self, rows: np.ndarray, reasons: dict[int, str]) -> None:
         """Add rows; reasons (by key) go to disk first, so that no row is without its reason."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        if not (self.folder / "header.json").exists():
+        if self._rank == 0 and not (self.folder / "header.json").exists():
             write_json(self.folder / "header.json", self.header)
         try:
             if reasons:

@@ -44,6 +44,7 @@ class Evaluation:
         records: The numbers.
         entries: Set → its entry of `Results.extra["evaluation"]`.
         problems: What was not measured, and why.
+        left_out: What readers of sets passed over: `SET: COUNT KIND (NAMES)`.
         found: (set, part, change) → answers, for comparisons.
         model: Fingerprint of the model.
         tables: Folders of the tables of predictions.
@@ -53,6 +54,7 @@ class Evaluation:
     records: list[Record] = dataclasses.field(default_factory=list)
     entries: dict[str, dict[str, object]] = dataclasses.field(default_factory=dict)
     problems: list[str] = dataclasses.field(default_factory=list)
+    left_out: list[str] = dataclasses.field(default_factory=list)
     found: dict[str, Predictions] = dataclasses.field(default_factory=dict)
     model: str = ""
     tables: list[Path] = dataclasses.field(default_factory=list)
@@ -63,9 +65,14 @@ class Evaluation:
         sources = self.sources
         return [dataclasses.replace(r, source=sources.get(r.dataset, "")) for r in records]
 
+    def tell_left_out(self, name: str, datasets: Iterable[Dataset]) -> None:
+        """Add what the readers of a set, or of its parts, passed over."""
+        lines = (f"{name}: {passed}" for dataset in datasets for passed in dataset.left_out)
+        self.left_out = list(dict.fromkeys([*self.left_out, *lines]))
+
 
 @dataclasses.dataclass(frozen=True)
-class Place:
+class EvaluationFolders:
     """Where things are and go.
 
     Attributes:
@@ -82,7 +89,7 @@ class Place:
 def evaluate(
     classifier: Classifier,
     suite: Suite,
-    place: Place,
+    folders: EvaluationFolders,
     *,
     sets: Sequence[TestSet] = (),
     streaming: StreamSettings | None = None,
@@ -97,7 +104,7 @@ def evaluate(
     Args:
         classifier: The model.
         suite: What to measure.
-        place: Where sets are, and where rows and pictures go.
+        folders: Where sets are, and where rows and pictures go.
         sets: More test sets, read already.
         streaming: How pictures are streamed.
         explaining: How explanations are measured; methods come from the suite.
@@ -108,7 +115,7 @@ def evaluate(
     """
     job = _Job(
         classifier,
-        place,
+        folders,
         streaming or StreamSettings(),
         dataclasses.replace(
             explaining or ExplanationSettings(), methods=suite.methods, removal=suite.removal
@@ -116,7 +123,7 @@ def evaluate(
         processes,
         Evaluation(model=model_fingerprint(classifier)),
     )
-    groups = _read_sets(suite, place, job.done, sets)
+    groups = _read_sets(suite, folders, job.done, sets)
     some_clean = any(parts[0].suite == "clean" for parts in groups)
     for parts in groups:
         whole = len(parts) == 1 and (parts[0].suite == "clean" or not some_clean)
@@ -140,7 +147,7 @@ class _Job:
     """One model's evaluation, as it goes on."""
 
     classifier: Classifier
-    place: Place
+    folders: EvaluationFolders
     streaming: StreamSettings
     explaining: ExplanationSettings
     processes: Processes
@@ -165,7 +172,7 @@ class _Job:
         answers = predictions(
             self.classifier,
             test_set,
-            self.place.out / "predictions",
+            self.folders.out / "predictions",
             streaming=self.streaming,
             perturbation=perturbation,
             processes=self.processes,
@@ -178,6 +185,7 @@ class _Job:
         """Turn answers to records and an entry."""
         first, done = answers[0], self.done
         entry = entry_of(first)
+        done.tell_left_out(first.test_set.name, (part.dataset for part in answers))
         for part in answers:
             done.records += accuracy_records(part, _named(self.streaming))
         if "corruption" in first.test_set.settings:
@@ -194,17 +202,19 @@ class _Job:
         ):
             done.records += records
             entry.update(more)
-        if self.processes.main and self.place.samples:
-            entry.update(write_samples(self.classifier, first, self.place.out, self.place.samples))
+        if self.processes.main and self.folders.samples:
+            entry.update(
+                write_samples(self.classifier, first, self.folders.out, self.folders.samples)
+            )
         done.entries[first.test_set.name] = entry
 
     def explain(self, suite: Suite) -> dict[str, Explained]:
         """Measure explanations on the masked sets of a suite; returns them by name."""
         explained = {}
         for wanted in suite.masked:
-            path = wanted.find(self.place.root)
+            path = wanted.find(self.folders.root)
             if path is None:
-                self.done.problems.append(_missing(wanted.name, wanted.path, self.place.root))
+                self.done.problems.append(_missing(wanted.name, wanted.path, self.folders.root))
                 continue
             self.done.sources.setdefault(wanted.name, str(path))
             try:
@@ -219,7 +229,7 @@ class _Job:
             self.classifier,
             dataset,
             name,
-            self.place.out / "predictions",
+            self.folders.out / "predictions",
             explaining=self.explaining,
             streaming=dataclasses.replace(
                 self.streaming, batch_size=max(1, self.streaming.batch_size // 4)
@@ -228,6 +238,7 @@ class _Job:
             model=self.done.model,
         )
         self.done.records += explained.records()
+        self.done.tell_left_out(name, [dataset])
         entry, before = explained.entry(), self.done.entries.get(name, {})
         curves = {k: entry[k] for k in ("explanations", "unsupported") if k in entry}
         self.done.entries[name] = {**entry, **before, **curves}
@@ -250,14 +261,14 @@ def _missing(name: str, path: Path | None, root: Path | None) -> str:
 
 
 def _read_sets(
-    suite: Suite, place: Place, done: Evaluation, sets: Sequence[TestSet]
+    suite: Suite, folders: EvaluationFolders, done: Evaluation, sets: Sequence[TestSet]
 ) -> list[list[TestSet]]:
     groups = [[test_set] for test_set in sets]
     done.sources.update({s.name: s.source for s in sets})
     for wanted in suite.sets:
-        path = wanted.find(place.root)
+        path = wanted.find(folders.root)
         if path is None:
-            done.problems.append(_missing(wanted.name, wanted.path, place.root))
+            done.problems.append(_missing(wanted.name, wanted.path, folders.root))
             continue
         try:
             groups.append(wanted.read(path))

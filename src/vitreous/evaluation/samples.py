@@ -13,6 +13,7 @@ from vitreous.data.images import save_image, to_tensor
 from vitreous.errors import ImageError, UnsupportedModelError
 from vitreous.evaluation.loading import crop_for
 from vitreous.evaluation.predictions import Predictions
+from vitreous.evaluation.records import answer_name, target_names
 from vitreous.evaluation.rows import READ
 from vitreous.models import Classifier
 
@@ -81,8 +82,8 @@ def _write(
         "picture": (place / f"{name}.png").as_posix(),
         "relevance": None,
         "file": test_set.dataset.name(index),
-        "label": test_set.target_names[target] if test_set.target_names else str(target),
-        "prediction": _answer(classifier, found, int(row["prediction0"])),
+        "label": target_names(test_set)[target],
+        "prediction": answer_name(classifier, found, int(row["prediction0"])),
         "confidence": float(row["confidence"]),
         "nll": float(row["nll"]),
     }
@@ -92,12 +93,6 @@ def _write(
         save_image(overlay, folder / place / f"{name}-relevance.png")
         entry["relevance"] = (place / f"{name}-relevance.png").as_posix()
     return entry
-
-
-def _answer(classifier: Classifier, found: Predictions, prediction: int) -> str:
-    if found.conventions[0].groups is not None:
-        return found.test_set.target_names[prediction]
-    return classifier.class_name(prediction)
 
 
 def dimmed(images: Tensor, maps: Tensor) -> Tensor:

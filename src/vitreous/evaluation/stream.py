@@ -19,7 +19,7 @@ import torch
 from tqdm import tqdm
 
 from vitreous.data.dataset import Dataset
-from vitreous.evaluation.loading import Batch, View, batches
+from vitreous.evaluation.loading import EvaluationBatch, View, batches
 from vitreous.evaluation.processes import ALONE, Processes
 from vitreous.evaluation.rows import UNREADABLE, RowStore
 from vitreous.fingerprint import digest
@@ -50,7 +50,7 @@ class Evaluator(Protocol):
         """Type of a row, made by `vitreous.evaluation.rows.item_type`."""
         ...
 
-    def rows(self, classifier: Classifier, batch: Batch) -> np.ndarray:
+    def rows(self, classifier: Classifier, batch: EvaluationBatch) -> np.ndarray:
         """Measure a batch (images are floats on the model's device): B rows.
 
         `key` and `index` are filled in by the loop. What is random follows from `batch.seeds`.
@@ -137,7 +137,7 @@ def stream(
         evaluator: What is measured.
         folder: Rows go to a folder in it, named by the evaluator and the fingerprint.
         view: How items become inputs; the model's own by default.
-        streaming: Batch size, workers, precision, limit, restart.
+        streaming: EvaluationBatch size, workers, precision, limit, restart.
         processes: Which of several processes this is; each takes its share of what is left, and
             all return the whole.
         model: `model_fingerprint` of the model, where the caller knows it.
@@ -174,7 +174,7 @@ def stream(
 def measure(
     classifier: Classifier,
     evaluator: Evaluator,
-    parts: Iterable[Batch],
+    parts: Iterable[EvaluationBatch],
     precision: Precision = "float32",
 ) -> Iterator[tuple[np.ndarray, dict[int, str]]]:
     """Measure batches; what is yielded is forgotten here, so that memory does not grow.

@@ -11,7 +11,7 @@ import numpy as np
 
 from vitreous.errors import require
 from vitreous.evaluation.predictions import Predictions
-from vitreous.evaluation.records import by_target, target_names
+from vitreous.evaluation.records import answer_name, by_target, target_names
 from vitreous.evaluation.rows import READ
 from vitreous.io import atomic_path
 from vitreous.models import Classifier
@@ -24,7 +24,7 @@ COLUMNS = (
     "prediction",
     "probability",
     "correct",
-    "foreground_relevance",
+    "foreground_share",
 )
 CHUNK = 10_000
 UNREAD = "(not read)"
@@ -72,7 +72,7 @@ def prediction_rows(
             name,
             None if group < 0 else (names[group] if group < len(names) else str(group)),
             targets[int(answers.test_set.targets[index])],
-            _answer(classifier, answers, int(row["prediction0"])) if read else None,
+            answer_name(classifier, answers, int(row["prediction0"])) if read else None,
             float(row["confidence"]) if read else None,
             bool(right),
             shares.get(name),
@@ -104,7 +104,7 @@ def confusion(
     table = np.zeros((len(shown), len(given)), np.int64)
     np.add.at(table, (np.searchsorted(shown, targets), places), 1)
     names = target_names(answers.test_set)
-    header = [UNREAD if p < 0 else _answer(classifier, answers, int(p)) for p in given]
+    header = [UNREAD if p < 0 else answer_name(classifier, answers, int(p)) for p in given]
     rows = ([names[int(t)], *line.tolist()] for t, line in zip(shown, table))
     return ["label", *header], rows
 
@@ -134,9 +134,3 @@ def _write_parquet(
         while chunk := [row for row, _ in zip(rows, range(CHUNK))]:
             columns = [arrow.array(c, k) for c, k in zip(zip(*chunk), kinds)]
             writer.write_table(arrow.table(columns, schema=schema))
-
-
-def _answer(classifier: Classifier, answers: Predictions, prediction: int) -> str:
-    if answers.conventions[0].groups is not None:
-        return answers.test_set.target_names[prediction]
-    return classifier.class_name(prediction)

@@ -10,16 +10,17 @@ from torch import Tensor, nn
 from vitreous.fingerprint import digest
 from vitreous.models.classifier import Classifier
 
-# How a module computes, not what: another value gives the same answer.
-_IMPLEMENTATION = {"training", "fused_attn", "call_super_init", "dump_patches"}
+# How a module computes, not what: another value gives the same answer. What torch keeps of each
+# module (mode, hooks, tables of parameters) is no setting either; weights are digested apart.
+_IMPLEMENTATION = {"fused_attn", *vars(nn.Module())}
 
 
 def model_fingerprint(classifier: Classifier) -> str:
     """Tell one classifier from another by everything that its answers depend on.
 
     That is: the class and the plain settings of every module (`num_heads`, `global_pool`, `eps`,
-    …), all parameters and buffers, those that no checkpoint holds too, the normalization, and the
-    preprocessing. Names, modes and devices do not matter.
+    …; private ones too), all parameters and buffers, those that no checkpoint holds too, the
+    normalization, and the preprocessing. Names, modes, devices and registered hooks do not matter.
 
     Returns:
         16 hexadecimal characters.
@@ -42,7 +43,7 @@ def tensor_digest(value: Tensor) -> str:
 
 
 def _settings(module: nn.Module) -> list[object]:
-    """Class of a module and its attributes that are plain values, private ones left out."""
+    """Class of a module and its attributes that are plain values."""
     kind = type(module)
     plain = {k: _value(v) for k, v in vars(module).items() if k not in _IMPLEMENTATION}
     return [f"{kind.__module__}.{kind.__qualname__}", {k: v for k, v in plain.items() if v}]

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vitreous.evaluation.loading import Batch, batches, view_of
+from vitreous.evaluation.loading import EvaluationBatch, batches, view_of
 from vitreous.evaluation.predictions import Predictions
 from vitreous.evaluation.processes import ALONE, Processes
 from vitreous.evaluation.records import accuracy_records
@@ -71,7 +71,7 @@ class Accuracy:
         """See `vitreous.evaluation.scoring.row_type`."""
         return row_type(self.test_set.conventions)
 
-    def rows(self, classifier: Classifier, batch: Batch) -> np.ndarray:
+    def rows(self, classifier: Classifier, batch: EvaluationBatch) -> np.ndarray:
         """Classify a batch; raises `VitreousError` if the model's classes are not the set's."""
         with torch.inference_mode():
             images = batch.images
@@ -107,7 +107,7 @@ def predict(
         classifier: The model; it is run in evaluation mode and left in the mode it was in.
         test_set: The set.
         indices: (N,) which images; all of them by default.
-        streaming: Batch size, workers, precision, preprocessing.
+        streaming: EvaluationBatch size, workers, precision, preprocessing.
         perturbation: What is done to the images first.
 
     Yields:

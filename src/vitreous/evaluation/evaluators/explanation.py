@@ -17,7 +17,7 @@ from vitreous.evaluation.evaluators.explanation_records import (
     explanation_records,
     removal_curves,
 )
-from vitreous.evaluation.loading import Batch, View
+from vitreous.evaluation.loading import EvaluationBatch, View
 from vitreous.evaluation.pixel_removal import removal_hits
 from vitreous.evaluation.processes import ALONE, Processes
 from vitreous.evaluation.rows import READ, item_type
@@ -82,7 +82,7 @@ class Explanation:
         methods = [(m, METHOD_TYPE) for m in self.explaining.methods]
         return item_type([("label", "i4"), ("prediction", "i4"), *methods])
 
-    def rows(self, classifier: Classifier, batch: Batch) -> np.ndarray:
+    def rows(self, classifier: Classifier, batch: EvaluationBatch) -> np.ndarray:
         """Explain a batch."""
         assert batch.masks is not None
         rows, images = self.unread(len(batch)), batch.images
@@ -99,7 +99,7 @@ class Explanation:
         self,
         rows: np.ndarray,
         classifier: Classifier,
-        batch: Batch,
+        batch: EvaluationBatch,
         prediction: Tensor,
         right: Tensor,
         method: str,
@@ -175,6 +175,7 @@ class Explained:
             "convention": "removal is scored against "
             + ("the label" if labelled else "the label, or the own prediction where there is none"),
             "unreadable": {"count": len(bad), "files": files},
+            "left_out": [str(passed) for passed in self.dataset.left_out],
         }
         if self.unsupported:
             entry["unsupported"] = self.unsupported
@@ -222,7 +223,7 @@ def measure_explanations(
         name: How results call it.
         folder: Rows go to a folder in it.
         explaining: Methods and settings.
-        streaming: Batch size, workers, limit, restart.
+        streaming: EvaluationBatch size, workers, limit, restart.
         processes: Which of several processes this is.
         model: `model_fingerprint` of the model, where the caller knows it.
 

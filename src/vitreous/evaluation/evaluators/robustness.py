@@ -18,7 +18,7 @@ from vitreous.attacks.randomness import RowGenerators
 from vitreous.config import plain
 from vitreous.data.dataset import Dataset
 from vitreous.errors import VitreousError
-from vitreous.evaluation.loading import Batch, View, batches
+from vitreous.evaluation.loading import EvaluationBatch, View, batches
 from vitreous.evaluation.processes import ALONE, Processes
 from vitreous.evaluation.rows import item_type
 from vitreous.evaluation.stream import StreamSettings, stream
@@ -92,7 +92,7 @@ class Robustness:
         """Field `outcome`: 0 wrong before, k fooled at the k-th radius, -1 withstood all."""
         return item_type([("outcome", "i2")])
 
-    def rows(self, classifier: Classifier, batch: Batch) -> np.ndarray:
+    def rows(self, classifier: Classifier, batch: EvaluationBatch) -> np.ndarray:
         """Attack what is classified right, at growing radii."""
         rows = self.unread(len(batch))
         images, labels = batch.images, batch.labels.to(batch.images.device)
@@ -205,7 +205,7 @@ def robustness(
         evaluator: Attack, radii, target, seed.
         folder: Rows are kept in a folder in it.
         view: How images become inputs; the model's own by default.
-        streaming: Batch size, workers, limit, restart.
+        streaming: EvaluationBatch size, workers, limit, restart.
         processes: Which of several processes this is.
 
     Raises:

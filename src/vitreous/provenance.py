@@ -83,13 +83,13 @@ def provenance(
 
 def versions() -> dict[str, str]:
     """Versions of what computes; a package that is not installed is left out."""
-    found = {"python": platform.python_version()}
+    known = {"python": platform.python_version()}
     for name in PACKAGES:
         try:
-            found[name] = metadata.version(name)
+            known[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
             continue
-    return found
+    return known
 
 
 def hardware() -> dict[str, object]:

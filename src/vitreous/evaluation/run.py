@@ -45,7 +45,7 @@ class Evaluation:
         entries: Set → its entry of `Results.extra["evaluation"]`.
         problems: What was not measured, and why.
         left_out: What readers of sets passed over: `SET: COUNT KIND (NAMES)`.
-        found: (set, part, change) → answers, for comparisons.
+        predicted: (set, part, change) → answers, for comparisons.
         model: Fingerprint of the model.
         tables: Folders of the tables of predictions.
         sources: Set → where it is.
@@ -55,7 +55,7 @@ class Evaluation:
     entries: dict[str, dict[str, object]] = dataclasses.field(default_factory=dict)
     problems: list[str] = dataclasses.field(default_factory=list)
     left_out: list[str] = dataclasses.field(default_factory=list)
-    found: dict[str, Predictions] = dataclasses.field(default_factory=dict)
+    predicted: dict[str, Predictions] = dataclasses.field(default_factory=dict)
     model: str = ""
     tables: list[Path] = dataclasses.field(default_factory=list)
     sources: dict[str, str] = dataclasses.field(default_factory=dict)
@@ -131,7 +131,7 @@ def evaluate(
     _effective(job.done)
     explained = job.explain(suite)
     if processes.main:
-        for answers in job.done.found.values():
+        for answers in job.done.predicted.values():
             masked = None if answers.condition else explained.get(answers.test_set.name)
             folder = write_tables(classifier, answers, masked.shares() if masked else None)
             if folder is not None and not answers.condition:
@@ -178,7 +178,7 @@ class _Job:
             processes=self.processes,
             model=self.done.model,
         )
-        self.done.found[repr([test_set.name, test_set.settings, answers.condition])] = answers
+        self.done.predicted[repr([test_set.name, test_set.settings, answers.condition])] = answers
         return answers
 
     def collect(self, answers: list[Predictions], changed: list[Predictions]) -> None:
@@ -279,7 +279,7 @@ def _read_sets(
 
 
 def _effective(done: Evaluation) -> None:
-    plain = [f for f in done.found.values() if not f.condition]
+    plain = [f for f in done.predicted.values() if not f.condition]
     home = next((f for f in plain if f.test_set.name == "imagenet-val"), None)
     if home is None:
         return
@@ -293,8 +293,8 @@ def compare(first: Evaluation, second: Evaluation, against: str) -> list[Record]
     """Compare two models on every set that both have answered."""
     records = [
         record
-        for key, answers in second.found.items()
-        if key in first.found
-        for record in comparison_records(first.found[key], answers, against)
+        for key, answers in second.predicted.items()
+        if key in first.predicted
+        for record in comparison_records(first.predicted[key], answers, against)
     ]
     return second.sourced(records)

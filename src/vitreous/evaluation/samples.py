@@ -22,20 +22,20 @@ DIM = 0.15
 
 
 def write_samples(
-    classifier: Classifier, found: Predictions, folder: Path, count: int = 6
+    classifier: Classifier, predictions: Predictions, folder: Path, count: int = 6
 ) -> dict[str, list[dict[str, object]]]:
     """Write the surest right and the surest wrong pictures with their relevance maps.
 
     Args:
         classifier: The model that answered.
-        found: Its answers.
+        predictions: Its answers.
         folder: Where `results.json` is; pictures go to `samples/evaluation/SET/`.
         count: How many of each.
 
     Returns:
         `best` and `worst`, as `vitreous.evaluation` describes them.
     """
-    rows = found.rows[found.counted & (found.rows["status"] == READ)]
+    rows = predictions.rows[predictions.counted & (predictions.rows["status"] == READ)]
     order = rows[np.argsort(-rows["confidence"], kind="stable")]
     chosen = {"best": order[order["rank0"] == 0], "worst": order[order["rank0"] > 0]}
     method = _method(classifier)
@@ -43,7 +43,7 @@ def write_samples(
         kind: [
             entry
             for i, row in enumerate(some[:count])
-            if (entry := _write(classifier, found, row, folder, f"{kind}-{i}", method))
+            if (entry := _write(classifier, predictions, row, folder, f"{kind}-{i}", method))
         ]
         for kind, some in chosen.items()
     }
@@ -63,15 +63,17 @@ def _method(classifier: Classifier) -> str | None:
 
 def _write(
     classifier: Classifier,
-    found: Predictions,
+    predictions: Predictions,
     row: np.void,
     folder: Path,
     name: str,
     method: str | None,
 ) -> dict[str, object] | None:
-    test_set, index = found.test_set, int(row["index"])
+    test_set, index = predictions.test_set, int(row["index"])
     try:
-        thumbnail = crop_for(test_set, found.preprocessing)(test_set.dataset.images.open(index))
+        thumbnail = crop_for(test_set, predictions.preprocessing)(
+            test_set.dataset.images.open(index)
+        )
     except ImageError:
         return None
     image = to_tensor(thumbnail)
@@ -83,7 +85,7 @@ def _write(
         "relevance": None,
         "file": test_set.dataset.name(index),
         "label": target_names(test_set)[target],
-        "prediction": answer_name(classifier, found, int(row["prediction0"])),
+        "prediction": answer_name(classifier, predictions, int(row["prediction0"])),
         "confidence": float(row["confidence"]),
         "nll": float(row["nll"]),
     }

@@ -107,14 +107,14 @@ class MaskedSettings:
     def _labelled(self, path: Path, classes: tuple[str, ...]) -> Dataset:
         if self.class_map is not None:
             settings = {"class_names": classes, "num_classes": len(classes), "masks": self.masks}
-            (found,) = read_set(
+            (test_set,) = read_set(
                 "folder",
                 path,
                 class_map=self.class_map,
                 mask_format=self.mask_format,
                 **settings,
             )
-            return found.class_labels()
+            return test_set.class_labels()
         dataset = read_dataset(path, masks=self.masks, mask_format=self.mask_format)
         names = dataset.class_names
         if not names or (len(names) == len(classes) and not set(names) <= set(classes)):

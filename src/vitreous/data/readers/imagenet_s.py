@@ -63,8 +63,8 @@ class ImageNetS:
             VitreousError: If folders or masks are missing or there are too few classes.
         """
         root = Path(self.images).expanduser()
-        found = read_dataset(root, masks=self.masks, mask_format=self.mask_format, labelled=True)
-        whole, bad = readable(found, self.on_error)
+        dataset = read_dataset(root, masks=self.masks, mask_format=self.mask_format, labelled=True)
+        whole, bad = readable(dataset, self.on_error)
         by_wnid: dict[str, list[str]] = {w: [] for w in whole.class_names if w not in MERGED}
         places = {whole.name(index): index for index in range(len(whole))}
         for name, index in places.items():

@@ -105,9 +105,9 @@ class TinyImageNet:
         files, labels = [], []
         for folder in folders:
             inner = f"{folder}/images" if (val / folder / "images").is_dir() else folder
-            found = image_names(val / inner)
-            files += [f"{inner}/{n}" for n in found]
-            labels += [folder] * len(found)
+            listed = image_names(val / inner)
+            files += [f"{inner}/{n}" for n in listed]
+            labels += [folder] * len(listed)
         return files, labels
 
 

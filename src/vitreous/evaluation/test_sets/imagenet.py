@@ -223,10 +223,10 @@ def tar_dataset(shards: list[Path]) -> Dataset:
     Raises:
         VitreousError: If a sample has neither, or none of the shards holds a picture.
     """
-    found = index_shards(shards)
+    index = index_shards(shards)
     targets = []
-    for i, members in enumerate(found.beside):
-        name = Path(found.images.name(i))
+    for i, members in enumerate(index.beside):
+        name = Path(index.images.name(i))
         folder = name.parent.name
         if "cls" not in members and folder not in imagenet_index() and not folder.isdigit():
             raise VitreousError(
@@ -239,7 +239,7 @@ def tar_dataset(shards: list[Path]) -> Dataset:
     if not targets:
         raise VitreousError(f"{shards[0]} and {len(shards) - 1} more tar files hold no picture")
     labels = np.array(targets, dtype=np.int64)
-    return Dataset(found.images, labels, left_out=found.left_out)
+    return Dataset(index.images, labels, left_out=index.left_out)
 
 
 TEST_SETS.register("imagenet-val")(ImageNetVal)

@@ -100,7 +100,7 @@ class Kernel:
         return float(self.matrix.diagonal().sum())
 
 
-def centred(matrix: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+def centered(matrix: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
     """The block of a Gram matrix as if features were centred on the mean of `columns`' images.
 
     Args:

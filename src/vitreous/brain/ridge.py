@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from vitreous.brain.gram import Kernel, centred
+from vitreous.brain.gram import Kernel, centered
 from vitreous.brain.splits import Split
 from vitreous.errors import VitreousError, require
 
@@ -54,11 +54,11 @@ def ridge_predictions(
         raise VitreousError(f"penalty: expected positive numbers, or 0 alone; found {penalty}")
     predictions, used = [], []
     for train, test in splits:
-        inner = centred(matrix, train, train)
+        inner = centered(matrix, train, train)
         mean = responses[train].mean(axis=0)
         targets = responses[train] - mean
         dual, chosen = _solve(inner, targets, grid)
-        predictions.append(mean + centred(matrix, test, train) @ dual)
+        predictions.append(mean + centered(matrix, test, train) @ dual)
         used.append(chosen)
     return predictions, used
 

@@ -15,12 +15,13 @@ from pathlib import Path
 import timm.data
 import torch
 
-from vitreous.evaluation.run import Place, evaluate
+from vitreous.evaluation.run import EvaluationFolders, evaluate
 from vitreous.evaluation.stream import StreamSettings
-from vitreous.evaluation.suites import KINDS, Suite
+from vitreous.evaluation.suites import Suite
 from vitreous.evaluation.test_sets import read_set
 from vitreous.models import Classifier, Preprocessing
-from vitreous.results import Results, run_context
+from vitreous.provenance import provenance
+from vitreous.results import Results
 
 
 def efficientnet_lite0() -> Classifier:
@@ -43,7 +44,7 @@ def efficientnet_lite0() -> Classifier:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("pictures", type=Path)
+    parser.add_argument("images", type=Path)
     parser.add_argument("--out", type=Path, default=Path("evaluation/efficientnet-lite0"))
     parser.add_argument("--rotation", type=float, nargs="*", default=[90, 180, 270])
     parser.add_argument("--severities", type=int, nargs="*", default=[1, 2, 3, 4, 5])
@@ -52,17 +53,18 @@ def main() -> None:
     classifier = efficientnet_lite0()
     suite = Suite(
         rotation=tuple(arguments.rotation),
-        perturbations={k: tuple(arguments.severities) for k in KINDS},
+        perturbations={k: tuple(arguments.severities) for k in ("gaussian_noise", "gaussian_blur")},
     )
     done = evaluate(
         classifier,
         suite,
-        Place(None, arguments.out),
+        EvaluationFolders(None, arguments.out),
         sets=read_set("imagenet-val", arguments.images),
         streaming=StreamSettings(limit=arguments.limit),
     )
-    results = Results(classifier.name, done.records, run_context(), {"evaluation": done.entries})
-    print(f"results: {results.write(arguments.out / 'results.json')}")
+    made = provenance("evaluate", model=classifier.name, fingerprint=done.model)
+    Results.update(arguments.out, done.records, made, extra={"evaluation": done.entries})
+    print(f"results: {arguments.out / 'results.json'}")
     for record in done.records:
         if record.metric in ("top1", "top5", "invariance", "ece", "nll", "unreadable"):
             low, high = record.ci95 or (float("nan"), float("nan"))

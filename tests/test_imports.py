@@ -13,8 +13,8 @@ ROOT = Path(vitreous.__file__).parent
 # Each room may import those of earlier lines, and itself; rooms of one line do not know each other.
 ORDER = (
     ("errors",),
-    ("disk", "fingerprint", "ranges", "statistics", "yaml_text"),
-    ("io", "registry"),
+    ("disk", "fingerprint", "ranges", "renamed", "statistics", "yaml_text"),
+    ("io", "overrides", "registry"),
     ("locks", "names"),
     ("folders",),
     ("config", "device", "processes", "provenance", "recipes", "results_format"),

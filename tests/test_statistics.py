@@ -32,6 +32,17 @@ def test_correlations_are_scipys_and_constants_have_none():
     assert np.isnan(statistics.pearson(first, second)).tolist() == [False, True, False]
 
 
+def test_rank_correlation_is_scipys_with_ties_and_gaps():
+    generator = np.random.default_rng(0)
+    first, second = np.round(generator.random((2, 40)), 1)
+    expected = scipy.stats.spearmanr(first, second)[0]
+    np.testing.assert_allclose(statistics.spearman(first, second), expected)
+    gaps = np.append(first, np.nan), np.append(second, 5.0)
+    np.testing.assert_allclose(statistics.spearman(*gaps), expected)
+    assert np.isnan(statistics.spearman(np.ones(5), second[:5]))
+    assert np.isnan(statistics.spearman(first[:2], second[:2]))
+
+
 def test_jackknife_of_a_mean_is_the_error_of_its_groups():
     values = np.random.default_rng(1).standard_normal(200)
     low, high = statistics.jackknife_interval(lambda kept: values[kept].mean(), 200, 0.5, seed=3)

@@ -12,41 +12,23 @@ import dataclasses
 import math
 import types
 import typing
-import warnings
-from collections.abc import Container
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, Union
 
 import yaml
 
-from vitreous.errors import VitreousError, nearest
+from vitreous.errors import VitreousError, nearest, shorten
+from vitreous.overrides import Values as Values
+from vitreous.overrides import merge as merge
+from vitreous.overrides import parse_overrides as parse_overrides
 from vitreous.ranges import Range
 from vitreous.registry import Registry
+from vitreous.renamed import RENAMED_VALUES, current_name
+from vitreous.renamed import warn_renamed as warn_renamed
 from vitreous.yaml_text import parse_yaml, read_text
 
 T = TypeVar("T")
-Values = dict[str, Any]
-"""A mapping of plain YAML values."""
 _REGISTRY = "registry"
-# Words that older recipes and command lines use, and what they are called now.
-RENAMED_KEYS = {
-    "views": "transforms",
-    "probe": "robust_validation",
-    "normalisation": "normalization",
-    "pictures": "images",
-    "picture": "image",
-    "strips": "panels",
-    "step": "step_size",
-    "on_bad": "on_error",
-    "pca_pictures": "pca_images",
-}
-RENAMED_VALUES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
-DEEPEST_KEY = 16
-
-
-def warn_renamed(old: str, new: str) -> None:
-    """Say once what a word of an older version is called now."""
-    warnings.warn(f"'{old}' is now called '{new}'", FutureWarning, stacklevel=3)
 
 
 def parts(registry: Registry[type[T]]) -> dict[str, T]:
@@ -80,7 +62,7 @@ def build(cls: type[T], values: object, where: str = "") -> T:
     if not isinstance(values, dict):
         raise VitreousError(f"{where or cls.__name__}: expected a mapping, found {_show(values)}")
     fields = _fields(cls)
-    values = {_current_name(key, fields): value for key, value in values.items()}
+    values = {current_name(key, fields): value for key, value in values.items()}
     for key in values:
         if key not in fields:
             raise VitreousError(f"unknown key '{_join(where, key)}'; {nearest(str(key), fields)}")
@@ -110,15 +92,6 @@ def _build_field(field: dataclasses.Field[Any], kind: object, value: object, whe
     if typing.get_origin(kind) is dict:
         return _build_parts(registry, value, where)
     return _build_part(registry, value, where)
-
-
-def _current_name(key: str, fields: Container[str]) -> str:
-    """The present name of a key that was renamed; every other key as it is."""
-    new = RENAMED_KEYS.get(key)
-    if key in fields or new is None or new not in fields:
-        return key
-    warn_renamed(key, new)
-    return new
 
 
 def _build_parts(registry: Registry[type[T]], values: object, where: str) -> dict[str, T]:
@@ -153,7 +126,7 @@ def _lookup(registry: Registry[type[T]], name: object, where: str) -> type[T]:
     return registry[name]
 
 
-def convert(kind: Any, value: Any, where: str) -> Any:
+def convert(kind: object, value: object, where: str) -> object:
     """Check one plain value against a type annotation, with the few conversions YAML needs.
 
     Raises:
@@ -173,7 +146,7 @@ def convert(kind: Any, value: Any, where: str) -> Any:
     return _convert_plain(kind, value, where)
 
 
-def _convert_annotated(arguments: tuple[Any, ...], value: object, where: str) -> object:
+def _convert_annotated(arguments: tuple[object, ...], value: object, where: str) -> object:
     converted = convert(arguments[0], value, where)
     for note in arguments[1:]:
         if isinstance(note, Range):
@@ -181,7 +154,7 @@ def _convert_annotated(arguments: tuple[Any, ...], value: object, where: str) ->
     return converted
 
 
-def _convert_union(choices: tuple[Any, ...], value: object, where: str) -> object:
+def _convert_union(choices: tuple[object, ...], value: object, where: str) -> object:
     if value is None and type(None) in choices:
         return None
     choices = tuple(choice for choice in choices if choice is not type(None))
@@ -193,7 +166,7 @@ def _convert_union(choices: tuple[Any, ...], value: object, where: str) -> objec
     return convert(choices[-1], value, where)
 
 
-def _convert_literal(choices: tuple[Any, ...], value: object, where: str) -> object:
+def _convert_literal(choices: tuple[object, ...], value: object, where: str) -> object:
     if value in choices:
         return value
     renamed = RENAMED_VALUES.get(value) if isinstance(value, str) else None
@@ -205,7 +178,7 @@ def _convert_literal(choices: tuple[Any, ...], value: object, where: str) -> obj
 
 
 def _convert_sequence(
-    origin: type, kinds: tuple[Any, ...], value: object, where: str
+    origin: type, kinds: tuple[object, ...], value: object, where: str
 ) -> list[object]:
     if not isinstance(value, (list, tuple)):
         raise VitreousError(f"{where}: expected a list, found {_show(value)}")
@@ -289,7 +262,7 @@ def ranges_of(kind: object) -> list[Range]:
     return [bounds for part in parts for bounds in ranges_of(part)]
 
 
-def plain(settings: Any) -> Any:
+def plain(settings: object) -> Any:
     """Turn settings back into plain YAML values; `build` of the result gives equal settings."""
     if dataclasses.is_dataclass(settings) and not isinstance(settings, type):
         return {
@@ -326,7 +299,7 @@ def describe(settings: object, where: str = "") -> list[str]:
     return lines
 
 
-def _type_name(kind: Any) -> str:
+def _type_name(kind: object) -> str:
     """A type annotation in the words of a reader: `int`, `a or b`, `list of float`."""
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
     if origin is Annotated:
@@ -339,64 +312,6 @@ def _type_name(kind: Any) -> str:
         return f"list of {_type_name(arguments[0])}"
     names = {type(None): "none", str: "text", Path: "path", bool: "true or false"}
     return names.get(kind) or getattr(origin or kind, "__name__", str(kind))
-
-
-def merge(base: Values, top: Values) -> Values:
-    """Lay one plain mapping over another, key by key; a part of another `name` replaces whole."""
-    merged = dict(base)
-    for key, value in top.items():
-        key = _current_name(key, merged)
-        old = merged.get(key)
-        if not (isinstance(old, dict) and isinstance(value, dict)):
-            merged[key] = value
-        elif value.get("name", old.get("name")) == old.get("name"):
-            merged[key] = merge(old, value)
-        else:
-            merged[key] = value
-    return merged
-
-
-def parse_overrides(arguments: list[str]) -> Values:
-    """Turn `--a.b value --c=value` into a nested mapping; values are read as YAML.
-
-    Raises:
-        VitreousError: For an argument that is not of this form, a value that is no YAML, or a key
-            that is given a value and settings of its own.
-    """
-    overrides: Values = {}
-    rest = list(arguments)
-    while rest:
-        argument = rest.pop(0)
-        key, equals, text = argument.removeprefix("--").partition("=")
-        if not argument.startswith("--") or not key:
-            raise VitreousError(f"expected --key.sub value, found '{argument}'")
-        if not equals:
-            if not rest or rest[0].startswith("--"):
-                raise VitreousError(f"--{key} has no value; write --{key} VALUE")
-            text = rest.pop(0)
-        _put(overrides, key, parse_yaml(text, f"--{key} {_shorten(text)}"))
-    return overrides
-
-
-def _put(overrides: Values, key: str, value: object) -> None:
-    names = key.replace("-", "_").split(".")
-    if len(names) > DEEPEST_KEY:
-        raise VitreousError(f"--{_shorten(key)}: expected at most {DEEPEST_KEY} names in a key")
-    node = overrides
-    for place, name in enumerate(names[:-1], 1):
-        node = node.setdefault(name, {})
-        if not isinstance(node, dict):
-            parent = ".".join(names[:place])
-            raise VitreousError(
-                f"--{parent} is given the value {_shorten(node)} and --{key} a setting of it; "
-                "give one of the two"
-            )
-    if isinstance(node.get(names[-1]), dict) and not isinstance(value, dict):
-        raise VitreousError(
-            f"--{key} is given the value {_shorten(value)} and settings of its own; give one of "
-            "the two"
-        )
-    node[names[-1]] = value
 
 
 def read_yaml(path: Path) -> Values:
@@ -421,9 +336,4 @@ def _join(where: str, key: object) -> str:
 
 
 def _show(value: object) -> str:
-    return f"{type(value).__name__} {_shorten(repr(value))}"
-
-
-def _shorten(value: object) -> str:
-    text = str(value)
-    return text if len(text) <= 60 else f"{text[:57]}…"
+    return f"{type(value).__name__} {shorten(repr(value))}"

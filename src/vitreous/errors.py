@@ -82,3 +82,9 @@ def require(module: str, extra: str) -> ModuleType:
             f"'{module}' is not installed (missing module '{error.name}'); it comes with the "
             f"extra '{extra}': pip install 'vitreous[{extra}]'"
         ) from error
+
+
+def shorten(value: object) -> str:
+    """A value as text of at most 60 characters, for messages."""
+    text = str(value)
+    return text if len(text) <= 60 else f"{text[:57]}…"

@@ -6,12 +6,11 @@ import dataclasses
 import hashlib
 import json
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 
-def digest(*values: Any) -> str:
+def digest(*values: object) -> str:
     """Tell values from other values: 16 hexadecimal characters.
 
     Takes what JSON takes, and dataclasses, paths, sets and arrays. Order matters in lists, not in
@@ -24,7 +23,7 @@ def digest(*values: Any) -> str:
     return hashlib.blake2b(text.encode(errors="surrogatepass"), digest_size=8).hexdigest()
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: object) -> object:
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         fields = {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
         return {"": type(value).__name__, **fields}

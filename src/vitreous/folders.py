@@ -86,12 +86,12 @@ def check_folder(
         raise VitreousError(f"{root} is a file, expected a folder; choose another --out")
     if overwrite or not root.is_dir():
         return
-    found = folder_kind(root)
-    if found == kind or found in also:
+    held = folder_kind(root)
+    if held == kind or held in also:
         return
-    if found is not None:
+    if held is not None:
         raise VitreousError(
-            f"{root} holds {_article(found)}, not {_article(kind)}; choose another --out, or "
+            f"{root} holds {_article(held)}, not {_article(kind)}; choose another --out, or "
             "--overwrite to write there all the same"
         )
     try:

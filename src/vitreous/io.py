@@ -78,7 +78,7 @@ def append_text(path: str | os.PathLike[str], text: str) -> None:
             raise
 
 
-def write_json(path: str | os.PathLike[str], value: Any, *, durable: bool = True) -> Path:
+def write_json(path: str | os.PathLike[str], value: object, *, durable: bool = True) -> Path:
     """Write JSON atomically; numbers that are not finite become null, so any reader accepts it."""
     text = json.dumps(finite(value), indent=1, ensure_ascii=False) + "\n"
     return write_text(path, text, durable=durable)
@@ -136,7 +136,7 @@ def file_stamp(path: str | os.PathLike[str]) -> tuple[int, ...]:
     return (about.st_size, about.st_mtime_ns)
 
 
-def read_json_lines(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
+def read_json_lines(path: str | os.PathLike[str]) -> list[dict[str, object]]:
     """Read a file of one JSON object a line; a last line that a kill cut short is left out.
 
     Returns:

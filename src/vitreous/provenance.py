@@ -42,7 +42,7 @@ class Provenance:
     seed: int | None = None
     when: str = ""
     seconds: float | None = None
-    hardware: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    hardware: Mapping[str, object] = dataclasses.field(default_factory=dict)
     versions: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     @property
@@ -83,16 +83,16 @@ def provenance(
 
 def versions() -> dict[str, str]:
     """Versions of what computes; a package that is not installed is left out."""
-    found = {"python": platform.python_version()}
+    known = {"python": platform.python_version()}
     for name in PACKAGES:
         try:
-            found[name] = metadata.version(name)
+            known[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
             continue
-    return found
+    return known
 
 
-def hardware() -> dict[str, Any]:
+def hardware() -> dict[str, object]:
     """Describe this machine: `processor`, `cores`, `memory_gb`, `torch_threads`, `gpu`.
 
     `gpu` is a list of `{name, memory_gb}`, left out where there is none; so is a memory that the
@@ -100,7 +100,7 @@ def hardware() -> dict[str, Any]:
     """
     import torch
 
-    described: dict[str, Any] = {"processor": processor(), "cores": os.cpu_count()}
+    described: dict[str, object] = {"processor": processor(), "cores": os.cpu_count()}
     if (memory := memory_bytes()) is not None:
         described["memory_gb"] = round(memory / 2**30, 1)
     described["torch_threads"] = torch.get_num_threads()

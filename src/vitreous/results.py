@@ -15,8 +15,9 @@ import filelock
 
 from vitreous.errors import VitreousError
 from vitreous.io import finite, read_json, write_json
-from vitreous.provenance import Provenance, provenance
+from vitreous.provenance import Provenance
 from vitreous.results_format import fields_of, typed
+from vitreous.statistics import NORMAL_QUANTILE
 
 VERSION = 2
 LOCK_SECONDS = 60
@@ -49,7 +50,7 @@ class Record:
     source: str = ""
     provenance: Provenance = UNKNOWN
 
-    def key(self) -> tuple[Any, ...]:
+    def key(self) -> tuple[object, ...]:
         """Everything that the value depends on; a new record replaces an old one of the same."""
         made = self.provenance
         return (*self.topic(), self.n, made.kind, made.model, made.fingerprint)
@@ -90,7 +91,7 @@ class Results:
             table[record.key()] = record
         self.records = list(table.values())
 
-    def add_extra(self, extra: Mapping[str, Any]) -> None:
+    def add_extra(self, extra: Mapping[str, object]) -> None:
         """Add structured data, key by key; a table of fewer items never replaces a fuller one.
 
         A mapping with an integer `n` is such a table. Where both name another `fingerprint`, the
@@ -105,7 +106,7 @@ class Results:
             topics.setdefault(record.topic(), []).append(record)
         return [_best(records) for records in topics.values()]
 
-    def find(self, **wanted: Any) -> list[Record]:
+    def find(self, **wanted: object) -> list[Record]:
         """Return the current records whose fields (or settings) equal all the given values."""
 
         def matches(record: Record) -> bool:
@@ -116,7 +117,7 @@ class Results:
 
     def write(self, path: str | os.PathLike[str]) -> Path:
         """Write `results.json` atomically, whatever is there; `update` adds to what is there."""
-        made: dict[str, Any] = {}
+        made: dict[str, object] = {}
         records = []
         for record in self.records:
             row = {f.name: getattr(record, f.name) for f in dataclasses.fields(record)}
@@ -179,8 +180,8 @@ class Results:
         records: Iterable[Record],
         made: Provenance,
         *,
-        extra: Mapping[str, Any] | None = None,
-        context: Mapping[str, Any] | None = None,
+        extra: Mapping[str, object] | None = None,
+        context: Mapping[str, object] | None = None,
     ) -> Results:
         """Add what was measured to a file of results: the one way to write it.
 
@@ -244,19 +245,19 @@ def _merged(old: Any, new: Any) -> Any:
     return {**old, **{k: _merged(old.get(k), v) for k, v in new.items()}}
 
 
-def _is_table(value: Mapping[str, Any]) -> bool:
+def _is_table(value: Mapping[str, object]) -> bool:
     """Whether it is a table by columns, which is replaced whole."""
     return bool(value) and all(isinstance(column, list) for column in value.values())
 
 
-def _record(raw: Any, made: Mapping[str, Provenance], where: str) -> Record:
+def _record(raw: object, made: Mapping[str, Provenance], where: str) -> Record:
     row = fields_of(raw, Record, where)
     if (name := row.pop("provenance", "")) and name not in made:
         raise VitreousError(f"{where}: its provenance '{name}' is not in the file")
     return Record(**row, provenance=made.get(name, UNKNOWN))
 
 
-def wilson_interval(successes: float, n: int, z: float = 1.959963984540054) -> tuple[float, float]:
+def wilson_interval(successes: float, n: int, z: float = NORMAL_QUANTILE) -> tuple[float, float]:
     """Wilson score interval of a proportion (Wilson 1927); 95 % by default.
 
     Args:
@@ -273,22 +274,8 @@ def wilson_interval(successes: float, n: int, z: float = 1.959963984540054) -> t
 
 
 def accuracy_record(
-    suite: str, dataset: str, metric: str, correct: int, n: int, **settings: Any
+    suite: str, dataset: str, metric: str, correct: int, n: int, **settings: object
 ) -> Record:
     """Make the record of a proportion, with its Wilson interval."""
     value = correct / n if n else math.nan
     return Record(suite, dataset, metric, value, n, wilson_interval(correct, n), settings)
-
-
-def run_context(seed: int | None = None) -> dict[str, Any]:
-    """Command, hardware and versions of this process, as free facts.
-
-    What measures now gives its records a `Provenance` instead.
-    """
-    made = provenance("", seed=seed)
-    return {
-        "command": made.command,
-        "versions": dict(made.versions),
-        "hardware": dict(made.hardware),
-        **({} if seed is None else {"seed": seed}),
-    }

@@ -22,7 +22,7 @@ WORDS: dict[type, str] = {
 }
 
 
-def typed(value: Any, kind: type[Kind], where: str) -> Kind:
+def typed(value: object, kind: type[Kind], where: str) -> Kind:
     """Return a value if it is of a type that JSON has.
 
     Raises:
@@ -35,7 +35,7 @@ def typed(value: Any, kind: type[Kind], where: str) -> Kind:
     return value
 
 
-def fields_of(raw: Any, kind: type[DataclassInstance], where: str) -> dict[str, Any]:
+def fields_of(raw: object, kind: type[DataclassInstance], where: str) -> dict[str, Any]:
     """Arguments of a `Record` or a `Provenance` from JSON, each of its type.
 
     Raises:
@@ -55,15 +55,15 @@ def fields_of(raw: Any, kind: type[DataclassInstance], where: str) -> dict[str, 
     return values
 
 
-def _text(value: Any, where: str) -> str:
+def _text(value: object, where: str) -> str:
     return typed(value, str, where)
 
 
-def _object(value: Any, where: str) -> dict[str, Any]:
+def _object(value: object, where: str) -> dict[str, object]:
     return typed(value, dict, where)
 
 
-def _number(value: Any, where: str) -> float:
+def _number(value: object, where: str) -> float:
     """A number; null stands for one that is not finite."""
     if value is None:
         return math.nan
@@ -72,23 +72,23 @@ def _number(value: Any, where: str) -> float:
     return typed(value, float, where)
 
 
-def _count(value: Any, where: str) -> int | None:
+def _count(value: object, where: str) -> int | None:
     if value is None:
         return None
-    if typed(value, int, where) < 0:
-        raise VitreousError(f"{where}: expected a count, found {value}")
-    return value
+    if (count := typed(value, int, where)) < 0:
+        raise VitreousError(f"{where}: expected a count, found {count}")
+    return count
 
 
-def _whole(value: Any, where: str) -> int | None:
+def _whole(value: object, where: str) -> int | None:
     return None if value is None else typed(value, int, where)
 
 
-def _seconds(value: Any, where: str) -> float | None:
+def _seconds(value: object, where: str) -> float | None:
     return None if value is None else _number(value, where)
 
 
-def _interval(value: Any, where: str) -> tuple[float, float] | None:
+def _interval(value: object, where: str) -> tuple[float, float] | None:
     if value is None:
         return None
     ends = typed(value, list, where)
@@ -97,7 +97,7 @@ def _interval(value: Any, where: str) -> tuple[float, float] | None:
     return _number(ends[0], where), _number(ends[1], where)
 
 
-CHECKS: dict[str, Callable[[Any, str], Any]] = {
+CHECKS: dict[str, Callable[[object, str], object]] = {
     **dict.fromkeys(("suite", "dataset", "metric", "source", "provenance"), _text),
     **dict.fromkeys(("kind", "model", "fingerprint", "command", "when"), _text),
     **dict.fromkeys(("settings", "hardware", "versions"), _object),

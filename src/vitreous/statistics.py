@@ -9,6 +9,8 @@ import numpy as np
 # Student's t, two-sided 95 %, for the 19 degrees of freedom of twenty groups.
 GROUPS = 20
 STUDENT = 2.093
+# Of the standard normal, two-sided 95 %.
+NORMAL_QUANTILE = 1.959963984540054
 
 
 def cohens_kappa(first: np.ndarray, second: np.ndarray) -> float:
@@ -48,6 +50,30 @@ def pearson(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     with np.errstate(invalid="ignore", divide="ignore"):
         r = (a * b).sum(axis=0) / norms
     return np.where(norms > floor * scale, np.clip(r, -1.0, 1.0), np.nan)
+
+
+def spearman(first: np.ndarray, second: np.ndarray) -> float:
+    """Spearman's rank correlation of two vectors (N,); equal values share the mean of their ranks.
+
+    Entries that are not numbers in either are left out; NaN where fewer than three are left or one
+    side is constant.
+    """
+    known = np.isfinite(first) & np.isfinite(second)
+    if known.sum() < 3:
+        return float("nan")
+    return float(pearson(_ranks(first[known]), _ranks(second[known])))
+
+
+def _ranks(values: np.ndarray) -> np.ndarray:
+    _, place, count = np.unique(values, return_inverse=True, return_counts=True)
+    last = np.cumsum(count)
+    return (last - (count - 1) / 2)[place]
+
+
+def rdm_correlation(first: np.ndarray, second: np.ndarray) -> float:
+    """Spearman's correlation of the upper triangles of two dissimilarity matrices (N, N)."""
+    upper = np.triu_indices(len(first), k=1)
+    return spearman(first[upper], second[upper])
 
 
 def percentile_interval(values: Sequence[float] | np.ndarray) -> tuple[float, float] | None:

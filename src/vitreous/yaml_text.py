@@ -6,6 +6,7 @@ than `MAXIMUM_DEPTH`, and aliases that unfold to more than `MAXIMUM_NODES` value
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,9 @@ MAXIMUM_CHARACTERS = 4_000_000
 class _StrictLoader(yaml.SafeLoader):
     """The safe loader; a key that is given twice is a mistake."""
 
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+    def construct_mapping(
+        self, node: yaml.MappingNode, deep: bool = False
+    ) -> dict[Hashable, object]:
         seen: set[str] = set()
         for key, _ in node.value:
             if isinstance(key, yaml.ScalarNode) and key.tag != "tag:yaml.org,2002:merge":

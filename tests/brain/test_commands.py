@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import zipfile
 
 import numpy as np
@@ -182,6 +183,39 @@ def test_given_matrices_are_compared_with_an_interval(tmp_path, capsys):
     assert [r.settings["layer"] for r in records] == ["pixels", "blocks.0"]
     assert all(r.settings["region"] == r.settings["assembly"] == "it" for r in records)
     assert all(r.ci95[0] < r.value < r.ci95[1] for r in records)
+
+
+def test_restart_and_check_content_reach_the_activations(tmp_path):
+    generator = np.random.default_rng(0)
+    images = tmp_path / "images"
+    images.mkdir()
+    for index in range(6):
+        pixels = generator.integers(0, 256, (8, 8, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(images / f"{index}.png")
+    np.save(tmp_path / "it.npy", 1 - np.corrcoef(generator.standard_normal((6, 9))))
+    given = ["--stimuli", str(images), "--rdms", str(tmp_path / "it.npy"), "--layers", "pixels"]
+    place = ["--out", str(tmp_path / "out"), "--cache", str(tmp_path / "cache")]
+
+    def score(*options: str) -> float:
+        assert main(["brain", "similarity", *MODEL, *given, *place, *options]) == 0
+        (record,) = Results.read(tmp_path / "out").find(metric="rdm")
+        return record.value
+
+    value = score()
+    (stored,) = (tmp_path / "cache").rglob("*.npy")
+    kept = np.load(stored)
+    np.save(stored, generator.standard_normal(kept.shape, dtype=np.float32))
+    assert score() != value  # what is stored is used
+    assert score("--restart") == value
+    np.testing.assert_array_equal(np.load(stored), kept)
+    # By content a file that was only touched is the same; by time it is another.
+    assert score("--check-content") == value
+    folders = set((tmp_path / "cache").iterdir())
+    os.utime(images / "0.png", ns=(1, 1))
+    assert score("--check-content") == value
+    assert set((tmp_path / "cache").iterdir()) == folders
+    score()
+    assert len(set((tmp_path / "cache").iterdir()) - folders) == 1
 
 
 def test_training_data_is_what_the_recipe_says():

@@ -230,7 +230,7 @@ def test_turning_changes_what_depends_on_the_direction_and_nothing_else(
             test_set,
             tmp_path,
             streaming=QUIET,
-            change=turn,
+            perturbation=turn,
         )
 
     base = predictions(classifier, test_set, tmp_path, streaming=QUIET)

@@ -14,7 +14,7 @@ from vitreous.cli import main
 from vitreous.data.readers import read_dataset
 from vitreous.errors import VitreousError
 from vitreous.evaluation.evaluators.explanation import ExplanationSettings, measure_explanations
-from vitreous.evaluation.run import Place, evaluate
+from vitreous.evaluation.run import EvaluationFolders, evaluate
 from vitreous.evaluation.segmentation import segmentation_scores
 from vitreous.evaluation.stream import StreamSettings
 from vitreous.evaluation.suites import Suite
@@ -77,7 +77,10 @@ def test_a_method_that_does_not_hold_is_left_out_and_told(masked: Path) -> None:
     one = MaskedSettings("squares", masked / "images", masked / "masks")
     suite = Suite(masked=(one,), methods=suite.methods, removal=False)
     done = evaluate(
-        network, suite, Place(None, masked / "out"), streaming=StreamSettings(progress=False)
+        network,
+        suite,
+        EvaluationFolders(None, masked / "out"),
+        streaming=StreamSettings(progress=False),
     )
     assert {r.settings["method"] for r in done.records} == {"input_gradient"}
     assert any(p.startswith("gradient_attention was left out") for p in done.problems)

@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from vitreous.evaluation.explanations import ExplanationSettings, measure_explanations
 
 from helpers import write_masked_set, write_squares
 from vitreous.cli import main
 from vitreous.errors import VitreousError
+from vitreous.evaluation.evaluators.explanation import ExplanationSettings, measure_explanations
+from vitreous.evaluation.stream import StreamSettings
 from vitreous.evaluation.suites import OWN_PREDICTION, MaskedSettings
 from vitreous.evaluation.test_sets import read_set
 from vitreous.models import Classifier, load_model, save_model
@@ -134,9 +135,34 @@ def test_deleted_masks_are_named(tiny: Classifier, tmp_path: Path) -> None:
     dataset = wanted.read(tmp_path / "images", ("c0", "c1"))
     (names,) = left_out(dataset).values()
     assert names == ("c0/2.png", "c1/5.png")
-    settings = ExplanationSettings(removal=False, progress=False)
-    found = measure_explanations(tiny, dataset, "s", tmp_path / "rows", explaining=settings)
-    assert sorted(found.reasons.values()) == ["c0/2.png has no mask", "c1/5.png has no mask"]
+    explained = measure_explanations(
+        tiny,
+        dataset,
+        "s",
+        tmp_path / "rows",
+        explaining=ExplanationSettings(removal=False),
+        streaming=StreamSettings(progress=False),
+    )
+    assert sorted(explained.measured.reasons.values()) == [
+        "c0/2.png has no mask",
+        "c1/5.png has no mask",
+    ]
+
+
+def test_the_command_names_and_counts_what_is_left_out(
+    tiny: Classifier, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_squares(tmp_path, 4)
+    for name in ("list.txt", "more.txt"):
+        (tmp_path / "images" / "c0" / name).write_text("x")
+    arguments = ["evaluate", str(save_model(tiny, tmp_path / "model")), "--samples", "0"]
+    arguments += ["--data", str(tmp_path / "images"), "--workers", "0"]
+    assert main([*arguments, "--out", str(tmp_path / "out")]) == 0
+    lines = [line.strip() for line in capsys.readouterr().out.splitlines() if "left out" in line]
+    told = "2 files that are no images (c0/list.txt, c0/more.txt)"
+    assert lines == [f"left out of images: {told}"]
+    entry = Results.read(tmp_path / "out").extra["evaluation"]["images"]
+    assert entry["left_out"] == [told]
 
 
 def test_removal_is_scored_by_the_class_map(tmp_path: Path) -> None:

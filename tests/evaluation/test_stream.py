@@ -25,7 +25,7 @@ from vitreous.evaluation.evaluators.corruption import Corruption
 from vitreous.evaluation.evaluators.explanation import ExplanationSettings, measure_explanations
 from vitreous.evaluation.evaluators.robustness import Robustness, robustness
 from vitreous.evaluation.evaluators.rotation import Rotation
-from vitreous.evaluation.loading import Batch, View
+from vitreous.evaluation.loading import EvaluationBatch, View
 from vitreous.evaluation.processes import ALONE, Processes
 from vitreous.evaluation.rows import RowStore, item_type
 from vitreous.evaluation.stream import Measured, StreamSettings, stream
@@ -126,9 +126,9 @@ class Trial:
 
 def evaluate(trial: Trial, folder: Path) -> Any:
     fields = {"accepted": ((0,), (1,), (2,)), **trial.settings}
-    change = fields.pop("change", None)
+    perturbation = fields.pop("perturbation", None)
     test_set = TestSet("noise", trial.dataset, trial.dataset.labels, **fields)
-    how = {"streaming": trial.streaming, "change": change}
+    how = {"streaming": trial.streaming, "perturbation": perturbation}
     return predictions(trial.classifier, test_set, folder, **how)
 
 
@@ -245,8 +245,8 @@ OWN = {
         "convention": settings(conventions=(Convention("two", (0, 1)),)),
         "part": settings(settings={"severity": 2}),
         "border": settings(border=2),
-        "rotation": settings(change=Rotation(90)),
-        "corruption": settings(change=Corruption("gaussian_noise", 2)),
+        "rotation": settings(perturbation=Rotation(90)),
+        "corruption": settings(perturbation=Corruption("gaussian_noise", 2)),
     },
     "attack": {
         "precision": precision,
@@ -317,7 +317,7 @@ class Mean:
     def row_type(self) -> np.dtype:
         return item_type([("mean", "f4")])
 
-    def rows(self, classifier: Classifier, batch: Batch) -> np.ndarray:
+    def rows(self, classifier: Classifier, batch: EvaluationBatch) -> np.ndarray:
         assert not classifier.training
         if len(self.seen) >= self.limit:
             raise KeyboardInterrupt

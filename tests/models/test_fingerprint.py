@@ -93,3 +93,21 @@ def test_names_modes_and_fused_attention_do_not_matter() -> None:
     for block in model.net.blocks:
         block.attn.fused_attn = not block.attn.fused_attn
     assert model_fingerprint(model) == before == model_fingerprint(make())
+
+
+def test_registered_hooks_do_not_matter() -> None:
+    model = make()
+    before = model_fingerprint(model)
+    layer = model.net.blocks[0].attn
+    layer.register_forward_hook(lambda *_: None)
+    layer.register_forward_pre_hook(lambda *_: None)
+    layer.register_full_backward_hook(lambda *_: None)
+    layer.register_state_dict_post_hook(lambda *_: None)
+    assert model_fingerprint(model) == before
+
+
+def test_private_settings_matter() -> None:
+    model = make()
+    before = model_fingerprint(model)
+    model.net._scale = 2.0
+    assert model_fingerprint(model) != before

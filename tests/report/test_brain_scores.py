@@ -10,11 +10,12 @@ import pytest
 from vitreous.provenance import Provenance
 from vitreous.report import figures, write_card
 from vitreous.report.charts import PUBLISHED_COLOUR
-from vitreous.report.figures.brain import depth_figures, matrix_figures, matrix_similarity
+from vitreous.report.figures.brain import depth_figures, matrix_figures
 from vitreous.report.headline import headline
 from vitreous.report.sources import read_sources
 from vitreous.report.tables import rows
 from vitreous.results import Record, Results
+from vitreous.statistics import rdm_correlation
 
 
 def score(value: float, metric: str = "pls", assembly: str = "macaque", **settings) -> Record:
@@ -110,8 +111,8 @@ def test_matrices_have_a_scale_and_their_similarity(tmp_path):
     first, second = (np.round(random.random((9, 9)), 1) for _ in range(2))
     upper = np.triu_indices(9, 1)
     wanted = scipy.spearmanr(first[upper], second[upper]).statistic
-    assert matrix_similarity(first, second) == pytest.approx(wanted)
-    assert np.isnan(matrix_similarity(np.zeros((3, 3)), np.eye(3)))
+    assert rdm_correlation(first, second) == pytest.approx(wanted)
+    assert np.isnan(rdm_correlation(np.zeros((3, 3)), np.eye(3)))
     results = Results(
         "m", extra={"rdms": {"macaque IT": first.tolist(), "IT b.9": second.tolist()}}
     )

@@ -146,7 +146,7 @@ class Method(Protocol):
     """A relevance method: what it needs, and a call that returns maps not yet scaled.
 
     Attributes:
-        needs: Any of `attention`, `input_gradients`; with `attention_inputs` beside `attention`,
+        needs: Some of `attention`, `input_gradients`; with `attention_inputs` beside `attention`,
             the layers' inputs serve in place of their maps.
     """
 

@@ -91,8 +91,8 @@ def export_onnx(
     )
 
     def together(examples: Tensor) -> tuple[Tensor, ...]:
-        found = explain(classifier, examples, method=method)
-        return found.logits, found.relevance
+        exported = explain(classifier, examples, method=method)
+        return exported.logits, exported.relevance
 
     def alone(examples: Tensor) -> tuple[Tensor, ...]:
         return (classifier(examples),)
@@ -171,10 +171,10 @@ def _compare(path: Path, compute: Callable[[Tensor], tuple[Tensor, ...]], images
     largest = [0.0, 0.0]
     count = 1
     for batch in (images, images[:1]):
-        found = session.run(None, {"images": batch.cpu().numpy()})
+        exported = session.run(None, {"images": batch.cpu().numpy()})
         ours = compute(batch)
         count = len(ours)
-        for place, (one, other) in enumerate(zip(ours, found)):
+        for place, (one, other) in enumerate(zip(ours, exported)):
             difference = (one.detach().cpu() - torch.from_numpy(other)).abs().max().item()
             largest[place] = max(largest[place], difference)
     return Check(largest[0], largest[1] if count == 2 else None)

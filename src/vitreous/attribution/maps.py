@@ -41,6 +41,6 @@ def combine(rows: list[Tensor], layout: Layout, size: tuple[int, int]) -> Tensor
     """Sum the maps of all streams (B, 1, H, W), not yet scaled."""
     maps = [stream_map(row, stream, size) for row, stream in zip(rows, layout.streams)]
     total = maps[0]
-    for one in maps[1:]:
-        total = total + one
+    for layer in maps[1:]:
+        total = total + layer
     return total

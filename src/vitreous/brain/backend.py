@@ -35,7 +35,7 @@ class Backend(Protocol):
         """Indices at which a vector is true."""
         ...
 
-    def choose(self, condition: Array, one: Array, other: Array) -> Array:
+    def choose(self, condition: Array, first: Array, other: Array) -> Array:
         """Take from `one` where the condition holds, else from `other`."""
         ...
 
@@ -67,9 +67,9 @@ class NumpyBackend:
         """See `Backend`."""
         return np.flatnonzero(condition)
 
-    def choose(self, condition: Array, one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    def choose(self, condition: Array, first: np.ndarray, other: np.ndarray) -> np.ndarray:
         """See `Backend`."""
-        return np.where(condition, one, other)
+        return np.where(condition, first, other)
 
     def leading_vectors(self, matrices: np.ndarray) -> np.ndarray:
         """See `Backend`."""
@@ -108,9 +108,9 @@ class TorchBackend:
         """See `Backend`."""
         return condition.nonzero()[:, 0]
 
-    def choose(self, condition: Array, one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
+    def choose(self, condition: Array, first: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
         """See `Backend`."""
-        return torch.where(condition, one, other)
+        return torch.where(condition, first, other)
 
     def leading_vectors(self, matrices: torch.Tensor) -> torch.Tensor:
         """See `Backend`."""

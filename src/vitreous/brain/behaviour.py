@@ -151,7 +151,7 @@ def _patterns(
         wrong = model / (model + model[rows, own][:, None])
     wrong[rows, own] = np.nan
     people = _human_patterns(trials, names[order], kinds[columns], own, repetitions, seed)
-    return _normalised_dprime(wrong, own), people
+    return _normalized_dprime(wrong, own), people
 
 
 def _human_patterns(
@@ -165,7 +165,7 @@ def _human_patterns(
     """Normalised d′ of both halves of each repetition."""
 
     def pattern(half: Trials) -> np.ndarray:
-        return _normalised_dprime(_confusions(half, names, kinds, own), own)
+        return _normalized_dprime(_confusions(half, names, kinds, own), own)
 
     return [(pattern(a), pattern(b)) for a, b in _halves(trials, repetitions, seed)]
 
@@ -237,7 +237,7 @@ def _confusions(
     return share
 
 
-def _normalised_dprime(wrong: np.ndarray, own: np.ndarray) -> np.ndarray:
+def _normalized_dprime(wrong: np.ndarray, own: np.ndarray) -> np.ndarray:
     """d′ of each image and distractor, clipped, without the mean of its (object, distractor)."""
     stats = require("scipy.stats", "brain")
     kinds = wrong.shape[1]

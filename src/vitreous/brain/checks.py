@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
+from vitreous.brain.backend import Array
 from vitreous.errors import VitreousError
 
 
-def check_pair(features: Any, responses: Any) -> np.ndarray:
+def check_pair(features: Array, responses: Array) -> np.ndarray:
     """Check features (images × units) against responses (images × neuroids).
 
     Returns:
@@ -64,7 +64,7 @@ def check_components(components: int, training: int, units: int | None = None) -
         )
 
 
-def check_unique(identifiers: Sequence[Any] | np.ndarray, name: str = "stimulus_id") -> None:
+def check_unique(identifiers: Sequence[object] | np.ndarray, name: str = "stimulus_id") -> None:
     """Refuse identifiers that occur twice."""
     values, counts = np.unique(np.asarray(identifiers), return_counts=True)
     if (counts > 1).any():

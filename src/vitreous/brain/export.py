@@ -137,8 +137,8 @@ def _check_outputs(classifier: Classifier, plugin: Plugin, layers: list[str]) ->
     if unused:
         raise VitreousError(f"layer '{unused[0]}' is not used in the model's forward pass")
     if not isinstance(output, Tensor) or output.ndim != 2:
-        found = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
-        raise VitreousError(f"the output must be one tensor (B, classes), found {found}")
+        shape = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
+        raise VitreousError(f"the output must be one tensor (B, classes), found {shape}")
     if output.shape[1] != IMAGENET_CLASSES and not plugin.neural_only:
         raise VitreousError(
             f"the head has {output.shape[1]} classes; Brain-Score's label tasks want "

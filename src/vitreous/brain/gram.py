@@ -10,10 +10,10 @@ import contextlib
 import dataclasses
 import os
 from collections.abc import Generator
-from typing import Any
 
 import numpy as np
 
+from vitreous.brain.backend import Array
 from vitreous.errors import VitreousError, require
 
 BLOCK_BYTES = 64 * 2**20
@@ -62,7 +62,7 @@ class Kernel:
         factored: Whether `matrix` is the features.
     """
 
-    matrix: Any
+    matrix: Array
     factored: bool = False
 
     @classmethod
@@ -81,13 +81,13 @@ class Kernel:
         """The Gram matrix."""
         return self.matrix @ self.matrix.T if self.factored else self.matrix
 
-    def times(self, vectors: Any) -> Any:
+    def times(self, vectors: Array) -> Array:
         """K V."""
         if self.factored:
             return self.matrix @ (self.matrix.mT @ vectors)
         return self.matrix @ vectors
 
-    def block(self, rows: Any) -> Any:
+    def block(self, rows: Array) -> Array:
         """The rows × rows block of K."""
         if self.factored:
             return self.matrix[rows] @ self.matrix[rows].mT
@@ -100,7 +100,7 @@ class Kernel:
         return float(self.matrix.diagonal().sum())
 
 
-def centred(matrix: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+def centered(matrix: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
     """The block of a Gram matrix as if features were centred on the mean of `columns`' images.
 
     Args:
@@ -125,7 +125,7 @@ def blas_threads(limit: int | None) -> Generator[None]:
     if limit is None:
         yield
         return
-    threadpoolctl: Any = require("threadpoolctl", "brain")
+    threadpoolctl = require("threadpoolctl", "brain")
     with threadpoolctl.threadpool_limits(limits=limit, user_api="blas"):
         yield
 

@@ -92,7 +92,7 @@ def decide(
             f"{classifier.name} has {classifier.num_classes} classes; the 16 categories need "
             "ImageNet's 1000"
         )
-    classes: dict[str, Sequence[int]] = class_map("cue_conflict")["classes"]
+    classes = class_map("cue_conflict")["classes"]
     categories, chosen = list(classes), []
     origin = classifier.mean.device
     with evaluation_mode(classifier), torch.inference_mode():

@@ -33,11 +33,11 @@ def find_layers(classifier: Classifier, patterns: Sequence[str]) -> list[str]:
         if pattern == PIXELS:
             wanted.add(PIXELS)
             continue
-        found = [name for name in names if _matches(name, pattern)]
-        if not found:
+        matching = [name for name in names if _matches(name, pattern)]
+        if not matching:
             hint = nearest(pattern.replace("*", ""), names)
             raise VitreousError(f"unknown layer '{pattern}' of {classifier.name}; {hint}")
-        wanted.update(found)
+        wanted.update(matching)
     if not wanted:
         raise VitreousError("no layer was asked for; give names or patterns such as 'blocks.*'")
     return [name for name in [PIXELS, *names] if name in wanted]

@@ -121,7 +121,7 @@ def _fit(
     for a in range(components):
         old, known = trained[:, :, :a], loadings[:, :a]
         q = _leading(crossed, start, tolerance, backend)
-        seen = _centre((y @ q[:, :, 0].mT).mT, mask, share)
+        seen = _center((y @ q[:, :, 0].mT).mT, mask, share)
         u = seen - (old @ (known @ q))[:, :, 0]
         z = kernel.times(u.mT).mT
         for _ in range(2):  # twice is enough (Giraud, Langou, Rozložník 2005)
@@ -131,7 +131,7 @@ def _fit(
         alive = norm > EXHAUSTED * total * _norm(seen)
         t = z * (alive / (norm + ~alive))[:, None]
         tm = mask * t
-        kt = _centre(kernel.times(tm.mT).mT, mask, share)
+        kt = _center(kernel.times(tm.mT).mT, mask, share)
         c = tm @ y
         v = kt @ y - (known.mT @ (old.mT @ kt[:, :, None]))[:, :, 0]
         outer = c[:, :, None] * (v - 0.5 * (tm * kt).sum(1)[:, None] * c)[:, None, :]
@@ -140,7 +140,7 @@ def _fit(
     return _State(scores, loadings, means)
 
 
-def _centre(rows: Array, mask: Array, share: Array) -> Array:
+def _center(rows: Array, mask: Array, share: Array) -> Array:
     """Subtract the training mean of each split's row; held-out entries become zero."""
     return mask * (rows - (share * rows).sum(1)[:, None])
 

@@ -39,7 +39,7 @@ def check_weights(classifier: Classifier, weights: str) -> None:
     if weights.endswith(".safetensors"):
         named = read_weights(weights).state
     else:
-        arguments = (classifier.architecture or {})["model_args"]
+        arguments = classifier.architecture["model_args"] if classifier.architecture else {}
         named = load_model(weights, pretrained=True, **arguments).net.state_dict()
     own = classifier.net.state_dict()
     missing, extra = [k for k in own if k not in named], [k for k in named if k not in own]

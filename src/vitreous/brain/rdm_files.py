@@ -24,15 +24,15 @@ def read_rdms(paths: Sequence[str | os.PathLike[str]]) -> dict[str, np.ndarray]:
     Raises:
         VitreousError: If a file cannot be read or holds no square matrix.
     """
-    found: dict[str, list[np.ndarray]] = {}
+    collected: dict[str, list[np.ndarray]] = {}
     for path in map(Path, paths):
         if not path.is_file():
             raise VitreousError(f"no dissimilarity matrices at {path}")
         for name, matrix in _read(path):
             if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1]:
                 raise VitreousError(f"{path}: '{name}' is {matrix.shape}, expected a square matrix")
-            found.setdefault(name, []).append(matrix)
-    return {name: np.mean(matrices, axis=0) for name, matrices in found.items()}
+            collected.setdefault(name, []).append(matrix)
+    return {name: np.mean(matrices, axis=0) for name, matrices in collected.items()}
 
 
 def write_mat_images(path: str | os.PathLike[str], folder: str | os.PathLike[str]) -> list[Path]:
@@ -62,17 +62,17 @@ def _read(path: Path) -> list[tuple[str, np.ndarray]]:
             [path.stem] if len(several) == 1 else [f"{path.stem} {i}" for i in range(len(several))]
         )
         return list(zip(names, several))
-    found = []
+    collected = []
     for key, values in _load(path).items():
         fields = values.dtype.names if isinstance(values, np.ndarray) else None
         if key.startswith("__") or not {"RDM", "name"} <= set(fields or ()):
             continue
         for entry in values.ravel():
             name = " ".join(str(np.asarray(entry["name"]).ravel()[0]).split("|")[0].split())
-            found.append((name, _square(np.asarray(entry["RDM"], dtype=np.float64))))
-    if not found:
+            collected.append((name, _square(np.asarray(entry["RDM"], dtype=np.float64))))
+    if not collected:
         raise VitreousError(f"{path} holds no structure with the fields 'RDM' and 'name'")
-    return found
+    return collected
 
 
 def _square(values: np.ndarray) -> np.ndarray:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
-from vitreous.brain.gram import Kernel, centred
+from vitreous.brain.gram import Kernel, centered
 from vitreous.brain.splits import Split
 from vitreous.errors import VitreousError, require
 
@@ -55,18 +54,18 @@ def ridge_predictions(
         raise VitreousError(f"penalty: expected positive numbers, or 0 alone; found {penalty}")
     predictions, used = [], []
     for train, test in splits:
-        inner = centred(matrix, train, train)
+        inner = centered(matrix, train, train)
         mean = responses[train].mean(axis=0)
         targets = responses[train] - mean
         dual, chosen = _solve(inner, targets, grid)
-        predictions.append(mean + centred(matrix, test, train) @ dual)
+        predictions.append(mean + centered(matrix, test, train) @ dual)
         used.append(chosen)
     return predictions, used
 
 
 def _solve(inner: np.ndarray, targets: np.ndarray, grid: list[float]) -> tuple[np.ndarray, float]:
     """Dual coefficients (training images × neuroids) and the penalty."""
-    linalg: Any = require("scipy.linalg", "brain")
+    linalg = require("scipy.linalg", "brain")
     if len(grid) == 1 and grid[0] > 0:
         inner.flat[:: len(inner) + 1] += grid[0]
         return linalg.solve(inner, targets, assume_a="pos", overwrite_a=True), grid[0]

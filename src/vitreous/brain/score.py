@@ -7,7 +7,7 @@ import json
 import math
 from collections.abc import Sequence
 from importlib import resources
-from typing import Any, Literal
+from typing import Any, Literal, TypedDict
 
 import numpy as np
 
@@ -151,7 +151,17 @@ def ceiled(raw: float, ceiling: float, convention: str = "brainscore_2026") -> f
     return math.copysign(raw * raw, raw) / ceiling**power
 
 
-def published() -> dict[str, Any]:
+class Published(TypedDict):
+    """Rows to compare with: models and reference values of the paper, by region."""
+
+    source: str
+    regions: list[str]
+    models: list[dict[str, Any]]
+    layers: dict[str, dict[str, str]]
+    reference: dict[str, dict[str, float]]
+
+
+def published() -> Published:
     """The published rows of CrossViT Adv+Rot, Brain-Score's ceilings, and AlexNet's values."""
     text = resources.files("vitreous.brain").joinpath("published.json").read_text("utf-8")
     return json.loads(text)

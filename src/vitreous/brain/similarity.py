@@ -10,7 +10,8 @@ from vitreous.brain.checks import check_pair
 from vitreous.brain.gram import gram
 from vitreous.brain.score import Score, aggregate
 from vitreous.brain.splits import Groups, Splits
-from vitreous.errors import VitreousError, require
+from vitreous.errors import VitreousError
+from vitreous.statistics import rdm_correlation
 
 # The held-out side of each split is compared; Brain-Score leaves ten per cent out.
 LEAVE_OUT = Splits(number=10, test_size=0.9, seed=1)
@@ -40,21 +41,16 @@ def compare_rdms(first: np.ndarray, second: np.ndarray) -> float:
     Raises:
         VitreousError: If the matrices are not square, of different sizes, or too small.
     """
-    stats = require("scipy.stats", "brain")
     first, second = np.asarray(first, np.float64), np.asarray(second, np.float64)
     if first.shape != second.shape or first.ndim != 2 or first.shape[0] != first.shape[1]:
         raise VitreousError(
             f"dissimilarity matrices do not match: {first.shape} and {second.shape}; expected two "
             "square ones over the same images"
         )
-    upper = np.triu_indices(len(first), k=1)
-    a, b = first[upper], second[upper]
-    known = np.isfinite(a) & np.isfinite(b)
-    if known.sum() < 3:
-        raise VitreousError(f"only {int(known.sum())} pairs of images can be compared")
-    if np.ptp(a[known]) == 0 or np.ptp(b[known]) == 0:
-        return float("nan")
-    return float(stats.spearmanr(a[known], b[known])[0])
+    pairs = int(np.isfinite((first + second)[np.triu_indices(len(first), k=1)]).sum())
+    if pairs < 3:
+        raise VitreousError(f"only {pairs} pairs of images can be compared")
+    return rdm_correlation(first, second)
 
 
 def rdm_similarity(

@@ -105,9 +105,9 @@ def read_stimuli(place: str | os.PathLike[str], degrees: float | None = None) ->
         if not files:
             raise ImageError(f"{path} holds no pictures")
         return named_stimuli(ZipImages(path, files), [Path(f).stem for f in files], degrees)
-    found = unlabelled(path)
-    stems = [Path(found.name(i)).stem for i in range(len(found))]
-    return named_stimuli(found.images, stems, degrees)
+    dataset = unlabelled(path)
+    stems = [Path(dataset.name(i)).stem for i in range(len(dataset))]
+    return named_stimuli(dataset.images, stems, degrees)
 
 
 def place_in_view(image: Image.Image, degrees: float | None, field: float) -> Image.Image:

@@ -16,7 +16,7 @@ from vitreous.evaluation.corruptions import CORRUPTIONS
 from vitreous.evaluation.evaluators.corruption import paper_corruptions
 from vitreous.evaluation.evaluators.explanation import ExplanationSettings
 from vitreous.evaluation.processes import Processes, current_processes
-from vitreous.evaluation.run import Evaluation, Place, compare, evaluate
+from vitreous.evaluation.run import Evaluation, EvaluationFolders, compare, evaluate
 from vitreous.evaluation.stream import StreamSettings
 from vitreous.evaluation.suites import MaskedSettings, SetSettings, Suite, combine, load_suite
 from vitreous.evaluation.test_sets import TEST_SETS, TestSet, read_set
@@ -108,7 +108,7 @@ def _evaluate(
     return evaluate(
         classifier,
         suite,
-        Place(command.root, out, command.samples),
+        EvaluationFolders(command.root, out, command.samples),
         sets=sets,
         streaming=streaming,
         explaining=ExplanationSettings(squash=command.squash, tolerance=command.tolerance),
@@ -193,6 +193,8 @@ def _report(classifier: Classifier, done: Evaluation, out: Path, seconds: float)
             print(f"  {_line(record)}")
     for problem in done.problems:
         print(f"  not measured: {problem}")
+    for line in done.left_out:
+        print(f"  left out of {line}")
     for folder in done.tables:
         print(f"predictions: {folder / 'predictions.csv'}")
     print(f"results: {out / 'results.json'}")

@@ -15,11 +15,11 @@ from vitreous.data.generated.scenes import World, draw, sample_scenes, shift_cue
 from vitreous.data.rotation import quarter_turns
 from vitreous.models import Classifier
 from vitreous.results import Record, accuracy_record
+from vitreous.statistics import NORMAL_QUANTILE
 
 NORMAL, SHIFTED, PLAIN_GROUND = "normal", "tag of another class", "no tag"
 EPSILONS = (2 / 255, 4 / 255, 8 / 255)
 ANGLES = (0, 90, 180, 270)
-NORMAL_QUANTILE = 1.959963984540054
 
 
 @dataclasses.dataclass(frozen=True)

@@ -187,9 +187,9 @@ def with_head(classifier: Classifier, names: tuple[str, ...]) -> Classifier:
     """Give a classifier a new head for some classes."""
     net: Network = classifier.net
     net.reset_classifier(len(names))
-    architecture = dict(classifier.architecture or {})
-    arguments = {**architecture.get("model_args", {}), "num_classes": len(names)}
-    classifier.architecture = {**architecture, "model_args": arguments}
+    if (built := classifier.architecture) is not None:
+        arguments = {**built["model_args"], "num_classes": len(names)}
+        classifier.architecture = {"architecture": built["architecture"], "model_args": arguments}
     classifier.class_names = list(names)
     return classifier
 

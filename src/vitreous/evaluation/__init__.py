@@ -34,16 +34,16 @@ a fraction of the pixels, most (positive) or least (negative) relevant first |
 from vitreous.evaluation.evaluators.accuracy import predict, predictions
 from vitreous.evaluation.evaluators.explanation import ExplanationSettings, measure_explanations
 from vitreous.evaluation.predictions import Predictions
-from vitreous.evaluation.run import Evaluation, Place, compare, evaluate
+from vitreous.evaluation.run import Evaluation, EvaluationFolders, compare, evaluate
 from vitreous.evaluation.segmentation import segmentation_scores
 from vitreous.evaluation.stream import Evaluator, StreamSettings, stream
 from vitreous.evaluation.suites import Suite, load_suite
 
 __all__ = [
     "Evaluation",
+    "EvaluationFolders",
     "Evaluator",
     "ExplanationSettings",
-    "Place",
     "Predictions",
     "StreamSettings",
     "Suite",

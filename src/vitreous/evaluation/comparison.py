@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from vitreous.evaluation.metrics import paired_bootstrap
@@ -30,11 +28,11 @@ def comparison_records(first: Predictions, second: Predictions, against: str) ->
     a, b = a[kept], b[kept]
     if not len(a):
         return []
-    settings: dict[str, Any] = {
+    settings: dict[str, object] = {
         "against": against,
         "convention": second.conventions[0].name,
         **second.test_set.settings,
-        **second.change,
+        **second.condition,
     }
     right, other = first.correct()[a], second.correct()[b]
     same = int((first.rows["prediction0"][a] == second.rows["prediction0"][b]).sum())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Sequence
 from importlib import resources
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 
@@ -18,8 +18,17 @@ from vitreous.results import Record
 LEAST_X = 0.55
 
 
+class Testbed(TypedDict):
+    """Published accuracies: `models` has a row of `columns` for each, `shifts` two of them."""
+
+    source: str
+    columns: list[str]
+    shifts: dict[str, list[str]]
+    models: dict[str, list[float | None]]
+
+
 @functools.cache
-def published_accuracies() -> dict[str, Any]:
+def published_accuracies() -> Testbed:
     """Published accuracies of the ImageNet testbed's models of standard training, with source."""
     place = resources.files("vitreous.evaluation") / "facts" / "testbed.json"
     with resources.as_file(place) as file:
@@ -39,9 +48,11 @@ def published_line(shift: str) -> tuple[list[tuple[float, float]], tuple[float, 
     facts = published_accuracies()
     x, y = (facts["columns"].index(c) for c in facts["shifts"][shift])
     points = [
-        (row[x], row[y])
+        (at_home, on_shift)
         for row in facts["models"].values()
-        if row[x] is not None and row[y] is not None and row[x] >= LEAST_X
+        if (at_home := row[x]) is not None
+        and (on_shift := row[y]) is not None
+        and at_home >= LEAST_X
     ]
     table = np.array(points)
     return points, fit_line(table[:, 0], table[:, 1])
@@ -49,7 +60,7 @@ def published_line(shift: str) -> tuple[list[tuple[float, float]], tuple[float, 
 
 def effective_records(
     home: Predictions, shifts: Sequence[Predictions]
-) -> tuple[list[Record], dict[str, dict[str, Any]]]:
+) -> tuple[list[Record], dict[str, dict[str, object]]]:
     """Effective robustness on every shift that the testbed has a line for.
 
     Home is ImageNet's validation set, for -A, -R and ObjectNet only its pictures of the classes
@@ -74,7 +85,7 @@ def effective_records(
         points, line = published_line(name)
         value = effective_robustness(x, y, line)
         interval = effective_interval(at_home, on_shift, line)
-        settings = {
+        settings: dict[str, object] = {
             "convention": shift.conventions[0].name,
             "home": home.conventions[place].name,
         }

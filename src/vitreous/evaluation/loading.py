@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import numpy as np
 import torch
@@ -65,8 +64,11 @@ class View:
 
 
 @dataclasses.dataclass(frozen=True)
-class Batch:
+class EvaluationBatch:
     """Some items of a dataset, ready for a model.
+
+    Training's `vitreous.data.batch.Batch` is whole and cut to pieces; this one comes from files
+    that may be unreadable, is bytes until it is on the device, and brings a seed for each item.
 
     Attributes:
         indices: (B,) int64, which items.
@@ -88,7 +90,7 @@ class Batch:
     def __len__(self) -> int:
         return len(self.indices)
 
-    def on(self, device: torch.device) -> Batch:
+    def on(self, device: torch.device) -> EvaluationBatch:
         """The batch with its images as floats (B, 3, H, W) in [0, 1] on a device."""
         return dataclasses.replace(self, images=as_floats(self, device))
 
@@ -172,18 +174,18 @@ class _Samples(TorchDataset[_Sample | tuple[int, str]]):
         return _Sample(index, pixels, self.dataset.label(index), name_seed(name), mask)
 
 
-def _collate(samples: list[Any]) -> Batch:
+def _collate(samples: list[_Sample | tuple[int, str]]) -> EvaluationBatch:
     good = [s for s in samples if isinstance(s, _Sample)]
     bad = dict(s for s in samples if not isinstance(s, _Sample))
     images = np.stack([s.image for s in good]) if good else np.zeros((0, 1, 1, 3), np.uint8)
     masks = None
     if good and good[0].mask is not None:
-        masks = torch.from_numpy(np.stack([s.mask for s in good])).float()[:, None]
+        masks = torch.from_numpy(np.array([s.mask for s in good])).float()[:, None]
 
     def numbers(name: str) -> Tensor:
         return torch.tensor([getattr(s, name) for s in good], dtype=torch.int64)
 
-    return Batch(
+    return EvaluationBatch(
         numbers("index"), torch.from_numpy(images), numbers("label"), numbers("seed"), masks, bad
     )
 
@@ -195,7 +197,7 @@ def batches(
     *,
     batch_size: int = 64,
     workers: int = 0,
-) -> Iterator[Batch]:
+) -> Iterator[EvaluationBatch]:
     """Read items of a dataset, in order, a batch at a time.
 
     Args:
@@ -218,7 +220,7 @@ def batches(
     yield from loader
 
 
-def as_floats(batch: Batch, device: torch.device) -> Tensor:
+def as_floats(batch: EvaluationBatch, device: torch.device) -> Tensor:
     """Move a batch's images to a device, as floats (B, 3, H, W) in [0, 1]."""
     images = batch.images.pin_memory() if device.type == "cuda" else batch.images
     moved = images.to(device, non_blocking=True).permute(0, 3, 1, 2)

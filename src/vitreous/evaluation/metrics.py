@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping
 
 import numpy as np
+
+from vitreous.statistics import percentile_interval
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,8 +99,7 @@ def paired_bootstrap(
     gained, lost = int((second & ~first).sum()), int((first & ~second).sum())
     shares = [gained / n, lost / n, 1 - (gained + lost) / n]
     counts = np.random.default_rng(seed).multinomial(n, shares, size=draws)
-    low, high = np.quantile((counts[:, 0] - counts[:, 1]) / n, [0.025, 0.975])
-    return float(low), float(high)
+    return percentiles((counts[:, 0] - counts[:, 1]) / n)
 
 
 def trapezoid_area(x: np.ndarray, y: np.ndarray) -> float:
@@ -106,7 +108,6 @@ def trapezoid_area(x: np.ndarray, y: np.ndarray) -> float:
 
 
 DRAWS = 1000
-LEVELS = (0.025, 0.975)
 
 
 def bootstrap_counts(n: int, draws: int = DRAWS, seed: int = 0) -> np.ndarray:
@@ -116,8 +117,7 @@ def bootstrap_counts(n: int, draws: int = DRAWS, seed: int = 0) -> np.ndarray:
 
 def percentiles(values: np.ndarray) -> tuple[float, float]:
     """95 % percentile interval of bootstrap values (draws,), those that are not numbers apart."""
-    low, high = np.nanquantile(values, LEVELS)
-    return float(low), float(high)
+    return percentile_interval(values) or (math.nan, math.nan)
 
 
 def mean_interval(values: np.ndarray, draws: int = DRAWS, seed: int = 0) -> tuple[float, float]:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from vitreous.data.dataset import Dataset
 from vitreous.evaluation.test_sets import Convention, TestSet
+from vitreous.evaluation.test_sets.base import Condition
 from vitreous.models import Preprocessing
 
 
@@ -22,7 +22,7 @@ class Predictions:
         rows: One for each image, sorted by index; see `scoring.row_type`.
         reasons: Why images could not be read: index → reason.
         preprocessing: How the images were prepared.
-        change: What was done to them, for records: `{}`, `{"angle": 90.0}`, …
+        condition: What was done to them, for records: `{}`, `{"angle": 90.0}`, …
         folder: Where the rows are; None where they are nowhere.
     """
 
@@ -30,7 +30,7 @@ class Predictions:
     rows: np.ndarray
     reasons: dict[int, str]
     preprocessing: Preprocessing
-    change: dict[str, Any] = dataclasses.field(default_factory=dict)
+    condition: Condition = dataclasses.field(default_factory=Condition)
     folder: Path | None = None
 
     @property

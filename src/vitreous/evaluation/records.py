@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 
@@ -16,47 +16,54 @@ from vitreous.evaluation.metrics import (
 from vitreous.evaluation.predictions import Predictions
 from vitreous.evaluation.rows import READ
 from vitreous.evaluation.test_sets import TestSet
+from vitreous.models import Classifier
+from vitreous.models.class_words import class_words
 from vitreous.results import Record, accuracy_record, wilson_interval
+from vitreous.statistics import NORMAL_QUANTILE
 
 NAMED_FILES = 100
 
 
-def accuracy_records(found: Predictions, overridden: dict[str, Any] | None = None) -> list[Record]:
+def accuracy_records(
+    predictions: Predictions, overridden: dict[str, object] | None = None
+) -> list[Record]:
     """Top-1 and top-5 under each convention, and under the first: by class, NLL, ECE, unreadable.
 
     Pictures that could not be read, or whose logits were not finite, count as wrong. NLL and ECE
     are over the others.
 
     Args:
-        found: The answers on one set.
+        predictions: The answers on one set.
         overridden: Settings to name where the preprocessing is not the model's own.
     """
-    test_set, records = found.test_set, []
-    for i, convention in enumerate(found.conventions):
-        counted = found.counted_by(i)
+    test_set, records = predictions.test_set, []
+    for i, convention in enumerate(predictions.conventions):
+        counted = predictions.counted_by(i)
         n = int(counted.sum())
         if i and not n:
             continue
         settings = {"convention": convention.name, **test_set.settings, **(overridden or {})}
         suite, name = test_set.suite, test_set.name
         for top in (1, 5) if convention.groups is None else (1,):
-            right = int((found.correct(i, top) & counted).sum())
+            right = int((predictions.correct(i, top) & counted).sum())
             records.append(accuracy_record(suite, name, f"top{top}", right, n, **settings))
         if i == 0:
-            records += _headline_records(found, settings) + _group_records(found, settings)
+            records += _headline_records(predictions, settings) + _group_records(
+                predictions, settings
+            )
     return records
 
 
-def _group_records(found: Predictions, settings: dict[str, Any]) -> list[Record]:
+def _group_records(predictions: Predictions, settings: dict[str, object]) -> list[Record]:
     """Top-1 of each group of images, and of the worst one."""
-    dataset = found.dataset
+    dataset = predictions.dataset
     if dataset.groups is None:
         return []
-    groups = dataset.groups[found.rows["index"]]
-    right, records = found.correct(), []
-    suite, name = found.test_set.suite, found.test_set.name
-    for group in np.unique(groups[found.counted & (groups >= 0)]).tolist():
-        where = found.counted & (groups == group)
+    groups = dataset.groups[predictions.rows["index"]]
+    right, records = predictions.correct(), []
+    suite, name = predictions.test_set.suite, predictions.test_set.name
+    for group in np.unique(groups[predictions.counted & (groups >= 0)]).tolist():
+        where = predictions.counted & (groups == group)
         named = dataset.group_names[group] if group < len(dataset.group_names) else str(group)
         counts = (int(right[where].sum()), int(where.sum()))
         records.append(accuracy_record(suite, name, "group_top1", *counts, group=named, **settings))
@@ -66,56 +73,64 @@ def _group_records(found: Predictions, settings: dict[str, Any]) -> list[Record]
     return records
 
 
-def _headline_records(found: Predictions, settings: dict[str, Any]) -> list[Record]:
-    test_set, counted = found.test_set, found.counted
+def _headline_records(predictions: Predictions, settings: dict[str, object]) -> list[Record]:
+    test_set, counted = predictions.test_set, predictions.counted
     suite, name = test_set.suite, test_set.name
-    read = counted & (found.rows["status"] == READ)
-    bad = int((found.rows["status"] != READ).sum())
-    records = [Record(suite, name, "unreadable", bad, len(found.rows), None, settings)]
+    read = counted & (predictions.rows["status"] == READ)
+    bad = int((predictions.rows["status"] != READ).sum())
+    records = [Record(suite, name, "unreadable", bad, len(predictions.rows), None, settings)]
     if counted.any():
-        right, total = by_target(found)
+        right, total = by_target(predictions)
         mean = float((right[total > 0] / total[total > 0]).mean())
         n, interval = int(counted.sum()), class_mean_interval(right, total)
         records.append(Record(suite, name, "class_mean_top1", mean, n, interval, settings))
-    nll = found.rows["nll"][read].astype(np.float64)
+    nll = predictions.rows["nll"][read].astype(np.float64)
     if len(nll) and np.isfinite(nll).all():
-        error = math.sqrt(float(nll.var()) / len(nll)) * 1.959963984540054
+        error = math.sqrt(float(nll.var()) / len(nll)) * NORMAL_QUANTILE
         interval = (float(nll.mean()) - error, float(nll.mean()) + error)
         records.append(Record(suite, name, "nll", float(nll.mean()), len(nll), interval, settings))
     if read.any():
-        sure, right = found.rows["confidence"][read], found.correct()[read]
+        sure, right = predictions.rows["confidence"][read], predictions.correct()[read]
         error, interval = calibration(sure, right).error, calibration_interval(sure, right)
         records.append(Record(suite, name, "ece", error, len(nll), interval, settings))
     return records
 
 
 def target_names(test_set: TestSet) -> tuple[str, ...]:
-    """A name for each target of a set: its number where there is no name."""
-    return test_set.target_names or tuple(map(str, range(len(test_set.accepted))))
+    """A name for each target of a set, in words: its number where there is no name."""
+    names = test_set.target_names or tuple(map(str, range(len(test_set.accepted))))
+    return tuple(map(class_words, names))
 
 
-def by_target(found: Predictions) -> tuple[np.ndarray, np.ndarray]:
+def answer_name(classifier: Classifier, answers: Predictions, prediction: int) -> str:
+    """What an answer under the first convention is called: a group of the set, or a class."""
+    if answers.conventions[0].groups is not None:
+        return target_names(answers.test_set)[prediction]
+    return classifier.class_name(prediction)
+
+
+def by_target(predictions: Predictions) -> tuple[np.ndarray, np.ndarray]:
     """Count right answers and pictures of each target, under the first convention."""
-    targets = found.test_set.targets[found.rows["index"]][found.counted]
-    length = len(found.test_set.accepted)
-    right = np.bincount(targets[found.correct()[found.counted]], minlength=length)
+    targets = predictions.test_set.targets[predictions.rows["index"]][predictions.counted]
+    length = len(predictions.test_set.accepted)
+    right = np.bincount(targets[predictions.correct()[predictions.counted]], minlength=length)
     return right, np.bincount(targets, minlength=length)
 
 
-def shape_bias_records(found: Predictions) -> tuple[list[Record], dict[str, Any]]:
+def shape_bias_records(predictions: Predictions) -> tuple[list[Record], dict[str, object]]:
     """Shape bias: of the answers that are the shape or the texture, the share of shape.
 
     Geirhos et al. 2019: ImageNet-trained CNNs are biased towards texture.
     """
-    test_set = found.test_set
+    test_set = predictions.test_set
     if test_set.second is None:
         return [], {}
-    answers = found.rows["prediction0"]
-    shapes = test_set.targets[found.rows["index"]]
-    textures = test_set.second[found.rows["index"]]
+    answers = predictions.rows["prediction0"]
+    shapes = test_set.targets[predictions.rows["index"]]
+    textures = test_set.second[predictions.rows["index"]]
     shape, texture = answers == shapes, answers == textures
     decided = int((shape | texture).sum())
-    settings = {"convention": found.conventions[0].name}
+    settings = {"convention": predictions.conventions[0].name}
     record = accuracy_record(
         test_set.suite, test_set.name, "shape_bias", int(shape.sum()), decided, **settings
     )
@@ -141,9 +156,11 @@ class Curve:
 
     def __init__(self, *names: str):
         self.names = names
-        self.columns: dict[str, list[Any]] = {k: [] for k in ("top1", "low", "high", "n", *names)}
+        self.columns: dict[str, list[float | str | None]] = {
+            k: [] for k in ("top1", "low", "high", "n", *names)
+        }
 
-    def add(self, right: int, n: int, *values: Any) -> None:
+    def add(self, right: int, n: int, *values: float | str | None) -> None:
         """Add a point: `right` of `n`, and a value for each name."""
         low, high = wilson_interval(right, n)
         point = {"top1": right / max(n, 1), "low": low, "high": high, "n": n}
@@ -151,16 +168,37 @@ class Curve:
             self.columns[key].append(value)
 
 
-def factor_tables(found: Predictions) -> list[dict[str, Any]]:
+class FactorTable(TypedDict):
+    """Accuracy by the value of what a generated set varies; columns as of `Curve`."""
+
+    name: str
+    value: list[float | str | None]
+    top1: list[float | str | None]
+    low: list[float | str | None]
+    high: list[float | str | None]
+    n: list[float | str | None]
+
+
+def factor_tables(predictions: Predictions) -> list[FactorTable]:
     """Accuracy for each value of what a generated set varies, with Wilson intervals."""
-    tables = []
-    for name, values in found.test_set.factors.items():
-        own, right, curve = values[found.rows["index"]], found.correct(), Curve("value")
+    tables: list[FactorTable] = []
+    for name, values in predictions.test_set.factors.items():
+        own, right, curve = values[predictions.rows["index"]], predictions.correct(), Curve("value")
         for value in sorted(set(own.tolist()), key=_number):
             where = own == value
             shown = _number(value)[1] if _number(value)[0] == 0 else value
             curve.add(int(right[where].sum()), int(where.sum()), shown)
-        tables.append({"name": name, **curve.columns})
+        value, columns = curve.columns["value"], curve.columns
+        tables.append(
+            FactorTable(
+                name=name,
+                value=value,
+                top1=columns["top1"],
+                low=columns["low"],
+                high=columns["high"],
+                n=columns["n"],
+            )
+        )
     return tables
 
 
@@ -172,26 +210,26 @@ def _number(text: str) -> tuple[int, float, str]:
         return (1, 0.0, text)
 
 
-def entry_of(found: Predictions) -> dict[str, Any]:
+def entry_of(predictions: Predictions) -> dict[str, object]:
     """The entry of one set in `Results.extra`, without pictures and curves."""
-    test_set, rows = found.test_set, found.rows
-    counted = found.counted & (rows["status"] == READ)
-    right, total = by_target(found)
+    test_set, rows = predictions.test_set, predictions.rows
+    counted = predictions.counted & (rows["status"] == READ)
+    right, total = by_target(predictions)
     shown = np.flatnonzero(total)
     names = target_names(test_set)
     bad = rows["index"][rows["status"] != READ]
-    curve = calibration(rows["confidence"][counted], found.correct()[counted])
-    entry: dict[str, Any] = {
+    curve = calibration(rows["confidence"][counted], predictions.correct()[counted])
+    entry: dict[str, object] = {
         "source": test_set.source,
         "n": len(rows),
-        "preprocessing": dataclasses.asdict(found.preprocessing),
-        "convention": found.conventions[0].name,
+        "preprocessing": dataclasses.asdict(predictions.preprocessing),
+        "convention": predictions.conventions[0].name,
         "unreadable": {
             "count": len(bad),
             "files": [
                 {
                     "file": test_set.dataset.name(int(i)),
-                    "reason": found.reasons.get(int(i), "the logits are not finite"),
+                    "reason": predictions.reasons.get(int(i), "the logits are not finite"),
                 }
                 for i in bad[:NAMED_FILES]
             ],
@@ -207,7 +245,7 @@ def entry_of(found: Predictions) -> dict[str, Any]:
             key: getattr(curve, key).tolist() for key in ("edges", "n", "confidence", "accuracy")
         },
     }
-    if tables := factor_tables(found):
+    if tables := factor_tables(predictions):
         entry["factors"] = max(tables, key=lambda table: len(table["value"]))
         entry["all_factors"] = tables
     return entry

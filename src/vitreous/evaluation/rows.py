@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import BinaryIO
 
 import numpy as np
 
@@ -17,7 +17,7 @@ READ, UNREADABLE, NOT_FINITE = 0, 1, 2
 ITEM = (("key", "u8"), ("index", "i4"), ("status", "i1"))
 
 
-def item_type(fields: list[Any]) -> np.dtype:
+def item_type(fields: list[object]) -> np.dtype:
     """Type of a row: what tells the item, and the fields of an evaluator.
 
     Every row has `key`, the item's `Dataset.key`; `index`, its number; and `status` (0 read,
@@ -29,6 +29,8 @@ def item_type(fields: list[Any]) -> np.dtype:
 class RowStore:
     """Rows of one evaluation in a folder: `header.json` and one `rows-RANK.bin` for each process.
 
+    The first process writes the header; of what is left to measure it always has a share.
+
     Args:
         folder: The folder; made when the first row is written.
         header: What the rows depend on, for a reader of the folder.
@@ -36,7 +38,7 @@ class RowStore:
         rank: Number of this process.
     """
 
-    def __init__(self, folder: Path, header: dict[str, Any], kind: np.dtype, rank: int = 0):
+    def __init__(self, folder: Path, header: dict[str, object], kind: np.dtype, rank: int = 0):
         self.folder, self.header, self.kind, self._rank = folder, header, kind, rank
 
     def read(self) -> np.ndarray:
@@ -65,7 +67,7 @@ class RowStore:
     def append(self, rows: np.ndarray, reasons: dict[int, str]) -> None:
         """Add rows; reasons (by key) go to disk first, so that no row is without its reason."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        if not (self.folder / "header.json").exists():
+        if self._rank == 0 and not (self.folder / "header.json").exists():
             write_json(self.folder / "header.json", self.header)
         try:
             if reasons:
@@ -99,6 +101,6 @@ class RowStore:
         return np.frombuffer(content[: len(content) - len(content) % self.kind.itemsize], self.kind)
 
 
-def _last_byte(opened: Any, end: int) -> bytes:
+def _last_byte(opened: BinaryIO, end: int) -> bytes:
     opened.seek(end - 1)
     return opened.read(1)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
 from vitreous.data.dataset import Dataset
 from vitreous.errors import VitreousError
@@ -45,16 +44,18 @@ class Evaluation:
         records: The numbers.
         entries: Set → its entry of `Results.extra["evaluation"]`.
         problems: What was not measured, and why.
-        found: (set, part, change) → answers, for comparisons.
+        left_out: What readers of sets passed over: `SET: COUNT KIND (NAMES)`.
+        predicted: (set, part, change) → answers, for comparisons.
         model: Fingerprint of the model.
         tables: Folders of the tables of predictions.
         sources: Set → where it is.
     """
 
     records: list[Record] = dataclasses.field(default_factory=list)
-    entries: dict[str, dict[str, Any]] = dataclasses.field(default_factory=dict)
+    entries: dict[str, dict[str, object]] = dataclasses.field(default_factory=dict)
     problems: list[str] = dataclasses.field(default_factory=list)
-    found: dict[str, Predictions] = dataclasses.field(default_factory=dict)
+    left_out: list[str] = dataclasses.field(default_factory=list)
+    predicted: dict[str, Predictions] = dataclasses.field(default_factory=dict)
     model: str = ""
     tables: list[Path] = dataclasses.field(default_factory=list)
     sources: dict[str, str] = dataclasses.field(default_factory=dict)
@@ -64,9 +65,14 @@ class Evaluation:
         sources = self.sources
         return [dataclasses.replace(r, source=sources.get(r.dataset, "")) for r in records]
 
+    def tell_left_out(self, name: str, datasets: Iterable[Dataset]) -> None:
+        """Add what the readers of a set, or of its parts, passed over."""
+        lines = (f"{name}: {passed}" for dataset in datasets for passed in dataset.left_out)
+        self.left_out = list(dict.fromkeys([*self.left_out, *lines]))
+
 
 @dataclasses.dataclass(frozen=True)
-class Place:
+class EvaluationFolders:
     """Where things are and go.
 
     Attributes:
@@ -83,7 +89,7 @@ class Place:
 def evaluate(
     classifier: Classifier,
     suite: Suite,
-    place: Place,
+    folders: EvaluationFolders,
     *,
     sets: Sequence[TestSet] = (),
     streaming: StreamSettings | None = None,
@@ -98,7 +104,7 @@ def evaluate(
     Args:
         classifier: The model.
         suite: What to measure.
-        place: Where sets are, and where rows and pictures go.
+        folders: Where sets are, and where rows and pictures go.
         sets: More test sets, read already.
         streaming: How pictures are streamed.
         explaining: How explanations are measured; methods come from the suite.
@@ -109,7 +115,7 @@ def evaluate(
     """
     job = _Job(
         classifier,
-        place,
+        folders,
         streaming or StreamSettings(),
         dataclasses.replace(
             explaining or ExplanationSettings(), methods=suite.methods, removal=suite.removal
@@ -117,18 +123,18 @@ def evaluate(
         processes,
         Evaluation(model=model_fingerprint(classifier)),
     )
-    groups = _read_sets(suite, place, job.done, sets)
+    groups = _read_sets(suite, folders, job.done, sets)
     some_clean = any(parts[0].suite == "clean" for parts in groups)
     for parts in groups:
         whole = len(parts) == 1 and (parts[0].suite == "clean" or not some_clean)
-        job.measure(parts, list(suite.changes()) if whole else [])
+        job.measure(parts, list(suite.all_perturbations()) if whole else [])
     _effective(job.done)
     explained = job.explain(suite)
     if processes.main:
-        for answers in job.done.found.values():
-            masked = None if answers.change else explained.get(answers.test_set.name)
+        for answers in job.done.predicted.values():
+            masked = None if answers.condition else explained.get(answers.test_set.name)
             folder = write_tables(classifier, answers, masked.shares() if masked else None)
-            if folder is not None and not answers.change:
+            if folder is not None and not answers.condition:
                 job.done.tables.append(folder)
     job.done.records = job.done.sourced(job.done.records)
     if not job.done.records:
@@ -141,51 +147,54 @@ class _Job:
     """One model's evaluation, as it goes on."""
 
     classifier: Classifier
-    place: Place
+    folders: EvaluationFolders
     streaming: StreamSettings
     explaining: ExplanationSettings
     processes: Processes
     done: Evaluation
 
-    def measure(self, parts: list[TestSet], changes: list[Rotation | Corruption]) -> None:
-        """Measure the parts of a set, and its images after each change."""
+    def measure(self, parts: list[TestSet], perturbations: list[Rotation | Corruption]) -> None:
+        """Measure the parts of a set, and its images after each perturbation."""
         try:
             for part in parts:
                 part.check(self.classifier.num_classes or part.num_classes, self.classifier.name)
             answers = [self.answer(part) for part in parts]
-            changed = [self.answer(parts[0], change) for change in changes]
+            changed = [self.answer(parts[0], p) for p in perturbations]
         except VitreousError as error:
             self.done.problems.append(str(error))
             return
         self.collect(answers, changed)
 
-    def answer(self, test_set: TestSet, change: Rotation | Corruption | None = None) -> Predictions:
+    def answer(
+        self, test_set: TestSet, perturbation: Rotation | Corruption | None = None
+    ) -> Predictions:
         """Predict one part."""
         answers = predictions(
             self.classifier,
             test_set,
-            self.place.out / "predictions",
+            self.folders.out / "predictions",
             streaming=self.streaming,
-            change=change,
+            perturbation=perturbation,
             processes=self.processes,
             model=self.done.model,
         )
-        self.done.found[repr([test_set.name, test_set.settings, answers.change])] = answers
+        self.done.predicted[repr([test_set.name, test_set.settings, answers.condition])] = answers
         return answers
 
     def collect(self, answers: list[Predictions], changed: list[Predictions]) -> None:
         """Turn answers to records and an entry."""
         first, done = answers[0], self.done
         entry = entry_of(first)
+        done.tell_left_out(first.test_set.name, (part.dataset for part in answers))
         for part in answers:
             done.records += accuracy_records(part, _named(self.streaming))
         if "corruption" in first.test_set.settings:
             done.records += corruption_records(answers)
             entry["corruptions"] = corruption_table(answers)
-        turned = [p for p in changed if "angle" in p.change]
-        perturbed = [p for p in changed if "corruption" in p.change]
+        turned = [p for p in changed if "angle" in p.condition]
+        perturbed = [p for p in changed if "corruption" in p.condition]
         # A disc that is not turned is what noise and blur of discs are compared with.
-        base = next((p for p in turned if p.change["angle"] == 0), first)
+        base = next((p for p in turned if p.condition["angle"] == 0), first)
         for records, more in (
             shape_bias_records(first),
             rotation_records(first, turned),
@@ -193,17 +202,19 @@ class _Job:
         ):
             done.records += records
             entry.update(more)
-        if self.processes.main and self.place.samples:
-            entry.update(write_samples(self.classifier, first, self.place.out, self.place.samples))
+        if self.processes.main and self.folders.samples:
+            entry.update(
+                write_samples(self.classifier, first, self.folders.out, self.folders.samples)
+            )
         done.entries[first.test_set.name] = entry
 
     def explain(self, suite: Suite) -> dict[str, Explained]:
         """Measure explanations on the masked sets of a suite; returns them by name."""
         explained = {}
         for wanted in suite.masked:
-            path = wanted.find(self.place.root)
+            path = wanted.find(self.folders.root)
             if path is None:
-                self.done.problems.append(_missing(wanted.name, wanted.path, self.place.root))
+                self.done.problems.append(_missing(wanted.name, wanted.path, self.folders.root))
                 continue
             self.done.sources.setdefault(wanted.name, str(path))
             try:
@@ -218,7 +229,7 @@ class _Job:
             self.classifier,
             dataset,
             name,
-            self.place.out / "predictions",
+            self.folders.out / "predictions",
             explaining=self.explaining,
             streaming=dataclasses.replace(
                 self.streaming, batch_size=max(1, self.streaming.batch_size // 4)
@@ -227,6 +238,7 @@ class _Job:
             model=self.done.model,
         )
         self.done.records += explained.records()
+        self.done.tell_left_out(name, [dataset])
         entry, before = explained.entry(), self.done.entries.get(name, {})
         curves = {k: entry[k] for k in ("explanations", "unsupported") if k in entry}
         self.done.entries[name] = {**entry, **before, **curves}
@@ -235,7 +247,7 @@ class _Job:
         return explained
 
 
-def _named(streaming: StreamSettings) -> dict[str, Any]:
+def _named(streaming: StreamSettings) -> dict[str, object]:
     """Settings that records name where the preprocessing is not the model's own."""
     view = streaming.preprocessing
     if view is None:
@@ -249,14 +261,14 @@ def _missing(name: str, path: Path | None, root: Path | None) -> str:
 
 
 def _read_sets(
-    suite: Suite, place: Place, done: Evaluation, sets: Sequence[TestSet]
+    suite: Suite, folders: EvaluationFolders, done: Evaluation, sets: Sequence[TestSet]
 ) -> list[list[TestSet]]:
     groups = [[test_set] for test_set in sets]
     done.sources.update({s.name: s.source for s in sets})
     for wanted in suite.sets:
-        path = wanted.find(place.root)
+        path = wanted.find(folders.root)
         if path is None:
-            done.problems.append(_missing(wanted.name, wanted.path, place.root))
+            done.problems.append(_missing(wanted.name, wanted.path, folders.root))
             continue
         try:
             groups.append(wanted.read(path))
@@ -267,7 +279,7 @@ def _read_sets(
 
 
 def _effective(done: Evaluation) -> None:
-    plain = [f for f in done.found.values() if not f.change]
+    plain = [f for f in done.predicted.values() if not f.condition]
     home = next((f for f in plain if f.test_set.name == "imagenet-val"), None)
     if home is None:
         return
@@ -281,8 +293,8 @@ def compare(first: Evaluation, second: Evaluation, against: str) -> list[Record]
     """Compare two models on every set that both have answered."""
     records = [
         record
-        for key, answers in second.found.items()
-        if key in first.found
-        for record in comparison_records(first.found[key], answers, against)
+        for key, answers in second.predicted.items()
+        if key in first.predicted
+        for record in comparison_records(first.predicted[key], answers, against)
     ]
     return second.sourced(records)

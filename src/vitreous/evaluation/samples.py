@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -14,6 +13,7 @@ from vitreous.data.images import save_image, to_tensor
 from vitreous.errors import ImageError, UnsupportedModelError
 from vitreous.evaluation.loading import crop_for
 from vitreous.evaluation.predictions import Predictions
+from vitreous.evaluation.records import answer_name, target_names
 from vitreous.evaluation.rows import READ
 from vitreous.models import Classifier
 
@@ -22,20 +22,20 @@ DIM = 0.15
 
 
 def write_samples(
-    classifier: Classifier, found: Predictions, folder: Path, count: int = 6
-) -> dict[str, list[dict[str, Any]]]:
+    classifier: Classifier, predictions: Predictions, folder: Path, count: int = 6
+) -> dict[str, list[dict[str, object]]]:
     """Write the surest right and the surest wrong pictures with their relevance maps.
 
     Args:
         classifier: The model that answered.
-        found: Its answers.
+        predictions: Its answers.
         folder: Where `results.json` is; pictures go to `samples/evaluation/SET/`.
         count: How many of each.
 
     Returns:
         `best` and `worst`, as `vitreous.evaluation` describes them.
     """
-    rows = found.rows[found.counted & (found.rows["status"] == READ)]
+    rows = predictions.rows[predictions.counted & (predictions.rows["status"] == READ)]
     order = rows[np.argsort(-rows["confidence"], kind="stable")]
     chosen = {"best": order[order["rank0"] == 0], "worst": order[order["rank0"] > 0]}
     method = _method(classifier)
@@ -43,7 +43,7 @@ def write_samples(
         kind: [
             entry
             for i, row in enumerate(some[:count])
-            if (entry := _write(classifier, found, row, folder, f"{kind}-{i}", method))
+            if (entry := _write(classifier, predictions, row, folder, f"{kind}-{i}", method))
         ]
         for kind, some in chosen.items()
     }
@@ -63,27 +63,29 @@ def _method(classifier: Classifier) -> str | None:
 
 def _write(
     classifier: Classifier,
-    found: Predictions,
+    predictions: Predictions,
     row: np.void,
     folder: Path,
     name: str,
     method: str | None,
-) -> dict[str, Any] | None:
-    test_set, index = found.test_set, int(row["index"])
+) -> dict[str, object] | None:
+    test_set, index = predictions.test_set, int(row["index"])
     try:
-        thumbnail = crop_for(test_set, found.preprocessing)(test_set.dataset.images.open(index))
+        thumbnail = crop_for(test_set, predictions.preprocessing)(
+            test_set.dataset.images.open(index)
+        )
     except ImageError:
         return None
     image = to_tensor(thumbnail)
     place = Path("samples", "evaluation", test_set.name)
     save_image(image, folder / place / f"{name}.png")
     target = int(test_set.targets[index])
-    entry: dict[str, Any] = {
+    entry: dict[str, object] = {
         "picture": (place / f"{name}.png").as_posix(),
         "relevance": None,
         "file": test_set.dataset.name(index),
-        "label": test_set.target_names[target] if test_set.target_names else str(target),
-        "prediction": _answer(classifier, found, int(row["prediction0"])),
+        "label": target_names(test_set)[target],
+        "prediction": answer_name(classifier, predictions, int(row["prediction0"])),
         "confidence": float(row["confidence"]),
         "nll": float(row["nll"]),
     }
@@ -93,12 +95,6 @@ def _write(
         save_image(overlay, folder / place / f"{name}-relevance.png")
         entry["relevance"] = (place / f"{name}-relevance.png").as_posix()
     return entry
-
-
-def _answer(classifier: Classifier, found: Predictions, prediction: int) -> str:
-    if found.conventions[0].groups is not None:
-        return found.test_set.target_names[prediction]
-    return classifier.class_name(prediction)
 
 
 def dimmed(images: Tensor, maps: Tensor) -> Tensor:

@@ -39,10 +39,10 @@ def segmentation_counts(relevance: Tensor, labels: Tensor) -> tuple[np.ndarray, 
     check_shapes(relevance, labels)
     maps = _scaled(relevance.detach().float().cpu())[:, 0]
     labels = labels.detach().cpu().long()
-    found, known = (maps > maps.mean((1, 2), keepdim=True)).long(), labels >= 0
-    columns = [(found == labels) & known, known]
-    columns += [(found == v) & (labels == v) for v in (0, 1)]
-    columns += [((found == v) | (labels == v)) & known for v in (0, 1)]
+    predicted, known = (maps > maps.mean((1, 2), keepdim=True)).long(), labels >= 0
+    columns = [(predicted == labels) & known, known]
+    columns += [(predicted == v) & (labels == v) for v in (0, 1)]
+    columns += [((predicted == v) | (labels == v)) & known for v in (0, 1)]
     counts = torch.stack([c.sum((1, 2)) for c in columns], 1).numpy()
     precision = [_average_precision(m, t) for m, t in zip(maps.numpy(), labels.numpy())]
     return counts, np.array(precision)

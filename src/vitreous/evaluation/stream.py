@@ -10,16 +10,16 @@ measured again, and a larger limit or more images only add rows.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sized
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 import torch
 from tqdm import tqdm
 
 from vitreous.data.dataset import Dataset
-from vitreous.evaluation.loading import Batch, View, batches
+from vitreous.evaluation.loading import EvaluationBatch, View, batches
 from vitreous.evaluation.processes import ALONE, Processes
 from vitreous.evaluation.rows import UNREADABLE, RowStore
 from vitreous.fingerprint import digest
@@ -39,7 +39,7 @@ class Evaluator(Protocol):
         """What rows and progress bars are called."""
         ...
 
-    def settings(self) -> Any:
+    def settings(self) -> object:
         """Everything that rows depend on beside the model, the item and its view, as plain values.
 
         See `vitreous.fingerprint.digest` for what is plain.
@@ -50,7 +50,7 @@ class Evaluator(Protocol):
         """Type of a row, made by `vitreous.evaluation.rows.item_type`."""
         ...
 
-    def rows(self, classifier: Classifier, batch: Batch) -> np.ndarray:
+    def rows(self, classifier: Classifier, batch: EvaluationBatch) -> np.ndarray:
         """Measure a batch (images are floats on the model's device): B rows.
 
         `key` and `index` are filled in by the loop. What is random follows from `batch.seeds`.
@@ -91,7 +91,7 @@ class StreamSettings:
     restart: bool = False
     check_content: bool = False
 
-    def indices(self, dataset: Any) -> np.ndarray:
+    def indices(self, dataset: Sized) -> np.ndarray:
         """Which items of a dataset are measured."""
         count = len(dataset)
         if not self.limit or self.limit >= count:
@@ -137,7 +137,7 @@ def stream(
         evaluator: What is measured.
         folder: Rows go to a folder in it, named by the evaluator and the fingerprint.
         view: How items become inputs; the model's own by default.
-        streaming: Batch size, workers, precision, limit, restart.
+        streaming: EvaluationBatch size, workers, precision, limit, restart.
         processes: Which of several processes this is; each takes its share of what is left, and
             all return the whole.
         model: `model_fingerprint` of the model, where the caller knows it.
@@ -174,7 +174,7 @@ def stream(
 def measure(
     classifier: Classifier,
     evaluator: Evaluator,
-    parts: Iterable[Batch],
+    parts: Iterable[EvaluationBatch],
     precision: Precision = "float32",
 ) -> Iterator[tuple[np.ndarray, dict[int, str]]]:
     """Measure batches; what is yielded is forgotten here, so that memory does not grow.

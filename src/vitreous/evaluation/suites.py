@@ -6,7 +6,6 @@ import dataclasses
 from collections.abc import Iterator
 from importlib import resources
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -39,7 +38,7 @@ class SetSettings:
 
     name: str
     path: Path | None = None
-    settings: dict[str, Any] = dataclasses.field(default_factory=dict)
+    settings: dict[str, object] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.name not in TEST_SETS:
@@ -108,14 +107,14 @@ class MaskedSettings:
     def _labelled(self, path: Path, classes: tuple[str, ...]) -> Dataset:
         if self.class_map is not None:
             settings = {"class_names": classes, "num_classes": len(classes), "masks": self.masks}
-            (found,) = read_set(
+            (test_set,) = read_set(
                 "folder",
                 path,
                 class_map=self.class_map,
                 mask_format=self.mask_format,
                 **settings,
             )
-            return found.class_labels()
+            return test_set.class_labels()
         dataset = read_dataset(path, masks=self.masks, mask_format=self.mask_format)
         names = dataset.class_names
         if not names or (len(names) == len(classes) and not set(names) <= set(classes)):
@@ -158,7 +157,7 @@ class Suite:
             if kind not in CORRUPTIONS:
                 raise ValueError(f"unknown perturbation '{kind}'; {nearest(kind, CORRUPTIONS)}")
 
-    def changes(self) -> Iterator[Rotation | Corruption]:
+    def all_perturbations(self) -> Iterator[Rotation | Corruption]:
         """What is done to the pictures of clean sets, one after the other."""
         angles = [float(a) for a in self.rotation if a % 360]
         if self.disc and angles:

@@ -6,13 +6,12 @@ import csv
 import importlib.util
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from vitreous.errors import require
 from vitreous.evaluation.predictions import Predictions
-from vitreous.evaluation.records import by_target, target_names
+from vitreous.evaluation.records import answer_name, by_target, target_names
 from vitreous.evaluation.rows import READ
 from vitreous.io import atomic_path
 from vitreous.models import Classifier
@@ -25,7 +24,7 @@ COLUMNS = (
     "prediction",
     "probability",
     "correct",
-    "foreground_relevance",
+    "foreground_share",
 )
 CHUNK = 10_000
 UNREAD = "(not read)"
@@ -61,7 +60,7 @@ def write_tables(
 
 def prediction_rows(
     classifier: Classifier, answers: Predictions, shares: Mapping[str, float]
-) -> Iterator[tuple[Any, ...]]:
+) -> Iterator[tuple[object, ...]]:
     """One row of `COLUMNS` for each image; what is not known is None."""
     dataset, targets = answers.dataset, target_names(answers.test_set)
     correct = answers.correct()
@@ -73,7 +72,7 @@ def prediction_rows(
             name,
             None if group < 0 else (names[group] if group < len(names) else str(group)),
             targets[int(answers.test_set.targets[index])],
-            _answer(classifier, answers, int(row["prediction0"])) if read else None,
+            answer_name(classifier, answers, int(row["prediction0"])) if read else None,
             float(row["confidence"]) if read else None,
             bool(right),
             shares.get(name),
@@ -83,7 +82,7 @@ def prediction_rows(
 CLASS_COLUMNS = ("class", "n", "correct", "accuracy", "low", "high")
 
 
-def class_rows(answers: Predictions) -> Iterator[tuple[Any, ...]]:
+def class_rows(answers: Predictions) -> Iterator[tuple[object, ...]]:
     """One row of `CLASS_COLUMNS` for each class that has images, with Wilson intervals."""
     right, total = by_target(answers)
     names = target_names(answers.test_set)
@@ -94,7 +93,7 @@ def class_rows(answers: Predictions) -> Iterator[tuple[Any, ...]]:
 
 def confusion(
     classifier: Classifier, answers: Predictions
-) -> tuple[list[str], Iterator[list[Any]]]:
+) -> tuple[list[str], Iterator[list[object]]]:
     """How often each class (rows) was called each other (columns), under the first convention.
 
     Only classes that occur have a row, and only answers that were given a column.
@@ -105,12 +104,12 @@ def confusion(
     table = np.zeros((len(shown), len(given)), np.int64)
     np.add.at(table, (np.searchsorted(shown, targets), places), 1)
     names = target_names(answers.test_set)
-    header = [UNREAD if p < 0 else _answer(classifier, answers, int(p)) for p in given]
+    header = [UNREAD if p < 0 else answer_name(classifier, answers, int(p)) for p in given]
     rows = ([names[int(t)], *line.tolist()] for t, line in zip(shown, table))
     return ["label", *header], rows
 
 
-def write_csv(path: Path, header: Sequence[str], rows: Iterator[Sequence[Any]]) -> Path:
+def write_csv(path: Path, header: Sequence[str], rows: Iterator[Sequence[object]]) -> Path:
     """Write a table atomically (UTF-8, empty where there is no value)."""
     with (
         atomic_path(path) as temporary,
@@ -135,9 +134,3 @@ def _write_parquet(
         while chunk := [row for row, _ in zip(rows, range(CHUNK))]:
             columns = [arrow.array(c, k) for c, k in zip(zip(*chunk), kinds)]
             writer.write_table(arrow.table(columns, schema=schema))
-
-
-def _answer(classifier: Classifier, answers: Predictions, prediction: int) -> str:
-    if answers.conventions[0].groups is not None:
-        return answers.test_set.target_names[prediction]
-    return classifier.class_name(prediction)

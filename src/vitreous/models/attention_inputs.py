@@ -74,7 +74,7 @@ class InputRecorder(TorchFunctionMode):
     def __torch_function__(
         self,
         func: Callable[..., Any],
-        types: Any,
+        types: object,
         args: tuple[Any, ...] = (),
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
@@ -85,7 +85,7 @@ class InputRecorder(TorchFunctionMode):
             return self._record(result, args, kwargs)
         return result
 
-    def _record(self, output: Tensor, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
+    def _record(self, output: Tensor, args: tuple[Tensor, ...], kwargs: dict[str, Any]) -> Tensor:
         place = len(self.layers)
         # A mask, dropout or a causal order would change the map; what is not set does not.
         unusual = any(_is_set(value) for name, value in kwargs.items() if name != "scale")

@@ -10,7 +10,7 @@ import re
 import sys
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import safetensors
 import safetensors.torch
@@ -27,6 +27,18 @@ CODE = re.compile(r"(?i)global|unsupported class|reduce")
 HEADS = ("head", "fc", "classifier", "head_dist")
 
 
+class OptimizerState(TypedDict):
+    """State of an optimizer as torch writes it.
+
+    Attributes:
+        state: Number of a parameter → what is remembered of it.
+        param_groups: Groups with the numbers of their `params`, and their settings.
+    """
+
+    state: dict[int, dict[str, object]]
+    param_groups: list[dict[str, Any]]
+
+
 @dataclasses.dataclass(frozen=True)
 class Weights:
     """What a weight file holds.
@@ -40,8 +52,8 @@ class Weights:
 
     state: dict[str, Tensor]
     architecture: str | None = None
-    details: dict[str, Any] = dataclasses.field(default_factory=dict)
-    optimizer: dict[str, Any] | None = None
+    details: dict[str, object] = dataclasses.field(default_factory=dict)
+    optimizer: OptimizerState | None = None
 
 
 def read_weights(path: str | os.PathLike[str]) -> Weights:
@@ -65,10 +77,13 @@ def read_weights(path: str | os.PathLike[str]) -> Weights:
     state = {str(k): v for k, v in inner.items() if isinstance(v, Tensor)}
     if not state:
         raise CheckpointError(f"{file} holds no tensors under any of {', '.join(STATE_KEYS)}")
-    details = {k: v for k, v in raw.items() if isinstance(v, (int, float, str))}
+    details: dict[str, object] = {k: v for k, v in raw.items() if isinstance(v, (int, float, str))}
     optimizer = raw.get("optimizer")
     whole = isinstance(optimizer, dict) and {"state", "param_groups"} <= optimizer.keys()
-    return Weights(state, details.get("arch"), details, optimizer if whole else None)
+    arch = details.get("arch")
+    return Weights(
+        state, arch if isinstance(arch, str) else None, details, optimizer if whole else None
+    )
 
 
 def read_pickle(file: Path) -> Any:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypedDict
 
 import timm
 import timm.data
@@ -46,11 +46,30 @@ class Preprocessing:
     crop_mode: str = "center"
 
 
+class Architecture(TypedDict):
+    """What timm builds a network from: its name of the architecture, and arguments."""
+
+    architecture: str
+    model_args: dict[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Stored:
+    """What a folder or a file says of a model beside its weights; None where it does not."""
+
+    model_args: dict[str, Any] = dataclasses.field(default_factory=dict)
+    mean: Sequence[float] | None = None
+    std: Sequence[float] | None = None
+    class_names: Sequence[str] | None = None
+    name: str = ""
+    image_size: tuple[int, int] | None = None
+
+
 class Classifier(nn.Module):
     """A network with its normalisation: the only kind of model that the rest of Vitreous sees.
 
     Args:
-        net: Any module from normalised pictures (B, 3, H, W) to logits (B, C).
+        net: A module from normalised pictures (B, 3, H, W) to logits (B, C).
         mean: Mean of each channel, in [0, 1].
         std: Standard deviation of each channel.
         name: How reports call it.
@@ -72,7 +91,7 @@ class Classifier(nn.Module):
         name: str = "",
         preprocessing: Preprocessing | None = None,
         class_names: Sequence[str] = (),
-        architecture: dict[str, Any] | None = None,
+        architecture: Architecture | None = None,
     ):
         super().__init__()
         self.net = net
@@ -143,7 +162,7 @@ def load_model(
         CheckpointError: For weights that cannot be read or that do not fit.
     """
     spec, state, stored = _resolve(str(name), checkpoint)
-    arguments = {**stored.get("model_args", {}), **options}
+    arguments = {**stored.model_args, **options}
     if num_classes is not None:
         arguments["num_classes"] = num_classes
     elif state is not None and (head := _head_size(state)) is not None:
@@ -155,15 +174,15 @@ def load_model(
         load_weights(net, state, source=str(checkpoint or name))
     config = timm.data.resolve_model_data_config(net)
     _, height, width = config["input_size"]
-    size = arguments.get("img_size") or stored.get("image_size") or (height, width)
-    labels = list(class_names) or stored.get("class_names") or _imagenet_names(net)
-    own = (stored.get("mean") or config["mean"], stored.get("std") or config["std"])
+    size = arguments.get("img_size") or stored.image_size or (height, width)
+    labels = list(class_names) or stored.class_names or _imagenet_names(net)
+    own = (stored.mean or config["mean"], stored.std or config["std"])
     mean, std = FIXED.get(normalization, own)
     classifier = Classifier(
         net,
         mean,
         std,
-        name=stored.get("name") or spec,
+        name=stored.name or spec,
         preprocessing=Preprocessing(
             size=(size, size) if isinstance(size, int) else (int(size[0]), int(size[1])),
             crop_ratio=config["crop_pct"],
@@ -178,10 +197,9 @@ def load_model(
 
 def _resolve(
     name: str, checkpoint: str | os.PathLike[str] | None
-) -> tuple[str, dict[str, Tensor] | None, dict[str, Any]]:
+) -> tuple[str, dict[str, Tensor] | None, _Stored]:
     """Find what to build: timm's name, weights to load over it, and what a folder stores of it."""
     path = Path(name.removeprefix("local-dir:")).expanduser()
-    stored: dict[str, Any] = {}
     state = read_weights(checkpoint).state if checkpoint is not None else None
     if path.is_dir():
         config = read_json(path / "config.json")
@@ -190,16 +208,15 @@ def _resolve(
         if state is None:
             state = read_weights(path / "model.safetensors").state
         pretrained = config.get("pretrained_cfg", {})
-        stored = {
-            "model_args": config.get("model_args", {}),
-            "mean": pretrained.get("mean"),
-            "std": pretrained.get("std"),
-            "class_names": config.get("label_names"),
-            "name": _folder_name(config, path),
-            "image_size": pretrained.get("input_size", (3, None, None))[1:],
-        }
-        if None in stored["image_size"]:
-            stored["image_size"] = None
+        size = pretrained.get("input_size", (3, None, None))[1:]
+        stored = _Stored(
+            model_args=config.get("model_args", {}),
+            mean=pretrained.get("mean"),
+            std=pretrained.get("std"),
+            class_names=config.get("label_names"),
+            name=_folder_name(config, path),
+            image_size=None if None in size else tuple(size),
+        )
         return config["architecture"], state, stored
     if path.is_file():
         if path.suffix.lower() in NO_WEIGHTS:
@@ -210,7 +227,7 @@ def _resolve(
                 f"{path} does not say its architecture; give it as the name and the file as "
                 "checkpoint, for example --model vit_base_patch16_224 --checkpoint FILE"
             )
-        return weights.architecture, weights.state, {"name": path.stem}
+        return weights.architecture, weights.state, _Stored(name=path.stem)
     hub = name.startswith(("hf_hub:", "hf-hub:"))
     folder = name.startswith("local-dir:") or "/" in name
     if (folder and not hub) or path.suffix.lower() in {
@@ -221,7 +238,7 @@ def _resolve(
         *NO_WEIGHTS,
     }:
         raise CheckpointError(f"no model at {path}")
-    return name, state, stored
+    return name, state, _Stored()
 
 
 def _create(name: str, pretrained: bool, arguments: dict[str, Any]) -> nn.Module:
@@ -269,7 +286,7 @@ def save_model(classifier: Classifier, folder: str | os.PathLike[str]) -> Path:
         )
     target = Path(folder)
     preprocessing = classifier.preprocessing
-    arguments = {k: v for k, v in classifier.architecture["model_args"].items()}
+    arguments = classifier.architecture["model_args"]
     config = {
         "architecture": classifier.architecture["architecture"],
         "num_classes": classifier.num_classes,
@@ -294,7 +311,7 @@ def save_model(classifier: Classifier, folder: str | os.PathLike[str]) -> Path:
     return target
 
 
-def _folder_name(config: dict[str, Any], path: Path) -> str:
+def _folder_name(config: Mapping[str, object], path: Path) -> str:
     """The name that was stored, unless it is the architecture's or the folder is a run's.
 
     A run's weights are stored under the name of the model that it started from.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -11,16 +10,17 @@ from torch import Tensor, nn
 from vitreous.fingerprint import digest
 from vitreous.models.classifier import Classifier
 
-# How a module computes, not what: another value gives the same answer.
-_IMPLEMENTATION = {"training", "fused_attn", "call_super_init", "dump_patches"}
+# How a module computes, not what: another value gives the same answer. What torch keeps of each
+# module (mode, hooks, tables of parameters) is no setting either; weights are digested apart.
+_IMPLEMENTATION = {"fused_attn", *vars(nn.Module())}
 
 
 def model_fingerprint(classifier: Classifier) -> str:
     """Tell one classifier from another by everything that its answers depend on.
 
     That is: the class and the plain settings of every module (`num_heads`, `global_pool`, `eps`,
-    …), all parameters and buffers, those that no checkpoint holds too, the normalization, and the
-    preprocessing. Names, modes and devices do not matter.
+    …; private ones too), all parameters and buffers, those that no checkpoint holds too, the
+    normalization, and the preprocessing. Names, modes, devices and registered hooks do not matter.
 
     Returns:
         16 hexadecimal characters.
@@ -42,14 +42,14 @@ def tensor_digest(value: Tensor) -> str:
     return total.hexdigest()
 
 
-def _settings(module: nn.Module) -> list[Any]:
-    """Class of a module and its attributes that are plain values, private ones left out."""
+def _settings(module: nn.Module) -> list[object]:
+    """Class of a module and its attributes that are plain values."""
     kind = type(module)
     plain = {k: _value(v) for k, v in vars(module).items() if k not in _IMPLEMENTATION}
     return [f"{kind.__module__}.{kind.__qualname__}", {k: v for k, v in plain.items() if v}]
 
 
-def _value(value: Any) -> Any:
+def _value(value: object) -> object:
     """A plain value as text, which tells 1 from 1.0 and None from "None"; else nothing."""
     if isinstance(value, bool | int | float | str | type(None)):
         return repr(value)

@@ -13,10 +13,10 @@ from pathlib import Path
 from vitreous.errors import VitreousError
 from vitreous.models.class_words import class_words
 from vitreous.report.sources import Source
+from vitreous.statistics import NORMAL_QUANTILE
 
 FOLDER, FILE = "predictions", "predictions.csv"
 NEEDED = ("file", "label", "prediction", "correct")
-Z = 1.959963984540054
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,7 +64,7 @@ class Difference:
     def interval(self) -> tuple[float, float]:
         """95 % for paired proportions (Agresti and Min 2005: half an image added to each cell)."""
         n, gained, lost = self.n + 2, self.gained + 0.5, self.lost + 0.5
-        half = Z * math.sqrt(gained + lost - (gained - lost) ** 2 / n) / n
+        half = NORMAL_QUANTILE * math.sqrt(gained + lost - (gained - lost) ** 2 / n) / n
         middle = (gained - lost) / n
         return max(-1.0, middle - half), min(1.0, middle + half)
 

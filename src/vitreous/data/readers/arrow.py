@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 
@@ -19,7 +19,14 @@ from vitreous.data.readers.tables import (
     number_labels,
     with_groups,
 )
-from vitreous.data.stores.tables import EXTRA, TableColumn, TableFile, TableImages, TableMasks
+from vitreous.data.stores.tables import (
+    EXTRA,
+    Arrow,
+    TableColumn,
+    TableFile,
+    TableImages,
+    TableMasks,
+)
 from vitreous.errors import VitreousError, require
 
 IMAGE_COLUMNS = ("image", "img", "picture", "jpg", "jpeg", "png", "webp", *PATH_COLUMNS)
@@ -108,7 +115,14 @@ def read_tables(
     return with_groups(dataset, ["" if v is None else str(v) for v in _all(tables, columns.group)])
 
 
-def _features(schema: Any) -> dict[str, Any]:
+class Feature(TypedDict, total=False):
+    """What `datasets` stores of a column: its type, and the names of classes."""
+
+    _type: str
+    names: list[str]
+
+
+def _features(schema: Arrow) -> dict[str, Feature]:
     """What `datasets` stored of its columns: name → type and class names."""
     try:
         stored = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))
@@ -118,8 +132,12 @@ def _features(schema: Any) -> dict[str, Any]:
     return {k: v for k, v in features.items() if isinstance(v, dict)}
 
 
-def _image_column(names: Sequence[str], features: dict[str, Any]) -> str | None:
-    typed = [n for n in names if features.get(n, {}).get("_type") == "Image" and n != MASK_COLUMN]
+def _image_column(names: Sequence[str], features: dict[str, Feature]) -> str | None:
+    typed = [
+        n
+        for n in names
+        if n in features and features[n].get("_type") == "Image" and n != MASK_COLUMN
+    ]
     named = [n for n in IMAGE_COLUMNS if n in names]
     return next(iter((*typed, *named)), None)
 
@@ -136,7 +154,7 @@ def _names(tables: Sequence[TableFile], column: str) -> list[str]:
     return [f"{table.path.name}/{row}" for table in tables for row in range(len(table))]
 
 
-def _all(tables: Sequence[TableFile], column: str) -> list[Any]:
+def _all(tables: Sequence[TableFile], column: str) -> list[object]:
     return [v for table in tables for part in table.chunks(column) for v in part.to_pylist()]
 
 
@@ -153,7 +171,7 @@ def _present(table: TableFile, column: str) -> np.ndarray:
 
 def _labels(
     tables: Sequence[TableFile],
-    features: dict[str, Any],
+    features: dict[str, Feature],
     column: str,
     classes: Sequence[str] | None,
 ) -> tuple[np.ndarray, tuple[str, ...]]:
@@ -163,7 +181,7 @@ def _labels(
     if column not in tables[0].schema.names:
         count = sum(map(len, tables))
         return np.full(count, UNKNOWN, dtype=np.int64), tuple(classes or ())
-    names = features.get(column, {}).get("names") or []
+    names = (features[column].get("names") or []) if column in features else []
     values = [UNKNOWN if v is None else v for v in _all(tables, column)]
     if not names:
         texts = [str(v) for v in values]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections import defaultdict
 from collections.abc import Sequence
-from typing import Any, Literal, Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 from tqdm import tqdm
@@ -31,7 +31,7 @@ class Split:
 
     train: Dataset
     validation: Dataset
-    note: dict[str, Any] = dataclasses.field(default_factory=dict)
+    note: dict[str, object] = dataclasses.field(default_factory=dict)
     interleave: Interleave | None = None
 
     @property
@@ -39,7 +39,7 @@ class Split:
         """Names of the classes, in the order of the labels; empty if unknown."""
         return list(self.train.class_names)
 
-    def describe(self) -> dict[str, Any]:
+    def describe(self) -> dict[str, object]:
         """The note, with what the readers passed over."""
         entries = dict.fromkeys((*self.train.left_out, *self.validation.left_out))
         passed = [str(entry) for entry in entries]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path, PurePath
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 
@@ -63,8 +63,8 @@ class ImageNetS:
             VitreousError: If folders or masks are missing or there are too few classes.
         """
         root = Path(self.images).expanduser()
-        found = read_dataset(root, masks=self.masks, mask_format=self.mask_format, labelled=True)
-        whole, bad = readable(found, self.on_error)
+        dataset = read_dataset(root, masks=self.masks, mask_format=self.mask_format, labelled=True)
+        whole, bad = readable(dataset, self.on_error)
         by_wnid: dict[str, list[str]] = {w: [] for w in whole.class_names if w not in MERGED}
         places = {whole.name(index): index for index in range(len(whole))}
         for name, index in places.items():
@@ -76,7 +76,7 @@ class ImageNetS:
         whole = dataclasses.replace(
             _labelled(whole, root), left_out=(*whole.left_out, merged), class_names=()
         )
-        note: dict[str, Any] = {
+        note: dict[str, object] = {
             "train": [name for _, name in chosen],
             "validation": [name for _, name in held],
             "left_out": MERGED,

@@ -43,14 +43,14 @@ def read_dataset(
         VitreousError: If it cannot be read, holds no images, or lacks what is required.
     """
     place = Path(path).expanduser()
-    found = _read(place, classes, mask_format, columns)
-    if labelled and (found.labels < 0).any():
+    dataset = _read(place, classes, mask_format, columns)
+    if labelled and (dataset.labels < 0).any():
         raise _unlabelled(place, columns or Columns())
     if masks is None:
-        return found
+        return dataset
     base = place if place.is_dir() else place.parent
     folder = Path(masks).expanduser()
-    return with_masks(found, folder, mask_format, require=require_masks, base=base)
+    return with_masks(dataset, folder, mask_format, require=require_masks, base=base)
 
 
 def _read(

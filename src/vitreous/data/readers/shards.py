@@ -68,8 +68,8 @@ def index_shards(shards: Sequence[Path], mask_format: MaskFormat = "binary") -> 
             masks.append("" if mask is None else f"{shard.name}/{key}.{mask}")
             mask_where.append((0, 0, 0) if mask is None else _place(number, sample[mask]))
             beside.append({e: _content(shard, sample[e]) for e in TOLD if e in sample})
-    found = ShardMasks(_members(shards, masks, mask_where), mask_format) if any(masks) else None
-    return ShardIndex(ShardImages(_members(shards, names, where)), found, beside, left_out(without))
+    kept = ShardMasks(_members(shards, masks, mask_where), mask_format) if any(masks) else None
+    return ShardIndex(ShardImages(_members(shards, names, where)), kept, beside, left_out(without))
 
 
 def read_shards(
@@ -106,9 +106,9 @@ def read_shards(
             name = index.images.name(texts.index(""))
             raise VitreousError(f"{name} has no .cls beside it, other images have")
         labels, names = number_labels(texts, classes, shards[0].name)
-    found = Dataset(index.images, labels, names, index.masks, left_out=index.left_out)
+    dataset = Dataset(index.images, labels, names, index.masks, left_out=index.left_out)
     groups = [entry.get(columns.group, "") for entry in entries]
-    return with_groups(found, groups) if any(groups) else found
+    return with_groups(dataset, groups) if any(groups) else dataset
 
 
 def _entries(name: str, beside: dict[str, bytes]) -> dict[str, str]:

@@ -67,8 +67,8 @@ def read_csv(
     names = [_path(path, number, row[where]) for number, row in rows]
     masks = None
     if MASK_COLUMN in header:
-        found = [_path(path, n, row[MASK_COLUMN], empty=True) for n, row in rows]
-        masks = FileMasks(path.parent, found, mask_format)
+        mask_files = [_path(path, n, row[MASK_COLUMN], empty=True) for n, row in rows]
+        masks = FileMasks(path.parent, mask_files, mask_format)
     labels, class_names = np.full(len(rows), UNKNOWN), tuple(classes or ())
     if columns.label in header:
         texts = [_label(path, number, row[columns.label]) for number, row in rows]

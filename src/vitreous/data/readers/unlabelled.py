@@ -39,9 +39,9 @@ class Unlabelled:
 
     def load(self, seed: int) -> Split:
         """Find and split the pictures."""
-        found = unlabelled(Path(self.images).expanduser())
+        dataset = unlabelled(Path(self.images).expanduser())
         masks = Path(self.masks).expanduser()
-        masked = with_masks(found, masks, self.mask_format, require=self.require_masks)
+        masked = with_masks(dataset, masks, self.mask_format, require=self.require_masks)
         whole, bad = readable(masked, self.on_error)
         train, validation = split_by_class(whole.labels, seed, None, self.validation_share)
         return Split(whole.select(train), whole.select(validation), {"skipped": bad})

@@ -7,7 +7,7 @@ import os
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from PIL import Image
@@ -21,6 +21,8 @@ from vitreous.io import file_stamp
 
 KEPT_GROUPS = 2
 EXTRA = "tables"
+Arrow: TypeAlias = Any
+"""What pyarrow makes: its modules say no types."""
 
 
 class TableFile:
@@ -41,7 +43,7 @@ class TableFile:
         self._open()
 
     @property
-    def schema(self) -> Any:
+    def schema(self) -> Arrow:
         """The Arrow schema."""
         self._open()
         return self._schema
@@ -49,26 +51,26 @@ class TableFile:
     def __len__(self) -> int:
         return int(self._starts[-1])
 
-    def chunks(self, column: str) -> Iterator[Any]:
+    def chunks(self, column: str) -> Iterator[Arrow]:
         """The values of a column, part by part; a dot leads into a struct."""
         self._open()
         for group in range(len(self._starts) - 1):
             yield self._read(group, column)
 
-    def cell(self, column: str, row: int) -> Any:
+    def cell(self, column: str, row: int) -> Arrow:
         """One value: bytes, a text, a mapping, or None."""
         self._open()
         group = int(np.searchsorted(self._starts, row, side="right")) - 1
         return self._part(group, column)[row - int(self._starts[group])].as_py()
 
-    def __getstate__(self) -> dict[str, Any]:
+    def __getstate__(self) -> dict[str, object]:
         return {"path": self.path, "_process": -1}
 
     def _open(self) -> None:
         if self._process == os.getpid():
             return
         arrow = require("pyarrow", EXTRA)
-        self._groups: OrderedDict[tuple[int, str], Any] = OrderedDict()
+        self._groups: OrderedDict[tuple[int, str], Arrow] = OrderedDict()
         try:
             if self.path.suffix == ".parquet":
                 self._file = require("pyarrow.parquet", EXTRA).ParquetFile(self.path)
@@ -83,7 +85,7 @@ class TableFile:
         self._starts = np.cumsum([0, *sizes])
         self._process = os.getpid()
 
-    def _part(self, group: int, column: str) -> Any:
+    def _part(self, group: int, column: str) -> Arrow:
         key = (group, column)
         if key not in self._groups:
             self._groups[key] = self._read(group, column)
@@ -92,7 +94,7 @@ class TableFile:
         self._groups.move_to_end(key)
         return self._groups[key]
 
-    def _read(self, group: int, column: str) -> Any:
+    def _read(self, group: int, column: str) -> Arrow:
         arrow = require("pyarrow", EXTRA)
         try:
             if self._table is None:
@@ -108,7 +110,7 @@ class TableFile:
         return values
 
 
-def _mapped(arrow: Any, path: Path) -> Any:
+def _mapped(arrow: Arrow, path: Path) -> Arrow:
     """Map an Arrow file, of the stream format (as `datasets` writes it) or the file format."""
     try:
         return arrow.ipc.open_stream(arrow.memory_map(str(path))).read_all()

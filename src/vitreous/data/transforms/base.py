@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 from PIL import Image
@@ -37,8 +37,8 @@ class compose:
         transforms: The transforms, in order.
     """
 
-    def __init__(self, transforms: Iterable[Any]):
-        self._transform = v2.Compose([view.transform() for view in transforms] or [v2.Identity()])
+    def __init__(self, transforms: Iterable[Transform]):
+        self._transform = v2.Compose([t.transform() for t in transforms] or [v2.Identity()])
 
     def __call__(self, image: Image.Image, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Apply the views to a picture and its mask (zeros where there is none)."""

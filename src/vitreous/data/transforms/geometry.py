@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
+from torch import Tensor
 from torchvision import tv_tensors
 from torchvision.transforms import v2
 
@@ -23,7 +24,7 @@ class _Resize(v2.Transform):
         self.size, self.antialias = size, antialias
         self.image, self.mask = INTERPOLATIONS[interpolation], INTERPOLATIONS[mask]
 
-    def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
+    def transform(self, inpt: Tensor, params: dict[str, object]) -> Tensor:
         size = [self.size] if isinstance(self.size, int) else self.size
         if isinstance(inpt, tv_tensors.Mask):
             plain = v2.functional.resize_image(inpt.float(), size, self.mask, antialias=False)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import torch
+from torch import Tensor
 from torchvision import tv_tensors
 from torchvision.transforms import v2
 
@@ -23,12 +24,12 @@ class _QuarterTurn(v2.Transform):
         super().__init__()
         self.legacy, self.p_quarter, self.p_half = legacy, quarter, half
 
-    def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
+    def make_params(self, flat_inputs: list[object]) -> dict[str, list[int]]:
         quarter = int(torch.rand(()) < self.p_quarter)
         half = int(torch.rand(()) < self.p_half)
         return {"turns": [1] * quarter + [2] * half}
 
-    def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
+    def transform(self, inpt: Tensor, params: dict[str, list[int]]) -> Tensor:
         for turns in params["turns"]:
             if self.legacy:
                 inpt = v2.functional.rotate(inpt, 90.0 * turns, expand=False, fill=[0.0])
@@ -84,7 +85,9 @@ class Rotation:
 
     def transform(self) -> v2.Transform:
         """Build the transform."""
-        fill: dict[type | str, Any] = {tv_tensors.Image: self.fill * 255, tv_tensors.Mask: 0.0}
         return v2.RandomRotation(
-            list(self.degrees), INTERPOLATIONS[self.interpolation], self.expand, fill=fill
+            list(self.degrees),
+            INTERPOLATIONS[self.interpolation],
+            self.expand,
+            fill={tv_tensors.Image: self.fill * 255, tv_tensors.Mask: 0.0},
         )

@@ -5,32 +5,33 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from vitreous.evaluation.loading import Batch, batches, view_of
+from vitreous.evaluation.loading import EvaluationBatch, batches, view_of
 from vitreous.evaluation.predictions import Predictions
 from vitreous.evaluation.processes import ALONE, Processes
 from vitreous.evaluation.records import accuracy_records
 from vitreous.evaluation.scoring import Scorer, row_type, unreadable_rows
 from vitreous.evaluation.stream import StreamSettings, measure, stream
 from vitreous.evaluation.test_sets import TestSet
+from vitreous.evaluation.test_sets.base import Condition
 from vitreous.fingerprint import digest
 from vitreous.models import Classifier, Preprocessing
 from vitreous.results import Record
 
 
-class Change(Protocol):
+class Perturbation(Protocol):
     """What is done to images before the model sees them: frozen settings and a call."""
 
     def __call__(self, images: Tensor, seeds: Tensor) -> Tensor:
-        """Change (B, 3, H, W) in [0, 1]; what is random follows from the seeds (B,) int64."""
+        """Perturb (B, 3, H, W) in [0, 1]; what is random follows from the seeds (B,) int64."""
         ...
 
-    def settings(self) -> dict[str, Any]:
+    def settings(self) -> Condition:
         """What records say."""
         ...
 
@@ -40,11 +41,11 @@ class Accuracy:
 
     Args:
         test_set: The set.
-        change: What is done to the images first.
+        perturbation: What is done to the images first.
     """
 
-    def __init__(self, test_set: TestSet, change: Change | None = None):
-        self.test_set, self.change = test_set, change
+    def __init__(self, test_set: TestSet, perturbation: Perturbation | None = None):
+        self.test_set, self.perturbation = test_set, perturbation
         self._scorer: Scorer | None = None
 
     @property
@@ -52,29 +53,30 @@ class Accuracy:
         """The set."""
         return self.test_set.name
 
-    def settings(self) -> dict[str, Any]:
-        """The set's rules, and the change."""
+    def settings(self) -> dict[str, object]:
+        """The set's rules, and the perturbation."""
         return {
             "set": self.test_set.name,
             "part": self.test_set.settings,
             "accepted": digest(self.test_set.accepted),
             "conventions": [dataclasses.asdict(c) for c in self.test_set.conventions],
-            "change": self.changed(),
+            "change": self.condition(),
         }
 
-    def changed(self) -> dict[str, Any]:
-        """What records say of the change."""
-        return {} if self.change is None else self.change.settings()
+    def condition(self) -> Condition:
+        """What records say of the perturbation."""
+        return Condition() if self.perturbation is None else self.perturbation.settings()
 
     def row_type(self) -> np.dtype:
         """See `vitreous.evaluation.scoring.row_type`."""
         return row_type(self.test_set.conventions)
 
-    def rows(self, classifier: Classifier, batch: Batch) -> np.ndarray:
+    def rows(self, classifier: Classifier, batch: EvaluationBatch) -> np.ndarray:
         """Classify a batch; raises `VitreousError` if the model's classes are not the set's."""
         with torch.inference_mode():
-            change = self.change
-            images = batch.images if change is None else change(batch.images, batch.seeds)
+            images = batch.images
+            if self.perturbation is not None:
+                images = self.perturbation(images, batch.seeds)
             logits = classifier(images)
         if self._scorer is None:
             self.test_set.check(logits.shape[1], classifier.name)
@@ -87,8 +89,8 @@ class Accuracy:
 
     def records(self, rows: np.ndarray) -> list[Record]:
         """Top-1 and top-5 under each convention and what else there is; see `accuracy_records`."""
-        answers = Predictions(self.test_set, rows, {}, Preprocessing(), self.changed())
-        return accuracy_records(answers, self.changed())
+        answers = Predictions(self.test_set, rows, {}, Preprocessing(), self.condition())
+        return accuracy_records(answers, {**self.condition()})
 
 
 def predict(
@@ -97,7 +99,7 @@ def predict(
     indices: np.ndarray | None = None,
     *,
     streaming: StreamSettings | None = None,
-    change: Change | None = None,
+    perturbation: Perturbation | None = None,
 ) -> Iterator[tuple[np.ndarray, dict[int, str]]]:
     """Stream images through a classifier without keeping anything.
 
@@ -105,8 +107,8 @@ def predict(
         classifier: The model; it is run in evaluation mode and left in the mode it was in.
         test_set: The set.
         indices: (N,) which images; all of them by default.
-        streaming: Batch size, workers, precision, preprocessing.
-        change: What is done to the images first.
+        streaming: EvaluationBatch size, workers, precision, preprocessing.
+        perturbation: What is done to the images first.
 
     Yields:
         Rows of a batch, unreadable images included, and the reasons of those.
@@ -121,7 +123,7 @@ def predict(
     parts = batches(
         dataset, view, chosen, batch_size=streaming.batch_size, workers=streaming.workers
     )
-    yield from measure(classifier, Accuracy(test_set, change), parts, streaming.precision)
+    yield from measure(classifier, Accuracy(test_set, perturbation), parts, streaming.precision)
 
 
 def predictions(
@@ -130,14 +132,14 @@ def predictions(
     folder: Path,
     *,
     streaming: StreamSettings | None = None,
-    change: Change | None = None,
+    perturbation: Perturbation | None = None,
     processes: Processes = ALONE,
     model: str = "",
 ) -> Predictions:
     """Predict a whole set through the measuring loop; see `vitreous.evaluation.stream.stream`."""
     streaming = streaming or StreamSettings()
     preprocessing = streaming.preprocessing or classifier.preprocessing
-    evaluator = Accuracy(test_set, change)
+    evaluator = Accuracy(test_set, perturbation)
     measured = stream(
         classifier,
         test_set.dataset,
@@ -153,6 +155,6 @@ def predictions(
         measured.rows,
         measured.reasons,
         preprocessing,
-        evaluator.changed(),
+        evaluator.condition(),
         measured.folder,
     )

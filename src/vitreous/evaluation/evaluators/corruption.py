@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import torch
@@ -16,7 +15,7 @@ from vitreous.evaluation.corruptions import CORRUPTIONS, SEVERITIES, corrupt
 from vitreous.evaluation.metrics import DRAWS, mean_interval, percentiles
 from vitreous.evaluation.predictions import Predictions
 from vitreous.evaluation.records import Curve
-from vitreous.evaluation.test_sets.base import class_map
+from vitreous.evaluation.test_sets.base import Condition, class_map
 from vitreous.results import Record, accuracy_record
 
 Cells = dict[tuple[str, int], Predictions]
@@ -50,7 +49,7 @@ class Corruption:
         """Corrupt (B, 3, H, W) in [0, 1]."""
         return torch.stack([self._corrupt(i, s) for i, s in zip(images, seeds.tolist())])
 
-    def settings(self) -> dict[str, Any]:
+    def settings(self) -> Condition:
         """What records say."""
         return {"corruption": self.kind, "severity": self.severity}
 
@@ -68,7 +67,7 @@ def paper_corruptions() -> list[str]:
 
 def perturbation_records(
     base: Predictions, changed: Sequence[Predictions]
-) -> tuple[list[Record], dict[str, Any]]:
+) -> tuple[list[Record], dict[str, object]]:
     """Records and the curve of corruptions made in memory.
 
     For all 15 of ImageNet-C's paper at all severities there are the mean error and, on ImageNet's
@@ -84,10 +83,10 @@ def perturbation_records(
     records, curve = [], Curve("kind", "severity")
     for part in changed:
         right, n = int(part.correct()[part.counted].sum()), int(part.counted.sum())
-        settings, name = {**convention, **part.change}, base.test_set.name
+        settings, name = {**convention, **part.condition}, base.test_set.name
         records.append(accuracy_record("corruptions", name, "top1", right, n, **settings))
-        curve.add(right, n, part.change["corruption"], part.change["severity"])
-    cells = {(p.change["corruption"], p.change["severity"]): p for p in changed}
+        curve.add(right, n, part.condition["corruption"], part.condition["severity"])
+    cells = {(p.condition["corruption"], p.condition["severity"]): p for p in changed}
     if _whole(cells):
         of_all = _mean_records("corruptions", base.test_set.name, _of_paper(cells), convention)
         known = base.test_set.num_classes == len(class_map("imagenet")["wnids"])
@@ -111,7 +110,7 @@ def _mean_records(
 ) -> list[Record]:
     kinds = {c for c, _ in cells}
     severities = len({s for _, s in cells})
-    settings: dict[str, Any] = {
+    settings: dict[str, object] = {
         **convention,
         "corruptions": len(kinds),
         "severities": severities,
@@ -131,7 +130,7 @@ def _mean_records(
     return records
 
 
-def corruption_table(parts: Sequence[Predictions]) -> dict[str, Any]:
+def corruption_table(parts: Sequence[Predictions]) -> dict[str, object]:
     """Accuracy by corruption and severity, as `vitreous.evaluation` describes it."""
     cells = _cells(parts)
     corruptions = list(dict.fromkeys(c for c, _ in cells))
@@ -142,7 +141,7 @@ def corruption_table(parts: Sequence[Predictions]) -> dict[str, Any]:
         return None if cell is None else float(cell.correct()[cell.counted].mean())
 
     errors = [_weighted_error({k: v for k, v in cells.items() if k[0] == c}) for c in corruptions]
-    known = class_map("imagenet_c")["alexnet_error"]
+    alexnet = class_map("imagenet_c")["alexnet_error"]
     return {
         "corruption": corruptions,
         "severity": severities,
@@ -154,7 +153,7 @@ def corruption_table(parts: Sequence[Predictions]) -> dict[str, Any]:
         "error": [error for error, _ in errors],
         "error_low": [low for _, (low, _) in errors],
         "error_high": [high for _, (_, high) in errors],
-        "alexnet_error": [known.get(c) for c in corruptions],
+        "alexnet_error": [alexnet.get(c) for c in corruptions],
     }
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -18,7 +17,7 @@ from vitreous.evaluation.evaluators.explanation_records import (
     explanation_records,
     removal_curves,
 )
-from vitreous.evaluation.loading import Batch, View
+from vitreous.evaluation.loading import EvaluationBatch, View
 from vitreous.evaluation.pixel_removal import removal_hits
 from vitreous.evaluation.processes import ALONE, Processes
 from vitreous.evaluation.rows import READ, item_type
@@ -74,7 +73,7 @@ class Explanation:
         """The dataset."""
         return f"{self.dataset}-explanations"
 
-    def settings(self) -> dict[str, Any]:
+    def settings(self) -> dict[str, object]:
         """Methods, removal, tolerance."""
         return dataclasses.asdict(self.explaining)
 
@@ -83,7 +82,7 @@ class Explanation:
         methods = [(m, METHOD_TYPE) for m in self.explaining.methods]
         return item_type([("label", "i4"), ("prediction", "i4"), *methods])
 
-    def rows(self, classifier: Classifier, batch: Batch) -> np.ndarray:
+    def rows(self, classifier: Classifier, batch: EvaluationBatch) -> np.ndarray:
         """Explain a batch."""
         assert batch.masks is not None
         rows, images = self.unread(len(batch)), batch.images
@@ -100,7 +99,7 @@ class Explanation:
         self,
         rows: np.ndarray,
         classifier: Classifier,
-        batch: Batch,
+        batch: EvaluationBatch,
         prediction: Tensor,
         right: Tensor,
         method: str,
@@ -162,20 +161,21 @@ class Explained:
         names = (self.dataset.name(i) for i in rows["index"].tolist())
         return {n: v for n, v in zip(names, values) if np.isfinite(v)}
 
-    def entry(self) -> dict[str, Any]:
+    def entry(self) -> dict[str, object]:
         """The entry of `Results.extra`."""
         rows = self.rows
         bad = rows["index"][rows["status"] != READ].tolist()
         labelled = bool((rows["label"][rows["status"] == READ] >= 0).all())
         reasons, name = self.measured.reasons, self.dataset.name
         files = [{"file": name(i), "reason": reasons[i]} for i in bad[:100]]
-        entry: dict[str, Any] = {
+        entry: dict[str, object] = {
             "source": self.name,
             "n": len(rows),
             "preprocessing": dataclasses.asdict(self.measured.view.preprocessing),
             "convention": "removal is scored against "
             + ("the label" if labelled else "the label, or the own prediction where there is none"),
             "unreadable": {"count": len(bad), "files": files},
+            "left_out": [str(passed) for passed in self.dataset.left_out],
         }
         if self.unsupported:
             entry["unsupported"] = self.unsupported
@@ -223,7 +223,7 @@ def measure_explanations(
         name: How results call it.
         folder: Rows go to a folder in it.
         explaining: Methods and settings.
-        streaming: Batch size, workers, limit, restart.
+        streaming: EvaluationBatch size, workers, limit, restart.
         processes: Which of several processes this is.
         model: `model_fingerprint` of the model, where the caller knows it.
 

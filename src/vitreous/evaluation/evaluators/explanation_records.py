@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from vitreous.evaluation.metrics import bootstrap_counts, percentiles
@@ -46,18 +44,26 @@ def explanation_records(
     for method in methods:
         own = rows[method]
         for metric, (value, interval, n) in _measures(own, weights, removal).items():
-            settings: dict[str, Any] = {"method": method}
+            settings: dict[str, object] = {"method": method}
             if metric == "pointing_game":
                 settings["tolerance"] = tolerance
             records.append(Record("explanation", dataset, metric, value, n, interval, settings))
-        constant, settings = int(own["constant"].sum()), {"method": method}
+        constant = int(own["constant"].sum())
         records.append(
-            Record("explanation", dataset, "constant_maps", constant, len(own), None, settings)
+            Record(
+                "explanation",
+                dataset,
+                "constant_maps",
+                constant,
+                len(own),
+                None,
+                {"method": method},
+            )
         )
     return records
 
 
-def removal_curves(rows: np.ndarray, methods: tuple[str, ...]) -> dict[str, Any]:
+def removal_curves(rows: np.ndarray, methods: tuple[str, ...]) -> dict[str, object]:
     """Method → accuracy over the share of removed pixels, as `vitreous.evaluation` describes it."""
     rows = rows[rows["status"] == READ]
     curves = {}

@@ -6,7 +6,6 @@ import dataclasses
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -19,7 +18,7 @@ from vitreous.attacks.randomness import RowGenerators
 from vitreous.config import plain
 from vitreous.data.dataset import Dataset
 from vitreous.errors import VitreousError
-from vitreous.evaluation.loading import Batch, View, batches
+from vitreous.evaluation.loading import EvaluationBatch, View, batches
 from vitreous.evaluation.processes import ALONE, Processes
 from vitreous.evaluation.rows import item_type
 from vitreous.evaluation.stream import StreamSettings, stream
@@ -75,7 +74,7 @@ class Robustness:
         """The dataset and the attack."""
         return f"{self.dataset}-{ATTACKS.name_of(self.attack)}"
 
-    def settings(self) -> dict[str, Any]:
+    def settings(self) -> dict[str, object]:
         """Attack, radii, target and seed."""
         return {
             "attack": ATTACKS.name_of(self.attack),
@@ -84,7 +83,7 @@ class Robustness:
             "seed": self.seed,
         }
 
-    def described(self) -> dict[str, Any]:
+    def described(self) -> dict[str, object]:
         """Settings of the attack without the radius, as records have them."""
         given = {k: v for k, v in plain(self.attack).items() if k != "epsilon" and v is not None}
         return {**given, **({} if self.target is None else {"target": self.target})}
@@ -93,7 +92,7 @@ class Robustness:
         """Field `outcome`: 0 wrong before, k fooled at the k-th radius, -1 withstood all."""
         return item_type([("outcome", "i2")])
 
-    def rows(self, classifier: Classifier, batch: Batch) -> np.ndarray:
+    def rows(self, classifier: Classifier, batch: EvaluationBatch) -> np.ndarray:
         """Attack what is classified right, at growing radii."""
         rows = self.unread(len(batch))
         images, labels = batch.images, batch.labels.to(batch.images.device)
@@ -206,7 +205,7 @@ def robustness(
         evaluator: Attack, radii, target, seed.
         folder: Rows are kept in a folder in it.
         view: How images become inputs; the model's own by default.
-        streaming: Batch size, workers, limit, restart.
+        streaming: EvaluationBatch size, workers, limit, restart.
         processes: Which of several processes this is.
 
     Raises:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import torch
@@ -14,6 +13,7 @@ from vitreous.data.rotation import rotate
 from vitreous.evaluation.predictions import Predictions
 from vitreous.evaluation.records import Curve
 from vitreous.evaluation.rows import READ
+from vitreous.evaluation.test_sets.base import Condition
 from vitreous.results import Record, accuracy_record
 
 
@@ -39,9 +39,10 @@ class Rotation:
             images = images * _disc(images)
         return rotate(images, self.angle)
 
-    def settings(self) -> dict[str, Any]:
+    def settings(self) -> Condition:
         """What records say."""
-        return {"angle": float(self.angle), **({"disc": True} if self.disc else {})}
+        turn: Condition = {"angle": float(self.angle)}
+        return {**turn, "disc": True} if self.disc else turn
 
 
 def _disc(images: Tensor) -> Tensor:
@@ -53,7 +54,7 @@ def _disc(images: Tensor) -> Tensor:
 
 def rotation_records(
     base: Predictions, turned: Sequence[Predictions]
-) -> tuple[list[Record], dict[str, Any]]:
+) -> tuple[list[Record], dict[str, object]]:
     """Records (`top1`, `invariance`) and the curve of turned images, from angle 0 on.
 
     With `disc`, what is turned is another image, and `turned` holds its own angle 0.
@@ -65,20 +66,20 @@ def rotation_records(
     if not turned:
         return [], {}
     turned = list(turned)
-    if not any(p.change["angle"] == 0 for p in turned):
-        turned.insert(0, dataclasses.replace(base, change={"angle": 0.0}))
-    base = next(p for p in turned if p.change["angle"] == 0)
+    if not any(p.condition["angle"] == 0 for p in turned):
+        turned.insert(0, dataclasses.replace(base, condition={"angle": 0.0}))
+    base = next(p for p in turned if p.condition["angle"] == 0)
     convention = {"convention": base.conventions[0].name}
     name, records, curve = base.test_set.name, [], Curve("angle", "same_prediction")
     for part in turned:
         right, n = int(part.correct()[part.counted].sum()), int(part.counted.sum())
-        same, settings = _same(base, part), {**convention, **part.change}
+        same, settings = _same(base, part), {**convention, **part.condition}
         records.append(accuracy_record("rotation", name, "top1", right, n, **settings))
         if part is not base:
             kept = int(same.sum())
             record = accuracy_record("rotation", name, "invariance", kept, len(same), **settings)
             records.append(record)
-        curve.add(right, n, part.change["angle"], float(same.mean()) if len(same) else None)
+        curve.add(right, n, part.condition["angle"], float(same.mean()) if len(same) else None)
     records += _invariance(base, turned, convention)
     return records, {"rotation": curve.columns}
 
@@ -90,10 +91,10 @@ def _same(base: Predictions, other: Predictions) -> np.ndarray:
 
 
 def _invariance(
-    base: Predictions, turned: Sequence[Predictions], convention: dict[str, Any]
+    base: Predictions, turned: Sequence[Predictions], convention: dict[str, str]
 ) -> list[Record]:
     """Share of pictures whose prediction is one and the same at 0, 90, 180 and 270 degrees."""
-    quarters = {p.change["angle"] % 360: p for p in turned}
+    quarters = {p.condition["angle"] % 360: p for p in turned}
     if not {90.0, 180.0, 270.0} <= set(quarters):
         return []
     same = np.logical_and.reduce([_same(base, quarters[a]) for a in (90.0, 180.0, 270.0)])
@@ -106,6 +107,6 @@ def _invariance(
             len(same),
             angles="0, 90, 180, 270",
             **convention,
-            **({"disc": True} if base.change.get("disc") else {}),
+            **({"disc": True} if base.condition.get("disc") else {}),
         )
     ]

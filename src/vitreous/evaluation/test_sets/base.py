@@ -8,7 +8,7 @@ import os
 from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Protocol
+from typing import ClassVar, Literal, Protocol, TypedDict
 
 import numpy as np
 
@@ -40,6 +40,22 @@ class Convention:
     classes: tuple[int, ...] | None = None
     groups: tuple[tuple[int, ...], ...] | None = None
     first_only: bool = False
+
+
+class Condition(TypedDict, total=False):
+    """What was done to images, as records say it.
+
+    Attributes:
+        angle: Degrees of a rotation, counter-clockwise.
+        disc: The rotation is within the inscribed disc.
+        corruption: Kind of a corruption.
+        severity: Its severity, 1 to 5.
+    """
+
+    angle: float
+    disc: bool
+    corruption: str
+    severity: int
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,7 +93,7 @@ class TestSet:
     num_classes: int = 0
     resize_mode: ResizeMode = "model"
     border: int = 0
-    settings: dict[str, Any] = dataclasses.field(default_factory=dict)
+    settings: Condition = dataclasses.field(default_factory=Condition)
     factors: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
     second: np.ndarray | None = None
     suite: Suite = "shifts"
@@ -124,7 +140,7 @@ class TestSetReader(Protocol):
         ...
 
 
-TEST_SETS: Registry[type[Any]] = Registry("test set", "vitreous.evaluation.test_sets")
+TEST_SETS: Registry[type[TestSetReader]] = Registry("test set", "vitreous.evaluation.test_sets")
 
 
 def find_set(name: str, root: Path) -> Path | None:
@@ -135,7 +151,7 @@ def find_set(name: str, root: Path) -> Path | None:
     return None
 
 
-def read_set(name: str, path: str | os.PathLike[str], **settings: Any) -> list[TestSet]:
+def read_set(name: str, path: str | os.PathLike[str], **settings: object) -> list[TestSet]:
     """Read a test set by its name.
 
     Args:
@@ -154,7 +170,9 @@ def read_set(name: str, path: str | os.PathLike[str], **settings: Any) -> list[T
     return reader.read(folder)
 
 
-def layout_error(name: str, reader: Any, path: Path, found: str) -> VitreousError:
+def layout_error(
+    name: str, reader: TestSetReader | type[TestSetReader], path: Path, found: str
+) -> VitreousError:
     """Make the error of a wrong layout: found, expected, and where the set comes from."""
     return VitreousError(
         f"{name}: found {found} at {path}; expected {reader.expected}. It comes from "
@@ -162,8 +180,26 @@ def layout_error(name: str, reader: Any, path: Path, found: str) -> VitreousErro
     )
 
 
+class ClassMap(TypedDict, total=False):
+    """A class map of the package.
+
+    Attributes:
+        source: Where it comes from.
+        wnids: WordNet ids in the order of the classes.
+        classes: Folder or category → its classes of ImageNet-1k.
+        groups: Group of corruptions → their names.
+        alexnet_error: Corruption → AlexNet's mean error, which mCE divides by.
+    """
+
+    source: str
+    wnids: list[str]
+    classes: dict[str, list[int]]
+    groups: dict[str, list[str]]
+    alexnet_error: dict[str, float]
+
+
 @functools.cache
-def class_map(name: str) -> dict[str, Any]:
+def class_map(name: str) -> ClassMap:
     """Read a class map of the package: JSON with its `source`."""
     with resources.as_file(
         resources.files("vitreous.data") / "class_maps" / f"{name}.json"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
@@ -105,9 +105,9 @@ class TinyImageNet:
         files, labels = [], []
         for folder in folders:
             inner = f"{folder}/images" if (val / folder / "images").is_dir() else folder
-            found = image_names(val / inner)
-            files += [f"{inner}/{n}" for n in found]
-            labels += [folder] * len(found)
+            listed = image_names(val / inner)
+            files += [f"{inner}/{n}" for n in listed]
+            labels += [folder] * len(listed)
         return files, labels
 
 
@@ -198,11 +198,11 @@ class Folder:
             "each label to a class index, a WordNet id or a list of them"
         )
 
-    def _resolve(self, value: Any, names: dict[str, int]) -> tuple[int, ...]:
+    def _resolve(self, value: object, names: dict[str, int]) -> tuple[int, ...]:
         values = value if isinstance(value, list) else [value]
         return tuple(self._class(v, names) for v in values)
 
-    def _class(self, value: Any, names: dict[str, int]) -> int:
+    def _class(self, value: object, names: dict[str, int]) -> int:
         index = imagenet_index() if self.num_classes == 1000 else {}
         if isinstance(value, str) and value in {**names, **index}:
             return {**names, **index}[value]

@@ -6,7 +6,7 @@ import dataclasses
 import functools
 import re
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import timm.data
@@ -42,15 +42,23 @@ LABEL_FILES = (
 )
 
 
-def imagenet_set(name: str, dataset: Dataset, **more: Any) -> TestSet:
-    """Make a test set of a dataset whose labels are the 1000 classes of ImageNet."""
-    fields: dict[str, Any] = {
-        "accepted": single(1000),
-        "num_classes": 1000,
-        "target_names": imagenet_names(),
-        **more,
-    }
-    return TestSet(name, dataset, dataset.labels, **fields)
+def imagenet_set(name: str, dataset: Dataset, **more: object) -> TestSet:
+    """Make a test set of a dataset whose labels are the 1000 classes of ImageNet.
+
+    Args:
+        name: Of the set.
+        dataset: Its images.
+        **more: Other fields of `TestSet`.
+    """
+    test_set = TestSet(
+        name,
+        dataset,
+        dataset.labels,
+        single(1000),
+        target_names=imagenet_names(),
+        num_classes=1000,
+    )
+    return dataclasses.replace(test_set, **more)
 
 
 @functools.cache
@@ -82,7 +90,6 @@ def home_convention(shift: str) -> Convention:
     return Convention(f"{len(classes)} classes of {shift}", classes)
 
 
-@TEST_SETS.register("imagenet-val")
 @dataclasses.dataclass(frozen=True)
 class ImageNetVal:
     """ImageNet's validation set.
@@ -216,10 +223,10 @@ def tar_dataset(shards: list[Path]) -> Dataset:
     Raises:
         VitreousError: If a sample has neither, or none of the shards holds a picture.
     """
-    found = index_shards(shards)
+    index = index_shards(shards)
     targets = []
-    for i, members in enumerate(found.beside):
-        name = Path(found.images.name(i))
+    for i, members in enumerate(index.beside):
+        name = Path(index.images.name(i))
         folder = name.parent.name
         if "cls" not in members and folder not in imagenet_index() and not folder.isdigit():
             raise VitreousError(
@@ -232,7 +239,10 @@ def tar_dataset(shards: list[Path]) -> Dataset:
     if not targets:
         raise VitreousError(f"{shards[0]} and {len(shards) - 1} more tar files hold no picture")
     labels = np.array(targets, dtype=np.int64)
-    return Dataset(found.images, labels, left_out=found.left_out)
+    return Dataset(index.images, labels, left_out=index.left_out)
+
+
+TEST_SETS.register("imagenet-val")(ImageNetVal)
 
 
 @TEST_SETS.register("imagenet-real")

@@ -56,8 +56,8 @@ class ImageNetC:
         wanted = self.corruptions or tuple(c for c in known if c in places)
         missing = [c for c in wanted if c not in places]
         if missing or not wanted:
-            found = f"no {missing[0]}" if missing else describe(path)
-            raise layout_error("imagenet-c", self, path, found)
+            layout = f"no {missing[0]}" if missing else describe(path)
+            raise layout_error("imagenet-c", self, path, layout)
         return [self._part(places[c], c, s) for c in wanted for s in self.severities]
 
     def _places(self, path: Path, known: tuple[str, ...]) -> dict[str, Path]:
@@ -72,8 +72,8 @@ class ImageNetC:
         elif folder.is_dir() and (folders := wnid_folders(folder)):
             dataset = folder_dataset(folder, folders)
         else:
-            found = describe(folder) if folder.is_dir() else "nothing"
-            raise layout_error("imagenet-c", self, folder, found)
+            layout = describe(folder) if folder.is_dir() else "nothing"
+            raise layout_error("imagenet-c", self, folder, layout)
         return imagenet_set(
             "imagenet-c",
             dataset,

@@ -35,11 +35,11 @@ class _V2:
         name = TEST_SETS.name_of(self)
         if shards := tar_shards(path):
             return [imagenet_set(name, tar_dataset(shards), source=self.source)]
-        found = subfolders(path)
-        wrong = [f for f in found if not f.isdigit() or int(f) > 999]
-        if not found or wrong:
-            raise layout_error(name, self, path, describe(path, wrong or found))
-        targets = {f: int(f) for f in sorted(found, key=int)}
+        listed = subfolders(path)
+        wrong = [f for f in listed if not f.isdigit() or int(f) > 999]
+        if not listed or wrong:
+            raise layout_error(name, self, path, describe(path, wrong or listed))
+        targets = {f: int(f) for f in sorted(listed, key=int)}
         return [imagenet_set(name, folder_dataset(path, targets), source=self.source)]
 
 
@@ -102,17 +102,17 @@ class _Two00:
             others = sorted(set(dataset.labels.tolist()) - set(classes))
             if others:
                 first = class_map("imagenet")["wnids"][others[0]]
-                found = f"{len(others)} classes that are not in it ({first}, …)"
-                raise layout_error(name, self, path, found)
+                listed = f"{len(others)} classes that are not in it ({first}, …)"
+                raise layout_error(name, self, path, listed)
         else:
             dataset = self._folders(name, path, wnids)
         return [imagenet_set(name, dataset, conventions=conventions, source=self.source)]
 
     def _folders(self, name: str, path: Path, wnids: list[str]) -> Dataset:
-        present, found = [w for w in wnids if (path / w).is_dir()], subfolders(path)
-        others = [f for f in found if f not in set(wnids)]
+        present, listed = [w for w in wnids if (path / w).is_dir()], subfolders(path)
+        others = [f for f in listed if f not in set(wnids)]
         if not present or others:
-            raise layout_error(name, self, path, describe(path, others or found))
+            raise layout_error(name, self, path, describe(path, others or listed))
         return folder_dataset(path, {w: imagenet_index()[w] for w in present})
 
 

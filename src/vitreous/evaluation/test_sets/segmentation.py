@@ -72,7 +72,7 @@ class SegmentationFile:
         pixels = np.array(file[file["value/img"][index, 0]]).transpose(2, 1, 0)
         return np.ascontiguousarray(pixels.astype(np.uint8))
 
-    def __getstate__(self) -> dict[str, Any]:
+    def __getstate__(self) -> dict[str, object]:
         return {**self.__dict__, "_opened": None, "_process": -1}
 
     def _file(self) -> Any:

@@ -47,10 +47,10 @@ class ObjectNet:
         """Read the pictures of the folders that map to ImageNet."""
         path = path / "images" if (path / "images").is_dir() else path
         classes = class_map("objectnet")["classes"]
-        found = subfolders(path)
-        kept = [f for f in found if f in classes]
+        listed = subfolders(path)
+        kept = [f for f in listed if f in classes]
         if not kept:
-            raise layout_error("objectnet", self, path, describe(path, found))
+            raise layout_error("objectnet", self, path, describe(path, listed))
         names = tuple(classes)
         dataset = folder_dataset(path, {f: names.index(f) for f in kept}, UNMAPPED)
         return [
@@ -85,12 +85,12 @@ class _SIScore:
         name = TEST_SETS.name_of(self)
         path = path / "images" if (path / "images").is_dir() else path
         classes = class_map("si_score")["classes"]
-        found = subfolders(path)
-        unknown = [f for f in found if f not in classes]
-        if unknown or not found:
-            raise layout_error(name, self, path, describe(path, unknown or found))
+        listed = subfolders(path)
+        unknown = [f for f in listed if f not in classes]
+        if unknown or not listed:
+            raise layout_error(name, self, path, describe(path, unknown or listed))
         names = tuple(classes)
-        whole = folder_dataset(path, {f: names.index(f) for f in found})
+        whole = folder_dataset(path, {f: names.index(f) for f in listed})
         dataset, factors = read_factors(path, whole)
         return [
             TestSet(
@@ -187,12 +187,12 @@ class CueConflict:
         """Read the set."""
         classes = class_map("cue_conflict")["classes"]
         names = tuple(classes)
-        found = subfolders(path)
-        if not found or any(f not in classes for f in found):
-            raise layout_error("cue-conflict", self, path, describe(path, found))
+        listed = subfolders(path)
+        if not listed or any(f not in classes for f in listed):
+            raise layout_error("cue-conflict", self, path, describe(path, listed))
         groups = tuple(tuple(classes[n]) for n in names)
         rows, same, others = [], [], file_names(path)[1]
-        for folder in found:
+        for folder in listed:
             files, rest = file_names(path / folder)
             others += [f"{folder}/{name}" for name in rest]
             for file in files:

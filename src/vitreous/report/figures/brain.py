@@ -12,6 +12,7 @@ from vitreous.report.charts import PUBLISHED_COLOUR, Chart, Figure, Heatmap, Ser
 from vitreous.report.figures.common import series_of, slug
 from vitreous.report.sources import Source, Table
 from vitreous.report.values import newest_by
+from vitreous.statistics import rdm_correlation
 
 # The published table is of PLS regressions, ceiled in this way.
 PUBLISHED_METRIC, PUBLISHED_CONVENTION = "pls", "brainscore_2022"
@@ -164,28 +165,8 @@ def _similarities(name: str, matrices: Mapping[str, np.ndarray]) -> list[str]:
     for other, matrix in matrices.items():
         related = bool(set(name.replace(":", "").split()) & set(other.replace(":", "").split()))
         if other != name and related and matrix.shape == matrices[name].shape:
-            value = matrix_similarity(matrices[name], matrix)
+            value = rdm_correlation(matrices[name], matrix)
             told.append(
                 f"Spearman’s ρ with “{other}”: {value:.2f}, over the {len(matrix)} images shown."
             )
     return told
-
-
-def matrix_similarity(first: np.ndarray, second: np.ndarray) -> float:
-    """Spearman's correlation of the upper triangles of two dissimilarity matrices (n × n)."""
-    upper = np.triu_indices(len(first), 1)
-    a, b = first[upper], second[upper]
-    known = np.isfinite(a) & np.isfinite(b)
-    if known.sum() < 2:
-        return math.nan
-    x, y = _ranks(a[known]), _ranks(b[known])
-    if np.ptp(x) == 0 or np.ptp(y) == 0:
-        return math.nan
-    return float(np.corrcoef(x, y)[0, 1])
-
-
-def _ranks(values: np.ndarray) -> np.ndarray:
-    """Ranks from 1; equal values share the mean of theirs."""
-    _, place, count = np.unique(values, return_inverse=True, return_counts=True)
-    last = np.cumsum(count)
-    return (last - (count - 1) / 2)[place]

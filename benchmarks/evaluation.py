@@ -41,7 +41,7 @@ def main() -> None:
         "--data", type=Path, help="folder of pictures, of which the first are taken"
     )
     parser.add_argument("--part", choices=("input", "whole", "memory", "all"), default="all")
-    parser.add_argument("--pictures", type=int, default=256)
+    parser.add_argument("--images", type=int, default=256)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--workers", type=int, default=0)
     parser.add_argument("--memory-of", type=Path, help=argparse.SUPPRESS)

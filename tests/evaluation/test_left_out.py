@@ -14,7 +14,7 @@ from PIL import Image
 from helpers import write_masked_set, write_squares
 from vitreous.cli import main
 from vitreous.errors import VitreousError
-from vitreous.evaluation.explanations import ExplanationSettings, measure_explanations
+from vitreous.evaluation.evaluators.explanation import ExplanationSettings, measure_explanations
 from vitreous.evaluation.suites import OWN_PREDICTION, MaskedSettings
 from vitreous.evaluation.test_sets import read_set
 from vitreous.models import Classifier, load_model, save_model

@@ -93,7 +93,7 @@ def test_predictions_are_a_table_of_the_users(grouped: Path, tmp_path: Path) -> 
     assert folder == answers.folder
     rows = read_csv(folder / "predictions.csv")
     assert [Path(r["file"]).name for r in rows] == [f"{i}.png" for i in range(8)]
-    assert rows[0]["foreground_relevance"] == "0.75" and not rows[1]["foreground_relevance"]
+    assert rows[0]["foreground_share"] == "0.75" and not rows[1]["foreground_share"]
     first, wrong, broken = rows[0], rows[4], rows[7]
     assert (first["group"], first["label"], first["prediction"]) == ("land", "dark", "dark")
     assert (wrong["prediction"], wrong["correct"]) == ("bright", "False")

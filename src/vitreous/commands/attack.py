@@ -39,6 +39,7 @@ from vitreous.commands.options import (
     ResumeOptions,
     SeedOption,
     WorkersOption,
+    model_place,
     resolve_device,
 )
 from vitreous.config import parse_number
@@ -140,6 +141,7 @@ class Command(
         device = resolve_device(self.device, processes.rank)
         classifier = load_model(self.model, checkpoint=self.checkpoint, device=device)
         (classifier.name,) = distinct_names([self.model])
+        Results.check_owner(self._folder(classifier), self._place(classifier))
         if self.target is not None and not 0 <= self.target < classifier.num_classes:
             raise VitreousError(
                 f"--target {self.target} is no class; {classifier.name} has "
@@ -184,6 +186,11 @@ class Command(
             return self.out
         path = Path(self.model).expanduser()
         return path if path.is_dir() else Path("attacks") / folder_name(classifier.name)
+
+    def _place(self, classifier: Classifier) -> str:
+        """Which model it is; nothing where results lie in the model's own folder."""
+        own = Path(self.model).expanduser().resolve() == self._folder(classifier).resolve()
+        return "" if own else model_place(self.model, self.checkpoint)
 
     def _show(
         self, classifier: Classifier, file: Path, attack: Attack, radii: tuple[float, ...]
@@ -297,7 +304,7 @@ class Command(
             seed=self.seed,
             seconds=time.perf_counter() - started,
         )
-        _write(out, images, done, messages, made)
+        _write(out, images, done, messages, made, self._place(classifier))
         self._panels(classifier, out, images, attacks[0], radii)
 
     def _streaming(self, processes: Processes) -> StreamSettings:
@@ -356,7 +363,12 @@ def _tell(done: list[Attacked], images: LabelledSet) -> list[str]:
 
 
 def _write(
-    out: Path, images: LabelledSet, done: list[Attacked], messages: list[str], made: Provenance
+    out: Path,
+    images: LabelledSet,
+    done: list[Attacked],
+    messages: list[str],
+    made: Provenance,
+    place: str,
 ) -> None:
     """Add to results.json and draw the curve."""
     name = images.name
@@ -366,8 +378,13 @@ def _write(
         for attacked in done
         for record in attacked.records()
     ]
-    extra = {"robustness": {name: curves}, "attack_warnings": {name: messages}}
-    Results.update(out, records, made, extra=extra)
+    # With its place, the entry of another set of this name stays beside it.
+    told = f"{images.source} {', '.join(curves)}"
+    extra = {
+        "robustness": {name: {"place": images.source, **curves}},
+        "attack_warnings": {told: messages},
+    }
+    Results.update(out, records, made, extra=extra, context={"model_place": place} if place else {})
     figure = draw_curve(
         {attacked.attack: attacked.curve() for attacked in done},
         out / "attacks" / f"{folder_name(name)}_curve.png",

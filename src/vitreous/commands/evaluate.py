@@ -28,6 +28,7 @@ from vitreous.commands.options import (
     QuietOption,
     ResumeOptions,
     WorkersOption,
+    model_place,
     resolve_device,
 )
 from vitreous.data.composites.compositing import Factor
@@ -142,6 +143,10 @@ class Command(
     """JSON for your pictures: label → class index, WordNet id, name, or a list of them."""
     label_column: str = "label"
     """Column of a CSV file that holds the label."""
+    group_column: str = "group"
+    """Column of a table of yours that holds the group (place, source, attribute) of an image."""
+    groups: Path | None = None
+    """CSV file (path,group) for pictures without such a column: accuracy by group, the worst."""
     shifted: bool = False
     """Your pictures differ from those of training."""
     rotation: tuple[float, ...] = ()
@@ -199,12 +204,19 @@ class Command(
             classifier = load_model(text, checkpoint=self.checkpoint, device=device)
             classifier.name = name
             out = self._out(text, name)
+            place = self._place(text, out)
+            Results.check_owner(out, place)
             done = self._evaluate(classifier, suite, out, processes)
             if first is not None:
                 done.records += compare(first[1], done, first[0])
             first = first or (classifier.name, done)
             if processes.main:
-                _report(classifier, done, out, time.perf_counter() - started)
+                _report(classifier, done, out, time.perf_counter() - started, place)
+
+    def _place(self, text: str, out: Path) -> str:
+        """Which model it is; nothing where results lie in the model's own folder."""
+        own = Path(text).expanduser().resolve() == out.resolve()
+        return "" if own else model_place(text, self.checkpoint)
 
     def _evaluate(
         self, classifier: Classifier, suite: Suite, out: Path, processes: Processes
@@ -237,6 +249,8 @@ class Command(
             path,
             class_map=self.class_map,
             label_column=self.label_column,
+            group_column=self.group_column,
+            groups=self.groups,
             shifted=self.shifted,
             class_names=tuple(classifier.class_names),
             num_classes=classifier.num_classes,
@@ -294,11 +308,14 @@ def _named(text: str) -> SetSettings:
     return SetSettings(name, Path(folder).absolute() if folder else None)
 
 
-def _report(classifier: Classifier, done: Evaluation, out: Path, seconds: float) -> None:
+def _report(
+    classifier: Classifier, done: Evaluation, out: Path, seconds: float, place: str
+) -> None:
     """Add to results.json and print the headline numbers."""
     made = provenance("evaluate", model=classifier.name, fingerprint=done.model, seconds=seconds)
     extra = {"evaluation": done.entries}
-    Results.update(out, done.records, made, extra=extra, context={"not_measured": done.problems})
+    context = {"not_measured": done.problems, **({"model_place": place} if place else {})}
+    Results.update(out, done.records, made, extra=extra, context=context)
     print(f"{classifier.name}:")
     for record in done.records:
         if record.metric not in ("unreadable", "constant_maps") or record.value:

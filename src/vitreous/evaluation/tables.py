@@ -25,7 +25,7 @@ COLUMNS = (
     "prediction",
     "probability",
     "correct",
-    "foreground_relevance",
+    "foreground_share",
 )
 CHUNK = 10_000
 UNREAD = "(not read)"

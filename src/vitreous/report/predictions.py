@@ -6,7 +6,6 @@ import collections
 import csv
 import dataclasses
 import functools
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -14,10 +13,10 @@ from vitreous.errors import VitreousError
 from vitreous.io import read_json
 from vitreous.models.class_words import class_words
 from vitreous.report.sources import Source
+from vitreous.statistics import paired_interval
 
 FOLDER, FILE = "predictions", "predictions.csv"
 NEEDED = ("file", "label", "prediction", "correct")
-Z = 1.959963984540054
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,11 +62,8 @@ class Difference:
 
     @property
     def interval(self) -> tuple[float, float]:
-        """95 % for paired proportions (Agresti and Min 2005: half an image added to each cell)."""
-        n, gained, lost = self.n + 2, self.gained + 0.5, self.lost + 0.5
-        half = Z * math.sqrt(gained + lost - (gained - lost) ** 2 / n) / n
-        middle = (gained - lost) / n
-        return max(-1.0, middle - half), min(1.0, middle + half)
+        """95 % interval, see `paired_interval`."""
+        return paired_interval(self.gained, self.lost, self.n)
 
 
 def differences(sources: Sequence[Source]) -> list[Difference]:

@@ -5,7 +5,9 @@
 
 The published formulation of the step makes the weights' gradients in the attack's backward pass
 too, and normalises by hand before each forward pass. The floor is two forward passes, a backward
-pass that reaches the picture only, a full backward pass and the optimiser's step. The alternatives
+pass that reaches the picture only, a full backward pass and the optimiser's step. Equal work: ours
+and the floor both make the classifier's own pass, which spares the last block what no head reads;
+the published step runs the network whole, as it was published. The alternatives
 take turns, so that a busy machine slows all of them alike; ratios are medians of paired ratios.
 
 torchattacks 3.5.1 pins a version of requests that does not go with the development environment;

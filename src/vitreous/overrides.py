@@ -6,7 +6,7 @@ from vitreous.errors import VitreousError, shorten
 from vitreous.renamed import current_name
 from vitreous.yaml_text import parse_yaml
 
-Values = dict[str, object]
+Values = dict[str, Any]
 """A mapping of plain YAML values."""
 DEEPEST_KEY = 16
 

@@ -95,7 +95,8 @@ class Results:
         """Add structured data, key by key; a table of fewer items never replaces a fuller one.
 
         A mapping with an integer `n` is such a table. Where both name another `fingerprint`, the
-        new one replaces the old one whatever their sizes.
+        new one replaces the old one whatever their sizes. One whose `place` (where the dataset is)
+        differs from that of the one of its name stands beside it, as `NAME (PLACE)`.
         """
         self.extra = _merged(self.extra, extra)
 
@@ -152,6 +153,26 @@ class Results:
         ]
         parts = [typed(raw.get(k, {}), dict, f"{file}: {k}") for k in ("context", "extra")]
         return cls(typed(raw.get("model"), str, f"{file}: model"), records, *parts)
+
+    @classmethod
+    def check_owner(cls, path: str | os.PathLike[str], model: str) -> None:
+        """Refuse a file that holds what was measured of another model.
+
+        Args:
+            path: `results.json`, or the folder that holds it or is to hold it.
+            model: Where the model is, or its name, as `context["model_place"]` has it; empty for
+                a model that lies in the folder itself.
+
+        Raises:
+            VitreousError: If it is another one's; names both.
+        """
+        file = Path(path)
+        file = file if file.suffix == ".json" else file / "results.json"
+        other = cls.read(file).context.get("model_place") if file.is_file() else None
+        if model and other and other != model:
+            raise VitreousError(
+                f"{file} holds results of {other}, not of {model}; choose another folder with --out"
+            )
 
     @classmethod
     @contextlib.contextmanager
@@ -242,7 +263,17 @@ def _merged(old: Any, new: Any) -> Any:
     fewer = all(isinstance(n, int) for n in counts) and counts[0] > counts[1]
     if fewer and old.get("fingerprint") == new.get("fingerprint"):
         return _merged(dict(new), {k: v for k, v in old.items() if k != "n"}) | {"n": counts[0]}
-    return {**old, **{k: _merged(old.get(k), v) for k, v in new.items()}}
+    merged = dict(old)
+    for name, value in new.items():
+        key = _apart(name, old.get(name), value)
+        merged[key] = _merged(old.get(key), value)
+    return merged
+
+
+def _apart(name: str, old: Any, new: Any) -> str:
+    """The key of an entry: with its place, where the entry of its name is of another place."""
+    places = [v.get("place") if isinstance(v, Mapping) else None for v in (old, new)]
+    return f"{name} ({places[1]})" if all(places) and places[0] != places[1] else name
 
 
 def _is_table(value: Mapping[str, object]) -> bool:

@@ -27,7 +27,6 @@ from vitreous.evaluation.metrics import (
     effective_robustness,
     fit_line,
     mean_corruption_error,
-    paired_bootstrap,
 )
 from vitreous.evaluation.pixel_removal import removal_area, removal_hits
 from vitreous.evaluation.predictions import Predictions
@@ -37,7 +36,7 @@ from vitreous.evaluation.test_sets import Convention, TestSet, base
 from vitreous.evaluation.test_sets.base import class_map, single
 from vitreous.evaluation.test_sets.imagenet import home_convention
 from vitreous.models import Classifier, Preprocessing
-from vitreous.statistics import cohens_kappa
+from vitreous.statistics import cohens_kappa, kappa_interval, paired_interval
 
 
 class Nothing:
@@ -238,13 +237,21 @@ def test_effective_robustness_takes_home_accuracy_on_the_classes_of_the_shift() 
     assert entries["imagenet-a"]["model"] == pytest.approx([x, y], abs=1e-4)
 
 
-def test_paired_bootstrap_agrees_with_drawing_pictures() -> None:
+def test_paired_intervals_agree_with_drawing_pictures() -> None:
     random = np.random.default_rng(0)
     first, second = random.random(300) < 0.6, random.random(300) < 0.7
-    low, high = paired_bootstrap(first, second)
     draws = random.integers(0, 300, (4000, 300))
     differences = second[draws].mean(1) - first[draws].mean(1)
-    assert [low, high] == pytest.approx(np.quantile(differences, [0.025, 0.975]), abs=0.012)
+    interval = paired_interval(int((second & ~first).sum()), int((first & ~second).sum()), 300)
+    assert interval == pytest.approx(np.quantile(differences, [0.025, 0.975]), abs=0.012)
+    kappas = [cohen_kappa_score(first[d], second[d]) for d in draws[:1000]]
+    bounds = kappa_interval(first, second)
+    assert bounds == pytest.approx(np.quantile(kappas, [0.025, 0.975]), abs=0.02)
+
+
+def test_models_that_never_differ_have_an_interval_of_some_width() -> None:
+    low, high = paired_interval(0, 0, 10)
+    assert low == -high and 0.1 < high < 0.4
 
 
 def test_error_consistency_is_cohens_kappa() -> None:

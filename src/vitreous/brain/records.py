@@ -223,19 +223,26 @@ def reference_rows() -> dict[str, dict[str, float]]:
     return rows
 
 
-def store(fresh: Results, path: str | os.PathLike[str], made: Provenance) -> Path:
+def store(
+    fresh: Results,
+    path: str | os.PathLike[str],
+    made: Provenance,
+    context: Mapping[str, Any] | None = None,
+) -> Path:
     """Add what was measured to a file of results; returns the file.
 
     Args:
         fresh: Records without provenance, and tables, of this call alone.
         path: `results.json`, or its folder.
         made: Where the records come from.
+        context: Facts of the model to set.
     """
     file = Path(path)
     file = file if file.suffix == ".json" else file / "results.json"
     with Results.edit(file, fresh.model) as results:
         results.add(fresh.records, made)
         _update(results.extra, fresh.extra)
+        results.context.update(context or {})
     return file
 
 

@@ -15,7 +15,7 @@ from vitreous.attacks import ATTACKS, Attack
 from vitreous.attacks.checks import masked_by
 from vitreous.attacks.curve import draw_curve
 from vitreous.commands.attack_panels import LabelledSet, push_images, show_attack
-from vitreous.commands.options import resolve_device
+from vitreous.commands.options import model_place, resolve_device
 from vitreous.config import parse_number
 from vitreous.data.images import save_image
 from vitreous.errors import VitreousError, nearest
@@ -42,11 +42,13 @@ def attack(command: Command) -> None:
     processes = current_processes(cpu=command.device == "cpu")
     classifier = _load(command, processes)
     out = _folder(command, classifier)
+    place = _place(command, out)
+    Results.check_owner(out, place)
     claim_folder(out, "evaluation", also=("run", "model"), overwrite=command.overwrite)
     if command.image is not None:
         show_attack(command, classifier, attacks[0], radii, out)
     else:
-        _measure(command, classifier, attacks, radii, out, processes)
+        _measure(command, classifier, attacks, radii, out, place, processes)
 
 
 def _load(command: Command, processes: Processes) -> Classifier:
@@ -107,12 +109,19 @@ def _folder(command: Command, classifier: Classifier) -> Path:
     return path if path.is_dir() else Path("attacks") / folder_name(classifier.name)
 
 
+def _place(command: Command, out: Path) -> str:
+    """Which model it is; nothing where results lie in the model's own folder."""
+    own = Path(command.model).expanduser().resolve() == out.resolve()
+    return "" if own else model_place(command.model, command.checkpoint)
+
+
 def _measure(
     command: Command,
     classifier: Classifier,
     attacks: list[Attack],
     radii: tuple[float, ...],
     out: Path,
+    place: str,
     processes: Processes,
 ) -> None:
     started = time.perf_counter()
@@ -138,7 +147,7 @@ def _measure(
         seed=command.seed,
         seconds=time.perf_counter() - started,
     )
-    _write(out, images, done, _print(done, images), made)
+    _write(out, images, done, _print(done, images), made, place)
     push_images(command, classifier, out, images, attacks[0], radii)
 
 
@@ -220,7 +229,12 @@ def _print(done: list[Attacked], images: LabelledSet) -> list[str]:
 
 
 def _write(
-    out: Path, images: LabelledSet, done: list[Attacked], messages: list[str], made: Provenance
+    out: Path,
+    images: LabelledSet,
+    done: list[Attacked],
+    messages: list[str],
+    made: Provenance,
+    place: str,
 ) -> None:
     """Add to results.json and draw the curve."""
     name = images.name
@@ -230,8 +244,14 @@ def _write(
         for attacked in done
         for record in attacked.records()
     ]
-    extra = {"robustness": {name: curves}, "attack_warnings": {name: messages}}
-    Results.update(out, records, made, extra=extra)
+    # With its place, the entry of another set of this name stays beside it.
+    told = f"{images.source} {', '.join(curves)}"
+    extra = {
+        "robustness": {name: {"place": images.source, **curves}},
+        "attack_warnings": {told: messages},
+    }
+    context = {"model_place": place} if place else {}
+    Results.update(out, records, made, extra=extra, context=context)
     figure = draw_curve(
         {attacked.attack: attacked.curve() for attacked in done},
         out / "attacks" / f"{folder_name(name)}_curve.png",

@@ -103,6 +103,10 @@ class Command(
     """JSON for your pictures: label → class index, WordNet id, name, or a list of them."""
     label_column: str = "label"
     """Column of a CSV file that holds the label."""
+    group_column: str = "group"
+    """Column of a table of yours that holds the group (place, source, attribute) of an image."""
+    groups: Path | None = None
+    """CSV file (path,group) for pictures without such a column: accuracy by group, the worst."""
     shifted: bool = False
     """Your pictures differ from those of training."""
     rotation: tuple[float, ...] = ()

@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vitreous.commands.options import resolve_device
+from vitreous.commands.options import model_place, resolve_device
 from vitreous.data.composites.cutouts import find_cutouts
 from vitreous.data.composites.sets import Plan, plan, write_composites
 from vitreous.data.images import list_images
@@ -68,13 +68,21 @@ def evaluate_models(command: Command) -> None:
         classifier = load_model(text, checkpoint=command.checkpoint, device=device)
         classifier.name = name
         out = _out(command, text, name)
+        place = _place(command, text, out)
+        Results.check_owner(out, place)
         claim_folder(out, "evaluation", also=("run", "model"), overwrite=command.overwrite)
         done = _evaluate(command, classifier, suite, out, processes)
         if first is not None:
             done.records += compare(first[1], done, first[0])
         first = first or (classifier.name, done)
         if processes.main:
-            _report(classifier, done, out, time.perf_counter() - started)
+            _report(classifier, done, out, time.perf_counter() - started, place)
+
+
+def _place(command: Command, text: str, out: Path) -> str:
+    """Which model it is; nothing where results lie in the model's own folder."""
+    own = Path(text).expanduser().resolve() == out.resolve()
+    return "" if own else model_place(text, command.checkpoint)
 
 
 def changed(asked: Input, own: Preprocessing) -> Preprocessing | None:
@@ -122,6 +130,8 @@ def _own(command: Command, path: Path, name: str, classifier: Classifier) -> lis
         path,
         class_map=command.class_map,
         label_column=command.label_column,
+        group_column=command.group_column,
+        groups=command.groups,
         shifted=command.shifted,
         class_names=tuple(classifier.class_names),
         num_classes=classifier.num_classes,
@@ -182,11 +192,14 @@ def _named(text: str) -> SetSettings:
     return SetSettings(name, Path(folder).absolute() if folder else None)
 
 
-def _report(classifier: Classifier, done: Evaluation, out: Path, seconds: float) -> None:
+def _report(
+    classifier: Classifier, done: Evaluation, out: Path, seconds: float, place: str
+) -> None:
     """Add to results.json and print the headline numbers."""
     made = provenance("evaluate", model=classifier.name, fingerprint=done.model, seconds=seconds)
     extra = {"evaluation": done.entries}
-    Results.update(out, done.records, made, extra=extra, context={"not_measured": done.problems})
+    context = {"not_measured": done.problems, **({"model_place": place} if place else {})}
+    Results.update(out, done.records, made, extra=extra, context=context)
     print(f"{classifier.name}:")
     for record in done.records:
         if record.metric not in ("unreadable", "constant_maps") or record.value:

@@ -10,6 +10,7 @@ A command whose default differs declares the field again with the same type:
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 from typing import Annotated, Literal
 
 import tyro
@@ -31,8 +32,17 @@ __all__ = [
     "ResumeOptions",
     "SeedOption",
     "WorkersOption",
+    "model_place",
     "resolve_device",
 ]
+
+
+def model_place(model: str, checkpoint: Path | None = None) -> str:
+    """Which model it is, for `Results.check_owner`: absolute paths, or timm's name."""
+    path = Path(model).expanduser()
+    name = str(path.resolve()) if path.exists() else model
+    return name if checkpoint is None else f"{name} with {checkpoint.resolve()}"
+
 
 Precision = Literal["float32", "bfloat16", "float16"]
 BatchSize = Annotated[int, at_least(1), tyro.conf.arg(help="Images in one pass through the model.")]

@@ -22,14 +22,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from tqdm import trange
 
-from vitreous.config import Values
 from vitreous.data.generated.scenes import KINDS, PATTERN_KINDS, Scenes, World, draw, sample_scenes
 from vitreous.io import atomic_path
 from vitreous.models import Classifier, load_model, save_model
 from vitreous.models.families import Network
 
 WORLD = World(classes=KINDS, object_size=(0.48, 0.72))
-ARCHITECTURE: Values = {"patch_size": 6, "embed_dim": 96, "depth": 4, "num_heads": 4}
+ARCHITECTURE: dict[str, int] = {"patch_size": 6, "embed_dim": 96, "depth": 4, "num_heads": 4}
 BATCH, ROUND, RATE = 64, 50, 2e-3
 STEPS, HORIZON = 3450, 5000
 SECOND_STAGE = 1650

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from vitreous.evaluation.metrics import paired_bootstrap
 from vitreous.evaluation.predictions import Predictions
 from vitreous.results import Record, accuracy_record
-from vitreous.statistics import cohens_kappa
+from vitreous.statistics import cohens_kappa, kappa_interval, paired_interval
 
 
 def comparison_records(first: Predictions, second: Predictions, against: str) -> list[Record]:
@@ -19,7 +18,7 @@ def comparison_records(first: Predictions, second: Predictions, against: str) ->
         against: Name of the first model.
 
     Returns:
-        `top1_difference` (second − first) with a paired bootstrap interval, `agreement` (the same
+        `top1_difference` (second − first) with a paired interval, `agreement` (the same
         prediction) and `error_consistency` (Cohen's kappa of being right), over the pictures that
         both have.
     """
@@ -37,12 +36,11 @@ def comparison_records(first: Predictions, second: Predictions, against: str) ->
     right, other = first.correct()[a], second.correct()[b]
     same = int((first.rows["prediction0"][a] == second.rows["prediction0"][b]).sum())
     difference = float(other.mean() - right.mean())
-    interval = paired_bootstrap(right, other)
     name, n = second.test_set.name, len(a)
+    interval = paired_interval(int((other & ~right).sum()), int((right & ~other).sum()), n)
+    kappa, bounds = cohens_kappa(right, other), kappa_interval(right, other)
     return [
         Record("comparison", name, "top1_difference", difference, n, interval, settings),
         accuracy_record("comparison", name, "agreement", same, n, **settings),
-        Record(
-            "comparison", name, "error_consistency", cohens_kappa(right, other), n, None, settings
-        ),
+        Record("comparison", name, "error_consistency", kappa, n, bounds, settings),
     ]

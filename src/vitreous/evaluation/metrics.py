@@ -75,33 +75,6 @@ def effective_robustness(x: float, y: float, line: tuple[float, float]) -> float
     return float(y - expected)
 
 
-def paired_bootstrap(
-    first: np.ndarray, second: np.ndarray, *, draws: int = 10_000, seed: int = 0
-) -> tuple[float, float]:
-    """Bound the difference of two accuracies on the same pictures.
-
-    Pictures are drawn with replacement, both models' answers together. The difference depends
-    only on how many pictures one model alone has right, so the counts are drawn (multinomially),
-    which is the same and costs nothing for a large set.
-
-    Args:
-        first: (N,) bool.
-        second: (N,) bool, the same pictures.
-        draws: Bootstrap samples.
-        seed: Of the draws.
-
-    Returns:
-        95 % interval of accuracy(second) − accuracy(first).
-    """
-    n = len(first)
-    if n == 0:
-        return (-1.0, 1.0)
-    gained, lost = int((second & ~first).sum()), int((first & ~second).sum())
-    shares = [gained / n, lost / n, 1 - (gained + lost) / n]
-    counts = np.random.default_rng(seed).multinomial(n, shares, size=draws)
-    return percentiles((counts[:, 0] - counts[:, 1]) / n)
-
-
 def trapezoid_area(x: np.ndarray, y: np.ndarray) -> float:
     """Area under a curve, in percent (`trapezoid(y, x) · 100`)."""
     return float(np.trapezoid(y, x) * 100)

@@ -137,6 +137,8 @@ def evaluate(
             if folder is not None and not answers.condition:
                 job.done.tables.append(folder)
     job.done.records = job.done.sourced(job.done.records)
+    for name, entry in job.done.entries.items():
+        entry["place"] = job.done.sources.get(name, "")
     if not job.done.records:
         raise VitreousError(job.done.problems[0] if job.done.problems else "the suite is empty")
     return job.done

@@ -46,6 +46,8 @@ class AttentionInputs:
 
 def can_record_inputs(module: nn.Module) -> bool:
     """Whether all attention of a model is the fused kernel, without dropout or bias."""
+    if torch.onnx.is_in_onnx_export() or torch.compiler.is_exporting():
+        return False  # ONNX has no operator for the backward of the fused kernel
     layers = attention_layers(module).values()
     return bool(layers) and all(_is_plain(layer) for layer in layers)
 

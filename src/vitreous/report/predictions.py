@@ -6,14 +6,14 @@ import collections
 import csv
 import dataclasses
 import functools
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from vitreous.errors import VitreousError
+from vitreous.io import read_json
 from vitreous.models.class_words import class_words
 from vitreous.report.sources import Source
-from vitreous.statistics import NORMAL_QUANTILE
+from vitreous.statistics import paired_interval
 
 FOLDER, FILE = "predictions", "predictions.csv"
 NEEDED = ("file", "label", "prediction", "correct")
@@ -62,11 +62,8 @@ class Difference:
 
     @property
     def interval(self) -> tuple[float, float]:
-        """95 % for paired proportions (Agresti and Min 2005: half an image added to each cell)."""
-        n, gained, lost = self.n + 2, self.gained + 0.5, self.lost + 0.5
-        half = NORMAL_QUANTILE * math.sqrt(gained + lost - (gained - lost) ** 2 / n) / n
-        middle = (gained - lost) / n
-        return max(-1.0, middle - half), min(1.0, middle + half)
+        """95 % interval, see `paired_interval`."""
+        return paired_interval(self.gained, self.lost, self.n)
 
 
 def differences(sources: Sequence[Source]) -> list[Difference]:
@@ -87,21 +84,58 @@ def differences(sources: Sequence[Source]) -> list[Difference]:
     return told
 
 
+@dataclasses.dataclass(frozen=True)
+class Origin:
+    """What a table of predictions is of.
+
+    Attributes:
+        path: The table.
+        name: The set, as the card calls it.
+        model: Fingerprint of the weights; empty where it is not known.
+        whole: Whether it is of the images of the set as they are: not turned, not perturbed, and
+            no part of a corrupted set.
+    """
+
+    path: Path
+    name: str
+    model: str = ""
+    whole: bool = True
+
+
 def predictions(source: Source) -> dict[str, Table]:
     """Answers of a run on every set that has a table, by the name of the set.
 
-    Of several tables of one set the longest is taken.
+    Of several tables of one set, those of the weights that the records are of, then the longest.
+    Tables of turned or perturbed images are passed over.
     """
     if source.folder is None:
         return {}
-    longest: dict[str, Table] = {}
+    current = {r.provenance.fingerprint for r in source.records} - {""}
+    best: dict[str, tuple[bool, Table]] = {}
     for path in sorted(source.folder.glob(f"{FOLDER}/*/{FILE}")):
-        # The end of the folder's name tells settings apart.
-        name = path.parent.name.rpartition("-")[0] or path.parent.name
+        origin = _origin(path, source)
+        if not origin.whole:
+            continue
         table = read_predictions(path)
-        if len(table) > len(longest.get(name, ())):
-            longest[name] = table
-    return longest
+        rank = origin.model in current, len(table)
+        old = best.get(origin.name)
+        if old is None or rank > (old[0], len(old[1])):
+            best[origin.name] = rank[0], table
+    return {name: table for name, (_, table) in best.items()}
+
+
+def _origin(path: Path, source: Source) -> Origin:
+    """Read what a table is of from the header of its rows; without one, from its folder's name."""
+    file = path.with_name("header.json")
+    header = read_json(file) if file.is_file() else {}
+    settings = header.get("settings") if isinstance(header, dict) else None
+    if not isinstance(settings, dict):
+        # The end of the folder's name tells settings apart.
+        return Origin(path, path.parent.name.rpartition("-")[0] or path.parent.name)
+    name, place = str(header.get("name", "")), str(settings.get("source", ""))
+    whole = not settings.get("change") and not settings.get("part")
+    named = source.renamed.get((name, place), name)
+    return Origin(path, named, str(header.get("model", "")), whole)
 
 
 @functools.lru_cache(maxsize=32)

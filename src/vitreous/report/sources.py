@@ -67,7 +67,10 @@ class Strip:
 
 @dataclasses.dataclass(frozen=True)
 class Source:
-    """One column of the card: a model's results and its run folder, if it has one."""
+    """One column of the card: a model's results and its run folder, if it has one.
+
+    `renamed` has the names of test sets of one name: (name, place) → as the card shows it.
+    """
 
     results: Results
     folder: Path | None = None
@@ -75,6 +78,7 @@ class Source:
     samples: Sequence[Sample] = ()
     panels: Sequence[Strip] = ()
     recipe: str = ""
+    renamed: Mapping[tuple[str, str], str] = dataclasses.field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -194,7 +198,20 @@ def _named(source: Source, name: str) -> Source:
         for r in source.results.records
     ]
     results = dataclasses.replace(source.results, model=name, records=records)
-    return dataclasses.replace(source, results=results)
+    results.extra = _entries_named(results.extra, renamed)
+    return dataclasses.replace(source, results=results, renamed=renamed)
+
+
+def _entries_named(extra: dict[str, Any], renamed: Mapping[tuple[str, str], str]) -> dict[str, Any]:
+    """Tables of test sets under the names of their records."""
+    evaluated = extra.get("evaluation")
+    if not renamed or not isinstance(evaluated, dict):
+        return extra
+    told = {}
+    for key, entry in evaluated.items():
+        place = str(entry.get("place", "")) if isinstance(entry, dict) else ""
+        told[renamed.get((key.removesuffix(f" ({place})"), place), key)] = entry
+    return {**extra, "evaluation": told}
 
 
 def read_source(model: Results | str | os.PathLike[str]) -> Source:

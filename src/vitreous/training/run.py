@@ -26,7 +26,7 @@ from vitreous.training.progress import ProgressValues
 from vitreous.training.recipe import Recipe
 
 logger = logging.getLogger(__name__)
-MetricsRow = Mapping[str, str | float | None]
+MetricsRow = Mapping[str, object]
 
 
 class RandomState(TypedDict):

@@ -16,6 +16,7 @@ from vitreous.commands.options import (
     DeviceOption,
     ResumeOptions,
     SeedOption,
+    model_place,
     resolve_device,
 )
 from vitreous.errors import VitreousError
@@ -72,7 +73,12 @@ class ModelOptions(LoadOptions, BatchOption, DeviceOption, ResumeOptions, SeedOp
         classifier = super().load()
         if self.name:
             classifier.name = self.name
+        if not Path(self.model).is_dir() or self.out is not None:
+            Results.check_owner(self.results_file(classifier), self._place())
         return classifier
+
+    def _place(self) -> str:
+        return f"{model_place(self.model, self.checkpoint)} {self.name}".strip()
 
     def torch_device(self) -> str:
         """The device that --device means here."""
@@ -102,6 +108,10 @@ class ModelOptions(LoadOptions, BatchOption, DeviceOption, ResumeOptions, SeedOp
             return folder / "results.json"
         return Path("brain_results") / folder_name(classifier.name) / "results.json"
 
+    def _context(self) -> dict[str, str]:
+        own = Path(self.model).is_dir() and self.out is None
+        return {} if own else {"model_place": self._place()}
+
     def write(
         self, kind: str, classifier: Classifier, fresh: Results, began: float | None = None
     ) -> Path:
@@ -120,7 +130,7 @@ class ModelOptions(LoadOptions, BatchOption, DeviceOption, ResumeOptions, SeedOp
             seed=self.seed,
             seconds=None if began is None else time.perf_counter() - began,
         )
-        path = store(fresh, self.results_file(classifier), made)
+        path = store(fresh, self.results_file(classifier), made, self._context())
         print(f"results: {path}")
         return path
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from vitreous.errors import UnsupportedModelError, VitreousError
 from vitreous.models.attention import AttentionTrace, RecordedLayer
 from vitreous.models.attention_inputs import AttentionInputs
-from vitreous.models.families import Layout, TokenMixing
+from vitreous.models.layout import Layout, TokenMixing
 from vitreous.registry import Registry
 
 

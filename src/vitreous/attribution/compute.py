@@ -14,8 +14,9 @@ from vitreous.attribution.maps import min_max
 from vitreous.errors import VitreousError
 from vitreous.models import Classifier
 from vitreous.models.attention import AttentionTrace
-from vitreous.models.families import Layout, layout_of
+from vitreous.models.families import layout_of
 from vitreous.models.forward import ForwardPass, gradients_enabled, record_forward
+from vitreous.models.layout import Layout
 from vitreous.models.modes import evaluation_mode
 
 Target = Tensor | int | list[int] | None

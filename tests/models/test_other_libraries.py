@@ -9,6 +9,10 @@ from typing import Any
 import pytest
 import torch
 import transformers
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+import vitreous
 from converted import (
     CLASSES,
     CLIP_BLOCK,
@@ -26,15 +30,10 @@ from converted import (
     seeded,
     timm_twin,
 )
-from torch import Tensor, nn
-from torch.nn import functional as F
-
-import vitreous
 from vitreous import Classifier
 from vitreous.attribution import METHODS
 from vitreous.data.batch import Batch
 from vitreous.errors import UnsupportedModelError
-from vitreous.models.families import layout_of
 from vitreous.models.forward import record_forward
 from vitreous.training.adversaries.fgsm import FGSM
 from vitreous.training.objectives.classification import Classification
@@ -128,7 +127,7 @@ class ClsAndMean(nn.Module):
 
 
 def dino(kind: str, registers: int) -> Pair:
-    twin = timm_twin(init_values=0.5, reg_tokens=registers)
+    twin = timm_twin(init_values=0.5, reg_tokens=registers, no_embed_class=True)
     options = {"num_register_tokens": registers} if registers else {}
     config = getattr(transformers, f"{kind}Config")(**SIZES, **options)
     net = seeded(getattr(transformers, f"{kind}ForImageClassification")(config))
@@ -152,7 +151,9 @@ def dino(kind: str, registers: int) -> Pair:
         "patch_embed.proj": f"{base}.embeddings.patch_embeddings.projection",
         "norm": f"{base}.layernorm",
     }
-    made |= ends(state, names)
+    # timm's DINOv2 adds no position to the CLS token
+    positions = F.pad(state["pos_embed"], (0, 0, 1, 0))
+    made |= ends(state | {"pos_embed": positions}, names)
     own = net.state_dict()
     made |= {k: own[k] for k in own if k.startswith("classifier") or k.endswith("mask_token")}
     return ClsAndMean(twin, net.classifier), load_exactly(net, made)
@@ -378,5 +379,3 @@ def test_what_is_not_supported_is_told_in_one_line(images) -> None:
     swin = Classifier(transformers.SwinForImageClassification(config))
     with pytest.raises(UnsupportedModelError, match=r"Hugging Face's Swin.* is not supported"):
         vitreous.relevance(swin, images)
-    with pytest.raises(UnsupportedModelError, match="Swin"), vitreous.record_attention(swin):
-        swin(images)

@@ -17,7 +17,6 @@ import torch
 from torch import Tensor, nn
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-
 from converted import DEPTH, HEADS, OPEN_CLIP_BLOCK, PATCH, SIZE, WIDTH, block_state, timm_twin
 
 TARGET = 2

@@ -1,4 +1,4 @@
-"""Hugging Face, torchvision and open_clip: a timm network's weights give its logits and its maps."""
+"""Other libraries: a timm network's weights give its logits and its maps."""
 
 from __future__ import annotations
 

@@ -101,7 +101,7 @@ class InputRecorder(TorchFunctionMode):
             return self._record(result, args, kwargs)
         return result
 
-    def _attend(self, *args: Tensor, **kwargs: Any) -> Tensor:
+    def _attend(self, *args: Any, **kwargs: Any) -> Tensor:
         return self._record(F.scaled_dot_product_attention(*args, **kwargs), args, kwargs)
 
     def _record(self, output: Tensor, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:

@@ -136,7 +136,7 @@ def read_processor(source: str | os.PathLike[str]) -> dict[str, Any]:
 
 def label_names(net: Network) -> list[str]:
     """Class names of a network of transformers; empty where it has numbers in their place."""
-    config = getattr(net, "config", None)
+    config: Any = getattr(net, "config", None)
     if not from_transformers(net) or not getattr(config, "id2label", None):
         return []
     names = [str(config.id2label[index]) for index in sorted(config.id2label)]

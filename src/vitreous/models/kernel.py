@@ -59,6 +59,7 @@ def kernel_called(layers: Iterable[Network]) -> Generator[None]:
     """Let layers call torch's kernel inside the context, whatever kernel they are set to."""
     configs = {id(x.config): x.config for x in layers if from_transformers(x)}
     kernels = [(config, config._attn_implementation) for config in configs.values()]
+    pools: list[tuple[Network, bool]]
     pools = [(x, x.fused_attn) for x in layers if isinstance(x, AttentionPoolLatent)]
     try:
         for config, _ in kernels:
@@ -105,10 +106,10 @@ class KernelMaps(TorchFunctionMode):
         super().__enter__()
         return self
 
-    def __exit__(self, *raised: Any) -> None:
+    def __exit__(self, exc_type: Any, exc_val: Any, exc_tb: Any) -> None:
         """Leave the layers as they were."""
         try:
-            super().__exit__(*raised)
+            super().__exit__(exc_type, exc_val, exc_tb)
         finally:
             self.stack.close()
 

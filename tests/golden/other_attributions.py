@@ -39,7 +39,7 @@ class Normalized(nn.Module):
 
 def pooled_twin() -> nn.Module:
     """The network of LeGrad: its head reads the norm of the mean of all tokens, without a bias."""
-    options = {"global_pool": "avg", "fc_norm": True, "final_norm": False}
+    options = {"global_pool": "avg", "fc_norm": True, "final_norm": True}
     twin = timm_twin(
         "vit_base_patch16_clip_224",
         act_layer="gelu",

@@ -99,7 +99,7 @@ def test_an_instance_brings_its_classes_and_says_what_it_lacks(caplog) -> None:
 
 def test_a_name_that_cannot_be_had_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text('{"model_type": "vit"}')
-    with pytest.raises(VitreousError, match="cannot load .* as an image classifier") as error:
+    with pytest.raises(VitreousError, match=r"cannot load .* as an image classifier") as error:
         load_model(tmp_path)
     assert "\n" not in str(error.value)
 

@@ -181,6 +181,7 @@ def load_model(
         ),
         class_names=labels,
         architecture={"architecture": _base_name(spec, net), "model_args": arguments},
+        new_head=_has_new_head(net, state, pretrained),
     )
     return classifier.to(device).eval()
 
@@ -359,6 +360,18 @@ def _base_name(spec: str, net: nn.Module) -> str:
     if spec.startswith(("hf_hub:", "hf-hub:")):
         return str(getattr(getattr(net, "pretrained_cfg", None), "architecture", spec))
     return spec.partition(".")[0]
+
+
+def _has_new_head(net: nn.Module, state: dict[str, Tensor] | None, pretrained: bool) -> bool:
+    """Whether a head is not that of the weights that were loaded; told where it is."""
+    own = getattr(net, "num_classes", None)
+    if state is not None:
+        return _head_size(state) not in (None, own)
+    stored = (getattr(net, "pretrained_cfg", None) or {}).get("num_classes")
+    fresh = pretrained and bool(own) and bool(stored) and own != stored
+    if fresh:
+        logger.warning("the weights have %s classes, not %s: the head starts anew", stored, own)
+    return fresh
 
 
 def _head_size(state: dict[str, Tensor]) -> int | None:

@@ -109,7 +109,7 @@ class Trainer:
         self.folder.check(recipe, overwrite)
         seed_everything(settings.seed)
         self.split = split or recipe.data.load(settings.seed)
-        self.classifier = classifier or recipe.model.load(self.split.class_names)
+        self.classifier = classifier or recipe.load_model(self.split.class_names)
         transforms = recipe.transforms
         self.train_data = TransformedDataset(
             self.split.train, compose(transforms.train.values()), settings.seed

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from vitreous.errors import VitreousError, shorten
 from vitreous.renamed import current_name
 from vitreous.yaml_text import parse_yaml

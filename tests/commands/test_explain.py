@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 
 import vitreous
+from vitreous.attribution import METHODS
 from vitreous.cli import COMMANDS, main
 from vitreous.data.images import load_image
 
@@ -69,8 +70,35 @@ def test_two_models_side_by_side(model, images, tmp_path):
     options = ["--model", model, "--compare", model, "--method", "all", "--out", str(out)]
     assert main(["explain", image, *options]) == 0
     with np.load(out / "maps.npz") as maps:
-        assert len(maps.files) == 12
+        assert len(maps.files) == 2 * (len(list(METHODS)) - 1)  # all but occlusion
         assert np.array_equal(maps["0/0/grad_cam"], maps["0/1/grad_cam"])
+
+
+@pytest.mark.parametrize(
+    ("given", "target", "against"), [("cat", 2, None), ("4", 4, None), ("cat - fox", 2, 5)]
+)
+def test_targets_by_name_number_and_difference(model, images, tmp_path, given, target, against):
+    out, image = tmp_path / "out", images / "0.png"
+    arguments = ["explain", str(image), "--model", model, "--out", str(out)]
+    assert main([*arguments, "--target", given]) == 0
+    classifier = vitreous.load_model(model)
+    fed = load_image(image, classifier.preprocessing)[None]
+    expected = vitreous.relevance(classifier, fed, target, against=against)[0, 0]
+    with np.load(out / "maps.npz") as maps:
+        assert np.allclose(maps["0/gradient_attention"], expected, atol=1e-6)
+
+
+def test_each_of_the_top_classes(model, images, tmp_path):
+    out, image = tmp_path / "out", images / "0.png"
+    arguments = ["explain", str(image), "--model", model, "--out", str(out)]
+    assert main([*arguments, "--target", "top3"]) == 0
+    classifier = vitreous.load_model(model)
+    fed = load_image(image, classifier.preprocessing)[None]
+    best = classifier(fed)[0].topk(3).indices.tolist()
+    with np.load(out / "maps.npz") as maps:
+        assert maps.files == [f"0/gradient_attention/{number}" for number in best]
+        expected = vitreous.relevance(classifier, fed, best[2])[0, 0]
+        assert np.allclose(maps[maps.files[2]], expected, atol=1e-6)
 
 
 def test_bad_pictures_are_named_counted_and_skipped_only_on_request(

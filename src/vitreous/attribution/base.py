@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from typing import ClassVar, Protocol
 
 import torch
 from torch import Tensor
 
 from vitreous.errors import UnsupportedModelError, VitreousError
+from vitreous.models import Classifier
 from vitreous.models.attention import AttentionTrace, RecordedLayer
 from vitreous.models.attention_inputs import AttentionInputs
-from vitreous.models.families import Layout, TokenMixing
+from vitreous.models.layout import Layout, TokenMixing
 from vitreous.registry import Registry
 
 
@@ -44,6 +46,8 @@ class RecordedPass:
         second_order: Make gradients differentiable themselves.
         retain_graph: Keep the graph for a later backward pass.
         inputs: What the maps are made from, in place of `attention`.
+        classifier: The model, for methods that make passes of their own.
+        score_of: The score of logits (B, C) of these images, or of others in their place.
     """
 
     images: Tensor
@@ -54,6 +58,25 @@ class RecordedPass:
     second_order: bool = False
     retain_graph: bool = False
     inputs: tuple[AttentionInputs, ...] = ()
+    classifier: Classifier | None = None
+    score_of: Callable[[Tensor], Tensor] | None = None
+
+    @property
+    def model(self) -> Classifier:
+        """The model, for methods that said they need it."""
+        if self.classifier is None:
+            raise RuntimeError("this method makes passes of its own: add 'model' to its `needs`")
+        return self.classifier
+
+    def scores(self, images: Tensor) -> Tensor:
+        """Score (B,) of the target for images in place of those that went in."""
+        return self.scores_of(self.model(images))
+
+    def scores_of(self, logits: Tensor) -> Tensor:
+        """Score (B,) of the target by logits (B, C)."""
+        if self.score_of is None:
+            raise RuntimeError("this pass does not say its target")
+        return self.score_of(logits)
 
     @property
     def size(self) -> tuple[int, int]:
@@ -146,7 +169,8 @@ class Method(Protocol):
     """A relevance method: what it needs, and a call that returns maps not yet scaled.
 
     Attributes:
-        needs: Some of `attention`, `input_gradients`; with `attention_inputs` beside `attention`,
+        needs: Any of `attention`, `input_gradients`, `model` (the method makes passes of its own,
+            and no loss can be derived from its maps); with `attention_inputs` beside `attention`,
             the layers' inputs serve in place of their maps.
     """
 

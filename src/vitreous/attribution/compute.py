@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Generator
+import functools
+from collections.abc import Generator, Sequence
 
 import torch
 from torch import Tensor
 
 from vitreous.attribution.base import METHODS, Method, RecordedPass
 from vitreous.attribution.maps import min_max
-from vitreous.errors import VitreousError
+from vitreous.errors import UnsupportedModelError, VitreousError, nearest
 from vitreous.models import Classifier
 from vitreous.models.attention import AttentionTrace
-from vitreous.models.families import Layout, layout_of
+from vitreous.models.class_words import class_words
+from vitreous.models.families import layout_of
 from vitreous.models.forward import ForwardPass, gradients_enabled, record_forward
+from vitreous.models.layout import Layout
 from vitreous.models.modes import evaluation_mode
 
-Target = Tensor | int | list[int] | None
+Target = Tensor | int | str | Sequence[int | str] | None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,6 +47,7 @@ def relevance(
     target: Target = None,
     method: str = "gradient_attention",
     *,
+    against: Target = None,
     start_layer: int = 0,
     differentiable: bool = False,
     second_order: bool = False,
@@ -53,8 +57,11 @@ def relevance(
     Args:
         classifier: The model. It is left exactly as it was.
         images: (B, 3, H, W) float in [0, 1].
-        target: Class to explain: one for all images, one each (B,), or the predicted one.
+        target: Class to explain: one for all images, one each (B,), or the predicted one; by
+            number or by name.
         method: Name in `vitreous.attribution.METHODS`.
+        against: A second class, given as `target` is: what is explained is the difference of the
+            two logits.
         start_layer: First attention layer that counts.
         differentiable: Keep the graph, so that a loss of the maps reaches the weights. Gradients
             of attention are constants then, as in RobustViT; the model keeps its own mode.
@@ -64,7 +71,8 @@ def relevance(
         (B, 1, H, W) float32 in [0, 1]; zeros where an image's map is constant.
 
     Raises:
-        UnsupportedModelError: If the method does not hold for this family of models.
+        UnsupportedModelError: If the method does not hold for this family of models, or its maps
+            cannot be derived and are asked to be.
         VitreousError: For an unknown method, a class out of range, or images of a wrong shape.
     """
     return explain(
@@ -72,6 +80,7 @@ def relevance(
         images,
         target,
         method,
+        against=against,
         start_layer=start_layer,
         differentiable=differentiable,
         second_order=second_order,
@@ -84,6 +93,7 @@ def explain(
     target: Target = None,
     method: str = "gradient_attention",
     *,
+    against: Target = None,
     start_layer: int = 0,
     differentiable: bool = False,
     second_order: bool = False,
@@ -94,6 +104,11 @@ def explain(
     """
     check_images(images)
     chosen, keep = METHODS[method], differentiable or second_order
+    if keep and "model" in chosen.needs:
+        raise UnsupportedModelError(
+            f"maps of {method} cannot be derived: the method makes passes of its own; these can "
+            f"be: {', '.join(n for n in METHODS if 'model' not in METHODS[n].needs)}"
+        )
     layout = _layout_for(chosen, classifier, images)
     with _borrowed(classifier, keep):
         made = record_forward(
@@ -104,8 +119,12 @@ def explain(
             input_gradient="input_gradients" in chosen.needs,
             second_order=second_order,
         )
-        classes = resolve_target(made.logits, target)
-        recorded = recorded_pass(made, classes, layout, start_layer, second_order, keep)
+        names = classifier.class_names
+        classes = resolve_target(made.logits, target, names)
+        other = None if against is None else resolve_target(made.logits, against, names)
+        recorded = recorded_pass(
+            made, classes, layout, start_layer, second_order, keep, other, classifier
+        )
         with torch.set_grad_enabled(keep):  # maps that no loss uses need no graph of their own
             maps, constant = min_max(chosen(recorded))
     if not keep:
@@ -134,6 +153,8 @@ def recorded_pass(
     start_layer: int = 0,
     second_order: bool = False,
     retain_graph: bool = True,
+    against: Tensor | None = None,
+    classifier: Classifier | None = None,
 ) -> RecordedPass:
     """Describe a forward pass to a relevance method.
 
@@ -144,12 +165,23 @@ def recorded_pass(
         start_layer: First attention layer that counts.
         second_order: Make gradients differentiable themselves.
         retain_graph: Keep the graph, so that the same pass serves the backward of a loss.
+        against: (B,) class of each image whose logit is taken away.
+        classifier: The model, for methods that make passes of their own.
     """
+    score_of = functools.partial(_scores, classes=classes, against=against)
     with gradients_enabled():
-        score = _score(made.logits, classes)
-    trace = made.trace or AttentionTrace()
+        score = score_of(made.logits).sum()
     return RecordedPass(
-        made.images, score, trace, layout, start_layer, second_order, retain_graph, made.inputs
+        made.images,
+        score,
+        made.trace or AttentionTrace(),
+        layout,
+        start_layer,
+        second_order,
+        retain_graph,
+        made.inputs,
+        classifier,
+        score_of,
     )
 
 
@@ -163,15 +195,44 @@ def check_images(images: Tensor) -> None:
     )
 
 
-def _score(logits: Tensor, classes: Tensor) -> Tensor:
-    chosen = logits.gather(1, classes[:, None])
-    return chosen.to(torch.promote_types(chosen.dtype, torch.float32)).sum()
+def _scores(logits: Tensor, classes: Tensor, against: Tensor | None) -> Tensor:
+    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    chosen = logits.gather(1, classes[:, None])[:, 0]
+    return chosen if against is None else chosen - logits.gather(1, against[:, None])[:, 0]
 
 
-def resolve_target(logits: Tensor, target: Target) -> Tensor:
+def class_number(name: str, class_names: Sequence[str]) -> int:
+    """The class of a name, in words or as the dataset has it; the case of letters does not count.
+
+    ImageNet's classes have several words (`tabby, tabby cat`): any of them names the class.
+
+    Raises:
+        VitreousError: If no class, or more than one, has that name.
+    """
+    wanted = name.strip().casefold()
+    spelled = [{n.casefold(), class_words(n).casefold()} for n in class_names]
+    for split in (False, True):
+        numbers = [
+            number
+            for number, names in enumerate(spelled)
+            if wanted in ({w.strip() for n in names for w in n.split(",")} if split else names)
+        ]
+        if len(numbers) == 1:
+            return numbers[0]
+        if numbers:
+            listed = ", ".join(map(str, numbers[:5]))
+            raise VitreousError(f"several classes are called '{name}': give a number ({listed})")
+    raise VitreousError(f"no class is called '{name}'; {nearest(name, class_names)}")
+
+
+def resolve_target(logits: Tensor, target: Target, class_names: Sequence[str] = ()) -> Tensor:
     """Turn any form of target into classes (B,), checked against the number of logits."""
     if target is None:
         return logits.detach().argmax(1)
+    if isinstance(target, str):
+        target = class_number(target, class_names)
+    elif not isinstance(target, Tensor | int):
+        target = [class_number(t, class_names) if isinstance(t, str) else int(t) for t in target]
     classes = torch.as_tensor(target, device=logits.device, dtype=torch.int64)
     if classes.ndim == 0:
         classes = classes.expand(len(logits))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 from torch.nn import functional as F
 
-from vitreous.models.families import Layout, Stream
+from vitreous.models.layout import Layout, Stream
 
 
 def min_max(maps: Tensor) -> tuple[Tensor, Tensor]:
@@ -39,7 +39,9 @@ def stream_map(row: Tensor, stream: Stream, size: tuple[int, int]) -> Tensor:
 
 def combine(rows: list[Tensor], layout: Layout, size: tuple[int, int]) -> Tensor:
     """Sum the maps of all streams (B, 1, H, W), not yet scaled."""
-    maps = [stream_map(row, stream, size) for row, stream in zip(rows, layout.streams)]
+    maps = [
+        stream_map(row, stream, size) for row, stream in zip(rows, layout.streams) if stream.grid[0]
+    ]
     total = maps[0]
     for layer in maps[1:]:
         total = total + layer

@@ -6,6 +6,7 @@ matrices: O(tokens²) a layer instead of O(tokens³), with the same result.
 
 from __future__ import annotations
 
+import math
 from typing import ClassVar
 
 import torch
@@ -17,6 +18,7 @@ from vitreous.attribution.blockwise import carry_back
 from vitreous.attribution.maps import combine
 from vitreous.models.gradients import scaled_gradients
 
+TINY = torch.finfo(torch.float32).tiny
 ATTENTION = frozenset({"attention"})
 
 
@@ -33,6 +35,11 @@ def increments(
     """
     added = [torch.zeros_like(row) for row in rows]
     own, other = layer.mixing.queries, layer.mixing.keys
+    if layer.mixing.pools:
+        share = cam / cam.sum(-1, keepdim=True).clamp(min=TINY) if normalize else cam
+        mixed = (rows[own].unsqueeze(1) @ share).squeeze(1)
+        added[other] = F.pad(mixed, (rows[other].shape[1] - mixed.shape[1], 0))
+        return added
     weights = rows[own][:, :1] if layer.mixing.crosses else rows[own][:, layer.queries]
     carried = weights / (1 + cam.sum(-1)) if normalize else weights
     if not layer.mixing.crosses:
@@ -126,7 +133,10 @@ def last_rows(recorded: RecordedPass, values: list[Tensor]) -> list[tuple[int, T
         if value.shape[-1] == 1:
             continue
         queries, keys = layer.mixing.queries, layer.mixing.keys
-        if layer.mixing.crosses:
+        if layer.mixing.pools:
+            patches = value.shape[-1] - math.prod(recorded.tokens.streams[keys].grid)
+            rows[queries] = (keys, value[:, :, 0, patches:].to(recorded.dtype))
+        elif layer.mixing.crosses:
             rows[queries] = (keys, value[:, :, 0, 1:].to(recorded.dtype))
         else:
             weights = starts[queries][:, None, None, layer.queries]

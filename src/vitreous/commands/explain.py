@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from vitreous.models import Classifier
 
 
+SLOW = "occlusion"
+
+
 @dataclasses.dataclass(kw_only=True)
 class Command(DeviceOption, QuietOption):
     """Explain images."""
@@ -42,10 +45,11 @@ class Command(DeviceOption, QuietOption):
     """A second model, shown beside the first."""
 
     method: tuple[str, ...] = ("gradient_attention",)
-    """Relevance methods, or `all`."""
+    """Relevance methods, or `all` (but occlusion, which takes 196 passes)."""
 
-    target: Annotated[int, at_least(0)] | None = None
-    """Class to explain; the predicted one where not given."""
+    target: str | None = None
+    """Class to explain: number, name, `A - B` for the difference of two, or `top3` for each of the
+    three most probable; the predicted one where not given."""
 
     start_layer: Annotated[int, at_least(0)] = 0
     """First attention layer that counts."""
@@ -70,7 +74,8 @@ class Command(DeviceOption, QuietOption):
         from vitreous.attribution import METHODS
         from vitreous.commands.explaining import explain_images, list_paths
 
-        methods = sorted(METHODS) if self.method == ("all",) else list(self.method)
+        every = [name for name in METHODS if name != SLOW]
+        methods = every if self.method == ("all",) else list(self.method)
         for name in methods:
             METHODS[name]  # an unknown name is refused before any work
         paths = list_paths(self.images)

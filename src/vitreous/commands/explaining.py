@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import torch
 from torch import Tensor
 from tqdm import tqdm
 
 from vitreous.attribution import Explanation, explain
+from vitreous.attribution.compute import class_number
 from vitreous.attribution.draw import overlay, panel
 from vitreous.data.images import evaluation_transform, list_images, open_image
 from vitreous.errors import ImageError, UnsupportedModelError, VitreousError
@@ -75,7 +78,7 @@ def explain_images(
     methods: Sequence[str],
     out: Path,
     *,
-    target: int | None = None,
+    target: str | None = None,
     start_layer: int = 0,
     skip_unreadable: bool = False,
     progress: bool = False,
@@ -87,7 +90,8 @@ def explain_images(
         models: One, or two that are shown beside each other.
         methods: Names of relevance methods.
         out: Folder to write to.
-        target: Class to explain; the predicted one where not given.
+        target: Class to explain: its number, its name, `A - B` for the difference of two, or `top3`
+            for each of the three most probable; the predicted one where not given.
         start_layer: First attention layer that counts.
         skip_unreadable: Go on past images that cannot be read.
         progress: Show a bar, in a terminal.
@@ -123,7 +127,7 @@ def _explain_image(
     key: str,
     models: Sequence[Classifier],
     methods: Sequence[str],
-    target: int | None,
+    target: str | None,
     start_layer: int,
     maps: Maps,
     out: Path,
@@ -147,20 +151,43 @@ def _by_method(
     model: Classifier,
     images: Tensor,
     methods: Sequence[str],
-    target: int | None,
+    target: str | None,
     start_layer: int,
 ) -> dict[str, Explanation]:
     """The explanations of those methods that hold for the model."""
     explained = {}
     for method in methods:
         try:
-            explained[method] = explain(model, images, target, method, start_layer=start_layer)
+            for label, (chosen, against) in _targets(model, images, target).items():
+                explained[f"{method}{label}"] = explain(
+                    model, images, chosen, method, against=against, start_layer=start_layer
+                )
         except UnsupportedModelError:
             if len(methods) == 1:
                 raise
     if not explained:
         raise UnsupportedModelError(f"none of the methods holds for {model.name}")
     return explained
+
+
+def _targets(
+    model: Classifier, images: Tensor, target: str | None
+) -> dict[str, tuple[int | None, int | None]]:
+    """What to explain: what to add to a method's name → the class, and the class against it."""
+    if target is None or target == "predicted":
+        return {"": (None, None)}
+    if (top := re.fullmatch(r"top(\d+)", target)) and int(top[1]):
+        with torch.inference_mode():
+            best = top_classes(model, model(images)[0], int(top[1]))
+        return {f"/{t.index}": (t.index, None) for t in best}
+    if " - " in target:
+        first, second = (_class(model, part) for part in target.split(" - ", 1))
+        return {"": (first, second)}
+    return {"": (_class(model, target), None)}
+
+
+def _class(model: Classifier, given: str) -> int:
+    return int(given) if given.strip().isdecimal() else class_number(given, model.class_names)
 
 
 def _answer(model: Classifier, explanation: Explanation) -> Answer:

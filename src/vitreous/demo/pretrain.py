@@ -62,7 +62,7 @@ def main() -> None:
         image_size=WORLD.size,
         class_names=KINDS,
         normalization="half",
-        **ARCHITECTURE,
+        **ARCHITECTURE,  # ty: ignore[invalid-argument-type]
     )
     heads = Heads(ARCHITECTURE["embed_dim"])
     modules = nn.ModuleDict({"net": classifier.net, "heads": heads})

@@ -20,7 +20,8 @@ from vitreous.errors import UnsupportedModelError, VitreousError
 from vitreous.masks.edges import refine
 from vitreous.masks.eigenvectors import second_eigenvectors
 from vitreous.models import Classifier
-from vitreous.models.families import Network, attention_layers
+from vitreous.models.families import hooked_layers
+from vitreous.models.layout import Network
 from vitreous.models.modes import evaluation_mode
 
 WEAK = 1e-5
@@ -114,7 +115,7 @@ def patch_features(classifier: Classifier, images: Tensor, kind: Features = "key
     """
     net: Network = classifier.net
     patch = getattr(getattr(net, "patch_embed", None), "patch_size", None)
-    layers = list(attention_layers(net).values())
+    layers = list(hooked_layers(net).values())
     if patch is None or not layers or not hasattr(net, "num_prefix_tokens"):
         raise UnsupportedModelError(
             f"{type(net).__name__} is not a Vision Transformer with one stream of patches; "

@@ -1,7 +1,8 @@
 """`record_attention`: the attention maps of forward passes, and their gradients, as a trace.
 
-Maps are recorded by hooks on the dropout that every attention layer of timm applies to them.
-Fused attention never forms the map, so it is switched off inside the context and restored after.
+Maps are recorded by hooks on the dropout that every attention layer of timm applies to them; fused
+attention never forms the map, so it is switched off inside the context and restored after. Where
+a layer has no such dropout (other libraries), the map is formed in place of torch's kernel.
 """
 
 from __future__ import annotations
@@ -13,8 +14,10 @@ from collections.abc import Callable, Generator, Mapping
 import torch
 from torch import Tensor, nn
 
-from vitreous.models.families import Network, attention_layers, unsupported
+from vitreous.models.families import attention_layers, unsupported
 from vitreous.models.gradients import scaled_gradients
+from vitreous.models.kernel import KernelMaps, calls_kernel
+from vitreous.models.layout import Network
 
 WHOLE = slice(None)
 
@@ -115,7 +118,8 @@ def record_attention(module: nn.Module) -> Generator[AttentionTrace]:
     map becomes the start of the graph. The trace is cleared when a context ends by an exception.
 
     Args:
-        module: A `Classifier` or any module with timm's attention layers.
+        module: A `Classifier` or any module with attention layers of timm, Hugging Face,
+            torchvision or open_clip.
 
     Yields:
         A trace that each forward pass appends to; `trace.clear()` between passes.
@@ -139,7 +143,7 @@ def recording(
     """Put a hook on every attention map inside the context, and switch fused attention off.
 
     Args:
-        module: Has timm's attention layers.
+        module: Has attention layers.
         make_hook: Makes the hook of a layer from its name.
 
     Yields:
@@ -151,15 +155,19 @@ def recording(
     layers = attention_layers(module)
     if not layers:
         raise unsupported(module, "has no attention maps that can be recorded")
+    hooks = {name: make_hook(name) for name in layers}
+    called = {name: layer for name, layer in layers.items() if calls_kernel(layer)}
     handles: list[torch.utils.hooks.RemovableHandle] = []
     fused: list[tuple[Network, bool]] = []
     try:
-        for name, layer in layers.items():
+        for name in layers.keys() - called.keys():
+            layer = layers[name]
             if hasattr(layer, "fused_attn"):
                 fused.append((layer, layer.fused_attn))
                 layer.fused_attn = False
-            handles.append(layer.attn_drop.register_forward_hook(make_hook(name)))
-        yield layers
+            handles.append(layer.attn_drop.register_forward_hook(hooks[name]))
+        with KernelMaps(called, hooks) if called else contextlib.nullcontext():
+            yield layers
     finally:
         for handle in handles:
             handle.remove()

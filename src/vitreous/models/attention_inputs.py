@@ -17,6 +17,12 @@ from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
 from vitreous.models.families import attention_layers
+from vitreous.models.kernel import (
+    calls_kernel,
+    from_transformers,
+    is_plain_call,
+    multi_head,
+)
 
 WHOLE = slice(None)
 
@@ -53,6 +59,14 @@ def can_record_inputs(module: nn.Module) -> bool:
 
 
 def _is_plain(layer: Any) -> bool:
+    if from_transformers(layer):
+        biased = getattr(layer.config, "use_relative_position_bias", False)
+        drops = getattr(layer, "attention_dropout", getattr(layer, "dropout", 0.0))
+        return not biased and not (layer.training and drops)
+    if isinstance(layer, nn.MultiheadAttention):
+        return not (layer.training and layer.dropout)
+    if calls_kernel(layer):
+        return False  # a pooling head: its queries are no tokens of the image
     drops = layer.training and getattr(layer.attn_drop, "p", 0.0) > 0
     biased = getattr(layer, "relative_position_bias_table", None) is not None
     biased = biased or getattr(layer, "rel_pos", None) is not None
@@ -82,12 +96,17 @@ class InputRecorder(TorchFunctionMode):
     ) -> Any:
         """Call a function of torch; keep what goes into the kernel and what comes out."""
         kwargs = kwargs or {}
+        if func is F.multi_head_attention_forward and is_plain_call(args, kwargs):
+            return multi_head(self._attend, args, kwargs)
         result = func(*args, **kwargs)
         if func is F.scaled_dot_product_attention:
             return self._record(result, args, kwargs)
         return result
 
-    def _record(self, output: Tensor, args: tuple[Tensor, ...], kwargs: dict[str, Any]) -> Tensor:
+    def _attend(self, *args: Any, **kwargs: Any) -> Tensor:
+        return self._record(F.scaled_dot_product_attention(*args, **kwargs), args, kwargs)
+
+    def _record(self, output: Tensor, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
         place = len(self.layers)
         # A mask, dropout or a causal order would change the map; what is not set does not.
         unusual = any(_is_set(value) for name, value in kwargs.items() if name != "scale")

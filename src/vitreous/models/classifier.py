@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import logging
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, TypedDict
+from typing import Any, Literal
 
 import timm
 import timm.data
@@ -16,10 +17,16 @@ from torch import Tensor, nn
 
 from vitreous.errors import CheckpointError, VitreousError, nearest
 from vitreous.io import read_json, write_json
+from vitreous.models import hugging_face
 from vitreous.models.checkpoints import PREFIXES, load_weights, read_weights
 from vitreous.models.class_words import class_words
 from vitreous.models.forward import run
 from vitreous.models.hub import hub_or_cache
+from vitreous.models.instances import Description, describe
+from vitreous.models.kernel import from_transformers
+from vitreous.models.preprocessing import Architecture, Preprocessing
+
+logger = logging.getLogger(__name__)
 
 HALF = (0.5, 0.5, 0.5)
 FIXED = {
@@ -27,30 +34,6 @@ FIXED = {
     "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
 }
 NO_WEIGHTS = {".jpg", ".jpeg", ".png", ".gif", ".webp", ".tif", ".yaml", ".yml", ".json", ".csv"}
-
-
-@dataclasses.dataclass(frozen=True)
-class Preprocessing:
-    """How a picture file becomes the model's input, before normalisation.
-
-    Attributes:
-        size: Height and width in pixels.
-        crop_ratio: Share of the resized picture that the centre crop keeps.
-        interpolation: `bicubic`, `bilinear`, `nearest` or `lanczos`.
-        crop_mode: `center` (resize the shorter side, crop the centre) or `squash`.
-    """
-
-    size: tuple[int, int] = (224, 224)
-    crop_ratio: float = 0.875
-    interpolation: str = "bicubic"
-    crop_mode: str = "center"
-
-
-class Architecture(TypedDict):
-    """What timm builds a network from: its name of the architecture, and arguments."""
-
-    architecture: str
-    model_args: dict[str, Any]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,6 +60,7 @@ class Classifier(nn.Module):
         class_names: C names; empty where unknown.
         architecture: timm's name and arguments that build `net`, where there are such; needed
             to save a folder that timm loads again.
+        new_head: The head is not that of the weights, and started at random.
     """
 
     mean: Tensor
@@ -92,6 +76,7 @@ class Classifier(nn.Module):
         preprocessing: Preprocessing | None = None,
         class_names: Sequence[str] = (),
         architecture: Architecture | None = None,
+        new_head: bool = False,
     ):
         super().__init__()
         self.net = net
@@ -99,8 +84,9 @@ class Classifier(nn.Module):
         self.register_buffer("std", torch.tensor(std).view(1, -1, 1, 1), persistent=False)
         self.name = name or type(net).__name__
         self.preprocessing = preprocessing or Preprocessing()
-        self.class_names = list(class_names)
+        self.class_names = list(class_names) or hugging_face.label_names(net)
         self.architecture = architecture
+        self.new_head = new_head
 
     def forward(self, images: Tensor) -> Tensor:
         """Classify pictures (B, 3, H, W) in [0, 1]; returns logits (B, C)."""
@@ -115,7 +101,8 @@ class Classifier(nn.Module):
     @property
     def num_classes(self) -> int:
         """Number of logits, 0 for a network without a head."""
-        return int(getattr(self.net, "num_classes", 0) or len(self.class_names))
+        own = getattr(self.net, "num_classes", 0) or getattr(self.net, "num_labels", 0)
+        return int(own or len(self.class_names))
 
     def class_name(self, index: int) -> str:
         """Name of a class in words, or its number where names are unknown."""
@@ -124,7 +111,7 @@ class Classifier(nn.Module):
 
 
 def load_model(
-    name: str | os.PathLike[str],
+    name: str | os.PathLike[str] | nn.Module,
     *,
     checkpoint: str | os.PathLike[str] | None = None,
     pretrained: bool = True,
@@ -140,7 +127,8 @@ def load_model(
     Args:
         name: A timm name with or without tag, `hf_hub:…`, `local-dir:…`, a folder written by
             `save_model` or by a run, or a checkpoint file that names its architecture (those of
-            CrossViT Adv+Rot do).
+            CrossViT Adv+Rot do); `hf:owner/name` or a folder of Hugging Face transformers; or a
+            network of timm, transformers, torchvision or open_clip, which is used as it is.
         checkpoint: Weights to load into the architecture `name`: safetensors or a pickle, which
             is read weights-only; the state may lie under a key and carry `module.` prefixes.
         pretrained: Use timm's weights where no checkpoint is given. They are fetched if they are
@@ -161,6 +149,21 @@ def load_model(
         VitreousError: For an unknown name, or weights that cannot be had offline.
         CheckpointError: For weights that cannot be read or that do not fit.
     """
+    if isinstance(name, nn.Module):
+        if checkpoint is not None or num_classes is not None or options:
+            raise VitreousError("a network is used as it is; options are for what is built by name")
+        described = describe(name, image_size)
+        return _described(name, described, normalization, class_names, device)
+    if (source := _hugging_face_source(str(name))) is not None:
+        if checkpoint is not None:
+            raise VitreousError(f"{source} brings its weights; give no checkpoint beside it")
+        loaded = hugging_face.load(
+            source, pretrained=pretrained, num_classes=num_classes, **options
+        )
+        described = describe(loaded.net, image_size, loaded.processor)
+        return _described(
+            loaded.net, described, normalization, class_names, device, str(name), loaded.new_head
+        )
     spec, state, stored = _resolve(str(name), checkpoint)
     arguments = {**stored.model_args, **options}
     if num_classes is not None:
@@ -191,6 +194,39 @@ def load_model(
         ),
         class_names=labels,
         architecture={"architecture": _base_name(spec, net), "model_args": arguments},
+        new_head=_has_new_head(net, state, pretrained),
+    )
+    return classifier.to(device).eval()
+
+
+def _hugging_face_source(name: str) -> str | None:
+    """The name or folder that transformers loads, where `name` is one of theirs."""
+    if name.startswith(hugging_face.PREFIX):
+        return name.removeprefix(hugging_face.PREFIX)
+    config = Path(name).expanduser() / "config.json"
+    theirs = config.is_file() and hugging_face.is_config(read_json(config))
+    return str(config.parent) if theirs else None
+
+
+def _described(
+    net: nn.Module,
+    described: Description,
+    normalization: str,
+    class_names: Sequence[str],
+    device: str | torch.device,
+    name: str = "",
+    new_head: bool = False,
+) -> Classifier:
+    mean, std = FIXED.get(normalization, (described.mean, described.std))
+    classifier = Classifier(
+        net,
+        mean,
+        std,
+        name=Path(name).name or type(net).__name__,
+        preprocessing=described.preprocessing,
+        class_names=list(class_names) or described.class_names or _imagenet_names(net),
+        architecture=described.architecture,
+        new_head=new_head,
     )
     return classifier.to(device).eval()
 
@@ -270,15 +306,23 @@ def _create(name: str, pretrained: bool, arguments: dict[str, Any]) -> nn.Module
 def save_model(classifier: Classifier, folder: str | os.PathLike[str]) -> Path:
     """Write `config.json` and `model.safetensors`, which timm loads as `local-dir:FOLDER`.
 
+    A network of transformers becomes a folder that transformers loads, image processor included.
+
     Other files in the folder stay; each of the two is replaced whole.
 
     Raises:
-        VitreousError: If the network was not built by timm, or the disk is full.
+        VitreousError: If the network is of neither library, or the disk is full.
     """
     import safetensors.torch
 
     from vitreous.io import atomic_path
 
+    if from_transformers(classifier.net):
+        mean, std = classifier.mean.flatten().tolist(), classifier.std.flatten().tolist()
+        view = classifier.preprocessing
+        return hugging_face.save(
+            classifier.net, mean, std, view, Path(folder), classifier.class_names
+        )
     if classifier.architecture is None:
         raise VitreousError(
             f"{classifier.name} was not built by timm, so timm could not load it again; save "
@@ -329,6 +373,18 @@ def _base_name(spec: str, net: nn.Module) -> str:
     return spec.partition(".")[0]
 
 
+def _has_new_head(net: nn.Module, state: dict[str, Tensor] | None, pretrained: bool) -> bool:
+    """Whether a head is not that of the weights that were loaded; told where it is."""
+    own = getattr(net, "num_classes", None)
+    if state is not None:
+        return _head_size(state) not in (None, own)
+    stored = (getattr(net, "pretrained_cfg", None) or {}).get("num_classes")
+    fresh = pretrained and bool(own) and bool(stored) and own != stored
+    if fresh:
+        logger.warning("the weights have %s classes, not %s: the head starts anew", stored, own)
+    return fresh
+
+
 def _head_size(state: dict[str, Tensor]) -> int | None:
     for key in ("head.weight", "head.0.weight", "head.fc.weight", "fc.weight", "classifier.weight"):
         for prefix in PREFIXES:
@@ -338,7 +394,7 @@ def _head_size(state: dict[str, Tensor]) -> int | None:
 
 
 def _imagenet_names(net: nn.Module) -> list[str]:
-    if getattr(net, "num_classes", None) != 1000:
+    if 1000 not in (getattr(net, "num_classes", None), getattr(net, "num_labels", None)):
         return []
     # One table for all names: reading it takes longer than building a small network.
     names = timm.data.ImageNetInfo()

@@ -1,98 +1,27 @@
 """Where attention is in each family of models, and how tokens mix there.
 
-A `Layout` is all that a relevance method must know of one forward pass: its token streams, which
-stream gives the queries and which the keys of each attention layer, and the row from which
-relevance starts (what the head reads). Plain Vision Transformers have one stream; CrossViT has
-two, which meet in layers of cross-attention.
+Plain Vision Transformers have one stream of tokens; CrossViT has two, which meet in layers of
+cross-attention; a head that pools by attention is a stream of one learned query.
 """
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable
-from typing import Any
 
 import torch
+from timm.layers.attention_pool import AttentionPoolLatent
 from timm.models.crossvit import CrossVit
 from torch import Tensor, nn
 
 from vitreous.errors import UnsupportedModelError
-
-Network = Any
-"""A network of timm, or a part of one: its modules say no types."""
-
-# Libraries of whose Vision Transformers attention is not recorded yet.
-OTHER_LIBRARIES = {
-    "torchvision.models.vision_transformer": "torchvision",
-    "transformers.models": "Hugging Face",
-    "open_clip": "open_clip",
-}
-
-
-@dataclasses.dataclass(frozen=True)
-class Stream:
-    """Tokens of one branch: `prefix` tokens (CLS, distillation, registers), then the grid.
-
-    Attributes:
-        prefix: Number of tokens before the patches.
-        grid: Rows and columns of patches.
-        start: What the head reads of each token (tokens,), not negative.
-        cover: Share of the picture's height and width that the grid covers, about the centre.
-    """
-
-    prefix: int
-    grid: tuple[int, int]
-    start: Tensor
-    cover: tuple[float, float] = (1.0, 1.0)
-
-    @property
-    def tokens(self) -> int:
-        """Number of tokens."""
-        return self.prefix + self.grid[0] * self.grid[1]
-
-
-@dataclasses.dataclass(frozen=True)
-class TokenMixing:
-    """Between which streams one attention layer moves information.
-
-    Attributes:
-        queries: The stream whose tokens are the queries, and are updated.
-        keys: The stream whose tokens are the keys and values: the same one in self-attention.
-            In cross-attention the CLS token of `queries` is the only query, and the keys are that
-            token and the patches of `keys`.
-    """
-
-    queries: int
-    keys: int
-
-    @property
-    def crosses(self) -> bool:
-        """Whether it is cross-attention."""
-        return self.queries != self.keys
-
-
-@dataclasses.dataclass(frozen=True)
-class Layout:
-    """Streams and attention layers (by module name within the network) of one forward pass."""
-
-    streams: tuple[Stream, ...]
-    layers: dict[str, TokenMixing]
-
-    def fits(self, mixing: TokenMixing, shape: tuple[int, int], queries: slice) -> bool:
-        """Whether a map of (queries, keys) is one over the tokens that a layer should see.
-
-        Later layers of a cross-attention see the CLS token alone.
-        """
-        own, other = self.streams[mixing.queries], self.streams[mixing.keys]
-        rows = 1 if mixing.crosses else own.tokens
-        keys = (1, 1 + other.tokens - other.prefix) if mixing.crosses else (own.tokens,)
-        return shape[0] == len(range(rows)[queries]) and shape[1] in keys
-
+from vitreous.models.families_other import other_family
+from vitreous.models.kernel import kernel_layers
+from vitreous.models.layout import Layout, Network, Stream, TokenMixing
 
 Family = Callable[[nn.Module, tuple[int, int]], Layout | None]
 
 
-def attention_layers(module: nn.Module) -> dict[str, Network]:
+def hooked_layers(module: nn.Module) -> dict[str, Network]:
     """Find the layers that apply a dropout to an attention map, by name, in forward order."""
     return {
         name: layer
@@ -101,17 +30,15 @@ def attention_layers(module: nn.Module) -> dict[str, Network]:
     }
 
 
+def attention_layers(module: nn.Module) -> dict[str, Network]:
+    """Find all layers whose attention can be recorded, by name, in forward order."""
+    layers = hooked_layers(module) | kernel_layers(module)
+    return {name: layers[name] for name, _ in module.named_modules() if name in layers}
+
+
 def unsupported(module: nn.Module, reason: str) -> UnsupportedModelError:
     """Say of a model that its attention cannot be used: why, and what to do."""
-    inner = getattr(module, "net", module)
-    kind = type(inner)
-    for prefix, library in OTHER_LIBRARIES.items():
-        if f"{kind.__module__}.".startswith(f"{prefix}."):
-            return UnsupportedModelError(
-                f"{library}'s {kind.__name__} is not yet supported: attention is recorded in "
-                "timm's layers only; load the same architecture from timm (for example "
-                "vit_base_patch16_224); these methods work: input_gradient"
-            )
+    kind = type(getattr(module, "net", module))
     return UnsupportedModelError(f"{kind.__name__} {reason}; these methods work: input_gradient")
 
 
@@ -122,7 +49,7 @@ def layout_of(net: nn.Module, image_size: tuple[int, int]) -> Layout:
         UnsupportedModelError: If no family fits, or its head reads tokens in a way for which no
             relevance rule is known.
     """
-    for family in (crossvit, plain_vit):
+    for family in (crossvit, other_family, plain_vit):
         layout = family(net, image_size)
         if layout is not None:
             return layout
@@ -141,6 +68,8 @@ def start_row(net: Network, prefix: int, patches: int) -> Tensor:
         row[:2] = 1.0
     elif pool == "token" and prefix > 0:
         row[0] = 1.0
+    elif pool == "map":
+        pass  # the learned query of `pooled` reads the tokens
     elif pool == "avg":
         first = 0 if getattr(net, "pool_include_prefix", False) else prefix
         row[first:] = 1.0 / (prefix + patches - first)
@@ -155,7 +84,7 @@ def start_row(net: Network, prefix: int, patches: int) -> Tensor:
 
 def plain_vit(net: Network, image_size: tuple[int, int]) -> Layout | None:
     """ViT, DeiT, AugReg, DINOv2/v3, EVA, BEiT, CLIP towers: one stream, self-attention only."""
-    names = list(attention_layers(net))
+    names = list(hooked_layers(net))
     embed = getattr(net, "patch_embed", None)
     known = hasattr(net, "num_prefix_tokens") and hasattr(embed, "patch_size")
     if not known or not names or any(not n.startswith("blocks.") for n in names):
@@ -165,7 +94,27 @@ def plain_vit(net: Network, image_size: tuple[int, int]) -> Layout | None:
     grid = _grid(net, embed, image_size)
     prefix = int(net.num_prefix_tokens)
     stream = Stream(prefix, grid, start_row(net, prefix, grid[0] * grid[1]))
-    return Layout((stream,), {name: TokenMixing(0, 0) for name in names})
+    layout = Layout((stream,), {name: TokenMixing(0, 0) for name in names})
+    return pooled(net, layout)
+
+
+def pooled(net: Network, layout: Layout) -> Layout:
+    """Add the head that pools by attention (SigLIP), where there is one, to a stream of tokens.
+
+    Its learned query is a token of its own, from which relevance starts: it attends to the
+    tokens by the same rule as any layer, and not to itself.
+    """
+    pool = getattr(net, "attn_pool", None)
+    if pool is None:
+        return layout
+    if not isinstance(pool, AttentionPoolLatent) or pool.latent_len != 1:
+        raise UnsupportedModelError(
+            f"the head of this {type(net).__name__} pools tokens by {type(pool).__name__}, for "
+            "which no relevance rule is known; these methods work: input_gradient"
+        )
+    query = Stream(1, (0, 0), torch.ones(1))
+    layers = layout.layers | {"attn_pool": TokenMixing(1, 0, pools=True)}
+    return Layout((*layout.streams, query), layers)
 
 
 def _grid(net: Network, embed: Network, image_size: tuple[int, int]) -> tuple[int, int]:
@@ -196,7 +145,7 @@ def crossvit(net: Network, image_size: tuple[int, int]) -> Layout | None:
             cover = (size[0] / image_size[0], size[1] / image_size[1])
         streams.append(Stream(1, grid, row, cover))
     layers = {}
-    for name in attention_layers(net):
+    for name in hooked_layers(net):
         _, _, part, branch, *_ = name.split(".")
         i = int(branch)
         layers[name] = TokenMixing(i, i if part == "blocks" else (i + 1) % count)

@@ -19,6 +19,8 @@ from vitreous.models import head_tokens
 from vitreous.models.attention import WHOLE, AttentionTrace, RecordingHook, recording
 from vitreous.models.attention_inputs import AttentionInputs, InputRecorder, can_record_inputs
 from vitreous.models.families import attention_layers
+from vitreous.models.hugging_face import takes_any_size
+from vitreous.models.kernel import kernel_called
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,10 +56,14 @@ def run(net: nn.Module, x: Tensor) -> Tensor:
     """Logits (B, C) of normalised images (B, 3, H, W), by the cheapest pass that is the same.
 
     The last block of a plain Vision Transformer is spared what its head does not read; any other
-    network is called as it is. Neither changes anything of the network.
+    network is called as it is, and of an output with `.logits` those are taken. Neither changes
+    anything of the network.
     """
     tokens = head_tokens.read_by_head(net)
-    return head_tokens.logits_of_head_tokens(net, x, tokens) if tokens else net(x)
+    if tokens:
+        return head_tokens.logits_of_head_tokens(net, x, tokens)
+    output = net(x, **takes_any_size(net, x.shape[-2], x.shape[-1]))
+    return getattr(output, "logits", output)
 
 
 def record_forward(
@@ -113,7 +119,7 @@ def _record_inputs(model: nn.Module, images: Tensor, classifier: nn.Module) -> F
     if not can_record_inputs(classifier):
         return None
     recorder = InputRecorder(list(attention_layers(classifier)), _held(classifier) or {})
-    with gradients_enabled():
+    with gradients_enabled(), kernel_called(list(attention_layers(classifier).values())):
         images = images.clone() if images.is_inference() else images
         with recorder:
             logits = model(images)

@@ -19,7 +19,7 @@ from torch.nn import functional as F
 from torch.nn.modules import module as torch_modules
 
 from vitreous.models.attention import RecordingHook
-from vitreous.models.families import Network
+from vitreous.models.layout import Network
 
 
 def read_by_head(net: nn.Module) -> int:

@@ -99,7 +99,7 @@ class Trainer:
         self.folder.check(recipe, overwrite)
         seed_everything(recipe.training.seed)
         self.split = split or recipe.data.load(recipe.training.seed)
-        self.classifier = classifier or recipe.model.load(self.split.class_names)
+        self.classifier = classifier or recipe.load_model(self.split.class_names)
         self.train_data, self.validation_data = transformed(self.split, recipe)
         self.model, self.optimizer = self._prepare()
         self.robust_validation = make_robust_validation(

@@ -32,6 +32,8 @@ class ModelSettings:
         normalization: `model`, `half` (0.5 for all, as RobustViT's scripts use) or `imagenet` (as
             CrossViT Adv+Rot's use).
         options: More arguments of the architecture.
+        new_head: Go on where the head starts anew although an objective keeps the model's own
+            prediction.
     """
 
     name: str
@@ -41,6 +43,7 @@ class ModelSettings:
     image_size: Annotated[int, PIXELS] | None = None
     normalization: Literal["model", "half", "imagenet"] = "model"
     options: Values = dataclasses.field(default_factory=dict)
+    new_head: bool = False
 
     def load(self, class_names: list[str] | None = None) -> Classifier:
         """Load the model; with class names, the head gets that size unless one is given."""
@@ -200,6 +203,26 @@ class Recipe:
             raise ValueError(
                 "training.compile does not go with objectives that record attention; set one off"
             )
+
+    def load_model(self, class_names: list[str] | None = None) -> Classifier:
+        """Load the model for some classes.
+
+        Raises:
+            VitreousError: If its head starts anew and an objective keeps its own prediction, which
+                would be noise, unless `model.new_head` is set.
+        """
+        classifier = self.model.load(class_names)
+        keeping = [
+            n for n, o in self.objectives.items() if getattr(o, "target", "") == "prediction"
+        ]
+        if classifier.new_head and keeping and not self.model.new_head:
+            raise VitreousError(
+                f"the head of {classifier.name} does not fit the {classifier.num_classes} classes "
+                f"of the data and would start at random, but objective '{keeping[0]}' keeps the "
+                "model's own prediction; give weights of these classes, --objectives."
+                f"{keeping[0]}.target label, or --model.new_head true"
+            )
+        return classifier
 
     @property
     def needs(self) -> frozenset[str]:

@@ -133,13 +133,11 @@ def base_model(recipe: Recipe, classifier: Classifier) -> str:
     return settings.name if settings.pretrained or built else f"{settings.name}, untrained"
 
 
-def validation_records(
-    row: Mapping[str, str | float | None], count: int, moment: str
-) -> list[Record]:
+def validation_records(row: Mapping[str, object], count: int, moment: str) -> list[Record]:
     """Records of one validation row."""
     records = []
     for key, value in row.items():
-        if key in ("step", "epoch", "split") or value is None or isinstance(value, str):
+        if key in ("step", "epoch", "split") or not isinstance(value, int | float):
             continue
         if key == "accuracy":
             correct = round(value * count)

@@ -1,0 +1,116 @@
+"""Families outside timm: Hugging Face transformers, torchvision, open_clip.
+
+Each says what its head reads, and where the patches lie among the tokens; attention is seen on
+its way into torch's kernel (`kernel`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from vitreous.errors import UnsupportedModelError
+from vitreous.models.kernel import from_transformers, kernel_layers
+from vitreous.models.layout import Layout, Network, Stream, TokenMixing
+
+Reading = tuple[int, Tensor]
+"""Number of tokens before the patches, and what the head reads of each token."""
+
+
+def other_family(net: nn.Module, image_size: tuple[int, int]) -> Layout | None:
+    """Layout of a network of another library than timm; None where it is none.
+
+    Raises:
+        UnsupportedModelError: If it is from such a library and no rule is known for it.
+    """
+    if from_transformers(net):
+        return _hugging_face(net, image_size)
+    kind = f"{type(net).__module__}."
+    if kind.startswith("torchvision.models.vision_transformer."):
+        return _torchvision(net, image_size)
+    tower = net[0] if isinstance(net, nn.Sequential) and len(net) else net
+    if f"{type(tower).__module__}.".startswith("open_clip.transformer."):
+        return _open_clip(net, tower, image_size)
+    return None
+
+
+def _one_stream(
+    net: nn.Module, patch: Any, size: tuple[int, int], read: Callable[[int], Reading]
+) -> Layout:
+    height, width = (patch, patch) if isinstance(patch, int) else patch
+    grid = (size[0] // height, size[1] // width)
+    prefix, start = read(grid[0] * grid[1])
+    layers = {name: TokenMixing(0, 0) for name in kernel_layers(net)}
+    return Layout((Stream(prefix, grid, start),), layers)
+
+
+def leading(read: int, prefix: int) -> Callable[[int], Reading]:
+    """A head that reads the first `read` of the `prefix` tokens before the patches."""
+
+    def row(patches: int) -> Reading:
+        return prefix, (torch.arange(prefix + patches) < read).float()
+
+    return row
+
+
+def mean(prefix: int, first: int, leading: int = 0) -> Callable[[int], Reading]:
+    """A head that reads the mean of all tokens from `first` on, and the leading ones beside it."""
+
+    def row(patches: int) -> Reading:
+        start = torch.zeros(prefix + patches)
+        start[first:] = 1.0 / (prefix + patches - first)
+        start[:leading] = 1.0
+        return prefix, start
+
+    return row
+
+
+def _beit(config: Any) -> Callable[[int], Reading]:
+    return mean(1, 1) if config.use_mean_pooling else leading(1, 1)
+
+
+def _registers(config: Any) -> Callable[[int], Reading]:
+    first = 1 + config.num_register_tokens
+    return mean(first, first, leading=1)
+
+
+# The CLS token and the mean of the patches beside each other are two readings of one head: its
+# row is their sum.
+HUGGING_FACE: dict[str, Callable[[Any], Callable[[int], Reading]]] = {
+    "ViTForImageClassification": lambda _: leading(1, 1),
+    "DeiTForImageClassification": lambda _: leading(1, 2),
+    "DeiTForImageClassificationWithTeacher": lambda _: leading(2, 2),
+    "BeitForImageClassification": _beit,
+    "Dinov2ForImageClassification": lambda _: mean(1, 1, leading=1),
+    "Dinov2WithRegistersForImageClassification": _registers,
+    "CLIPForImageClassification": lambda _: mean(1, 1),
+    "SiglipForImageClassification": lambda _: mean(0, 0),
+}
+
+
+def _hugging_face(net: Network, size: tuple[int, int]) -> Layout:
+    kind = type(net).__name__
+    if kind not in HUGGING_FACE:
+        raise UnsupportedModelError(
+            f"Hugging Face's {kind} is not supported: no relevance rule is known for its head; "
+            f"these are: {', '.join(HUGGING_FACE)}; these methods work: input_gradient"
+        )
+    config = getattr(net.config, "vision_config", net.config)
+    return _one_stream(net, config.patch_size, size, HUGGING_FACE[kind](config))
+
+
+def _torchvision(net: Network, size: tuple[int, int]) -> Layout:
+    return _one_stream(net, net.patch_size, size, leading(1, 1))
+
+
+def _open_clip(net: nn.Module, tower: Network, size: tuple[int, int]) -> Layout:
+    if tower.attn_pool is not None or tower.pool_type not in ("tok", "avg"):
+        raise UnsupportedModelError(
+            "this open_clip tower pools tokens by attention of many queries, for which no "
+            "relevance rule is known; these methods work: input_gradient"
+        )
+    rule = mean(1, 1) if tower.pool_type == "avg" else leading(1, 1)
+    return _one_stream(net, tower.patch_size, size, rule)

@@ -88,7 +88,7 @@ def _set(owner: Any, name: str, value: Any) -> Change:
 def _changes(node: ast.AST) -> Iterator[tuple[ast.AST, Change]]:
     """What can be changed at a node and below it; messages, types and docstrings cannot."""
     yield from ((node, change) for change in _at(node))
-    if isinstance(node, ast.Raise):
+    if isinstance(node, ast.Raise | ast.JoinedStr) or _is_type(node):
         return
     for name, value in ast.iter_fields(node):
         if name in PASSED_OVER or (isinstance(node, ast.AnnAssign) and name == "target"):
@@ -99,6 +99,14 @@ def _changes(node: ast.AST) -> Iterator[tuple[ast.AST, Change]]:
             if isinstance(value, list) and isinstance(child, ast.Raise | ast.Expr):
                 yield node, _set(value, str(index), ast.Pass())
             yield from _changes(child)
+
+
+def _is_type(node: ast.AST) -> bool:
+    return (
+        isinstance(node, ast.Subscript)
+        and isinstance(node.value, ast.Name)
+        and node.value.id in ("Literal", "Annotated", "Registry")
+    )
 
 
 def _is_text(node: ast.AST) -> bool:
@@ -149,14 +157,15 @@ def _other(value: object) -> object:
         return not value
     if isinstance(value, int | float):
         return value + 1
-    return f"XX{value}XX" if isinstance(value, str) else None
+    # A text with spaces is a message.
+    return f"XX{value}XX" if isinstance(value, str) and " " not in value else None
 
 
 def _of_call(node: ast.Call) -> Iterator[Change]:
     """A keyword left out, another function of the same form, a step passed over."""
     for index, keyword in enumerate(node.keywords):
         boolean = isinstance(keyword.value, ast.Constant) and isinstance(keyword.value.value, bool)
-        if keyword.arg and not boolean:
+        if keyword.arg not in (None, "device") and not boolean:
             rest = [k for i, k in enumerate(node.keywords) if i != index]
             yield _set(node, "keywords", rest)
     match node.func:

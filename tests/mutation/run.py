@@ -7,7 +7,8 @@ mutated source in place of the module's and runs the module's tests until one fa
 from __future__ import annotations
 
 import argparse
-import dataclasses
+import ast
+import gc
 import importlib
 import importlib.abc
 import importlib.machinery
@@ -30,7 +31,7 @@ FOLDER = Path(__file__).parent
 ROOT = FOLDER.parents[1]
 sys.path.insert(0, str(FOLDER))
 
-from mutants import Mutant, mutants  # noqa: E402
+from mutants import mutants  # noqa: E402
 
 GRACE = 20.0  # seconds beside four times what the tests take
 
@@ -53,7 +54,7 @@ class Finder(importlib.abc.MetaPathFinder):
     def __init__(self, name: str, source: str):
         self.name, self.source = name, source
 
-    def find_spec(self, fullname, path, target=None) -> ModuleSpec | None:  # noqa: ANN001
+    def find_spec(self, fullname, path, target=None) -> ModuleSpec | None:
         """Answer for that one module."""
         if fullname != self.name:
             return None
@@ -61,16 +62,6 @@ class Finder(importlib.abc.MetaPathFinder):
         return importlib.util.spec_from_file_location(
             fullname, file, loader=Mutated(fullname, file, self.source)
         )
-
-
-@dataclasses.dataclass
-class Trial:
-    """One mutant's run of the tests."""
-
-    number: int
-    mutant: Mutant
-    folder: str
-    end: float
 
 
 def module_file(name: str) -> Path:
@@ -84,6 +75,7 @@ def start(name: str, source: str | None, tests: list[str], folder: str) -> int:
     if child:
         return child
     os.setsid()
+    gc.disable()
     quiet = os.open(os.devnull, os.O_RDWR)
     for descriptor in (0, 1, 2):
         os.dup2(quiet, descriptor)
@@ -116,6 +108,9 @@ def warm_up(tests: list[str]) -> None:
     for name in list(sys.modules):
         if name.split(".")[0] in ("vitreous", "helpers", "tests", "conftest"):
             del sys.modules[name]
+    # What is there stays for good, and children neither look through it nor copy it.
+    gc.collect()
+    gc.freeze()
 
 
 def tried(name: str, tests: list[str], numbers: list[int], limit: float) -> dict[int, str]:
@@ -147,8 +142,6 @@ def chosen(count: int, sample: int, seed: int, name: str) -> list[int]:
 
 def measured(name: str, tests: list[str], limit: float) -> float:
     """Seconds that the tests take on the source as it is (parsed and written back)."""
-    import ast
-
     begin, folder = time.monotonic(), tempfile.mkdtemp(prefix="mutant-")
     source = ast.unparse(ast.parse(module_file(name).read_text()))
     status = ends(start(name, source, tests, folder), limit)

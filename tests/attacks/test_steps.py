@@ -135,6 +135,7 @@ class Linear(nn.Module):
         super().__init__()
         self.weight, self.shift = nn.Parameter(weight), shift
         self.calls: list[Tensor] = []
+        self.eval()
 
     def forward(self, images: Tensor) -> Tensor:
         self.calls.append(images.detach().clone())
@@ -144,8 +145,7 @@ class Linear(nn.Module):
 
 def test_a_gradient_is_of_the_inputs_alone() -> None:
     model, images = Linear(noise(1)[0]), torch.rand(5, 3, 4, 6)
-    with torch.no_grad():
-        logits, loss, gradient = loss_and_gradient(model, images, lambda z: 2 * z[:, 1])
+    logits, loss, gradient = loss_and_gradient(model, images, lambda z: 2 * z[:, 1])
     assert torch.allclose(gradient, 2 * model.weight.expand_as(images))
     assert torch.allclose(loss, 2 * logits[:, 1]) and loss.shape == (5,)
     assert not (logits.requires_grad or loss.requires_grad or images.requires_grad)

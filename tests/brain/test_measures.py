@@ -10,6 +10,7 @@ import pytest
 import scipy.stats
 
 import vitreous.brain as brain
+from vitreous.brain import similarity
 from vitreous.brain.ridge import PENALTIES
 from vitreous.errors import VitreousError
 
@@ -89,9 +90,9 @@ def test_matrices_that_cannot_be_compared_are_refused() -> None:
 @pytest.mark.parametrize("unbiased", [True, False])
 def test_alignment_is_its_definition_on_whole_matrices(unbiased: bool) -> None:
     features, responses = made()
-    n = len(features)
 
     def hsic(a: np.ndarray, b: np.ndarray) -> float:
+        n = len(a)
         if not unbiased:
             h = np.eye(n) - 1 / n
             return float(np.trace(a @ h @ b @ h))
@@ -99,12 +100,21 @@ def test_alignment_is_its_definition_on_whole_matrices(unbiased: bool) -> None:
         middle = (one @ a @ one) * (one @ b @ one) / ((n - 1) * (n - 2))
         return float(np.trace(a @ b) + middle - 2 / (n - 2) * (one @ a @ b @ one))
 
-    first, second = features @ features.T, responses @ responses.T
-    expected = hsic(first, second) / np.sqrt(hsic(first, first) * hsic(second, second))
+    def alignment(images: np.ndarray) -> float:
+        x, y = (v[images] - v[images].mean(axis=0) for v in (features, responses))
+        first, second = x @ x.T, y @ y.T
+        return hsic(first, second) / np.sqrt(hsic(first, first) * hsic(second, second))
+
     found = brain.cka(features, responses, unbiased=unbiased).score
-    assert found == pytest.approx(expected, abs=1e-9)
+    assert found == pytest.approx(alignment(np.arange(60)), abs=1e-9)
     if unbiased:
         assert brain.cka(features, responses).score == found
+        assert similarity.cka_measure(features, responses)(np.arange(60)) == found
+    else:  # each subset is centred anew
+        splits = brain.Splits(number=2, test_size=0.5)
+        held = brain.cka(features, responses, unbiased=False, splits=splits).raw
+        expected = [alignment(test) for _, test in splits.draw(60)]
+        np.testing.assert_allclose(held, expected)
 
 
 def test_alignment_needs_four_images_and_something_that_varies() -> None:

@@ -227,7 +227,7 @@ def test_a_fooled_image_is_left_alone_unless_the_loss_is_to_be_raised() -> None:
 def test_one_step_has_the_length_of_the_ball_or_its_own() -> None:
     weight = noise(1)[0]
     images, labels = torch.full((1, 3, 4, 6), 0.5), torch.tensor([0])
-    never = Linear(weight, -1e3)
+    never = Linear(weight, -30.0)
     for attack, length in ((FGSM(epsilon=0.1), 0.1), (FGSM(epsilon=0.1, step_size=0.03), 0.03)):
         never.calls.clear()
         attack(never, images, labels)

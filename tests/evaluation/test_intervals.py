@@ -1,0 +1,157 @@
+"""Intervals against drawing images, the normal distribution and what is known of their ends."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from vitreous.evaluation.metrics import (
+    bootstrap_counts,
+    calibration,
+    calibration_interval,
+    class_mean_interval,
+    effective_interval,
+    effective_robustness,
+    logit,
+    mean_interval,
+    paired_bootstrap,
+    percentiles,
+    trapezoid_area,
+)
+
+LINE = (-0.4, 0.9)
+
+
+def random_answers(n: int = 800) -> tuple[np.ndarray, np.ndarray]:
+    """Confidence, and correctness that falls short of it."""
+    random = np.random.default_rng(1)
+    confidence = random.uniform(0.2, 1, n)
+    return confidence, random.random(n) < confidence - 0.1
+
+
+def error_of_bins(confidence: np.ndarray, correct: np.ndarray, bins: int) -> float:
+    """Guo et al. 2017, equation 3, image by image; a bin holds its upper edge."""
+    total = 0.0
+    for b in range(bins):
+        inside = (confidence > b / bins) & (confidence <= (b + 1) / bins)
+        if inside.any():
+            total += inside.sum() * abs(correct[inside].mean() - confidence[inside].mean())
+    return total / len(confidence)
+
+
+@pytest.mark.parametrize("bins", [15, 4])
+def test_calibration_is_the_sum_over_bins(bins: int) -> None:
+    confidence, correct = random_answers()
+    curve = calibration(confidence, correct, bins)
+    assert curve.error == pytest.approx(error_of_bins(confidence, correct, bins), abs=1e-12)
+    assert curve.edges == pytest.approx(np.arange(bins + 1) / bins)
+    assert curve.n.sum() == len(confidence) and len(curve.n) == bins
+    assert calibration(confidence, correct).error == pytest.approx(
+        error_of_bins(confidence, correct, 15), abs=1e-12
+    )
+
+
+def test_the_ends_of_confidence_have_bins_and_empty_bins_have_no_figure() -> None:
+    curve = calibration(np.array([0.0, 1.0, 0.25, 0.05]), np.array([True, True, False, True]), 4)
+    assert curve.n.tolist() == [3, 0, 0, 1]
+    assert np.isnan(curve.confidence).tolist() == [False, True, True, False]
+    assert curve.accuracy[[0, 3]] == pytest.approx([2 / 3, 1])
+    assert curve.confidence[[0, 3]] == pytest.approx([0.1, 1])
+    assert calibration(np.zeros(0), np.zeros(0, bool)).error == 0
+    assert calibration(np.array([0.3]), np.array([False])).error == pytest.approx(0.3)
+
+
+def test_log_odds_are_held_off_their_poles() -> None:
+    assert logit(0.75) == pytest.approx(np.log(3))
+    assert logit(np.array([0.0, 1.0])) == pytest.approx([-13.815510, 13.815510], abs=1e-5)
+
+
+def test_the_area_is_in_percent() -> None:
+    assert trapezoid_area(np.array([0.0, 0.5, 1.0]), np.array([0.0, 1.0, 0.0])) == 50.0
+
+
+def test_percentiles_leave_out_what_is_no_number() -> None:
+    values = np.append(np.arange(1001.0), np.nan)
+    assert percentiles(values) == pytest.approx((25.0, 975.0))
+
+
+def test_counts_are_of_images_drawn_with_replacement() -> None:
+    counts = bootstrap_counts(50)
+    assert counts.shape == (1000, 50) and (counts.sum(1) == 50).all()
+    assert counts.std() == pytest.approx(np.sqrt(1 - 1 / 50), rel=0.02)
+    assert np.array_equal(counts, bootstrap_counts(50, 1000, 0))
+    assert not np.array_equal(counts, bootstrap_counts(50, 1000, 1))
+    assert bootstrap_counts(1, 3).tolist() == [[1]] * 3
+
+
+def test_the_interval_of_a_mean_is_that_of_the_normal_distribution() -> None:
+    values = np.random.default_rng(0).normal(3, 2, 600)
+    low, high = mean_interval(values)
+    half = 1.96 * values.std() / np.sqrt(600)
+    assert [low, high] == pytest.approx([values.mean() - half, values.mean() + half], abs=half / 8)
+    assert (low, high) == mean_interval(values, draws=1000, seed=0)
+    assert (low, high) != mean_interval(values, draws=1000, seed=1)
+
+
+def test_the_interval_of_a_class_mean_is_that_of_drawing_images() -> None:
+    right, total = np.array([30, 4, 0, 55]), np.array([40, 5, 20, 60])
+    labels = np.repeat(np.arange(4), total)
+    correct = np.concatenate([np.arange(t) < r for r, t in zip(right, total)])
+    random, means = np.random.default_rng(5), []
+    for _ in range(2000):
+        chosen = random.integers(0, len(labels), len(labels))
+        drawn = [correct[chosen][labels[chosen] == c] for c in range(4)]
+        means.append(np.mean([d.mean() for d in drawn if len(d)]))
+    expected = np.quantile(means, [0.025, 0.975])
+    found = class_mean_interval(right, total)
+    assert found == pytest.approx(tuple(expected), abs=0.02)
+    assert found == class_mean_interval(right, total, draws=1000, seed=0)
+    assert found != class_mean_interval(right, total, draws=1000, seed=1)
+
+
+def test_a_class_that_a_sample_misses_is_left_out_of_its_mean() -> None:
+    low, high = class_mean_interval(np.array([0, 500]), np.array([1, 500]))
+    assert (low, high) == (0.5, 1.0)
+
+
+def test_the_interval_of_a_calibration_error_lies_about_it() -> None:
+    confidence, correct = random_answers(400)
+    error = calibration(confidence, correct).error
+    low, high = calibration_interval(confidence, correct)
+    random, drawn = np.random.default_rng(9), []
+    for _ in range(500):
+        i = random.integers(0, 400, 400)
+        drawn.append(error_of_bins(confidence[i], correct[i], 15))
+    ends = np.quantile(drawn, [0.025, 0.975]) - np.mean(drawn) + error
+    assert [low, high] == pytest.approx(ends.tolist(), abs=0.012)
+    assert low < error < high
+    assert (low, high) == calibration_interval(confidence, correct, draws=500, seed=0)
+    assert (low, high) != calibration_interval(confidence, correct, draws=500, seed=1)
+
+
+def test_a_calibration_error_is_not_below_nothing() -> None:
+    confidence, correct = np.full(50, 0.5), np.arange(50) % 2 == 0
+    low, high = calibration_interval(confidence, correct, draws=200)
+    assert low == 0.0 < high
+
+
+def test_the_interval_of_effective_robustness_is_that_of_the_delta_method() -> None:
+    (k, n), (j, m) = (1520, 2000), (900, 1500)
+    low, high = effective_interval((k, n), (j, m), LINE)
+    x, y = k / n, j / m
+    slope = (effective_robustness(x + 1e-4, y, LINE) - effective_robustness(x, y, LINE)) / 1e-4
+    variance = y * (1 - y) / m + slope**2 * x * (1 - x) / n
+    value, half = effective_robustness(x, y, LINE), 1.96 * variance**0.5
+    assert [low, high] == pytest.approx([value - half, value + half], abs=half / 8)
+    assert (low, high) == effective_interval((k, n), (j, m), LINE, draws=1000, seed=0)
+    assert (low, high) != effective_interval((k, n), (j, m), LINE, draws=1000, seed=1)
+
+
+def test_two_models_differ_by_what_one_alone_has_right() -> None:
+    assert paired_bootstrap(np.zeros(0, bool), np.zeros(0, bool)) == (-1.0, 1.0)
+    right, wrong = np.ones(40, bool), np.zeros(40, bool)
+    assert paired_bootstrap(wrong, right) == (1.0, 1.0)
+    assert paired_bootstrap(right, wrong) == (-1.0, -1.0)
+    assert paired_bootstrap(right, right) == (0.0, 0.0)
+    first = np.arange(40) < 20
+    assert paired_bootstrap(first, right) == paired_bootstrap(first, right, draws=10_000, seed=0)

@@ -14,7 +14,6 @@ from vitreous.evaluation.metrics import (
     effective_robustness,
     logit,
     mean_interval,
-    paired_bootstrap,
     percentiles,
     trapezoid_area,
 )
@@ -145,13 +144,3 @@ def test_the_interval_of_effective_robustness_is_that_of_the_delta_method() -> N
     assert [low, high] == pytest.approx([value - half, value + half], abs=half / 8)
     assert (low, high) == effective_interval((k, n), (j, m), LINE, draws=1000, seed=0)
     assert (low, high) != effective_interval((k, n), (j, m), LINE, draws=1000, seed=1)
-
-
-def test_two_models_differ_by_what_one_alone_has_right() -> None:
-    assert paired_bootstrap(np.zeros(0, bool), np.zeros(0, bool)) == (-1.0, 1.0)
-    right, wrong = np.ones(40, bool), np.zeros(40, bool)
-    assert paired_bootstrap(wrong, right) == (1.0, 1.0)
-    assert paired_bootstrap(right, wrong) == (-1.0, -1.0)
-    assert paired_bootstrap(right, right) == (0.0, 0.0)
-    first = np.arange(40) < 20
-    assert paired_bootstrap(first, right) == paired_bootstrap(first, right, draws=10_000, seed=0)

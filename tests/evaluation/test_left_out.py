@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from vitreous.evaluation.explanations import ExplanationSettings, measure_explanations
 
 from helpers import write_masked_set, write_squares
 from vitreous.cli import main
 from vitreous.errors import VitreousError
-from vitreous.evaluation.explanations import ExplanationSettings, measure_explanations
 from vitreous.evaluation.suites import OWN_PREDICTION, MaskedSettings
 from vitreous.evaluation.test_sets import read_set
 from vitreous.models import Classifier, load_model, save_model

@@ -31,6 +31,7 @@ from vitreous.training.objectives.trades import Trades
 from vitreous.training.recipe import Recipe
 from vitreous.training.robust_validation import sudden_drop
 from vitreous.training.run import RunFolder
+from vitreous.training.step import Share
 
 PUBLISHED = {
     "18_dagger_408_adv_rot", "18_dagger_408_adv", "18_dagger_408_rot", "18_dagger_408_gray",
@@ -174,14 +175,14 @@ def test_killed_and_resumed_equals_uninterrupted_with_the_carried_perturbation(
 
 def test_the_loss_scale_of_the_attack_is_in_the_checkpoint(root: Path, tmp_path: Path) -> None:
     recipe = make(root, adversary={"name": "fgsm"})
-    trainer = Trainer(recipe, tmp_path, quiet=True)
+    trainer = Trainer(recipe, tmp_path / "run", quiet=True)
     trainer.folder.prepare(recipe)
     batch = next(iter(_batches(trainer)))
     with torch.autocast("cpu", torch.float16):
-        trainer.backward(batch, 2, 2)
+        trainer.backward(batch, Share.whole(batch))
     scale = trainer.adversary_state["loss_scale"].clone()
     trainer.save()
-    again = Trainer(recipe, tmp_path, quiet=True)
+    again = Trainer(recipe, tmp_path / "run", quiet=True)
     again.resume()
     assert torch.equal(again.adversary_state["loss_scale"], scale) and scale > 1
 
@@ -261,7 +262,7 @@ def test_they_train_in_the_engine(objectives, root: Path, tmp_path: Path) -> Non
     values = tiny_recipe(root, objectives=objectives)
     values["adversary"] = {"name": "pgd", "steps": 1, "loss": "kl"}
     values["training"] = {**values["training"], "epochs": 1, "samples": 0}
-    results = train(build(Recipe, values), tmp_path, quiet=True)
+    results = train(build(Recipe, values), tmp_path / "run", quiet=True)
     figures = {r.metric: r.value for r in results.find(moment="after")}
     assert np.isfinite(figures["loss"]) and 0 <= figures["robust_accuracy"] <= 1
 

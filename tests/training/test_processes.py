@@ -18,7 +18,7 @@ import vitreous
 from helpers import TINY_MODEL, tiny_recipe, write_masked_set
 from vitreous.data.batch import Batch
 from vitreous.training.objectives.relevance import Relevance
-from vitreous.training.step import compute_loss
+from vitreous.training.step import Share, compute_loss
 
 
 @pytest.fixture
@@ -50,8 +50,9 @@ def test_relevance_alone_trains_on_under_ddp(second_order, group):
     objectives = {"relevance": Relevance(second_order=second_order)}
     for masked in (True, True, False, True):
         model.zero_grad()
-        loss = compute_loss(wrapped, model, relevance_batch(masked), objectives)
-        loss.scaled(3, 3, 1).backward()
+        batch = relevance_batch(masked)
+        loss = compute_loss(wrapped, model, batch, objectives)
+        loss.scaled(Share.whole(batch)).backward()
         assert all(p.grad is not None for p in model.parameters())
         reached = model.net.blocks[0].attn.qkv.weight.grad.abs().sum() > 0
         assert reached == masked

@@ -47,12 +47,12 @@ from vitreous.data.images import load_image, save_image, to_tensor
 from vitreous.errors import VitreousError, nearest
 from vitreous.evaluation.evaluators.robustness import Attacked, Robustness, robustness
 from vitreous.evaluation.loading import View, view_of
-from vitreous.evaluation.processes import Processes, current_processes
 from vitreous.evaluation.stream import StreamSettings
 from vitreous.evaluation.test_sets import TestSet, read_set
 from vitreous.models import Classifier, load_model
 from vitreous.models.fingerprint import model_fingerprint
 from vitreous.names import distinct_names, folder_name
+from vitreous.processes import Processes, current_processes
 from vitreous.provenance import Provenance, provenance
 from vitreous.results import Results
 

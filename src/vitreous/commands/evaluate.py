@@ -39,7 +39,6 @@ from vitreous.errors import VitreousError, nearest
 from vitreous.evaluation.corruptions import CORRUPTIONS
 from vitreous.evaluation.evaluators.corruption import paper_corruptions
 from vitreous.evaluation.evaluators.explanation import ExplanationSettings
-from vitreous.evaluation.processes import Processes, current_processes
 from vitreous.evaluation.run import Evaluation, Place, compare, evaluate
 from vitreous.evaluation.segmentation import TOLERANCE
 from vitreous.evaluation.stream import StreamSettings
@@ -47,6 +46,7 @@ from vitreous.evaluation.suites import MaskedSettings, SetSettings, Suite, combi
 from vitreous.evaluation.test_sets import TEST_SETS, TestSet, read_set
 from vitreous.models import Classifier, Preprocessing, load_model
 from vitreous.names import distinct_names, folder_name
+from vitreous.processes import Processes, current_processes
 from vitreous.provenance import provenance
 from vitreous.results import Record, Results
 

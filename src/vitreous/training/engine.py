@@ -17,17 +17,25 @@ import torch
 from accelerate.utils import gather_object
 from tqdm import tqdm
 
+from vitreous.attacks.randomness import shared_draws
 from vitreous.config import plain
 from vitreous.data.batch import Batch
-from vitreous.data.loading import TransformedDataset, epoch_batches, load_batches
+from vitreous.data.loading import (
+    TransformedDataset,
+    derive_seed,
+    epoch_batches,
+    load_batches,
+)
 from vitreous.data.readers import Split
 from vitreous.data.transforms import compose
 from vitreous.errors import DivergedError, VitreousError
 from vitreous.locks import folder_lock
 from vitreous.models import Classifier, save_model
 from vitreous.results import Results
+from vitreous.training.adversaries.shares import own_state, whole_state
 from vitreous.training.changes import DataState, compare
 from vitreous.training.continuation import continue_checkpoint
+from vitreous.training.figures import Figures
 from vitreous.training.interrupt import StopRequest
 from vitreous.training.progress import Progress
 from vitreous.training.recipe import Recipe
@@ -39,7 +47,7 @@ from vitreous.training.run import (
     seed_everything,
 )
 from vitreous.training.setup import flatten, make_accelerator, make_optimizer
-from vitreous.training.step import compute_loss
+from vitreous.training.step import Share, compute_loss
 from vitreous.training.summary import draw_samples, summarise
 from vitreous.training.validation import validate
 
@@ -122,6 +130,7 @@ class Trainer:
         optimizer = make_optimizer(self.classifier, recipe.optimizer)
         model = torch.compile(self.classifier) if settings.compile else self.classifier
         self.model, self.optimizer = self.accelerator.prepare(model, optimizer)
+        self.figures = Figures(self.accelerator)
         self.adversary_state: dict[str, torch.Tensor] = {}
         self.robust_validation = make_robust_validation(
             recipe.robust_validation, recipe.adversary, self.validation_data
@@ -241,7 +250,8 @@ class Trainer:
         )
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        own = len(whole[accelerator.process_index :: accelerator.num_processes])
+        places = range(accelerator.process_index, len(whole), accelerator.num_processes)
+        masked = self.count_masked(batch, len(places))
         size = math.ceil(len(batch) / settings.accumulation)
         starts = range(0, len(batch), size)
         figures: dict[str, torch.Tensor] = {}
@@ -249,10 +259,14 @@ class Trainer:
             part = batch.rows(start, start + size).to(accelerator.device)
             last = start == starts[-1]
             with accelerator.no_sync(self.model) if not last else contextlib.nullcontext():
-                found = self.backward(part, len(part) if own else 0, len(whole))
+                rows = list(places)[start : start + size]
+                share = Share(len(rows), len(whole), masked, accelerator.num_processes)
+                seed = derive_seed(settings.seed, progress.step)
+                with shared_draws(rows or [0], len(whole), seed, accelerator.device):
+                    found = self.backward(part, share)
             for key, value in found.items():
                 figures[key] = figures.get(key, 0.0) + value
-        values = self.reduce(figures)
+        values = self.figures.mean(figures)
         self.require_finite(values)
         if settings.clip_norm is not None:
             accelerator.clip_grad_norm_(self.model.parameters(), settings.clip_norm)
@@ -260,19 +274,20 @@ class Trainer:
         self.optimizer.zero_grad(set_to_none=True)
         return {**values, "lr": rate}
 
-    def backward(self, batch: Batch, rows: int, all_rows: int) -> dict[str, torch.Tensor]:
+    def backward(self, batch: Batch, share: Share) -> dict[str, torch.Tensor]:
         """Perturb, forward, backward of one part of a batch.
 
         Returns:
             Figures whose sum over parts, averaged over processes, is that of the whole batch.
         """
-        share = self.progress.step / (self.settings.epochs * self.steps_per_epoch)
+        done = self.progress.step / (self.settings.epochs * self.steps_per_epoch)
+        # What stands in for an empty share leaves no trace in what the adversary remembers.
+        copied = {key: value.clone() for key, value in self.adversary_state.items()}
+        state = self.adversary_state if share.rows else copied
         clean = batch.images
         with self.accelerator.autocast():
             if self.recipe.adversary is not None:
-                perturbed = self.recipe.adversary(
-                    self.classifier, clean, batch.labels, self.adversary_state, share
-                )
+                perturbed = self.recipe.adversary(self.classifier, clean, batch.labels, state, done)
                 batch = dataclasses.replace(batch, images=perturbed)
             loss = compute_loss(
                 self.model,
@@ -280,19 +295,23 @@ class Trainer:
                 batch,
                 self.recipe.objectives,
                 clean=clean,
-                progress=share,
+                progress=done,
             )
-        processes = self.accelerator.num_processes
-        scaled = loss.scaled(rows, all_rows, processes)
+        scaled = loss.scaled(share)
         self.accelerator.backward(scaled)
-        weight = rows * processes / all_rows
-        figures = {key: value * weight for key, value in loss.figures.items()}
+        masked = loss.masked_weight(share)
+        figures = {
+            key: value * (masked if key in loss.masked_figures else share.weight)
+            for key, value in loss.figures.items()
+        }
         return {**figures, "loss": scaled.detach()}
 
-    def reduce(self, figures: dict[str, torch.Tensor]) -> dict[str, float]:
-        """Mean over processes, brought to the host at once."""
-        values = torch.stack([value.to(torch.float32).reshape(()) for value in figures.values()])
-        return dict(zip(figures, self.accelerator.reduce(values, "mean").tolist()))
+    def count_masked(self, batch: Batch, rows: int) -> int:
+        """Rows of the step that have a mask, over all processes; `rows` are this one's."""
+        own = batch.has_mask[:rows].sum()
+        if self.accelerator.num_processes == 1 or "masks" not in self.recipe.needs:
+            return int(own)
+        return int(self.accelerator.reduce(own.to(self.accelerator.device), "sum"))
 
     def require_finite(self, values: dict[str, float]) -> None:
         """Stop at a loss that is not a number, before it reaches the weights."""
@@ -376,7 +395,7 @@ class Trainer:
                 "model": self.classifier.net.state_dict(),
                 "optimizer": self.optimizer.state_dict(),
                 "scaler": scaler.state_dict() if scaler is not None else None,
-                "adversary": every,
+                "adversary": [whole_state(every)],
                 "progress": dict(self.progress.__dict__),
                 "random": random_state(),
                 "metrics_size": self.folder.metrics_size(),
@@ -403,7 +422,10 @@ class Trainer:
         if self.accelerator.scaler is not None and state["scaler"]:
             self.accelerator.scaler.load_state_dict(state["scaler"])
         device = self.accelerator.device
-        own = dict(enumerate(state["adversary"])).get(self.accelerator.process_index, {})
+        accelerator = self.accelerator
+        own = own_state(
+            whole_state(state["adversary"]), accelerator.process_index, accelerator.num_processes
+        )
         self.adversary_state = {k: v.to(device) for k, v in own.items()}
         self.progress = Progress(**state["progress"])
         self.compare_data(state)

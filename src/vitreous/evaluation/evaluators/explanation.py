@@ -20,7 +20,6 @@ from vitreous.evaluation.evaluators.explanation_records import (
 )
 from vitreous.evaluation.loading import Batch, View
 from vitreous.evaluation.pixel_removal import removal_hits
-from vitreous.evaluation.processes import ALONE, Processes
 from vitreous.evaluation.rows import READ, item_type
 from vitreous.evaluation.segmentation import (
     TOLERANCE,
@@ -30,6 +29,7 @@ from vitreous.evaluation.segmentation import (
 )
 from vitreous.evaluation.stream import Measured, StreamSettings, stream
 from vitreous.models import Classifier, Preprocessing
+from vitreous.processes import ALONE, Processes
 from vitreous.results import Record
 
 

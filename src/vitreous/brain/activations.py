@@ -131,9 +131,8 @@ def _fill(
     the files and the notes.
     """
     maps: dict[str, np.memmap] = {}
-    own = range(
-        first + processes.rank * settings.batch_size, len(stimuli), _round(settings, processes)
-    )
+    step = _round(settings, processes)
+    own = range(first + processes.rank * settings.batch_size, len(stimuli), step)
     batches = _activations(classifier, stimuli, names, own, settings)
     bar = tqdm(
         total=len(stimuli),

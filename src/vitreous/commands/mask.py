@@ -3,7 +3,8 @@
 Writes a PNG of 0 and 255 for each image (`OUT/a/b.png` for `IMAGES/a/b.jpg`), a manifest with what
 was dropped and why, and a contact sheet, worst first. Killed and run again, it goes on where it
 was, and several processes share the work (`torchrun`). Train with it: `vitreous train RECIPE
---data.name folders --data.images IMAGES --data.masks OUT`, or with the kept masks alone, `--data.name folders --data.images OUT/kept.csv`.
+--data.name folders --data.images IMAGES --data.masks OUT`, or with the kept masks alone,
+`--data.name folders --data.images OUT/kept.csv`.
 
 Each method has settings of its own, which are options too: `vitreous mask --method NAME --help`
 shows them. Those of a second method (--agree-with NAME) are written --agree.SETTING.

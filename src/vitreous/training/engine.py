@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 from accelerate.utils import gather_object
+from timm.utils import ModelEmaV3
 from tqdm import tqdm
 
 from vitreous.attacks.randomness import shared_draws
@@ -37,6 +38,7 @@ from vitreous.training.changes import DataState, compare
 from vitreous.training.continuation import continue_checkpoint
 from vitreous.training.figures import Figures
 from vitreous.training.interrupt import StopRequest
+from vitreous.training.plain_log import PlainLog
 from vitreous.training.progress import Progress
 from vitreous.training.recipe import Recipe
 from vitreous.training.robust_validation import make_robust_validation, sudden_drop
@@ -46,7 +48,7 @@ from vitreous.training.run import (
     restore_random_state,
     seed_everything,
 )
-from vitreous.training.setup import flatten, make_accelerator, make_optimizer
+from vitreous.training.setup import flatten, freeze, make_accelerator, make_optimizer
 from vitreous.training.step import Share, compute_loss
 from vitreous.training.summary import draw_samples, summarise
 from vitreous.training.validation import validate
@@ -114,7 +116,7 @@ class Trainer:
         self.recipe, self.settings, self.quiet = recipe, settings, quiet
         self.folder, self.overwrite = RunFolder(out), overwrite
         self.accelerator = make_accelerator(recipe, out)
-        self.folder.check(recipe, overwrite)
+        self.changed = self.folder.check(recipe, overwrite)
         seed_everything(settings.seed)
         self.split = split or recipe.data.load(settings.seed)
         self.classifier = classifier or recipe.model.load(self.split.class_names)
@@ -127,9 +129,12 @@ class Trainer:
         )
         if not len(self.train_data):
             raise VitreousError("the data source gave no pictures to train on")
-        optimizer = make_optimizer(self.classifier, recipe.optimizer)
+        freeze(self.classifier.net, settings.freeze)
+        optimizer = make_optimizer(self.classifier.net, recipe.optimizer)
         model = torch.compile(self.classifier) if settings.compile else self.classifier
         self.model, self.optimizer = self.accelerator.prepare(model, optimizer)
+        self.ema = None if settings.ema is None else ModelEmaV3(self.classifier, settings.ema)
+        self.plain_log: PlainLog | None = None
         self.figures = Figures(self.accelerator)
         self.adversary_state: dict[str, torch.Tensor] = {}
         self.robust_validation = make_robust_validation(
@@ -151,6 +156,7 @@ class Trainer:
         if self.accelerator.is_main_process:
             self.folder.prepare(self.recipe, self.overwrite)
         self.accelerator.wait_for_everyone()
+        self.draw_more_samples()
         resumed = self.resume()
         self.accelerator.init_trackers("logs", flatten(plain(self.recipe)))
         main = self.accelerator.is_main_process
@@ -164,6 +170,8 @@ class Trainer:
             self.log("validation", {**self.validate(), **self.measure_robustness()})
             self.save()
         total = self.settings.epochs * self.steps_per_epoch
+        if main and not self.quiet and not sys.stderr.isatty():
+            self.plain_log = PlainLog(total, self.progress.step, self.settings.batch_size)
         with tqdm(
             total=total,
             initial=self.progress.step,
@@ -212,6 +220,8 @@ class Trainer:
             progress.position += 1
             progress.step += 1
             self.log("train", figures)
+            if self.plain_log is not None and (line := self.plain_log.line(progress.step, figures)):
+                print(line, file=sys.stderr, flush=True)
             bar.update()
             shown = [key for key in ("loss", "accuracy", "lr") if key in figures]
             bar.set_postfix({key: f"{figures[key]:.4g}" for key in shown})
@@ -245,11 +255,9 @@ class Trainer:
         """One optimiser step; returns the figures to log."""
         accelerator, settings, progress = self.accelerator, self.settings, self.progress
         seed_everything(settings.seed, progress.step, accelerator.process_index)
-        rate = self.recipe.schedule(
-            self.recipe.optimizer.lr, progress.step / self.steps_per_epoch, settings.epochs
-        )
+        rate = self.learning_rate()
         for group in self.optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group.get("lr_scale", 1.0)
         places = range(accelerator.process_index, len(whole), accelerator.num_processes)
         masked = self.count_masked(batch, len(places))
         size = math.ceil(len(batch) / settings.accumulation)
@@ -272,7 +280,22 @@ class Trainer:
             accelerator.clip_grad_norm_(self.model.parameters(), settings.clip_norm)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
+        if self.ema is not None:
+            self.ema.update(self.classifier)
         return {**values, "lr": rate}
+
+    def learning_rate(self) -> float:
+        """Base learning rate of the present step."""
+        epoch = self.progress.step / self.steps_per_epoch
+        optimizer = self.recipe.optimizer
+        return optimizer.rate(
+            self.recipe.schedule(optimizer.lr, epoch, self.settings.epochs), epoch
+        )
+
+    @property
+    def kept(self) -> Classifier:
+        """The model that is validated and kept: the trained one, or its moving average."""
+        return self.classifier if self.ema is None else self.ema.module
 
     def backward(self, batch: Batch, share: Share) -> dict[str, torch.Tensor]:
         """Perturb, forward, backward of one part of a batch.
@@ -329,7 +352,7 @@ class Trainer:
         """Figures over all validation pictures, each counted once."""
         return validate(
             self.accelerator,
-            self.classifier,
+            self.kept,
             self.validation_data,
             self.recipe.objectives,
             batch_size=self.settings.validation_batch_size,
@@ -341,7 +364,7 @@ class Trainer:
         if self.robust_validation is None:
             return {}
         progress = self.progress
-        figures = self.robust_validation(self.classifier)
+        figures = self.robust_validation(self.kept)
         progress.robust.append(figures["robust_accuracy"])
         progress.clean_accuracies.append(figures["clean_accuracy"])
         message = sudden_drop(progress.robust, progress.clean_accuracies)
@@ -367,7 +390,7 @@ class Trainer:
             return
         progress.best, progress.best_epoch = value, progress.epoch
         if self.accelerator.is_main_process:
-            save_model(self.classifier, self.folder.path)
+            save_model(self.kept, self.folder.path)
 
     def log(self, split: str, figures: dict[str, float]) -> None:
         """Write figures to the metrics and the trackers."""
@@ -393,6 +416,7 @@ class Trainer:
         self.folder.save_state(
             {
                 "model": self.classifier.net.state_dict(),
+                "ema": None if self.ema is None else self.kept.net.state_dict(),
                 "optimizer": self.optimizer.state_dict(),
                 "scaler": scaler.state_dict() if scaler is not None else None,
                 "adversary": [whole_state(every)],
@@ -410,6 +434,13 @@ class Trainer:
             epoch = continue_checkpoint(path, self.classifier.net, self.optimizer, epochs)
             self.progress.epoch, self.progress.step = epoch, epoch * self.steps_per_epoch
 
+    def draw_more_samples(self) -> None:
+        """Draw what a run that goes on did not draw at its start, before its state is loaded."""
+        if "training.samples" not in self.changed or self.settings.continue_from is not None:
+            return
+        if self.accelerator.is_main_process and self.folder.checkpoint.is_file():
+            draw_samples(self.folder, self.classifier, self.validation_data, self.recipe, "before")
+
     def resume(self) -> bool:
         """Go on from the last state, if there is one; returns whether there was."""
         state = self.folder.load_state(self.classifier.net.state_dict())
@@ -418,6 +449,8 @@ class Trainer:
                 self.folder.rewind(0)
             return False
         self.classifier.net.load_state_dict(state["model"])
+        if self.ema is not None:
+            self.kept.net.load_state_dict(state["ema"])
         self.optimizer.load_state_dict(state["optimizer"])
         if self.accelerator.scaler is not None and state["scaler"]:
             self.accelerator.scaler.load_state_dict(state["scaler"])
@@ -428,6 +461,11 @@ class Trainer:
         )
         self.adversary_state = {k: v.to(device) for k, v in own.items()}
         self.progress = Progress(**state["progress"])
+        if self.progress.epoch > self.settings.epochs:
+            raise VitreousError(
+                f"{self.folder.path} has done {self.progress.epoch} epochs already; set "
+                "training.epochs to that or more"
+            )
         self.compare_data(state)
         restore_random_state(state["random"])
         if self.accelerator.is_main_process:

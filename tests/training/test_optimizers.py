@@ -95,7 +95,7 @@ def test_mistakes_are_told():
     wrong = OptimizerSettings(name="lamb", options={"nothing": 1})
     with pytest.raises(VitreousError, match=r"optimizer\.name lamb: .*nothing"):
         make_optimizer(net(), wrong)
-    with pytest.raises(VitreousError, match="'blokcs.*' is no weight"):
+    with pytest.raises(VitreousError, match=r"'blokcs\.\*' is no weight"):
         freeze(net(), ["blokcs.*"])
 
 

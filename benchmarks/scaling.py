@@ -110,11 +110,11 @@ def inside(root: Path, images: int, steps: int) -> None:
     world = os.environ["WORLD_SIZE"]
     out = root / f"out{world}"
     own = [str(root / "model"), "--data", str(root / "images"), "--device", "cpu"]
+    masks = ["--method", "relevance", "--model", str(root / "model")]
     lines = {
         "evaluate": ["evaluate", *own, "--workers", "0", "--quiet"],
         "attack": ["attack", *own, "--attack", "pgd", "--epsilon", "2/255", "--quiet"],
-        "mask": ["mask", str(root / "images"), "--method", "relevance", "--model"]
-        + [str(root / "model"), "--minimum-pixels", "0", "--sheet", "0"],
+        "mask": ["mask", str(root / "images"), *masks, "--minimum-pixels", "0", "--sheet", "0"],
     }
     came = {name: command(line, out / name, images) for name, line in lines.items()}
     recipe = json.loads((root / "recipe.json").read_text())

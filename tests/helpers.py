@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from vitreous.evaluation.processes import Processes
 from vitreous.io import write_json
+from vitreous.processes import Processes
 from vitreous.results import Record, Results, accuracy_record
 
 TINY_MODEL: dict[str, Any] = {

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
+import io
 import logging
 import os
 import sys
@@ -115,8 +117,10 @@ def run(name: str, arguments: list[str]) -> int:
     """Parse a command's arguments and run it; returns the exit status."""
     command = read_command(name, arguments)
     started = time.perf_counter()
-    status = command.run() or 0
-    if os.environ.get("RANK", "0") == "0":
+    first = os.environ.get("RANK", "0") == "0"
+    with contextlib.nullcontext() if first else contextlib.redirect_stdout(io.StringIO()):
+        status = command.run() or 0
+    if first:
         print(f"done in {duration(time.perf_counter() - started)}", file=sys.stderr)
     return int(status)
 

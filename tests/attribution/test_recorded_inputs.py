@@ -135,7 +135,7 @@ def test_trained_from_inputs_or_from_maps_the_step_is_the_same() -> None:
     from vitreous.data.batch import Batch
     from vitreous.training.objectives.classification import Classification
     from vitreous.training.objectives.relevance import Relevance
-    from vitreous.training.step import compute_loss
+    from vitreous.training.step import Share, compute_loss
 
     @dataclasses.dataclass(frozen=True)
     class FromMaps(Relevance):
@@ -152,7 +152,7 @@ def test_trained_from_inputs_or_from_maps_the_step_is_the_same() -> None:
         classifier = make("vit").train()
         objectives = {"classification": Classification(), "relevance": relevance}
         loss = compute_loss(classifier, classifier, batch, objectives)
-        loss.scaled(3, 3, 1).backward()
+        loss.scaled(Share.whole(batch)).backward()
         gradients.append({n: p.grad for n, p in classifier.named_parameters()})
     for name, gradient in gradients[0].items():
         torch.testing.assert_close(gradient, gradients[1][name], rtol=1e-4, atol=1e-7, msg=name)

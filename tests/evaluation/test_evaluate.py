@@ -18,12 +18,12 @@ from vitreous.evaluation.comparison import comparison_records
 from vitreous.evaluation.evaluators.accuracy import predict, predictions
 from vitreous.evaluation.evaluators.rotation import Rotation, rotation_records
 from vitreous.evaluation.loading import center_transform
-from vitreous.evaluation.processes import Processes
 from vitreous.evaluation.records import accuracy_records, shape_bias_records
 from vitreous.evaluation.stream import StreamSettings
 from vitreous.evaluation.suites import load_suite, suite_names
 from vitreous.evaluation.test_sets import TestSet, read_set
 from vitreous.models import Classifier, Preprocessing
+from vitreous.processes import Processes
 from vitreous.results import wilson_interval
 
 SHADES = 5

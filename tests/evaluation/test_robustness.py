@@ -19,9 +19,9 @@ from vitreous.data.dataset import Dataset
 from vitreous.data.stores.arrays import ArrayImages
 from vitreous.errors import VitreousError
 from vitreous.evaluation.evaluators.robustness import Attacked, Robustness, robustness
-from vitreous.evaluation.processes import ALONE, Processes
 from vitreous.evaluation.stream import StreamSettings
 from vitreous.models import Classifier, Preprocessing, load_model, save_model
+from vitreous.processes import ALONE, Processes
 from vitreous.results import Results
 
 RADII = (2 / 255, 8 / 255, 32 / 255)

@@ -26,11 +26,11 @@ from vitreous.evaluation.evaluators.explanation import ExplanationSettings, meas
 from vitreous.evaluation.evaluators.robustness import Robustness, robustness
 from vitreous.evaluation.evaluators.rotation import Rotation
 from vitreous.evaluation.loading import EvaluationBatch, View
-from vitreous.evaluation.processes import ALONE, Processes
 from vitreous.evaluation.rows import RowStore, item_type
 from vitreous.evaluation.stream import Measured, StreamSettings, stream
 from vitreous.evaluation.test_sets import Convention, TestSet
 from vitreous.models import Classifier, Preprocessing, load_model, save_model
+from vitreous.processes import ALONE, Processes
 from vitreous.results import Record, Results
 
 QUIET = StreamSettings(batch_size=4, progress=False)

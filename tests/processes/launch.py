@@ -1,13 +1,17 @@
-"""Start a command in real processes, joined by gloo on the CPU."""
+"""Start commands in real processes by torchrun, joined by gloo on the CPU."""
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
+import socket
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 INSIDE = Path(__file__).with_name("inside.py")
 
@@ -17,7 +21,7 @@ class Launch:
     """What came of a command in several processes.
 
     Attributes:
-        code: Exit code of the launcher: 0 if every process ended with 0.
+        code: Highest exit code, of the processes or of their launcher.
         messages: What they wrote to the standard error stream.
         seen: Processes that Accelerate saw, in each.
         written: Files that each wrote.
@@ -44,13 +48,53 @@ def launch(notes: Path, *command: str, processes: int = 2) -> Launch:
         command: The command line.
         processes: How many.
     """
+    (came,) = launch_all(notes, [command], processes)
+    return came
+
+
+def launch_all(
+    notes: Path,
+    commands: Sequence[Sequence[str]],
+    processes: int = 2,
+    *,
+    dies: tuple[int, int] | None = None,
+) -> list[Launch]:
+    """Run commands in turn in the same processes, which saves starting them anew.
+
+    Args:
+        notes: A folder to be made, where each process leaves what it saw.
+        commands: The command lines.
+        processes: How many.
+        dies: Rank that is killed during the last command, a training, and before which step.
+    """
     notes.mkdir(parents=True)
+    ports = free_ports(len(commands))
+    planned = [{"command": [*c], "port": p, "dies": None} for c, p in zip(commands, ports)]
+    if dies is not None:
+        planned[-1]["dies"] = dies
+    plan = {"processes": processes, "commands": planned}
+    (notes / "plan.json").write_text(json.dumps(plan))
     program = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-    program += ["--nproc-per-node", str(processes), str(INSIDE), str(processes), str(notes)]
+    program += ["--nproc-per-node", str(processes), str(INSIDE), str(notes)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-    done = subprocess.run(
-        [*program, *command], capture_output=True, text=True, env=environment, check=False
-    )
-    told = [json.loads(p.read_text()) for p in sorted(notes.glob("*.json"))]
-    written = [{Path(p) for p in one["written"]} for one in told]
-    return Launch(done.returncode, done.stderr, [one["processes"] for one in told], written)
+    done = subprocess.run(program, capture_output=True, text=True, env=environment, check=False)
+    told = [json.loads(file.read_text()) for file in sorted(notes.glob("[0-9]*.json"))]
+    return [_came(done, [own[n : n + 1] for own in told]) for n in range(len(commands))]
+
+
+def _came(done: subprocess.CompletedProcess[str], told: list[list[dict[str, Any]]]) -> Launch:
+    """What came of one command; a process that died during it told nothing."""
+    there = [came for own in told for came in own]
+    whole = len(there) == len(told) > 0
+    code = max(came["code"] for came in there) if whole else done.returncode or 1
+    written = [{Path(p) for p in came["written"]} for came in there]
+    return Launch(code, done.stderr, [came["processes"] for came in there], written)
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports of this machine that nobody listens at."""
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for own in sockets:
+            own.bind(("127.0.0.1", 0))
+        return [own.getsockname()[1] for own in sockets]

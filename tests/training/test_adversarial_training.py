@@ -31,6 +31,7 @@ from vitreous.training.objectives.trades import Trades
 from vitreous.training.recipe import Recipe
 from vitreous.training.robust_validation import sudden_drop
 from vitreous.training.run import RunFolder
+from vitreous.training.step import Share
 
 PUBLISHED = {
     "18_dagger_408_adv_rot", "18_dagger_408_adv", "18_dagger_408_rot", "18_dagger_408_gray",
@@ -178,7 +179,7 @@ def test_the_loss_scale_of_the_attack_is_in_the_checkpoint(root: Path, tmp_path:
     trainer.folder.prepare(recipe)
     batch = next(iter(_batches(trainer)))
     with torch.autocast("cpu", torch.float16):
-        trainer.backward(batch, 2, 2)
+        trainer.backward(batch, Share.whole(batch))
     scale = trainer.adversary_state["loss_scale"].clone()
     trainer.save()
     again = Trainer(recipe, tmp_path / "run", quiet=True)

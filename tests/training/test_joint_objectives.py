@@ -28,7 +28,7 @@ from vitreous.training.objectives.base import Step
 from vitreous.training.objectives.classification import Classification
 from vitreous.training.objectives.relevance import Relevance
 from vitreous.training.objectives.relevance_consistency import RelevanceConsistency
-from vitreous.training.step import compute_loss
+from vitreous.training.step import Share, compute_loss
 
 
 def make_vit(**options: Any) -> vitreous.Classifier:
@@ -119,7 +119,7 @@ def test_the_attack_term_and_its_gradient_are_those_of_two_separate_explanations
     perturbed = attacked(batch)
     objective = {"consistency": RelevanceConsistency(turn=0.0)}
     loss = compute_loss(model, model, perturbed, objective, clean=batch.images)
-    loss.scaled(4, 4, 1).backward()
+    loss.scaled(Share.whole(batch)).backward()
     gradients = [None if p.grad is None else p.grad.clone() for p in model.parameters()]
     model.zero_grad(set_to_none=True)
     maps = [
@@ -272,6 +272,6 @@ def test_the_swap_loss_is_that_of_the_swapped_pictures_and_leaves_other_rows_alo
 def test_one_masked_row_alone_has_nothing_to_swap():
     model, batch = make_vit(), make_batch(masked=(1,))
     loss = compute_loss(model, model, batch, {"swap": BackgroundSwap()})
-    loss.scaled(4, 4, 1).backward()
+    loss.scaled(Share.whole(batch)).backward()
     assert loss.means.item() == 0
     assert all(p.grad is None or not p.grad.any() for p in model.parameters())

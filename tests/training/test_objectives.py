@@ -17,7 +17,7 @@ from vitreous.models.checkpoints import load_weights
 from vitreous.training.objectives.classification import Classification
 from vitreous.training.objectives.input_gradients import GradMask, RightForTheRightReasons
 from vitreous.training.objectives.relevance import Relevance
-from vitreous.training.step import compute_loss
+from vitreous.training.step import Share, compute_loss
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +65,7 @@ def test_robust_vit_terms_and_weight_gradients_are_the_published_ones(
     golden, model, batch, temperature
 ):
     loss = compute_loss(model, model, batch, robust_vit(temperature))
-    loss.scaled(3, 3, 1).backward()
+    loss.scaled(Share.whole(batch)).backward()
     published = {
         "loss": "loss",
         "classification": "classification",
@@ -92,7 +92,7 @@ def test_three_adamw_steps_are_the_published_ones(golden, model, batch):
         loss = compute_loss(model, model, batch, robust_vit(1.0))
         losses.append(float(loss.figures["loss"]))
         optimizer.zero_grad()
-        loss.scaled(3, 3, 1).backward()
+        loss.scaled(Share.whole(batch)).backward()
         optimizer.step()
     np.testing.assert_allclose(losses, golden["robust_steps/losses"], rtol=1e-4)
     name = "blocks.1.attn.qkv.weight"
@@ -111,7 +111,7 @@ def test_input_gradient_penalties_are_the_published_ones_and_now_train(
         model.zero_grad()
         objectives = {name: objective(1.0, gradient)}
         loss = compute_loss(model, model, batch, objectives)
-        total = loss.scaled(3, 3, 1)
+        total = loss.scaled(Share.whole(batch))
         if total.requires_grad:
             total.backward()
         norms = [p.grad.norm() for p in model.parameters() if p.grad is not None]
@@ -159,7 +159,7 @@ def test_the_penalty_gradient_equals_finite_differences(model, batch):
     batch.images, batch.masks = batch.images.double(), batch.masks.double()
     objectives = {"gradmask": GradMask(1.0)}
     weight = model.net.blocks[0].mlp.fc1.weight
-    compute_loss(model, model, batch, objectives).scaled(3, 3, 1).backward()
+    compute_loss(model, model, batch, objectives).scaled(Share.whole(batch)).backward()
     place = np.unravel_index(int(weight.grad.abs().argmax()), weight.shape)
     values = []
     for sign in (1, -1):
@@ -179,7 +179,7 @@ def test_rows_without_a_mask_do_not_count(model, batch):
     batch.has_mask = torch.zeros(3, dtype=torch.bool)
     none = compute_loss(model, model, batch, {"relevance": Relevance(), "rrr": GradMask()})
     assert float(none.means.detach()) == 0.0
-    none.scaled(3, 3, 1).backward()
+    none.scaled(Share.whole(batch)).backward()
 
 
 def test_foreground_share_is_the_share():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import ClassVar
 
+import numpy as np
 import pytest
 import torch
 from accelerate import Accelerator
@@ -62,13 +63,18 @@ def test_figures_are_those_of_a_pass_with_gradients(name, model, batches):
     assert model.training
     model.eval()
     torch.manual_seed(0)
-    expected: dict[str, float] = {}
-    for batch in batches:
-        for key, value in compute_loss(
-            model, model, batch, objective, progress=1.0
-        ).figures.items():
-            expected[key] = expected.get(key, 0.0) + float(value) * len(batch) / COUNT
-    assert figures == pytest.approx(expected, abs=1e-6) and name in figures
+    losses = [compute_loss(model, model, b, objective, progress=1.0) for b in batches]
+    # The mean of a figure of masked images is over those: 3 of the first batch, 1 of the second.
+    for key in losses[0].figures.keys() - {"loss"}:
+        weights = [3, 1] if key in losses[0].masked_figures else [3, 2]
+        values = [float(loss.figures.get(key, 0)) for loss in losses]
+        assert figures[key] == pytest.approx(np.average(values, weights=weights), abs=1e-6)
+    assert name in figures
+    rows = [(loss.plain, 3 - n) for n, loss in enumerate(losses)]
+    expected = sum(float(value.detach()) * n / COUNT for value, n in rows)
+    expected += sum(float(loss.masked.detach()) * n / 4 for loss, n in zip(losses, (3, 1)))
+    expected += sum(float(loss.sums.detach()) for loss in losses) * 3 / COUNT
+    assert figures["loss"] == pytest.approx(expected, abs=1e-6)
 
 
 @dataclasses.dataclass(frozen=True)

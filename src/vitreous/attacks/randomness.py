@@ -2,10 +2,45 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+import contextlib
+import dataclasses
+from collections.abc import Callable, Generator, Iterable, Sequence
+from contextvars import ContextVar
 
 import torch
 from torch import Tensor
+
+
+@dataclasses.dataclass(frozen=True)
+class _Shared:
+    rows: Sequence[int]
+    count: int
+    source: torch.Generator
+
+
+_shared: ContextVar[_Shared | None] = ContextVar("shared_draws", default=None)
+
+
+@contextlib.contextmanager
+def shared_draws(
+    rows: Sequence[int], count: int, seed: int, device: torch.device
+) -> Generator[None]:
+    """Draw for a whole batch and keep some rows, so that shares of it draw what the whole does.
+
+    Holds for what is drawn with a row for each of `rows` and without a source of its own.
+
+    Args:
+        rows: Which rows of the batch are here.
+        count: Rows of the whole batch.
+        seed: The same for all shares.
+        device: Where it is drawn.
+    """
+    source = torch.Generator(device).manual_seed(seed)
+    token = _shared.set(_Shared(rows, count, source))
+    try:
+        yield
+    finally:
+        _shared.reset(token)
 
 
 class RowGenerators(torch.Generator):
@@ -61,12 +96,17 @@ def draw(
         kind: `torch.rand`, `torch.randn` or `torch.randint`.
         shape: (B, ...).
         like: Gives device and type.
-        source: Source of randomness; torch's global one by default.
+        source: Source of randomness; that of `shared_draws`, else torch's global one, by default.
         *arguments: What `kind` takes before the shape.
     """
     if isinstance(source, RowGenerators):
         parts = [kind(*arguments, (1, *shape[1:]), generator=g) for g in source.generators]
         return torch.cat(parts).to(like.device, like.dtype)
+    shared = _shared.get()
+    if source is None and shared is not None and shape[0] == len(shared.rows):
+        whole = (shared.count, *shape[1:])
+        kept = kind(*arguments, whole, generator=shared.source, device=shared.source.device)
+        return kept[list(shared.rows)].to(like.device, like.dtype)
     device = like.device if source is None else source.device
     values = kind(*arguments, tuple(shape), generator=source, device=device)
     return values.to(like.device, like.dtype)

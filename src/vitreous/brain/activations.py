@@ -30,6 +30,7 @@ from vitreous.io import read_json, write_json
 from vitreous.models import Classifier
 from vitreous.models.fingerprint import model_fingerprint
 from vitreous.models.modes import evaluation_mode
+from vitreous.processes import Processes, current_processes
 
 FORMAT = 2
 
@@ -90,6 +91,8 @@ def extract(
         cache: Folder of the files; what is there already is not computed again.
         settings: Batch size, field of view, type, device.
 
+    Several processes of one launch share the pictures, and all return the whole.
+
     Returns:
         Layer → read-only memory map (images × units), in the model's order of layers.
 
@@ -100,14 +103,16 @@ def extract(
     settings = settings or Extraction()
     names = find_layers(classifier, layers)
     folder = Path(cache) / cache_key(classifier, stimuli, settings)
-    for name in names if settings.restart else ():
+    processes = current_processes(cpu=settings.device == "cpu")
+    for name in names if settings.restart and processes.main else ():
         for file in (_note(folder, name), _file(folder, name)):
             file.unlink(missing_ok=True)
+    processes.wait()
     started = {name: _done(folder, name) for name in names}
     missing = [name for name in names if started[name] < len(stimuli)]
     if missing:
         first = min(started[name] for name in missing)
-        _fill(classifier, stimuli, missing, folder, first, settings)
+        _fill(classifier, stimuli, missing, folder, first, settings, processes)
     return {name: np.load(_file(folder, name), mmap_mode="r") for name in names}
 
 
@@ -118,39 +123,80 @@ def _fill(
     folder: Path,
     first: int,
     settings: Extraction,
+    processes: Processes,
 ) -> None:
-    """Compute the layers from picture `first` on, noting after each batch how far it is."""
+    """Compute the layers from picture `first` on, noting after each round how far it is.
+
+    In a round each process computes one batch, if any is left for it. The first process makes
+    the files and the notes.
+    """
     maps: dict[str, np.memmap] = {}
-    bar = tqdm(total=len(stimuli), initial=first, desc=f"activations of {len(names)} layers")
+    step = _round(settings, processes)
+    own = range(first + processes.rank * settings.batch_size, len(stimuli), step)
+    batches = _activations(classifier, stimuli, names, own, settings)
+    bar = tqdm(
+        total=len(stimuli),
+        initial=first,
+        desc=f"activations of {len(names)} layers",
+        disable=not processes.main,
+    )
     with bar:
-        for start, batch in _activations(classifier, stimuli, names, first, settings):
-            stop = start + len(next(iter(batch.values())))
+        for start in range(first, len(stimuli), step):
+            batch = next(batches, {})
+            if not maps:
+                _open_in_turn(maps, batch, names, folder, len(stimuli), settings, processes)
+            place = start + processes.rank * settings.batch_size
             for name, values in batch.items():
-                if name not in maps:
-                    maps[name] = _open(folder, name, len(stimuli), values.shape[1], settings)
                 if settings.storage == "float16" and np.abs(values).max(initial=0) > 65504:
                     raise VitreousError(f"layer '{name}' exceeds float16; use storage float32")
-                maps[name][start:stop] = values
-            for name, mapped in maps.items():
+                maps[name][place : place + len(values)] = values
+            for mapped in maps.values():
                 mapped.flush()
+            processes.wait()
+            stop = min(start + step, len(stimuli))
+            for name in names if processes.main else ():
                 write_json(_note(folder, name), {"done": stop})
             bar.update(stop - start)
+    processes.wait()
+
+
+def _round(settings: Extraction, processes: Processes) -> int:
+    """Pictures that all processes compute together at once."""
+    return settings.batch_size * processes.count
+
+
+def _open_in_turn(
+    maps: dict[str, np.memmap],
+    batch: dict[str, np.ndarray],
+    names: list[str],
+    folder: Path,
+    count: int,
+    settings: Extraction,
+    processes: Processes,
+) -> None:
+    """Open the files: the first process, whose batch tells their size, makes them."""
+    for name in names if processes.main else ():
+        maps[name] = _open(folder, name, count, batch[name].shape[1], settings)
+    processes.wait()
+    for name in () if processes.main else names:
+        maps[name] = np.load(_file(folder, name), mmap_mode="r+")
 
 
 def _activations(
     classifier: Classifier,
     stimuli: Stimuli,
     names: list[str],
-    first: int,
+    starts: Iterable[int],
     settings: Extraction,
-) -> Iterator[tuple[int, dict[str, np.ndarray]]]:
+) -> Iterator[dict[str, np.ndarray]]:
+    """Activations of the batches that start at some pictures."""
     device = torch.device(settings.device)
     origin = classifier.mean.device
     with evaluation_mode(classifier), torch.inference_mode():
         classifier.to(device)
         try:
             with record_layers(classifier, names) as recorded:
-                for start in range(first, len(stimuli), settings.batch_size):
+                for start in starts:
                     stop = min(start + settings.batch_size, len(stimuli))
                     images = torch.stack(
                         [
@@ -162,7 +208,7 @@ def _activations(
                         classifier(images)
                     values = {**recorded, PIXELS: images.flatten(1)}
                     _require(names, values)
-                    yield start, {name: values[name].float().cpu().numpy() for name in names}
+                    yield {name: values[name].float().cpu().numpy() for name in names}
         finally:
             classifier.to(origin)
 

@@ -21,13 +21,13 @@ from vitreous.data.images import save_image
 from vitreous.errors import VitreousError, nearest
 from vitreous.evaluation.evaluators.robustness import Attacked, Robustness, robustness
 from vitreous.evaluation.loading import view_of
-from vitreous.evaluation.processes import Processes, current_processes
 from vitreous.evaluation.stream import StreamSettings
 from vitreous.evaluation.test_sets import read_set
 from vitreous.folders import claim_folder
 from vitreous.models import Classifier, load_model
 from vitreous.models.fingerprint import model_fingerprint
 from vitreous.names import distinct_names, folder_name
+from vitreous.processes import Processes, current_processes
 from vitreous.provenance import Provenance, provenance
 from vitreous.results import Results
 

@@ -15,7 +15,6 @@ from vitreous.errors import VitreousError, nearest
 from vitreous.evaluation.corruptions import CORRUPTIONS
 from vitreous.evaluation.evaluators.corruption import paper_corruptions
 from vitreous.evaluation.evaluators.explanation import ExplanationSettings
-from vitreous.evaluation.processes import Processes, current_processes
 from vitreous.evaluation.run import Evaluation, EvaluationFolders, compare, evaluate
 from vitreous.evaluation.stream import StreamSettings
 from vitreous.evaluation.suites import MaskedSettings, SetSettings, Suite, combine, load_suite
@@ -23,6 +22,7 @@ from vitreous.evaluation.test_sets import TEST_SETS, TestSet, read_set
 from vitreous.folders import claim_folder
 from vitreous.models import Classifier, Preprocessing, load_model
 from vitreous.names import distinct_names, folder_name
+from vitreous.processes import Processes, current_processes
 from vitreous.provenance import provenance
 from vitreous.results import Record, Results
 

@@ -2,8 +2,9 @@
 
 Writes a PNG of 0 and 255 for each image (`OUT/a/b.png` for `IMAGES/a/b.jpg`), a manifest with what
 was dropped and why, and a contact sheet, worst first. Killed and run again, it goes on where it
-was. Train with it: `vitreous train RECIPE --data.name folders --data.images IMAGES
---data.masks OUT`, or with the kept masks alone, `--data.name folders --data.images OUT/kept.csv`.
+was, and several processes share the work (`torchrun`). Train with it: `vitreous train RECIPE
+--data.name folders --data.images IMAGES --data.masks OUT`, or with the kept masks alone,
+`--data.name folders --data.images OUT/kept.csv`.
 
 Each method has settings of its own, which are options too: `vitreous mask --method NAME --help`
 shows them. Those of a second method (--agree-with NAME) are written --agree.SETTING.
@@ -95,8 +96,10 @@ class Command(BatchOption, RestartOption):
     def run(self) -> None:
         """Make the masks, and say where they are."""
         from vitreous.masks import write_masks
+        from vitreous.processes import current_processes
 
         methods: dict[str, MaskMethod] = vars(self)  # the fields that command_type adds
+        processes = current_processes()
         folder = write_masks(
             methods["settings"],
             self._folder_of_images(),
@@ -106,8 +109,10 @@ class Command(BatchOption, RestartOption):
             batch_size=self.batch_size,
             restart=self.restart,
             overwrite=self.overwrite,
+            processes=processes,
         )
-        self._report(folder)
+        if processes.main:
+            self._report(folder)
 
     def _folder_of_images(self) -> Path | None:
         given = [*self.paths, *([] if self.images is None else [self.images])]

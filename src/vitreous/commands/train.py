@@ -3,8 +3,8 @@
 Every setting of the recipe is an option: --optimizer.lr 1e-6, --training.epochs 5,
 --objectives.relevance.foreground 0. `vitreous train RECIPE --show` prints all of them as the
 recipe has them, `vitreous train RECIPE --settings` with their types and ranges. Ctrl-C finishes
-the step and saves; twice stops at once. Several processes: accelerate launch -m vitreous.cli
-train …
+the step and saves; twice stops at once. Several processes: torchrun --nproc-per-node 2 -m
+vitreous.cli train …
 
 Example:
     vitreous train robust_vit/vit_base --data.images train/ --data.masks masks/ --out runs/guided

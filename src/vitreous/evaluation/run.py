@@ -24,7 +24,6 @@ from vitreous.evaluation.evaluators.explanation import (
 )
 from vitreous.evaluation.evaluators.rotation import Rotation, rotation_records
 from vitreous.evaluation.predictions import Predictions
-from vitreous.evaluation.processes import ALONE, Processes
 from vitreous.evaluation.records import accuracy_records, entry_of, shape_bias_records
 from vitreous.evaluation.samples import write_samples
 from vitreous.evaluation.stream import StreamSettings
@@ -33,6 +32,7 @@ from vitreous.evaluation.tables import write_tables
 from vitreous.evaluation.test_sets import TestSet
 from vitreous.models import Classifier
 from vitreous.models.fingerprint import model_fingerprint
+from vitreous.processes import ALONE, Processes
 from vitreous.results import Record
 
 

@@ -20,12 +20,12 @@ from tqdm import tqdm
 
 from vitreous.data.dataset import Dataset
 from vitreous.evaluation.loading import EvaluationBatch, View, batches
-from vitreous.evaluation.processes import ALONE, Processes
 from vitreous.evaluation.rows import UNREADABLE, RowStore
 from vitreous.fingerprint import digest
 from vitreous.models import Classifier, Preprocessing
 from vitreous.models.fingerprint import model_fingerprint
 from vitreous.models.modes import evaluation_mode
+from vitreous.processes import ALONE, Processes
 from vitreous.results import Record
 
 Precision = Literal["float32", "bfloat16", "float16"]

@@ -28,6 +28,7 @@ from vitreous.locks import folder_lock
 from vitreous.masks.base import MASK_METHODS, Found, Item, MaskError, MaskMethod, find_masks
 from vitreous.masks.manifest import MaskFolder, Row
 from vitreous.masks.quality import Filters, measure
+from vitreous.processes import ALONE, Processes
 
 logger = logging.getLogger(__name__)
 EXTRAS = "_quality"
@@ -46,6 +47,7 @@ def write_masks(
     batch_size: int = 8,
     restart: bool = False,
     overwrite: bool = False,
+    processes: Processes = ALONE,
 ) -> MaskFolder:
     """Make masks of all pictures of a folder.
 
@@ -62,6 +64,8 @@ def write_masks(
         batch_size: Pictures in one call of the source.
         restart: Delete what an earlier run wrote there, and begin anew.
         overwrite: Write to the folder although it holds what we did not make.
+        processes: Which of several processes this is; each makes its share of the masks, and the
+            first writes the manifest.
 
     Raises:
         VitreousError: If there is nothing to do, the folder is not ours or holds masks of other
@@ -72,18 +76,26 @@ def write_masks(
     filters = filters or Filters()
     items = source.items(images)
     others = {item.name: item for item in second.items(images)} if second is not None else {}
-    with folder_lock(out, "making masks"):
-        claim_folder(out, "masks", overwrite=overwrite)
-        folder = MaskFolder(out)
-        if restart:
-            _clear(folder)
-        _remember(folder, source, second, filters)
-        tidy(folder.path, deep=True)
-        folder.compact()
+    folder = MaskFolder(out)
+    with folder_lock(out, "making masks", main=processes.main):
+        if processes.main:
+            claim_folder(out, "masks", overwrite=overwrite)
+            folder.gather()
+            if restart:
+                _clear(folder)
+            _remember(folder, source, second, filters)
+            tidy(folder.path, deep=True)
+            folder.compact()
+        processes.wait()
         writer = _Writer(folder, MASK_METHODS.name_of(source), filters, _known(folder))
-        _make(writer, source, items, second, others, batch_size)
-        folder.compact()
-        folder.write_tables(labelled=images is not None)
+        processes.wait()
+        _make(writer, source, items, second, others, batch_size, processes)
+        processes.wait()
+        if processes.main:
+            folder.gather()
+            folder.compact()
+            folder.write_tables(labelled=images is not None)
+        processes.wait()
     return folder
 
 
@@ -94,13 +106,14 @@ def _make(
     second: MaskMethod | None,
     others: dict[str, Item],
     batch_size: int,
+    processes: Processes,
 ) -> None:
-    """Make the masks that are not there yet, a batch at a time."""
+    """Make this process's share of the masks that are not there yet, a batch at a time."""
     from tqdm import tqdm
 
-    todo = _todo(items, writer.known)
+    todo = _todo(items, writer.known)[processes.rank :: processes.count]
     kept = sum(row.kept for row in writer.known.values())
-    with tqdm(total=len(items), initial=len(items) - len(todo), unit="mask", disable=None) as bar:
+    with tqdm(total=len(todo), unit="mask", disable=None if processes.main else True) as bar:
         for start in range(0, len(todo), batch_size):
             batch = todo[start : start + batch_size]
             stamps = [stamp(item) for item in batch]
@@ -111,7 +124,7 @@ def _make(
                     batch, find_masks(source, batch), seconds, stamps
                 )
             ]
-            writer.folder.append(made)
+            writer.folder.append(made, processes.rank)
             kept += sum(row.kept for row in made)
             bar.update(len(batch))
             bar.set_postfix(kept=kept)

@@ -63,6 +63,7 @@ class Row:
     stamp: str = ""
 
 
+PART = ".vitreous-rows-"
 TEXTS = ("name", "image", "mask", "source", "method", "dropped", "note", "digest", "stamp")
 NUMBERS = ("width", "height", "area", "pixels", "border", "components", "largest", "quality")
 
@@ -117,9 +118,22 @@ class MaskFolder:
         """The mask file of a row; raises `VitreousError` if it does not lie in the folder."""
         return inside(self.path, row.mask, self.manifest)
 
-    def append(self, rows: Sequence[Row]) -> None:
-        """Add rows; one of a name that is there takes the old one's place."""
-        append_text(self.manifest, "".join(map(_line, rows)))
+    def append(self, rows: Sequence[Row], rank: int = 0) -> None:
+        """Add rows; one of a name that is there takes the old one's place.
+
+        Args:
+            rows: The rows.
+            rank: Of the process; what others than the first add lies apart until `gather`.
+        """
+        file = self.path / f"{PART}{rank}.jsonl" if rank else self.manifest
+        append_text(file, "".join(map(_line, rows)))
+
+    def gather(self) -> None:
+        """Take up what other processes than the first added, also those of a killed run."""
+        for file in sorted(self.path.glob(f"{PART}*.jsonl")):
+            whole = file.read_text(encoding="utf-8").rpartition("\n")
+            append_text(self.manifest, whole[0] + whole[1])
+            file.unlink()
 
     def compact(self) -> None:
         """Leave out lines that others took the place of, and a last one that is cut short."""

@@ -12,25 +12,29 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
+from timm.utils import ModelEmaV3
 from torch import nn
 from tqdm import tqdm
 
+from vitreous.attacks.randomness import shared_draws
 from vitreous.config import plain
 from vitreous.data.batch import Batch
-from vitreous.data.loading import epoch_batches, load_batches
+from vitreous.data.loading import derive_seed, epoch_batches, load_batches
 from vitreous.data.readers import Split
 from vitreous.errors import DivergedError, VitreousError
 from vitreous.locks import folder_lock
 from vitreous.models import Classifier, save_model
 from vitreous.results import Results
+from vitreous.training.figures import Figures
 from vitreous.training.interrupt import StopRequest
+from vitreous.training.plain_log import PlainLog
 from vitreous.training.progress import Progress
 from vitreous.training.recipe import Recipe
 from vitreous.training.robust_validation import make_robust_validation, sudden_drop
 from vitreous.training.run import RunFolder, seed_everything
-from vitreous.training.setup import flatten, make_accelerator, make_optimizer, transformed
+from vitreous.training.setup import flatten, freeze, make_accelerator, make_optimizer, transformed
 from vitreous.training.state import TrainingState
-from vitreous.training.step import compute_loss
+from vitreous.training.step import Share, compute_loss
 from vitreous.training.summary import draw_samples, summarise
 from vitreous.training.validation import validate
 
@@ -96,23 +100,33 @@ class Trainer:
         self.recipe, self.settings, self.quiet = recipe, recipe.training, quiet
         self.folder, self.overwrite = RunFolder(out), overwrite
         self.accelerator = make_accelerator(recipe, out)
-        self.folder.check(recipe, overwrite)
+        self.changed = self.folder.check(recipe, overwrite)
         seed_everything(recipe.training.seed)
         self.split = split or recipe.data.load(recipe.training.seed)
         self.classifier = classifier or recipe.load_model(self.split.class_names)
         self.train_data, self.validation_data = transformed(self.split, recipe)
         self.model, self.optimizer = self._prepare()
+        decay = recipe.training.ema
+        self.ema = None if decay is None else ModelEmaV3(self.classifier, decay)
+        self.plain_log: PlainLog | None = None
+        self.figures = Figures(self.accelerator)
         self.robust_validation = make_robust_validation(
             recipe.robust_validation, recipe.adversary, self.validation_data
         )
         self.state = TrainingState(
-            self.folder, self.accelerator, self.classifier.net, self.optimizer, self.split
+            self.folder,
+            self.accelerator,
+            self.classifier.net,
+            self.optimizer,
+            self.split,
+            average=None if self.ema is None else self.kept.net,
         )
         self.stop = StopRequest()
 
     def _prepare(self) -> tuple[nn.Module, torch.optim.Optimizer]:
         """The model, compiled and wrapped where that is asked for, and its optimiser."""
-        optimizer = make_optimizer(self.classifier, self.recipe.optimizer)
+        freeze(self.classifier.net, self.settings.freeze)
+        optimizer = make_optimizer(self.classifier.net, self.recipe.optimizer)
         model = torch.compile(self.classifier) if self.settings.compile else self.classifier
         return self.accelerator.prepare(model, optimizer)
 
@@ -137,7 +151,13 @@ class Trainer:
         if self.accelerator.is_main_process:
             self.folder.prepare(self.recipe, self.overwrite)
         self.accelerator.wait_for_everyone()
+        self.draw_more_samples()
         resumed = self.resume()
+        if self.progress.epoch > self.settings.epochs:
+            raise VitreousError(
+                f"{self.folder.path} has done {self.progress.epoch} epochs already; set "
+                "training.epochs to that or more"
+            )
         self.accelerator.init_trackers("logs", flatten(plain(self.recipe)))
         if not resumed:
             self.begin()
@@ -170,6 +190,9 @@ class Trainer:
     def progress_bar(self) -> tqdm:
         """A bar over all steps, shown by the main process on a terminal."""
         shown = self.accelerator.is_main_process and not self.quiet
+        if shown and not sys.stderr.isatty():
+            size = self.settings.batch_size
+            self.plain_log = PlainLog(self.total_steps, self.progress.step, size)
         return tqdm(
             total=self.total_steps,
             initial=self.progress.step,
@@ -223,6 +246,8 @@ class Trainer:
         progress.position += 1
         progress.step += 1
         self.log("train", figures)
+        if self.plain_log is not None and (line := self.plain_log.line(progress.step, figures)):
+            print(line, file=sys.stderr, flush=True)
         bar.update()
         shown = [key for key in ("loss", "accuracy", "lr") if key in figures]
         bar.set_postfix({key: f"{figures[key]:.4g}" for key in shown})
@@ -248,26 +273,36 @@ class Trainer:
         accelerator = self.accelerator
         seed_everything(self.settings.seed, self.progress.step, accelerator.process_index)
         rate = self.set_rate()
-        values = self.reduce(self.backward_parts(batch, whole))
+        values = self.figures.mean(self.backward_parts(batch, whole))
         self.require_finite(values)
         if self.settings.clip_norm is not None:
             accelerator.clip_grad_norm_(self.model.parameters(), self.settings.clip_norm)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
+        if self.ema is not None:
+            self.ema.update(self.classifier)
         return {**values, "lr": rate}
 
     def set_rate(self) -> float:
         """Give the optimiser the learning rate of this step, and return it."""
         epoch = self.progress.step / self.steps_per_epoch
-        rate = self.recipe.schedule(self.recipe.optimizer.lr, epoch, self.settings.epochs)
+        optimizer = self.recipe.optimizer
+        base = self.recipe.schedule(optimizer.lr, epoch, self.settings.epochs)
+        rate = optimizer.rate(base, epoch)
         for group in self.optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group.get("lr_scale", 1.0)
         return rate
+
+    @property
+    def kept(self) -> Classifier:
+        """The model that is validated and kept: the trained one, or its moving average."""
+        return self.classifier if self.ema is None else self.ema.module
 
     def backward_parts(self, batch: Batch, whole: Sequence[int]) -> dict[str, torch.Tensor]:
         """Run `backward` on each part of a batch, and add up the figures."""
         accelerator = self.accelerator
-        own = len(whole[accelerator.process_index :: accelerator.num_processes])
+        places = range(accelerator.process_index, len(whole), accelerator.num_processes)
+        masked = self.count_masked(batch, len(places))
         size = math.ceil(len(batch) / self.settings.accumulation)
         starts = range(0, len(batch), size)
         figures: dict[str, torch.Tensor] = {}
@@ -275,24 +310,29 @@ class Trainer:
             part = batch.rows(start, start + size).to(accelerator.device)
             last = start == starts[-1]
             with accelerator.no_sync(self.model) if not last else contextlib.nullcontext():
-                added = self.backward(part, len(part) if own else 0, len(whole))
+                rows = list(places)[start : start + size]
+                share = Share(len(rows), len(whole), masked, accelerator.num_processes)
+                seed = derive_seed(self.settings.seed, self.progress.step)
+                with shared_draws(rows or [0], len(whole), seed, accelerator.device):
+                    added = self.backward(part, share)
             for key, value in added.items():
                 figures[key] = figures.get(key, 0.0) + value
         return figures
 
-    def backward(self, batch: Batch, rows: int, all_rows: int) -> dict[str, torch.Tensor]:
+    def backward(self, batch: Batch, share: Share) -> dict[str, torch.Tensor]:
         """Perturb, forward, backward of one part of a batch.
 
         Returns:
             Figures whose sum over parts, averaged over processes, is that of the whole batch.
         """
-        share = self.progress.step / self.total_steps
+        done = self.progress.step / self.total_steps
+        # What stands in for an empty share leaves no trace in what the adversary remembers.
+        copied = {key: value.clone() for key, value in self.adversary_state.items()}
+        state = self.adversary_state if share.rows else copied
         clean = batch.images
         with self.accelerator.autocast():
             if self.recipe.adversary is not None:
-                perturbed = self.recipe.adversary(
-                    self.classifier, clean, batch.labels, self.adversary_state, share
-                )
+                perturbed = self.recipe.adversary(self.classifier, clean, batch.labels, state, done)
                 batch = dataclasses.replace(batch, images=perturbed)
             loss = compute_loss(
                 self.model,
@@ -300,19 +340,23 @@ class Trainer:
                 batch,
                 self.recipe.objectives,
                 clean=clean,
-                progress=share,
+                progress=done,
             )
-        processes = self.accelerator.num_processes
-        scaled = loss.scaled(rows, all_rows, processes)
+        scaled = loss.scaled(share)
         self.accelerator.backward(scaled)
-        weight = rows * processes / all_rows
-        figures = {key: value * weight for key, value in loss.figures.items()}
+        masked = loss.masked_weight(share)
+        figures = {
+            key: value * (masked if key in loss.masked_figures else share.weight)
+            for key, value in loss.figures.items()
+        }
         return {**figures, "loss": scaled.detach()}
 
-    def reduce(self, figures: dict[str, torch.Tensor]) -> dict[str, float]:
-        """Mean over processes, brought to the host at once."""
-        values = torch.stack([value.to(torch.float32).reshape(()) for value in figures.values()])
-        return dict(zip(figures, self.accelerator.reduce(values, "mean").tolist()))
+    def count_masked(self, batch: Batch, rows: int) -> int:
+        """Rows of the step that have a mask, over all processes; `rows` are this one's."""
+        own = batch.has_mask[:rows].sum()
+        if self.accelerator.num_processes == 1 or "masks" not in self.recipe.needs:
+            return int(own)
+        return int(self.accelerator.reduce(own.to(self.accelerator.device), "sum"))
 
     def require_finite(self, values: dict[str, float]) -> None:
         """Stop at a loss that is not a number, before it reaches the weights."""
@@ -330,7 +374,7 @@ class Trainer:
         """Figures over all validation pictures, each counted once."""
         return validate(
             self.accelerator,
-            self.classifier,
+            self.kept,
             self.validation_data,
             self.recipe.objectives,
             batch_size=self.settings.validation_batch_size,
@@ -342,7 +386,7 @@ class Trainer:
         if self.robust_validation is None:
             return {}
         progress = self.progress
-        figures = self.robust_validation(self.classifier)
+        figures = self.robust_validation(self.kept)
         progress.robust.append(figures["robust_accuracy"])
         progress.clean_accuracies.append(figures["clean_accuracy"])
         message = sudden_drop(progress.robust, progress.clean_accuracies)
@@ -368,7 +412,7 @@ class Trainer:
             return
         progress.best, progress.best_epoch = value, progress.epoch
         if self.accelerator.is_main_process:
-            save_model(self.classifier, self.folder.path)
+            save_model(self.kept, self.folder.path)
 
     def log(self, split: str, figures: dict[str, float]) -> None:
         """Write figures to the metrics and the trackers."""
@@ -385,6 +429,13 @@ class Trainer:
     def save(self) -> None:
         """Write the resumable state."""
         self.state.save()
+
+    def draw_more_samples(self) -> None:
+        """Draw what a run that goes on did not draw at its start, before its state is loaded."""
+        if "training.samples" not in self.changed or self.settings.continue_from is not None:
+            return
+        if self.accelerator.is_main_process and self.folder.checkpoint.is_file():
+            draw_samples(self.folder, self.classifier, self.validation_data, self.recipe, "before")
 
     def resume(self) -> bool:
         """Go on from the last state, if there is one; returns whether there was."""

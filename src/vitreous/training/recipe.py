@@ -6,6 +6,9 @@ import dataclasses
 from pathlib import Path
 from typing import Annotated, Literal
 
+from accelerate.tracking import LOGGER_TYPE_TO_CLASS
+from timm.optim import list_optimizers
+
 from vitreous.config import Values, build, merge, part, parts, read_yaml
 from vitreous.data.readers import READERS, Reader
 from vitreous.data.transforms import TRANSFORMS, Transform
@@ -17,6 +20,8 @@ from vitreous.training.adversaries import ADVERSARIES, Adversary
 from vitreous.training.objectives import OBJECTIVES, Objective
 from vitreous.training.robust_validation import RobustValidationSettings
 from vitreous.training.schedules import SCHEDULES, Schedule
+
+OPTIMIZERS = ("adamw", "adam", "sgd")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,18 +80,41 @@ class OptimizerSettings:
     """The optimiser.
 
     Attributes:
-        name: `adamw` (decoupled weight decay), `adam` (weight decay as an L2 term) or `sgd`.
+        name: `adamw` (decoupled weight decay), `adam` (weight decay as an L2 term) or `sgd` (plain
+            momentum), or any of timm's (`timm.optim.list_optimizers()`).
         lr: Base learning rate.
         weight_decay: On all weights.
         betas: Of Adam.
-        momentum: Of SGD.
+        momentum: Of SGD, and of those of timm's that have one.
+        layer_decay: Factor of the learning rate from each layer to the one below it, as timm
+            counts layers; none where not given.
+        decay_biases: Put weight decay on biases, norms and what the model exempts, too.
+        warmup: Epochs during which the learning rate grows linearly from 0 to the schedule's.
+        options: More arguments of timm's optimiser.
     """
 
-    name: Literal["adamw", "adam", "sgd"] = "adamw"
+    name: str = "adamw"
     lr: Annotated[float, above(0)] = 1e-4
     weight_decay: Annotated[float, at_least(0)] = 0.0
     betas: Annotated[tuple[float, float], at_least(0, below=1)] = (0.9, 0.999)
     momentum: Annotated[float, at_least(0, below=1)] = 0.9
+    layer_decay: Annotated[float, above(0)] | None = None
+    decay_biases: bool = True
+    warmup: Annotated[float, at_least(0)] = 0.0
+    options: Values = dataclasses.field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.name not in OPTIMIZERS:
+            names = [str(name) for name in list_optimizers()]
+            if self.name in names:
+                return
+            raise ValueError(f"unknown optimizer '{self.name}'; {nearest(self.name, names)}")
+        if self.options and self.name in OPTIMIZERS:
+            raise ValueError(f"options are for timm's optimizers; {self.name} has none")
+
+    def rate(self, scheduled: float, epoch: float) -> float:
+        """The schedule's learning rate, less during the warm-up."""
+        return scheduled * epoch / self.warmup if epoch < self.warmup else scheduled
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,10 +133,14 @@ class TrainingSettings:
         seed: Of everything.
         workers: Processes that read pictures.
         checkpoint_every: Steps between two resumable checkpoints; one each epoch in any case.
-        trackers: `tensorboard`, `wandb` (offline unless it is told otherwise).
+        trackers: Any that Accelerate knows: `tensorboard`, `wandb` (offline unless it is told
+            otherwise), `mlflow`, `trackio`, ….
         samples: How many validation pictures are shown with relevance before and after.
         continue_from: A checkpoint of the published scripts, of either paper: the run takes up its
             weights, its optimiser's state and its count of epochs.
+        freeze: Patterns (`patch_embed.*`, `blocks.[0-5].*`) of the weights that stay as they are.
+        ema: Decay of a moving average of the weights (timm's), which is then what is validated
+            and kept; none where not given.
     """
 
     epochs: Annotated[int, at_least(1)] = 10
@@ -122,9 +154,16 @@ class TrainingSettings:
     seed: Annotated[int, SEED] = 0
     workers: Annotated[int, at_least(0, at_most=512)] = 0
     checkpoint_every: Annotated[int, at_least(1)] | None = None
-    trackers: tuple[Literal["tensorboard", "wandb"], ...] = ("tensorboard",)
+    trackers: tuple[str, ...] = ("tensorboard",)
     samples: Annotated[int, at_least(0)] = 8
     continue_from: str | None = None
+    freeze: tuple[str, ...] = ()
+    ema: Annotated[float, at_least(0, below=1)] | None = None
+
+    def __post_init__(self) -> None:
+        for name in self.trackers:
+            if name not in LOGGER_TYPE_TO_CLASS:
+                raise ValueError(f"unknown tracker '{name}'; {nearest(name, LOGGER_TYPE_TO_CLASS)}")
 
 
 @dataclasses.dataclass(frozen=True)

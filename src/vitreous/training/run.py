@@ -15,13 +15,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vitreous.config import build, plain, read_yaml, to_yaml
+from vitreous.config import build, read_yaml, to_yaml
 from vitreous.data.loading import derive_seed
 from vitreous.disk import tidy, writing
 from vitreous.errors import CheckpointError, VitreousError
 from vitreous.folders import check_folder, claim_folder
 from vitreous.io import append_text, atomic_path, finite, read_json_lines, write_text
 from vitreous.models.checkpoints import read_pickle
+from vitreous.training.going_on import changed, refusal
 from vitreous.training.progress import ProgressValues
 from vitreous.training.recipe import Recipe
 
@@ -42,6 +43,7 @@ class RunState(TypedDict):
     """What is stored of a run, so that it can go on."""
 
     model: dict[str, Tensor]
+    ema: NotRequired[dict[str, Tensor] | None]
     optimizer: dict[str, object]
     scaler: dict[str, object] | None
     adversary: list[dict[str, Tensor]]
@@ -81,8 +83,10 @@ class RunFolder:
         """The state before the last, for when the last cannot be read."""
         return self.path / "checkpoints" / "previous.pt"
 
-    def check(self, recipe: Recipe, overwrite: bool = False) -> None:
-        """Check that the folder is new, or holds a run of the same recipe; writes nothing.
+    def check(self, recipe: Recipe, overwrite: bool = False) -> set[str]:
+        """Check that the folder is new, or holds a run that may go on; writes nothing.
+
+        A run may take more epochs, other workers, samples and trackers; see `going_on`.
 
         Args:
             recipe: The experiment.
@@ -91,6 +95,9 @@ class RunFolder:
         Raises:
             VitreousError: If something else is there, or a run of another recipe; says which key
                 differs.
+
+        Returns:
+            Keys of the recipe that differ.
         """
         check_folder(self.path, "run", overwrite=overwrite)
         stored = self.path / "recipe.yaml"
@@ -103,12 +110,14 @@ class RunFolder:
                     f"{stored} cannot be read, so what this run is of is not known ({error}); "
                     "put it back, or give another folder with --out"
                 ) from error
-            difference = _difference(plain(before), plain(recipe))
-            if difference:
+            reason = refusal(before, recipe)
+            if reason:
                 raise VitreousError(
-                    f"{self.path} holds a run of another recipe ({difference}); give another "
+                    f"{self.path} holds a run of another recipe ({reason}); give another "
                     "folder with --out, or remove it"
                 )
+            return {*changed(before, recipe)}
+        return set()
 
     def prepare(self, recipe: Recipe, overwrite: bool = False) -> None:
         """Make the folder ours, store the recipe in it, remove what a killed run left half-done."""
@@ -238,13 +247,3 @@ def seed_everything(*parts: int) -> None:
     random.seed(seed)
     np.random.seed(seed & 0xFFFFFFFF)
     torch.manual_seed(seed)
-
-
-def _difference(old: object, new: object, key: str = "") -> str:
-    if isinstance(old, dict) and isinstance(new, dict):
-        for name in [*old, *(n for n in new if n not in old)]:
-            found = _difference(old.get(name), new.get(name), f"{key}.{name}" if key else name)
-            if found:
-                return found
-        return ""
-    return "" if old == new else f"{key}: {old!r} there, {new!r} now"

@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
+import fnmatch
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
+from accelerate.tracking import get_available_trackers
 from accelerate.utils import DistributedDataParallelKwargs
+from timm.optim import (
+    create_optimizer_v2,
+    param_groups_layer_decay,
+    param_groups_weight_decay,
+)
+from torch import nn
 
 from vitreous.data.loading import TransformedDataset
 from vitreous.data.readers import Split
 from vitreous.data.transforms import compose
-from vitreous.errors import VitreousError, require
+from vitreous.errors import VitreousError, nearest, require
 from vitreous.processes import check_world, without_accelerator
-from vitreous.training.recipe import OptimizerSettings, Recipe
+from vitreous.training.recipe import OPTIMIZERS, OptimizerSettings, Recipe
 
 Scalar = int | float | str | bool
 PRECISIONS = {"float32": "no", "bfloat16": "bf16", "float16": "fp16"}
@@ -29,6 +38,9 @@ def make_accelerator(recipe: Recipe, out: Path) -> Accelerator:
     if "wandb" in settings.trackers:
         require("wandb", "wandb")
         os.environ.setdefault("WANDB_MODE", "offline")
+    for name in settings.trackers:
+        if name not in get_available_trackers():
+            raise VitreousError(f"training.trackers {name} needs a package: pip install {name}")
     AcceleratorState._reset_state()
     unused = DistributedDataParallelKwargs(
         find_unused_parameters="classification" not in recipe.objectives
@@ -59,15 +71,69 @@ def transformed(split: Split, recipe: Recipe) -> tuple[TransformedDataset, Trans
     )
 
 
-def make_optimizer(model: torch.nn.Module, settings: OptimizerSettings) -> torch.optim.Optimizer:
-    """Build the optimiser over all weights."""
-    weights = [p for p in model.parameters() if p.requires_grad]
+def freeze(net: nn.Module, patterns: Sequence[str]) -> None:
+    """Take the weights whose names match out of the training.
+
+    Raises:
+        VitreousError: If a pattern matches none, or nothing is left to train.
+    """
+    names = [name for name, _ in net.named_parameters()]
+    for pattern in patterns:
+        if not fnmatch.filter(names, pattern):
+            raise VitreousError(
+                f"training.freeze: '{pattern}' is no weight; {nearest(pattern, names)}"
+            )
+    for name, weight in net.named_parameters():
+        if any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns):
+            weight.requires_grad_(False)
+    if not any(weight.requires_grad for weight in net.parameters()):
+        raise VitreousError("training.freeze leaves no weight to train")
+
+
+def make_optimizer(net: nn.Module, settings: OptimizerSettings) -> torch.optim.Optimizer:
+    """Build the optimiser over all weights that are trained.
+
+    Raises:
+        VitreousError: If timm's optimiser refuses its options.
+    """
+    weights = parameter_groups(net, settings)
     if settings.name == "sgd":
         return torch.optim.SGD(
             weights, settings.lr, settings.momentum, weight_decay=settings.weight_decay
         )
-    kind = torch.optim.AdamW if settings.name == "adamw" else torch.optim.Adam
-    return kind(weights, settings.lr, settings.betas, weight_decay=settings.weight_decay)
+    if settings.name in OPTIMIZERS:
+        kind = torch.optim.AdamW if settings.name == "adamw" else torch.optim.Adam
+        return kind(weights, settings.lr, settings.betas, weight_decay=settings.weight_decay)
+    try:
+        return create_optimizer_v2(
+            weights,
+            settings.name,
+            lr=settings.lr,
+            weight_decay=settings.weight_decay,
+            momentum=settings.momentum,
+            **settings.options,
+        )
+    except (TypeError, ImportError, AssertionError) as error:
+        raise VitreousError(f"optimizer.name {settings.name}: {error}") from error
+
+
+def parameter_groups(
+    net: nn.Module, settings: OptimizerSettings
+) -> list[dict[str, object]] | list[nn.Parameter]:
+    """All trained weights, or groups of them, made by timm, with `lr_scale` and `weight_decay`."""
+    exempt = getattr(net, "no_weight_decay", set)()
+    decay = settings.weight_decay
+    if settings.layer_decay is not None:
+        return param_groups_layer_decay(
+            net,
+            decay,
+            no_weight_decay_list=() if settings.decay_biases else exempt,
+            weight_decay_exclude_1d=not settings.decay_biases,
+            layer_decay=settings.layer_decay,
+        )
+    if not settings.decay_biases:
+        return param_groups_weight_decay(net, decay, no_weight_decay_list=exempt)
+    return [p for p in net.parameters() if p.requires_grad]
 
 
 def flatten(values: object, key: str = "") -> dict[str, Scalar]:

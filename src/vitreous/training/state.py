@@ -12,6 +12,7 @@ from accelerate.utils import gather_object
 from torch import Tensor, nn
 
 from vitreous.data.readers import Split
+from vitreous.training.adversaries.shares import own_state, whole_state
 from vitreous.training.changes import DataState, compare
 from vitreous.training.continuation import continue_checkpoint
 from vitreous.training.progress import Progress
@@ -30,6 +31,7 @@ class TrainingState:
         net: The network, unwrapped.
         optimizer: The optimiser, as the accelerator gave it back.
         split: The images.
+        average: The moving average of the network, where one is kept.
         progress: Where the run stands.
         adversary: What the adversary of this process remembers from step to step.
         data: What the images were when the run began.
@@ -41,6 +43,7 @@ class TrainingState:
     net: nn.Module
     optimizer: torch.optim.Optimizer
     split: Split
+    average: nn.Module | None = None
     progress: Progress = dataclasses.field(default_factory=Progress)
     adversary: dict[str, Tensor] = dataclasses.field(default_factory=dict)
     data: DataState = dataclasses.field(init=False)
@@ -67,9 +70,10 @@ class TrainingState:
         self.folder.save_state(
             {
                 "model": self.net.state_dict(),
+                "ema": None if self.average is None else self.average.state_dict(),
                 "optimizer": self.optimizer.state_dict(),
                 "scaler": scaler.state_dict() if scaler is not None else None,
-                "adversary": every,
+                "adversary": [whole_state(every)],
                 "progress": self.progress.values(),
                 "random": random_state(),
                 "metrics_size": self.folder.metrics_size(),
@@ -98,10 +102,13 @@ class TrainingState:
 
     def _load(self, state: RunState) -> None:
         self.net.load_state_dict(state["model"])
+        if self.average is not None:
+            self.average.load_state_dict(state.get("ema") or state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         if self.accelerator.scaler is not None and state["scaler"]:
             self.accelerator.scaler.load_state_dict(state["scaler"])
-        own = dict(enumerate(state["adversary"])).get(self.accelerator.process_index, {})
+        processes = (self.accelerator.process_index, self.accelerator.num_processes)
+        own = own_state(whole_state(state["adversary"]), *processes)
         self.adversary = {k: v.to(self.accelerator.device) for k, v in own.items()}
         self.progress = Progress(**state["progress"])
 

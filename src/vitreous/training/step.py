@@ -19,25 +19,61 @@ class StepLoss:
     """What a forward pass came to.
 
     Attributes:
-        means: Weighted sum of the objectives that are means over rows.
+        plain: Weighted sum of the objectives that are means over rows.
+        masked: Weighted sum of the objectives that are means over the rows that have a mask.
         sums: Weighted sum of the objectives that are sums over rows.
         figures: Detached scalars by name: `loss`, `accuracy`, each objective, its own figures.
+        masked_figures: Names of the figures that are means over the rows that have a mask.
+        masked_rows: How many of these rows there are.
     """
 
-    means: Tensor
+    plain: Tensor
+    masked: Tensor
     sums: Tensor
     figures: dict[str, Tensor]
+    masked_figures: frozenset[str]
+    masked_rows: int
 
-    def scaled(self, rows: int, all_rows: int, processes: int) -> Tensor:
-        """The scalar whose gradients, averaged over processes and added over parts, are right.
+    @property
+    def means(self) -> Tensor:
+        """Weighted sum of the objectives that are means, of this pass alone."""
+        return self.plain + self.masked
 
-        Args:
-            rows: Rows of this pass; 0 if it stands in for an empty one and must not count.
-            all_rows: Rows of the optimiser step, over all parts and processes.
-            processes: Number of processes, over which gradients are averaged.
-        """
-        counts = float(rows > 0)
-        return self.means * (rows * processes / all_rows) + self.sums * (processes * counts)
+    def masked_weight(self, share: Share) -> float:
+        """Factor of this pass's means over masked rows; sums to the number of processes."""
+        return share.processes * (self.masked_rows if share.rows else 0) / max(share.all_masked, 1)
+
+    def scaled(self, share: Share) -> Tensor:
+        """The scalar whose gradients, averaged over processes and added over parts, are right."""
+        sums = self.sums * (share.processes * float(share.rows > 0))
+        return self.plain * share.weight + self.masked * self.masked_weight(share) + sums
+
+
+@dataclasses.dataclass(frozen=True)
+class Share:
+    """What part of an optimiser step a forward pass is.
+
+    Attributes:
+        rows: Rows of this pass; 0 if it stands in for an empty one and must not count.
+        all_rows: Rows of the optimiser step, over all parts and processes.
+        all_masked: Those of them that have a mask.
+        processes: Number of processes, over which gradients are averaged.
+    """
+
+    rows: int
+    all_rows: int
+    all_masked: int
+    processes: int = 1
+
+    @property
+    def weight(self) -> float:
+        """Factor of this pass's means; sums to the number of processes."""
+        return self.rows * self.processes / self.all_rows
+
+    @classmethod
+    def whole(cls, batch: Batch) -> Share:
+        """A pass that is the step."""
+        return cls(len(batch), len(batch), int(batch.has_mask.sum()))
 
 
 def compute_loss(
@@ -94,18 +130,24 @@ def add_up(
     The sum depends on the logits even where no objective does, so that several processes agree
     on which weights have a gradient.
     """
-    totals = {"mean": step.zero(), "sum": step.logits.new_zeros((), dtype=torch.float32)}
+    nothing = step.logits.new_zeros((), dtype=torch.float32)
+    totals = {"mean": step.zero(), "masked_mean": nothing, "sum": nothing}
     figures: dict[str, Tensor] = {}
+    masked: set[str] = set()
     if (step.batch.labels >= 0).all():
         correct = step.logits.detach().argmax(1) == step.batch.labels
         figures["accuracy"] = correct.float().mean()
     for name, outcome in outcomes.items():
         weighted = objectives[name].weight_at(step.progress) * outcome.loss.float()
         totals[outcome.reduction] = totals[outcome.reduction] + weighted
-        share = 1 if outcome.reduction == "mean" else len(step.batch)
-        figures[name] = outcome.loss.detach().float() / share
+        share = len(step.batch) if outcome.reduction == "sum" else 1
+        own = {name: outcome.loss.detach().float() / share}
         for key, value in outcome.log.items():
             if key != "accuracy":
-                figures[f"{name}/{key}"] = torch.as_tensor(value, dtype=torch.float32)
-    figures["loss"] = (totals["mean"] + totals["sum"]).detach()
-    return StepLoss(totals["mean"], totals["sum"], figures)
+                own[f"{name}/{key}"] = torch.as_tensor(value, dtype=torch.float32)
+        figures |= own
+        masked |= own.keys() if outcome.reduction == "masked_mean" else set()
+    plain, of_masked, sums = totals.values()
+    figures["loss"] = (plain + of_masked + sums).detach()
+    count = int(step.batch.has_mask.sum())
+    return StepLoss(plain, of_masked, sums, figures, frozenset(masked), count)

@@ -9,8 +9,9 @@ from accelerate import Accelerator
 
 from vitreous.data.loading import TransformedDataset, load_batches
 from vitreous.models import Classifier
+from vitreous.training.figures import agree
 from vitreous.training.objectives import Objective
-from vitreous.training.step import compute_loss
+from vitreous.training.step import StepLoss, compute_loss
 
 
 @torch.no_grad()
@@ -51,11 +52,44 @@ def validate(
         batch = batch.to(accelerator.device)
         with accelerator.autocast():
             loss = compute_loss(classifier, classifier, batch, objectives, progress=1.0)
-        for key, value in loss.figures.items():
-            totals[key] = totals.get(key, 0.0) + value.double() * len(batch)
-    keys = sorted(totals)
-    summed = torch.stack([totals[k].reshape(()) for k in keys]) if keys else torch.zeros(0)
-    if accelerator.num_processes > 1:
-        summed = accelerator.reduce(summed, "sum")
+        for key, value in _sums(loss, len(batch)).items():
+            totals[key] = totals.get(key, 0.0) + value.detach().double()
     classifier.train()
-    return dict(zip(keys, (summed / count).tolist()))
+    return _means(_over_processes(accelerator, totals), count, min(batch_size, count))
+
+
+def _sums(loss: StepLoss, rows: int) -> dict[str, torch.Tensor]:
+    """Figures of a batch times the images they are means of, by `image NAME` or `masked NAME`."""
+    masked = loss.masked_rows
+    sums = {
+        f"masked {key}" if key in loss.masked_figures else f"image {key}": value
+        * (masked if key in loss.masked_figures else rows)
+        for key, value in loss.figures.items()
+        if key != "loss"
+    }
+    counted = torch.full_like(loss.sums, masked)
+    parts = {"plain": loss.plain * rows, "masked": loss.masked * masked, "sums": loss.sums}
+    return {**sums, **parts, "rows": counted}
+
+
+def _over_processes(accelerator: Accelerator, totals: dict[str, torch.Tensor]) -> dict[str, float]:
+    """Sum totals over processes, not all of which need have the same ones."""
+    names = sorted(totals) if accelerator.num_processes == 1 else agree(accelerator, totals)
+    zero = torch.zeros((), dtype=torch.float64, device=accelerator.device)
+    values = torch.stack([zero + totals.get(name, zero) for name in names])
+    if accelerator.num_processes > 1:
+        values = accelerator.reduce(values, "sum")
+    return dict(zip(names, values.tolist()))
+
+
+def _means(totals: dict[str, float], images: int, batch_size: int) -> dict[str, float]:
+    """Divide totals by the images that they are of, and put the loss together of its parts.
+
+    An objective that is a sum over a batch counts as that of a batch of mean images.
+    """
+    counts = {"image": images, "masked": max(totals.pop("rows"), 1.0)}
+    loss = totals.pop("plain") / images + totals.pop("masked") / counts["masked"]
+    loss += totals.pop("sums") / images * batch_size
+    named = [(*key.split(" ", 1), value) for key, value in totals.items()]
+    means = {name: value / counts[kind] for kind, name, value in named}
+    return dict(sorted({**means, "loss": loss}.items()))

@@ -23,6 +23,7 @@ from vitreous.errors import VitreousError
 from vitreous.models import Classifier, load_model
 from vitreous.models.fingerprint import model_fingerprint
 from vitreous.names import folder_name
+from vitreous.processes import current_processes
 from vitreous.provenance import provenance
 from vitreous.results import Record, Results
 
@@ -130,6 +131,8 @@ class ModelOptions(LoadOptions, BatchOption, DeviceOption, ResumeOptions, SeedOp
             seed=self.seed,
             seconds=None if began is None else time.perf_counter() - began,
         )
+        if not current_processes().main:
+            return self.results_file(classifier)
         path = store(fresh, self.results_file(classifier), made, self._context())
         print(f"results: {path}")
         return path

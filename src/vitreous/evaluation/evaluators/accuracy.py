@@ -13,7 +13,6 @@ from torch import Tensor
 
 from vitreous.evaluation.loading import EvaluationBatch, batches, view_of
 from vitreous.evaluation.predictions import Predictions
-from vitreous.evaluation.processes import ALONE, Processes
 from vitreous.evaluation.records import accuracy_records
 from vitreous.evaluation.scoring import Scorer, row_type, unreadable_rows
 from vitreous.evaluation.stream import StreamSettings, measure, stream
@@ -21,6 +20,7 @@ from vitreous.evaluation.test_sets import TestSet
 from vitreous.evaluation.test_sets.base import Condition
 from vitreous.fingerprint import digest
 from vitreous.models import Classifier, Preprocessing
+from vitreous.processes import ALONE, Processes
 from vitreous.results import Record
 
 

@@ -19,7 +19,6 @@ from vitreous.evaluation.evaluators.explanation_records import (
 )
 from vitreous.evaluation.loading import EvaluationBatch, View
 from vitreous.evaluation.pixel_removal import removal_hits
-from vitreous.evaluation.processes import ALONE, Processes
 from vitreous.evaluation.rows import READ, item_type
 from vitreous.evaluation.segmentation import (
     TOLERANCE,
@@ -29,6 +28,7 @@ from vitreous.evaluation.segmentation import (
 )
 from vitreous.evaluation.stream import Measured, StreamSettings, stream
 from vitreous.models import Classifier, Preprocessing
+from vitreous.processes import ALONE, Processes
 from vitreous.results import Record
 
 

@@ -19,10 +19,10 @@ from vitreous.config import plain
 from vitreous.data.dataset import Dataset
 from vitreous.errors import VitreousError
 from vitreous.evaluation.loading import EvaluationBatch, View, batches
-from vitreous.evaluation.processes import ALONE, Processes
 from vitreous.evaluation.rows import item_type
 from vitreous.evaluation.stream import StreamSettings, stream
 from vitreous.models import Classifier
+from vitreous.processes import ALONE, Processes
 from vitreous.results import Record, accuracy_record
 
 ROBUST = -1

@@ -14,7 +14,9 @@ class Adversary(Protocol):
     """Frozen settings and a call that perturbs the pictures of one training step.
 
     Whatever it must remember from step to step (a carried-over perturbation, a loss scale) lies
-    in `state`, a mapping of tensors that the engine stores in every checkpoint.
+    in `state`, a mapping of tensors that the engine stores in every checkpoint: scalars, and
+    tensors with a row for each row of the batch, which are shared among processes as its images
+    are.
 
     Attributes:
         epsilon: Radius of its ball, in units of the images ([0, 1]); held-out images are attacked

@@ -119,7 +119,7 @@ class BackgroundSwap(WeightedObjective):
         share = 1 - batch.masks.mean((1, 2, 3))
         rows, donors = choose_donors(batch.has_mask, share, self.least_background)
         if len(rows) == 0:
-            return LossTerm(step.zero())
+            return LossTerm(step.zero(), reduction="masked_mean")
         sigma = self.feather * images.shape[-2]
         swapped = swap_backgrounds(images, batch.masks, rows, donors, sigma)
         logits = step.classifier(swapped).float()
@@ -133,4 +133,4 @@ class BackgroundSwap(WeightedObjective):
             )
             log["divergence"] = divergence.detach()
             loss = loss + self.consistency * divergence
-        return LossTerm(loss, log)
+        return LossTerm(loss, log, "masked_mean")

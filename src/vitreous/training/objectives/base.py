@@ -91,14 +91,14 @@ class LossTerm:
 
     Attributes:
         loss: The scalar.
-        log: Figures, each a mean over the rows of the batch.
-        reduction: Whether the loss is a mean or a sum over rows, so that several processes give
-            the gradient of one.
+        log: Figures, each a mean over the rows that the loss is of.
+        reduction: Whether the loss is a mean over rows, a mean over the rows that have a mask, or
+            a sum, so that several processes give the gradient of one.
     """
 
     loss: Tensor
     log: dict[str, float | Tensor] = dataclasses.field(default_factory=dict)
-    reduction: Literal["mean", "sum"] = "mean"
+    reduction: Literal["mean", "masked_mean", "sum"] = "mean"
 
 
 @dataclasses.dataclass(frozen=True)

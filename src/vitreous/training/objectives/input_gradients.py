@@ -51,11 +51,11 @@ class GradMask(WeightedObjective):
         """Return the mean square over all pixels and channels of masked rows."""
         rows = step.batch.has_mask
         if not rows.any():
-            return LossTerm(step.zero())
+            return LossTerm(step.zero(), reduction="masked_mean")
         labels = step.batch.labels[:, None]
         saliency = input_gradient(step, lambda z: z.gather(1, labels).sum(), self.gradient)[rows]
         loss = (saliency * (1 - step.batch.masks[rows])).square().mean()
-        return LossTerm(loss, {"penalty": loss.detach()})
+        return LossTerm(loss, {"penalty": loss.detach()}, "masked_mean")
 
 
 @OBJECTIVES.register("rrr")

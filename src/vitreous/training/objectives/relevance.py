@@ -100,7 +100,7 @@ class Relevance(WeightedObjective):
         """Return the weighted sum of both terms, each a mean over all pixels of masked rows."""
         rows = step.batch.has_mask
         if not rows.any():
-            return LossTerm(step.zero())
+            return LossTerm(step.zero(), reduction="masked_mean")
         maps, constant = self.maps(step)
         maps, masks = maps[rows], step.batch.masks[rows]
         background = F.mse_loss(maps * (1 - masks), torch.zeros_like(maps))
@@ -111,7 +111,8 @@ class Relevance(WeightedObjective):
             "foreground_share": foreground_share(maps.detach(), masks).mean(),
             "constant_maps": constant[rows].float().mean(),
         }
-        return LossTerm(self.background * background + self.foreground * foreground, log)
+        loss = self.background * background + self.foreground * foreground
+        return LossTerm(loss, log, "masked_mean")
 
     def maps(self, step: Step) -> tuple[Tensor, Tensor]:
         """Relevance maps (B, 1, H, W) of the step, and which (B,) are constant."""

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from vitreous.attacks.randomness import draw
 from vitreous.data.rotation import turn_each
 from vitreous.ranges import at_least
 from vitreous.training.objectives.base import OBJECTIVES, LossTerm, Step, WeightedObjective
@@ -84,6 +85,8 @@ class RelevanceConsistency(WeightedObjective):
         """Maps (B, 1, H, W) of the turned pictures, turned back; by 180° only if not square."""
         images = step.batch.images.detach()
         square = images.shape[-1] == images.shape[-2]
-        turns = torch.randint(1, 4, (len(images),)) if square else torch.full((len(images),), 2)
+        turns = torch.full((len(images),), 2)
+        if square:
+            turns = draw(torch.randint, (len(images),), turns, None, 1, 4)
         turned = step.again(turn_each(images, turns), recorded=True)
         return turn_each(self.maps(turned, classes), -turns)

@@ -1,0 +1,69 @@
+"""A short form of `table.py`: two processes give what one gives, also after one of them died."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from processes.cases import Case, prepare
+from processes.launch import Launch, launch_all
+from processes.table import KILLED
+from vitreous.cli import main
+
+SHORT = ("relevance", "RRR", "joint, masks for some", "accumulation", "FGSM, carried over")
+NAMES = [*(f"train, {name}" for name in SHORT), "mask", "evaluate", "attack", "brain"]
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("table")
+
+
+@pytest.fixture(scope="module")
+def cases(root: Path) -> dict[str, Case]:
+    return {case.name: case for case in prepare(root, SHORT)}
+
+
+@pytest.fixture(scope="module")
+def launched(root: Path, cases: dict[str, Case]) -> dict[str, Launch]:
+    """All cases in one launch of two processes, the second of which dies in the last command."""
+    commands = [case.line(root / "two" / name) for name, case in cases.items()]
+    killed = cases[KILLED].line(root / "killed")
+    came = launch_all(root / "notes", [*commands, killed], dies=(1, 2))
+    return dict(zip([*cases, "killed"], came))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_two_processes_give_what_one_gives(
+    name: str,
+    root: Path,
+    cases: dict[str, Case],
+    launched: dict[str, Launch],
+    recwarn: pytest.WarningsRecorder,
+) -> None:
+    case, came = cases[name], launched[name]
+    assert came.code == 0, came.messages[-2000:]
+    assert came.seen == [2, 2]
+    assert main(case.line(root / "one" / name)) == 0
+    one, two = (case.read(root / n / name) for n in ("one", "two"))
+    assert two.rows == one.rows and one.rows
+    assert one.difference(two) <= case.tolerance
+    if name.startswith("train"):
+        first, second = came.written_in(root / "two" / name)
+        assert root / "two" / name / "metrics.jsonl" in first and not second
+    if name == "mask":
+        first, second = came.written_in(root / "two" / name)
+        assert all(file.suffix == ".png" for file in second) and second
+        assert not first & second
+
+
+def test_killed_in_two_processes_and_gone_on_with_in_one(
+    root: Path, cases: dict[str, Case], launched: dict[str, Launch]
+) -> None:
+    case = cases[KILLED]
+    assert launched["killed"].code
+    for folder in ("killed", "whole"):
+        assert main(case.line(root / folder)) == 0
+    one, two = case.read(root / "whole"), case.read(root / "killed")
+    assert two.rows == one.rows and one.difference(two) <= case.tolerance

@@ -20,6 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.fx.experimental.proxy_tensor import make_fx
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from vitreous.attribution import explain
 from vitreous.errors import VitreousError, require
@@ -91,8 +92,10 @@ def export_onnx(
     )
 
     def together(examples: Tensor) -> tuple[Tensor, ...]:
-        exported = explain(classifier, examples, method=method)
-        return exported.logits, exported.relevance
+        # ONNX has no word for the gradient of the fused kernel.
+        with sdpa_kernel(SDPBackend.MATH):
+            explained = explain(classifier, examples, method=method)
+        return explained.logits, explained.relevance
 
     def alone(examples: Tensor) -> tuple[Tensor, ...]:
         return (classifier(examples),)

@@ -18,7 +18,7 @@ from vitreous.training.objectives.base import LossTerm, Step, WeightedObjective
 from vitreous.training.objectives.classification import Classification
 from vitreous.training.objectives.input_gradients import GradMask, RightForTheRightReasons
 from vitreous.training.objectives.relevance import Relevance, recorded_needs
-from vitreous.training.step import StepLoss, compute_loss
+from vitreous.training.step import Share, StepLoss, compute_loss
 
 
 def make_batch(count: int = 4, size: int = 4) -> Batch:
@@ -72,16 +72,21 @@ def test_parts_of_processes_add_up_to_the_gradient_of_the_whole() -> None:
     total = torch.zeros_like(expected)
     for start, stop, rows in ((0, 3, 3), (3, 5, 2), (0, 2, 0)):
         loss = compute_loss(model, model, batch.rows(start, stop), objectives)
-        scaled = loss.scaled(rows, 5, 2)
+        scaled = loss.scaled(Share(rows, 5, int(batch.has_mask.sum()), 2))
         total += torch.autograd.grad(scaled, model.net[1].weight)[0] / 2  # averaged over processes
     torch.testing.assert_close(total, expected)
 
 
 def test_the_scalar_of_a_pass_by_hand() -> None:
-    loss = StepLoss(torch.tensor(5.0), torch.tensor(7.0), {})
-    assert loss.scaled(3, 12, 2).item() == 5 * 3 * 2 / 12 + 7 * 2
-    assert loss.scaled(1, 12, 2).item() == pytest.approx(5 * 2 / 12 + 14)
-    assert loss.scaled(0, 12, 2).item() == 0
+    parts = (torch.tensor(5.0), torch.tensor(11.0), torch.tensor(7.0))
+    loss = StepLoss(*parts, {}, frozenset(), masked_rows=2)
+    assert loss.means.item() == 5 + 11
+    # Rows of this pass, of the step, masked ones of the step, processes.
+    whole = 5 * 3 * 2 / 12 + 11 * 2 * 2 / 8 + 7 * 2
+    assert loss.scaled(Share(3, 12, 8, 2)).item() == whole
+    assert loss.scaled(Share(1, 12, 8, 2)).item() == pytest.approx(5 * 2 / 12 + 5.5 + 14)
+    assert loss.scaled(Share(0, 12, 8, 2)).item() == 0
+    assert loss.scaled(Share(3, 12, 0, 2)).item() == 5 * 3 * 2 / 12 + 11 * 2 * 2 + 14
 
 
 def test_figures_are_means_over_rows_and_hold_no_graph() -> None:
@@ -171,7 +176,8 @@ def test_what_is_reported_of_an_objective_is_detached_and_summed_where_it_is_a_s
         logged = [v for v in term.log.values() if isinstance(v, Tensor)]
         assert logged and not any(v.requires_grad for v in logged)
         summed = isinstance(inner, RightForTheRightReasons)
-        assert term.reduction == ("sum" if summed else "mean")
+        plain = isinstance(inner, Classification)
+        assert term.reduction == ("sum" if summed else "mean" if plain else "masked_mean")
         assert term.loss.requires_grad, "it trains the weights as it comes"
         if summed:
             assert float(loss.figures["o"]) == pytest.approx(float(term.loss.detach()) / 4)

@@ -37,7 +37,7 @@ from vitreous.data.batch import Batch
 from vitreous.models import Classifier, load_model
 from vitreous.training.adversaries.fgsm import FGSM
 from vitreous.training.objectives.classification import Classification
-from vitreous.training.step import compute_loss
+from vitreous.training.step import Share, compute_loss
 
 EPSILON, STEP = 2 / 255, 2.5 / 255
 
@@ -82,7 +82,7 @@ def own_step(classifier: Classifier, optimizer, images: Tensor, labels: Tensor) 
     rows = torch.ones(len(labels), dtype=torch.bool)
     batch = Batch(perturbed, labels, torch.zeros(len(labels), 1, 1, 1), rows, labels)
     loss = compute_loss(classifier, classifier, batch, {"classification": Classification()})
-    loss.scaled(len(labels), len(labels), 1).backward()
+    loss.scaled(Share(len(labels), len(labels), 0)).backward()
     optimizer.step()
     optimizer.zero_grad()
 

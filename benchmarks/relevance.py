@@ -27,7 +27,7 @@ import vitreous
 from vitreous.data.batch import Batch
 from vitreous.training.objectives.classification import Classification
 from vitreous.training.objectives.relevance import Relevance
-from vitreous.training.step import compute_loss
+from vitreous.training.step import Share, compute_loss
 
 
 def published_relevance(classifier: vitreous.Classifier, images: Tensor, labels: Tensor) -> Tensor:
@@ -76,7 +76,7 @@ def our_step(
     objectives = {"classification": Classification(0.2, "prediction"), "relevance": Relevance(0.8)}
     loss = compute_loss(classifier, classifier, batch, objectives)
     optimizer.zero_grad()
-    loss.scaled(len(batch), len(batch), 1).backward()
+    loss.scaled(Share.whole(batch)).backward()
     optimizer.step()
     return loss.figures["loss"]
 

@@ -74,8 +74,14 @@ def test_every_room_has_its_place_in_the_order() -> None:
     assert {room(name) for name, _ in modules()} - {""} <= placed
 
 
+def without_types(tree: ast.Module) -> ast.Module:
+    """A module less the imports that a type checker alone reads."""
+    kept = [n for n in tree.body if not (isinstance(n, ast.If) and "TYPE_CHECKING" in ast.dump(n))]
+    return ast.Module(kept, [])
+
+
 def test_no_module_needs_itself() -> None:
-    known = dict(modules())
+    known = {name: without_types(tree) for name, tree in modules()}
     graph = {
         name: {t for t in imports(tree, set(known)) if t not in (name, "vitreous")}
         for name, tree in known.items()

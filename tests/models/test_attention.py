@@ -9,7 +9,6 @@ from torchvision.models import VisionTransformer, resnet18
 
 import vitreous
 from vitreous.errors import UnsupportedModelError
-from vitreous.models.forward import record_forward
 
 
 def torchvision_vit() -> vitreous.Classifier:
@@ -18,20 +17,13 @@ def torchvision_vit() -> vitreous.Classifier:
     return vitreous.Classifier(net)
 
 
-def test_torchvision_is_told_to_be_unsupported_and_not_to_be_no_vision_transformer():
+def test_torchvision_is_explained_and_its_attention_recorded():
     classifier, images = torchvision_vit(), torch.rand(1, 3, 32, 32)
-    for ask in (
-        lambda: vitreous.relevance(classifier, images),
-        lambda: record_forward(classifier, images, attention=True),
-        lambda: vitreous.record_attention(classifier).__enter__(),
-        lambda: vitreous.record_attention(classifier.net).__enter__(),
-    ):
-        with pytest.raises(UnsupportedModelError, match="torchvision's VisionTransformer") as error:
-            ask()
-        message = str(error.value)
-        assert "not yet supported" in message and "\n" not in message
-        assert "is not a Vision Transformer" not in message
-    assert vitreous.relevance(classifier, images, method="input_gradient").amax() == 1
+    with vitreous.record_attention(classifier) as trace:
+        classifier(images)
+    assert [tuple(attention.shape) for attention in trace.maps] == [(1, 2, 17, 17)]
+    assert torch.allclose(trace.maps[0].sum(-1), torch.ones(1, 2, 17))
+    assert vitreous.relevance(classifier, images).amax() == 1
 
 
 @pytest.mark.parametrize("make", [resnet18, nn.Flatten])

@@ -1,0 +1,114 @@
+"""What people would do with a few masks, arm by arm, learning rate by learning rate.
+
+    python benchmarks/evidence/run.py --data evidence/data --start vits14_tiny50_112/ --out evidence/runs
+
+Every arm starts from the same model, sees the same images for the same number of steps and is
+searched over the same learning rates; a run that is finished is not made again, one that was
+killed goes on. `report.py` reads what comes out.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+RATES = ("2e-6", "8e-6", "2e-5")
+LABEL = {"classification": {"weight": 0.2, "target": "label"}}
+RELEVANCE = {"weight": 0.8, "background": 2.0, "foreground": 0.3, "target": "label"}
+ARMS: dict[str, dict[str, Any]] = {
+    "plain": {"classification": {}},
+    "guidance": {**LABEL, "relevance": RELEVANCE},
+    "guidance_own_prediction": {
+        "classification": {"weight": 0.2, "target": "prediction"},
+        "relevance": RELEVANCE,
+    },
+    "gradmask": {**LABEL, "gradmask": {"weight": 0.8}},
+    "rrr": {**LABEL, "rrr": {"weight": 0.8}},
+    "swap": {"classification": {}, "background_swap": {}},
+    "guidance_and_swap": {"classification": {}, "relevance": RELEVANCE, "background_swap": {}},
+}
+# Passes over the list: about as many steps from few images as from many.
+EPOCHS = {"train_16": 4, "train_3": 12}
+
+
+def recipe(data: Path, start: str, images: str, arm: str) -> dict[str, Any]:
+    """One arm's recipe, as plain values."""
+    return {
+        "description": f"Evidence on photographs: {arm} from {images}.",
+        "model": {"name": start},
+        "data": {
+            "name": "folders",
+            "images": str(data / f"{images}.csv"),
+            "validation_images": str(data / "held_out.csv"),
+            "class_list": str(data / "classes.txt"),
+        },
+        "transforms": {
+            "train": {
+                "resize": {"size": 128, "square": True, "interpolation": "bicubic"},
+                "random_crop": {"size": 112},
+                "flip": {},
+            },
+            "validation": {
+                "resize": {"size": 112, "interpolation": "bicubic"},
+                "center_crop": {"size": 112},
+            },
+        },
+        "objectives": ARMS[arm],
+        "optimizer": {"name": "adamw", "weight_decay": 1e-4},
+        "schedule": {"name": "step", "factor": 0.85, "every": 2},
+        "training": {
+            "epochs": EPOCHS[images],
+            "batch_size": 8,
+            "precision": "bfloat16",
+            "trackers": [],
+            "samples": 0,
+        },
+        "selection": {"metric": "validation/loss", "mode": "min"},
+    }
+
+
+def vitreous(*arguments: str) -> None:
+    """Run the command line; an error ends the whole."""
+    subprocess.run([sys.executable, "-m", "vitreous.cli", *arguments], check=True)
+
+
+def train(arguments: argparse.Namespace, images: str, arm: str, rate: str, seed: int) -> Path:
+    """Train one arm, unless that was done."""
+    out = arguments.out / images / f"{arm}-{rate}-{seed}"
+    file = out.with_suffix(".yaml")
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(yaml.safe_dump(recipe(arguments.data, arguments.start, images, arm)))
+    if not (out / "results.json").is_file():
+        options = ("--optimizer.lr", rate, "--training.seed", str(seed))
+        vitreous("train", str(file), "--out", str(out), "--quiet", *options)
+    return out
+
+
+def main() -> None:
+    """Make all runs of a grid."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--start", required=True, help="folder of the model that arms start from")
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--images", nargs="+", default=["train_16"], choices=list(EPOCHS))
+    parser.add_argument("--arms", nargs="+", default=list(ARMS), choices=list(ARMS))
+    parser.add_argument("--rates", nargs="+", default=list(RATES))
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0])
+    arguments = parser.parse_args()
+    names = json.loads((Path(arguments.start) / "config.json").read_text())["label_names"]
+    (arguments.data / "classes.txt").write_text("".join(f"{n}\n" for n in names))
+    for seed in arguments.seeds:
+        for rate in arguments.rates:
+            for images in arguments.images:
+                for arm in arguments.arms:
+                    print(train(arguments, images, arm, rate, seed), flush=True)
+
+
+if __name__ == "__main__":
+    main()

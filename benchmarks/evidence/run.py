@@ -4,7 +4,7 @@
 
 Every arm starts from the same model, sees the same images for the same number of steps and is
 searched over the same learning rates; a run that is finished is not made again, one that was
-killed goes on. `report.py` reads what comes out.
+killed goes on. `vitreous evaluate RUN --data evidence/data/tests/*` measures what comes out.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """What people would do with a few masks, arm by arm, learning rate by learning rate.
 
-    python benchmarks/evidence/run.py --data evidence/data --start vits14_tiny50_112/ --out evidence/runs
+    python benchmarks/evidence/run.py --data evidence/data --start MODEL --out evidence/runs
 
 Every arm starts from the same model, sees the same images for the same number of steps and is
 searched over the same learning rates; a run that is finished is not made again, one that was

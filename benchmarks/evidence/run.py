@@ -4,7 +4,7 @@
 
 Every arm starts from the same model, sees the same images for the same number of steps and is
 searched over the same learning rates; a run that is finished is not made again, one that was
-killed goes on. `vitreous evaluate RUN --data evidence/data/tests/*` measures what comes out.
+killed goes on. Each run, and the model that all start from, is measured on every test set.
 """
 
 from __future__ import annotations
@@ -83,11 +83,20 @@ def train(arguments: argparse.Namespace, images: str, arm: str, rate: str, seed:
     out = arguments.out / images / f"{arm}-{rate}-{seed}"
     file = out.with_suffix(".yaml")
     file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(yaml.safe_dump(recipe(arguments.data, arguments.start, images, arm)))
+    settings = recipe(arguments.data, arguments.start, images, arm)
+    file.write_text(yaml.safe_dump(settings, sort_keys=False))  # transforms apply in their order
     if not (out / "results.json").is_file():
         options = ("--optimizer.lr", rate, "--training.seed", str(seed))
         vitreous("train", str(file), "--out", str(out), "--quiet", *options)
     return out
+
+
+def measure(model: str | Path, arguments: argparse.Namespace, out: Path) -> None:
+    """Accuracy of a model on the test sets, unless that was measured."""
+    if not (out / "results.json").is_file():
+        tests = sorted(str(p) for p in (arguments.data / "tests").iterdir())
+        options = ("--quiet", "--workers", "0", "--out", str(out))
+        vitreous("evaluate", str(model), "--data", *tests, *options)
 
 
 def main() -> None:
@@ -103,11 +112,14 @@ def main() -> None:
     arguments = parser.parse_args()
     names = json.loads((Path(arguments.start) / "config.json").read_text())["label_names"]
     (arguments.data / "classes.txt").write_text("".join(f"{n}\n" for n in names))
+    measure(arguments.start, arguments, arguments.out / "measured" / "start")
     for seed in arguments.seeds:
         for rate in arguments.rates:
             for images in arguments.images:
                 for arm in arguments.arms:
-                    print(train(arguments, images, arm, rate, seed), flush=True)
+                    run = train(arguments, images, arm, rate, seed)
+                    measure(run, arguments, arguments.out / "measured" / images / run.name)
+                    print(run, flush=True)
 
 
 if __name__ == "__main__":

@@ -88,7 +88,7 @@ class _Propagation(torch.autograd.Function):
         for rows in _blocks(queries, keys, block_numbers):
             attention, positive = _maps(queries, keys, values, gradient, scale, rows)
             weighted = attention.mul_(positive)
-            received += torch.einsum("bq,bhqk->bk", row[:, rows], weighted)
+            received += (row[:, None, None, rows] @ weighted).sum(1)[:, 0]
         return received / queries.shape[1]
 
     @staticmethod

@@ -39,7 +39,7 @@ def pointing_hits(maps: Tensor, masks: Tensor, tolerance: int = TOLERANCE) -> Te
         tolerance: In pixels of the maps; 0 asks for a hit of the foreground itself.
 
     Returns:
-        (B,) float64, 1 where it hits and 0 where it does not.
+        (B,) float32, 1 where it hits and 0 where it does not.
     """
     height, width = maps.shape[-2:]
     flat = maps.flatten(1)
@@ -51,4 +51,4 @@ def pointing_hits(maps: Tensor, masks: Tensor, tolerance: int = TOLERANCE) -> Te
     down, across = rows - (first // width)[:, None, None], columns - (first % width)[:, None, None]
     distance = down**2 + across**2
     near = distance < tolerance**2 if tolerance else distance == 0
-    return (near & (masks[:, 0] > 0.5)).flatten(1).any(1).double()
+    return (near & (masks[:, 0] > 0.5)).flatten(1).any(1).float()

@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import re
+import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Literal
@@ -230,8 +231,7 @@ def _open(folder: Path, name: str, n: int, units: int, settings: Extraction) -> 
         if mapped.shape == shape and mapped.dtype == kind:
             return mapped
     file.parent.mkdir(parents=True, exist_ok=True)
-    free = os.statvfs(file.parent)
-    if free.f_bavail * free.f_frsize < n * units * kind.itemsize:
+    if shutil.disk_usage(file.parent).free < n * units * kind.itemsize:
         raise VitreousError(
             f"layer '{name}' needs {n * units * kind.itemsize / 2**30:.1f} GiB in {folder.parent}, "
             "which is not free; choose another --cache, fewer layers, or storage float16"

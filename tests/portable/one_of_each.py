@@ -22,11 +22,20 @@ WORDS = "Bäume, 木 und Größe"
 
 def steps(root: Path, workers: int) -> list[list[str]]:
     """The commands, for a set that lies in `root`."""
-    run, data = str(root / "run"), str(root / "images")
+    run, data, masks = (str(root / name) for name in ("run", "images", "masks"))
     image = str(root / "images" / "class_0" / "0.png")
     return [
         ["train", str(root / "recipe.yaml"), "--out", run, f"--training.workers={workers}"],
-        ["evaluate", run, "--data", data, "--masks", str(root / "masks"), "--workers", f"{workers}"],
+        [
+            "evaluate",
+            run,
+            "--data",
+            data,
+            "--masks",
+            masks,
+            "--workers",
+            f"{workers}",
+        ],
         ["attack", run, "--data", data, "--steps", "2", "--workers", f"{workers}"],
         ["explain", image, "--model", run, "--method", "all", "--out", str(root / "explained")],
         ["mask", data, "--method", "relevance", "--model", run, "--out", str(root / "made")],

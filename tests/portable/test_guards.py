@@ -11,10 +11,10 @@ from pathlib import Path, PurePath
 import numpy as np
 import pytest
 import torch
-from portable.one_of_each import WORDS, do_all, prepare
-from portable.refusals import NoDoublePrecision, forbidden_parts, strict_sync
 
 import vitreous
+from portable.one_of_each import WORDS, do_all, prepare
+from portable.refusals import NoDoublePrecision, forbidden_parts, strict_sync
 from vitreous.io import write_text
 from vitreous.names import folder_name
 
@@ -91,7 +91,17 @@ def test_no_relative_path_becomes_text_in_this_systems_way():
 
 
 # What only Unix has; `hasattr` or a guarded import must stand before it.
-UNIX_ONLY = {"fork", "statvfs", "pread", "pwrite", "getuid", "killpg", "SIGKILL", "SIGHUP", "mkfifo"}
+UNIX_ONLY = {
+    "fork",
+    "statvfs",
+    "pread",
+    "pwrite",
+    "getuid",
+    "killpg",
+    "SIGKILL",
+    "SIGHUP",
+    "mkfifo",
+}
 
 
 def test_nothing_is_asked_of_the_system_that_only_unix_has():

@@ -20,7 +20,6 @@ import torch
 from PIL import Image
 from torch import Tensor
 from torchvision.transforms import v2
-from tqdm import tqdm
 
 from vitreous.brain.layers import PIXELS, find_layers, record_layers
 from vitreous.brain.stimuli import Stimuli, place_in_view
@@ -32,6 +31,7 @@ from vitreous.models import Classifier
 from vitreous.models.fingerprint import model_fingerprint
 from vitreous.models.modes import evaluation_mode
 from vitreous.processes import Processes, current_processes
+from vitreous.progress import Progress
 
 FORMAT = 2
 
@@ -135,11 +135,11 @@ def _fill(
     step = _round(settings, processes)
     own = range(first + processes.rank * settings.batch_size, len(stimuli), step)
     batches = _activations(classifier, stimuli, names, own, settings)
-    bar = tqdm(
+    bar = Progress(
         total=len(stimuli),
         initial=first,
         desc=f"activations of {len(names)} layers",
-        disable=not processes.main,
+        quiet=not processes.main,
     )
     with bar:
         for start in range(first, len(stimuli), step):

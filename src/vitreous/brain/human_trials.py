@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from vitreous.brain.activations import prepare
 from vitreous.brain.readers import read_table
@@ -18,6 +17,7 @@ from vitreous.errors import VitreousError, nearest
 from vitreous.evaluation.test_sets.base import class_map
 from vitreous.models import Classifier
 from vitreous.models.modes import evaluation_mode
+from vitreous.progress import Progress
 
 COLUMNS = ("subj", "object_response", "category", "condition", "imagename")
 
@@ -97,7 +97,7 @@ def decide(
     origin = classifier.mean.device
     with evaluation_mode(classifier), torch.inference_mode():
         classifier.to(device)
-        for start in tqdm(range(0, len(stimuli), batch_size), desc="choices"):
+        for start in Progress(range(0, len(stimuli), batch_size), desc="choices"):
             stop = min(start + batch_size, len(stimuli))
             images = [prepare(stimuli.open(i), classifier, None, 8.0) for i in range(start, stop)]
             chances = classifier(torch.stack(images).to(device)).softmax(dim=1)

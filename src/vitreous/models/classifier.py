@@ -394,8 +394,11 @@ def _head_size(state: dict[str, Tensor]) -> int | None:
 
 
 def _imagenet_names(net: nn.Module) -> list[str]:
-    if 1000 not in (getattr(net, "num_classes", None), getattr(net, "num_labels", None)):
+    """Words for the classes of ImageNet's 1000, 11,000, 12,000 and 22,000; none for other heads."""
+    heads = {getattr(net, "num_classes", None), getattr(net, "num_labels", None)}
+    subset = "imagenet-1k" if 1000 in heads else timm.data.infer_imagenet_subset(net)
+    if subset is None:
         return []
     # One table for all names: reading it takes longer than building a small network.
-    names = timm.data.ImageNetInfo()
-    return [names.index_to_description(i) for i in range(1000)]
+    names = timm.data.ImageNetInfo(subset)
+    return [names.index_to_description(i) for i in range(names.num_classes())]

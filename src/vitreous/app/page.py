@@ -25,11 +25,11 @@ LONGEST_QUEUE = 64
 SHARED = (".gradio.live",)
 API = """Answers and maps of the chosen models for one picture.
 
-file: an image, or nothing for an example. example: number of the example. chosen: names of models.
-methods: relevance methods. angle: degrees. epsilon: radius of the attack in 1/255, 0 for none. steps:
-of the attack. Returns a message (empty where all is well), then for each model of the page, chosen or
-not: visibility, a text, the five most probable classes with their probabilities, and the maps as HTML
-with the images inside.
+file: an image, or nothing for an example. chosen: names of models. methods: relevance methods.
+angle: degrees. epsilon: radius of the attack in 1/255, 0 for none. steps: of the attack. Returns a
+message (empty where all is well), then for each model of the page, chosen or not: visibility, a
+text, the five most probable classes with their probabilities, and the maps as HTML with the images
+inside.
 """
 FONT = ["system-ui", "-apple-system", "Segoe UI", "Roboto", "DejaVu Sans", "sans-serif"]
 MONO = ["ui-monospace", "Menlo", "Consolas", "DejaVu Sans Mono", "monospace"]

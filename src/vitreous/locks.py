@@ -111,7 +111,7 @@ def _lock_by_system(handle: int) -> bool:
         fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     elif msvcrt is not None:
         os.lseek(handle, LOCKED_BYTE, os.SEEK_SET)
-        msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)
+        msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)  # ty: ignore[missing-attribute]
     return fcntl is not None or msvcrt is not None
 
 

@@ -28,7 +28,7 @@ class Registry(Generic[T]):
         self._parts: dict[str, T] = {}
 
     def register(self, name: str) -> Callable[[Part], Part]:
-        """Decorate a class or function to make it available under `name`; its type stays its own."""
+        """Decorate a class or function to make it available under `name`; it keeps its type."""
 
         def add(part: Part) -> Part:
             own = cast(T, part)

@@ -22,6 +22,7 @@ PAGES = sorted(
     for path in [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *ROOT.glob("tests/**/*.md")]
 )
 GENERATED = {f"reference/{name}.md" for name in ("recipes", "commands", "parts", "python")}
+GENERATED |= {f"tutorials/{file.stem}.md" for file in (ROOT / "docs").glob("tutorials/*.ipynb")}
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 FILE = re.compile(
     r"(?<![\w./-])((?:tests|docs|benchmarks|examples|src)/[\w./-]+\.(?:py|md|yaml|npz|png))"

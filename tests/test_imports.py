@@ -17,7 +17,7 @@ ORDER = (
     ("io", "overrides", "registry"),
     ("locks", "names"),
     ("folders",),
-    ("config", "device", "processes", "provenance", "recipes", "results_format"),
+    ("config", "device", "precision", "processes", "provenance", "recipes", "results_format"),
     ("results",),
     ("models",),
     ("data",),

@@ -14,8 +14,8 @@ from tqdm import tqdm
 from vitreous.brain.activations import prepare
 from vitreous.brain.readers import read_table
 from vitreous.brain.stimuli import Stimuli
+from vitreous.data.class_maps import class_map
 from vitreous.errors import VitreousError, nearest
-from vitreous.evaluation.test_sets.base import class_map
 from vitreous.models import Classifier
 from vitreous.models.modes import evaluation_mode
 

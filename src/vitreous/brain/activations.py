@@ -7,10 +7,11 @@ where it was; anything that `model_fingerprint` or `Dataset.key` tells apart giv
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -66,6 +67,30 @@ def prepare(
     preprocessing = classifier.preprocessing
     resize = v2.Resize(list(preprocessing.size), INTERPOLATIONS[preprocessing.interpolation])
     return to_tensor(resize(place_in_view(image, degrees, field)))
+
+
+def model_inputs(
+    classifier: Classifier,
+    stimuli: Stimuli,
+    chosen: Iterable[int],
+    degrees: float | None,
+    field: float,
+) -> Tensor:
+    """Some stimuli as the model's input (B, 3, H, W), on its device; see `prepare`."""
+    images = [prepare(stimuli.open(i), classifier, degrees, field) for i in chosen]
+    return torch.stack(images).to(classifier.device)
+
+
+@contextlib.contextmanager
+def inference_on(device: str, classifier: Classifier) -> Generator[None]:
+    """Infer in evaluation mode on a device; give the model back in its modes, where it was."""
+    before = classifier.device
+    with evaluation_mode(classifier), torch.inference_mode():
+        classifier.to(device)
+        try:
+            yield
+        finally:
+            classifier.to(before)
 
 
 def cache_key(classifier: Classifier, stimuli: Stimuli, settings: Extraction) -> str:
@@ -193,28 +218,19 @@ def _activations(
     settings: Extraction,
 ) -> Iterator[dict[str, np.ndarray]]:
     """Activations of the batches that start at some pictures."""
-    device = torch.device(settings.device)
-    origin = classifier.mean.device
-    with evaluation_mode(classifier), torch.inference_mode():
-        classifier.to(device)
-        try:
-            with record_layers(classifier, names) as recorded:
-                for start in starts:
-                    stop = min(start + settings.batch_size, len(stimuli))
-                    images = torch.stack(
-                        [
-                            prepare(stimuli.open(i), classifier, stimuli.degrees, settings.degrees)
-                            for i in range(start, stop)
-                        ]
-                    ).to(device)
-                    if set(names) != {PIXELS}:
-                        with autocast(device, settings.precision):
-                            classifier(images)
-                    values = {**recorded, PIXELS: images.flatten(1)}
-                    _require(names, values)
-                    yield {name: values[name].float().cpu().numpy() for name in names}
-        finally:
-            classifier.to(origin)
+    with (
+        inference_on(settings.device, classifier),
+        record_layers(classifier, names) as recorded,
+    ):
+        for start in starts:
+            chosen = range(start, min(start + settings.batch_size, len(stimuli)))
+            images = model_inputs(classifier, stimuli, chosen, stimuli.degrees, settings.degrees)
+            if set(names) != {PIXELS}:
+                with autocast(images.device, settings.precision):
+                    classifier(images)
+            values = {**recorded, PIXELS: images.flatten(1)}
+            _require(names, values)
+            yield {name: values[name].float().cpu().numpy() for name in names}
 
 
 def _require(names: Iterable[str], recorded: dict[str, Tensor]) -> None:

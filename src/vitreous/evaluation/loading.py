@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -18,6 +17,7 @@ from vitreous.data.images import evaluation_crop
 from vitreous.errors import ImageError
 from vitreous.evaluation.test_sets import TestSet
 from vitreous.evaluation.test_sets.base import ResizeMode
+from vitreous.fingerprint import number_of
 from vitreous.models import Preprocessing
 
 Crop = Callable[[Image.Image], Image.Image]
@@ -132,8 +132,7 @@ def center_transform(preprocessing: Preprocessing) -> Crop:
 
 def name_seed(name: str) -> int:
     """63 bits that follow from an item's name."""
-    text = name.encode(errors="surrogateescape")
-    return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "little") >> 1
+    return number_of(name) >> 1
 
 
 @dataclasses.dataclass(frozen=True)

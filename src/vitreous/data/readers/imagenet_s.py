@@ -8,6 +8,7 @@ from typing import TypeVar
 
 import numpy as np
 
+from vitreous.data.class_maps import imagenet_index
 from vitreous.data.dataset import UNKNOWN, Dataset, LeftOut
 from vitreous.data.mask_files import MaskFormat
 from vitreous.data.readers.base import READERS, OnError, Split, readable
@@ -127,10 +128,3 @@ def select(
         else:
             train += [(name, image) for image in shuffled[:per_class]]
     return train, validation
-
-
-def imagenet_index() -> dict[str, int]:
-    """ImageNet-1k's wnids and their class indices."""
-    from timm.data import ImageNetInfo
-
-    return {wnid: i for i, wnid in enumerate(ImageNetInfo().label_names())}

@@ -8,6 +8,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from vitreous.data.class_maps import imagenet_index
 from vitreous.data.dataset import Dataset
 from vitreous.data.mask_files import MaskFormat
 from vitreous.data.readers import read_dataset
@@ -20,7 +21,6 @@ from vitreous.evaluation.test_sets.base import (
     describe,
     file_dataset,
     image_names,
-    imagenet_index,
     layout_error,
     single,
     subfolders,

@@ -58,19 +58,21 @@ class Number:
     def outside(self) -> list[str]:
         """Numbers next to each bound, far from it, and those that are none."""
         bad = ["nan", "inf", "-inf"]
-        step = (lambda v: math.nextafter(v, math.inf)) if float in self.kinds else (lambda v: v + 1)
-        back = (lambda v: math.nextafter(v, -math.inf)) if float in self.kinds else (lambda v: v - 1)
         for bounds in self.ranges:
             if bounds.at_least is not None:
-                bad += [back(bounds.at_least), bounds.at_least - 1000]
+                bad += [self._next(bounds.at_least, -1), bounds.at_least - 1000]
             if bounds.above is not None:
                 bad += [bounds.above, bounds.above - 1000]
             if bounds.at_most is not None:
-                bad += [step(bounds.at_most), bounds.at_most * 10 + 10]
+                bad += [self._next(bounds.at_most, 1), bounds.at_most * 10 + 10]
             if bounds.below is not None:
                 bad += [bounds.below, bounds.below * 10 + 10]
         whole = float not in self.kinds
         return [str(int(v)) if whole and not isinstance(v, str) else f"{v!s}" for v in bad]
+
+    def _next(self, value: float, way: int) -> float:
+        """The next number of its type above (1) or below (-1)."""
+        return math.nextafter(value, way * math.inf) if float in self.kinds else value + way
 
 
 def _leaves(hint: Any) -> Iterator[Any]:
@@ -113,9 +115,7 @@ def of_commands() -> Iterator[Number]:
         module = importlib.import_module(f"vitreous.commands.{name}")
         for choice in _choices(module.Command):
             union = choice is not module.Command
-            hint = next(
-                (h for h in typing.get_args(module.Command) if _bare(h) is choice), None
-            )
+            hint = next((h for h in typing.get_args(module.Command) if _bare(h) is choice), None)
             sub = [n.name for n in hint.__metadata__] if union and hint else []
             before = (name, *sub, *_required(choice))
             for key, kind in _numbers(choice):
@@ -145,7 +145,8 @@ def of_recipes() -> Iterator[Number]:
                 before += [f"--{field}.name", name]
             for required in dataclasses.fields(part):
                 if required.default is required.default_factory is dataclasses.MISSING:
-                    before += [f"--{place}.{required.name}", "x"]
+                    value = "[0, 1]" if required.name in dict(_numbers(part)) else "x"
+                    before += [f"--{place}.{required.name}", value]
             for key, hint in _numbers(part):
                 yield Number(f"--{place}.{key}", hint, tuple(before))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 
@@ -18,6 +19,7 @@ from vitreous.masks.base import (
     find_each,
     require_size,
 )
+from vitreous.ranges import FINITE
 
 
 @MASK_METHODS.register("numpy")
@@ -32,7 +34,7 @@ class Arrays:
     """
 
     masks: Path
-    threshold: float | None = None
+    threshold: Annotated[float, FINITE] | None = None
 
     def items(self, images: Path | None) -> list[Item]:
         """One for each picture, or for each file where there is no folder of pictures."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 from PIL import Image
@@ -20,6 +21,7 @@ from vitreous.masks.base import (
     file_items,
     find_each,
 )
+from vitreous.ranges import INDEX
 
 MANY = 32
 SUFFIXES = (".png", ".bmp", ".tif", ".tiff", ".gif", ".webp", ".jpg", ".jpeg")
@@ -81,8 +83,8 @@ class Palette(_Files):
         ignore: Index that is never foreground (255 in Pascal VOC: unlabelled borders).
     """
 
-    classes: tuple[int, ...] | None = None
-    ignore: int = 255
+    classes: Annotated[tuple[int, ...], INDEX] | None = None
+    ignore: Annotated[int, INDEX] = 255
 
     def read(self, path: Path) -> np.ndarray:
         """Read one file as (H, W) bool."""

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
 from torch import Tensor
 
 from vitreous.models.gradients import scaled_gradients
+from vitreous.ranges import at_least
 from vitreous.training.objectives.base import OBJECTIVES, LossTerm, Step, WeightedObjective
 
 Gradient = Literal["second_order", "released"]
@@ -43,7 +44,7 @@ class GradMask(WeightedObjective):
             RobustViT's published baseline.
     """
 
-    weight: float = 1.0
+    weight: Annotated[float, at_least(0)] = 1.0
     gradient: Gradient = "second_order"
     needs: ClassVar[frozenset[str]] = INPUT_GRADIENTS
 
@@ -69,7 +70,7 @@ class RightForTheRightReasons(WeightedObjective):
             RobustViT's published baseline.
     """
 
-    weight: float = 1.0
+    weight: Annotated[float, at_least(0)] = 1.0
     gradient: Gradient = "second_order"
     needs: ClassVar[frozenset[str]] = INPUT_GRADIENTS
 

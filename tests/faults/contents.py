@@ -10,6 +10,7 @@ import struct
 import zipfile
 import zlib
 from collections.abc import Callable
+from typing import cast
 
 import numpy as np
 import torch
@@ -276,6 +277,10 @@ def contents_of(spec: dict[str, object]) -> bytes:
         return CONTENTS[str(spec["make"])]()
     if "hex" in spec:
         return bytes.fromhex(str(spec["hex"]))
+    if "lines" in spec:
+        return "".join(f"{line}\n" for line in cast(list[str], spec["lines"])).encode()
+    if "row" in spec:
+        return json.dumps(spec["row"]).encode() + b"\n"
     if "json" in spec:
         return json.dumps(spec["json"]).encode()
     for key in ("latin-1", "utf-16", "utf-8-sig"):

@@ -236,7 +236,8 @@ def read_table(path: Path) -> dict[str, list[str]]:
 
 def _load_array(path: Path) -> np.ndarray:
     try:
-        return np.load(path, allow_pickle=False)
+        # Mapped first: a file that is shorter than its head says is refused, not made room for.
+        return np.array(np.load(path, mmap_mode="r", allow_pickle=False))
     except FileNotFoundError as error:
         raise VitreousError(f"no responses at {path}") from error
     except (ValueError, EOFError, OSError) as error:

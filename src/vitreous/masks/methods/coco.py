@@ -138,10 +138,11 @@ class Coco:
 
     @functools.cached_property
     def _images(self) -> dict[str, ImageEntry]:
-        try:
-            return {str(entry["file_name"]): entry for entry in self._file["images"]}
-        except (KeyError, TypeError) as error:
-            raise VitreousError(f"{self.annotations}: a picture without {error}") from error
+        entries = self._file["images"]
+        for entry in entries:
+            if not isinstance(entry, dict) or "file_name" not in entry:
+                raise VitreousError(f"{self.annotations}: a picture without a 'file_name'")
+        return {str(entry["file_name"]): entry for entry in entries}
 
     @functools.cached_property
     def _objects(self) -> dict[int | str, list[Annotation]]:

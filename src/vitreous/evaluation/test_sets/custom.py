@@ -13,7 +13,7 @@ from vitreous.data.dataset import Dataset
 from vitreous.data.mask_files import MaskFormat
 from vitreous.data.readers import read_dataset
 from vitreous.data.readers.tables import Columns, read_text, with_group_file
-from vitreous.errors import VitreousError, nearest
+from vitreous.errors import VitreousError, nearest, shorten
 from vitreous.evaluation.test_sets.base import (
     TEST_SETS,
     Convention,
@@ -179,7 +179,11 @@ class Folder:
         names = {n: i for i, n in enumerate(self.class_names)}
         if self.class_map is not None:
             table = read_json(self.class_map)
-            table = table.get("classes", table) if isinstance(table, dict) else {}
+            table = table.get("classes", table) if isinstance(table, dict) else table
+            if not isinstance(table, dict):
+                raise VitreousError(
+                    f"{self.class_map}: expected labels with classes, found {shorten(table)}"
+                )
             if missing := [label for label in labels if label not in table]:
                 near = nearest(missing[0], table)
                 raise VitreousError(f"{self.class_map} has no entry for '{missing[0]}'; {near}")
@@ -206,7 +210,8 @@ class Folder:
         index = imagenet_index() if self.num_classes == 1000 else {}
         if isinstance(value, str) and value in {**names, **index}:
             return {**names, **index}[value]
-        if isinstance(value, int) and 0 <= value < (self.num_classes or value + 1):
+        whole = isinstance(value, int) and not isinstance(value, bool)
+        if whole and 0 <= value < (self.num_classes or value + 1):
             return value
         raise VitreousError(
             f"'{value}' is no class of the model: expected an index below {self.num_classes}, "

@@ -19,7 +19,7 @@ from vitreous.errors import VitreousError
 from vitreous.io import read_json
 from vitreous.registry import Registry
 
-ResizeMode = Literal["model", "as_is", "squash"]
+ResizeMode = Literal["model", "whole", "as_is", "squash"]
 NO_CLASS = "folders that are no class of this set"
 Suite = Literal["clean", "shifts", "corruptions"]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import matplotlib
@@ -87,18 +87,17 @@ def save_tiff(relevance: np.ndarray, path: str | os.PathLike[str]) -> Path:
 
 
 def save_animation(
-    frames: Sequence[Tensor], path: str | os.PathLike[str], seconds: float = 0.5
+    frames: Iterable[Tensor], path: str | os.PathLike[str], seconds: float = 0.5
 ) -> Path:
     """Write pictures (3, H, W) in [0, 1] of one size, in order, as an animated GIF that repeats."""
-    images = [Image.fromarray(to_uint8(frame)).quantize(255) for frame in frames]
+    first, *others = (Image.fromarray(to_uint8(frame)).quantize(255) for frame in frames)
     with atomic_path(path) as temporary:
-        images[0].save(
+        first.save(
             temporary,
             "GIF",
             save_all=True,
-            append_images=images[1:],
+            append_images=others,
             duration=round(1000 * seconds),
             loop=0,
-            optimize=False,
         )
     return Path(path)

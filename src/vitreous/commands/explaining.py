@@ -152,7 +152,7 @@ def write_whole(explained: Explanations) -> None:
         panel([line for picture in few for line in explained.lines(picture)], out / "grid.png")
     if how.gif:
         save_animation(
-            [explained.strip(picture) for picture in pictures], out / "animation.gif", how.seconds
+            (explained.strip(picture) for picture in pictures), out / "animation.gif", how.seconds
         )
     values = [explained.values(picture) for picture in pictures]
     write_json(out / "explanations.json", {"pictures": values, "skipped": explained.skipped()})

@@ -207,12 +207,6 @@ def class_map(name: str) -> ClassMap:
         return read_json(file)
 
 
-@functools.cache
-def imagenet_index() -> dict[str, int]:
-    """WordNet id → class index of ImageNet-1k."""
-    return {wnid: i for i, wnid in enumerate(class_map("imagenet")["wnids"])}
-
-
 def single(count: int) -> tuple[tuple[int, ...], ...]:
     """Accepted classes where each class is its own only right answer."""
     return tuple((i,) for i in range(count))

@@ -26,11 +26,11 @@ from vitreous.evaluation.test_sets.base import (
     file_names,
     folder_dataset,
     image_names,
-    imagenet_index,
     layout_error,
     single,
     subfolders,
 )
+from vitreous.models.class_words import imagenet_index
 
 WNID = re.compile(r"n\d{8}")
 LABEL_FILES = (

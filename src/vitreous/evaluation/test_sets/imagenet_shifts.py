@@ -15,11 +15,11 @@ from vitreous.evaluation.test_sets.base import (
     class_map,
     describe,
     folder_dataset,
-    imagenet_index,
     layout_error,
     subfolders,
 )
 from vitreous.evaluation.test_sets.imagenet import imagenet_set, tar_dataset, wnid_folders
+from vitreous.models.class_words import imagenet_index
 
 
 @dataclasses.dataclass(frozen=True)

@@ -102,6 +102,7 @@ def test_wordnet_folders_are_scored_by_the_head_of_imagenet(
     assert sorted(set(dataset.labels.tolist())) == [1, 879] and not dataset.left_out
     assert np.array_equal(dataset.labels == 879, ["n04" in dataset.name(i) for i in range(6)])
     names = tuple(imagenet_model.class_names)
+    caplog.clear()
     with caplog.at_level(logging.WARNING):
         (scored,) = read_set("folder", data, class_names=names, num_classes=1000)
     assert scored.accepted == ((1,), (879,)) and len(caplog.records) == 1

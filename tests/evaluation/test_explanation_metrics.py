@@ -98,11 +98,8 @@ def test_remove_and_debias_is_quantuss(expected) -> None:
 
 def test_max_sensitivity_is_quantuss(expected) -> None:
     random = np.random.RandomState(0)
-    draws = [
-        IMAGES
-        + random.uniform(-golden.RADIUS, golden.RADIUS, (COUNT, SIDE**2)).reshape(IMAGES.shape)
-        for _ in range(golden.DRAWS)
-    ]
+    shape, radius = (golden.DRAWS, *IMAGES.shape), golden.RADIUS
+    draws = IMAGES + torch.from_numpy(random.uniform(-radius, radius, shape))
     close(max_sensitivity(explain, explain(IMAGES), draws), expected["max_sensitivity"])
 
 

@@ -146,6 +146,7 @@ class Suite:
         masked: Masked sets on which explanations are measured.
         methods: Relevance methods for these.
         removal: Remove pixels by their relevance, too.
+        benchmark: Measure how far the methods can be believed, too.
     """
 
     description: str = ""
@@ -156,6 +157,7 @@ class Suite:
     masked: tuple[MaskedSettings, ...] = ()
     methods: tuple[str, ...] = ("gradient_attention",)
     removal: bool = True
+    benchmark: bool = False
 
     def __post_init__(self) -> None:
         for kind in self.perturbations:
@@ -211,6 +213,7 @@ def combine(suites: list[Suite]) -> Suite:
         tuple(masked.values()),
         tuple(methods) or ("gradient_attention",),
         all(s.removal for s in suites),
+        any(s.benchmark for s in suites),
     )
 
 

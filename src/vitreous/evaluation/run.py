@@ -118,7 +118,10 @@ def evaluate(
         folders,
         streaming or StreamSettings(),
         dataclasses.replace(
-            explaining or ExplanationSettings(), methods=suite.methods, removal=suite.removal
+            explaining or ExplanationSettings(),
+            methods=suite.methods,
+            removal=suite.removal,
+            benchmark=suite.benchmark,
         ),
         processes,
         Evaluation(model=model_fingerprint(classifier)),

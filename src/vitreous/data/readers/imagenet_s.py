@@ -8,12 +8,12 @@ from typing import Annotated, TypeVar
 
 import numpy as np
 
-from vitreous.data.class_maps import imagenet_index
 from vitreous.data.dataset import UNKNOWN, Dataset, LeftOut
 from vitreous.data.mask_files import MaskFormat
 from vitreous.data.readers.base import READERS, OnError, Split, readable
 from vitreous.data.readers.paths import read_dataset
 from vitreous.errors import VitreousError
+from vitreous.models.class_words import imagenet_index
 from vitreous.ranges import SEED, at_least
 
 T = TypeVar("T", str, PurePath)

@@ -16,7 +16,7 @@ from vitreous.data.stores import FileImages
 from vitreous.errors import VitreousError
 from vitreous.registry import Registry
 
-ResizeMode = Literal["model", "as_is", "squash"]
+ResizeMode = Literal["model", "whole", "as_is", "squash"]
 NO_CLASS = "folders that are no class of this set"
 Suite = Literal["clean", "shifts", "corruptions"]
 

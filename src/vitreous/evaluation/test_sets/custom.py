@@ -8,7 +8,6 @@ from typing import ClassVar
 
 import numpy as np
 
-from vitreous.data.class_maps import imagenet_index
 from vitreous.data.dataset import Dataset
 from vitreous.data.mask_files import MaskFormat
 from vitreous.data.readers import read_dataset
@@ -27,6 +26,7 @@ from vitreous.evaluation.test_sets.base import (
 )
 from vitreous.evaluation.test_sets.imagenet import WNID, imagenet_set
 from vitreous.io import read_json
+from vitreous.models.class_words import imagenet_index, imagenet_labels
 
 
 @TEST_SETS.register("tiny-imagenet")
@@ -190,8 +190,9 @@ class Folder:
             return tuple(self._resolve(table[label], names) for label in labels)
         if all(label in names for label in labels):
             return tuple((names[label],) for label in labels)
-        if self.num_classes == 1000 and all(label in imagenet_index() for label in labels):
-            return tuple((imagenet_index()[label],) for label in labels)
+        classes = self.class_names or tuple(imagenet_index() if self.num_classes == 1000 else ())
+        if (placed := imagenet_labels(labels, classes)) is not None:
+            return tuple((label,) for label in placed)
         if numbered and all(label.isdigit() for label in labels):
             return tuple(self._resolve(int(label), names) for label in labels)
         if len(labels) == self.num_classes:

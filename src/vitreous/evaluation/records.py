@@ -87,7 +87,7 @@ def _headline_records(predictions: Predictions, settings: dict[str, object]) -> 
     nll = predictions.rows["nll"][read].astype(np.float64)
     if len(nll) and np.isfinite(nll).all():
         error = math.sqrt(float(nll.var()) / len(nll)) * NORMAL_QUANTILE
-        interval = (float(nll.mean()) - error, float(nll.mean()) + error)
+        interval = (max(0.0, float(nll.mean()) - error), float(nll.mean()) + error)
         records.append(Record(suite, name, "nll", float(nll.mean()), len(nll), interval, settings))
     if read.any():
         sure, right = predictions.rows["confidence"][read], predictions.correct()[read]

@@ -15,7 +15,9 @@ from vitreous.evaluation.loading import crop_for
 from vitreous.evaluation.predictions import Predictions
 from vitreous.evaluation.records import answer_name, target_names
 from vitreous.evaluation.rows import READ
+from vitreous.fingerprint import digest
 from vitreous.models import Classifier
+from vitreous.names import folder_name
 
 MAPS = ("gradient_attention", "input_gradient")
 DIM = 0.15
@@ -29,7 +31,7 @@ def write_samples(
     Args:
         classifier: The model that answered.
         predictions: Its answers.
-        folder: Where `results.json` is; pictures go to `samples/evaluation/SET/`.
+        folder: Where `results.json` is; pictures go below `samples/evaluation/`.
         count: How many of each.
 
     Returns:
@@ -42,8 +44,8 @@ def write_samples(
     return {
         kind: [
             entry
-            for i, row in enumerate(some[:count])
-            if (entry := _write(classifier, predictions, row, folder, f"{kind}-{i}", method))
+            for row in some[:count]
+            if (entry := _write(classifier, predictions, row, folder, method))
         ]
         for kind, some in chosen.items()
     }
@@ -66,7 +68,6 @@ def _write(
     predictions: Predictions,
     row: np.void,
     folder: Path,
-    name: str,
     method: str | None,
 ) -> dict[str, object] | None:
     test_set, index = predictions.test_set, int(row["index"])
@@ -77,7 +78,11 @@ def _write(
     except ImageError:
         return None
     image = to_tensor(thumbnail)
-    place = Path("samples", "evaluation", test_set.name)
+    # Named by what was measured and by the image, so that pictures of another state of the model,
+    # of a set of the same name or of a limited call stay what the entries that name them say.
+    measured = test_set.name if predictions.folder is None else predictions.folder.name
+    place = Path("samples", "evaluation", folder_name(measured))
+    name = digest(test_set.dataset.name(index))[:12]
     save_image(image, folder / place / f"{name}.png")
     target = int(test_set.targets[index])
     entry: dict[str, object] = {

@@ -69,7 +69,8 @@ def _group_records(predictions: Predictions, settings: dict[str, object]) -> lis
         records.append(accuracy_record(suite, name, "group_top1", *counts, group=named, **settings))
     if records:
         worst = min(records, key=lambda record: record.value)
-        records.append(dataclasses.replace(worst, metric="worst_group_top1"))
+        # Which group it is depends on the answers, so that it does not tell measurements apart.
+        records.append(dataclasses.replace(worst, metric="worst_group_top1", settings=settings))
     return records
 
 

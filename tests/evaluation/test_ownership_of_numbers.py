@@ -106,6 +106,19 @@ def test_a_model_of_one_set_stands_beside_one_of_two_sets_of_its_name(place: Pat
     assert (told.name, told.n) == ("b/val", 8)
 
 
+def test_the_object_stays_visible_under_its_relevance(place: Path) -> None:
+    """The overlay of the best and worst answers hides no part of the picture in the dark."""
+    out = place / "out"
+    assert evaluate(place / "m", "--data", place / "a/val", "--out", out, "--samples", 2) == 0
+    (entry,) = Results.read(out).extra["evaluation"].values()
+    for sample in [*entry["best"], *entry["worst"]]:
+        image, shown = (
+            np.asarray(Image.open(out / sample[kind]).convert("L"), np.float64)
+            for kind in ("picture", "relevance")
+        )
+        assert (shown >= 0.5 * image - 2).all()
+
+
 def test_pictures_on_the_card_stay_those_of_their_set(place: Path) -> None:
     """Another set of the name, or fewer images, write no picture over those that are shown."""
     out = place / "out"

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from vitreous.attribution import relevance
+from vitreous.attribution.draw import overlay
 from vitreous.data.images import save_image, to_tensor
 from vitreous.errors import ImageError, UnsupportedModelError
 from vitreous.evaluation.loading import crop_for
@@ -20,7 +20,6 @@ from vitreous.models import Classifier
 from vitreous.names import folder_name
 
 MAPS = ("gradient_attention", "input_gradient")
-DIM = 0.15
 
 
 def write_samples(
@@ -95,13 +94,7 @@ def _write(
         "nll": float(row["nll"]),
     }
     if method is not None:
-        shown = image[None].to(classifier.device)
-        overlay = dimmed(shown, relevance(classifier, shown, method=method))[0]
-        save_image(overlay, folder / place / f"{name}-relevance.png")
+        maps = relevance(classifier, image[None].to(classifier.device), method=method)
+        save_image(overlay(image, maps[0]), folder / place / f"{name}-relevance.png")
         entry["relevance"] = (place / f"{name}-relevance.png").as_posix()
     return entry
-
-
-def dimmed(images: Tensor, maps: Tensor) -> Tensor:
-    """Show relevance (B, 1, H, W) as light: pictures (B, 3, H, W) dark where nothing counts."""
-    return images * (DIM + (1 - DIM) * maps)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import csv
 import json
 import math
 import os
-from collections.abc import Generator
+from collections.abc import Generator, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -170,6 +171,20 @@ def read_json_lines(path: str | os.PathLike[str]) -> list[dict[str, object]]:
             raise VitreousError(f"{file}, line {place}: expected an object, found {line[:40]!r}")
         rows.append(row)
     return rows
+
+
+def write_csv(
+    path: str | os.PathLike[str], header: Sequence[str], rows: Iterable[Iterable[object]]
+) -> Path:
+    """Write a table atomically and return its path (UTF-8, empty where there is no value)."""
+    with (
+        atomic_path(path) as temporary,
+        temporary.open("w", newline="", encoding="utf-8", errors="surrogateescape") as opened,
+    ):
+        writer = csv.writer(opened)
+        writer.writerow(header)
+        writer.writerows(rows)
+    return Path(path)
 
 
 def finite(value: Any) -> Any:

@@ -6,14 +6,13 @@ in the folder or is refused.
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from vitreous.errors import VitreousError, shorten
-from vitreous.io import append_text, atomic_path, finite, inside, json_text
+from vitreous.io import append_text, atomic_path, finite, inside, json_text, write_csv
 
 
 @dataclasses.dataclass(frozen=True)
@@ -153,29 +152,14 @@ class MaskFolder:
         """
         rows = self.rows()
         names = [field.name for field in dataclasses.fields(Row)]
-        write_csv(self.path / "manifest.csv", names, [dataclasses.asdict(row) for row in rows])
+        write_csv(self.path / "manifest.csv", names, (dataclasses.astuple(row) for row in rows))
         kept = [row for row in rows if row.kept and "/" in row.name and Path(row.image).is_file()]
         if labelled and kept:
             table = [
-                {
-                    "path": Path(row.image).resolve(),
-                    "label": row.name.split("/")[0],
-                    "mask": self.file(row).resolve(),
-                }
+                (Path(row.image).resolve(), row.name.split("/")[0], self.file(row).resolve())
                 for row in sorted(kept, key=lambda row: row.name)
             ]
             write_csv(self.path / "kept.csv", ["path", "label", "mask"], table)
-
-
-def write_csv(path: Path, names: Sequence[str], rows: Sequence[Mapping[str, object]]) -> None:
-    """Write a table with a head, atomically."""
-    with (
-        atomic_path(path) as temporary,
-        temporary.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file,
-    ):
-        writer = csv.DictWriter(file, list(names))
-        writer.writeheader()
-        writer.writerows(rows)
 
 
 def _line(row: Row) -> str:

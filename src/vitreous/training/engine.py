@@ -110,7 +110,9 @@ class Trainer:
         self.changed = self.folder.check(recipe, overwrite)
         seed_everything(recipe.training.seed)
         self.split = split or recipe.data.load(recipe.training.seed)
-        self.classifier = classifier or recipe.load_model(self.split.class_names)
+        if classifier is None:
+            classifier, self.split = recipe.load_with_data(self.split)
+        self.classifier = classifier
         self.train_data, self.validation_data = transformed(self.split, recipe)
         self.model, self.optimizer = self._prepare()
         shown = {"train": self.train_data, "validation": self.validation_data}

@@ -13,6 +13,7 @@ from vitreous.data.mask_files import MaskFormat
 from vitreous.data.readers.base import READERS, OnError, Split, readable
 from vitreous.data.readers.paths import read_dataset
 from vitreous.errors import VitreousError
+from vitreous.models.class_words import imagenet_index
 from vitreous.ranges import SEED, at_least
 
 T = TypeVar("T", str, PurePath)
@@ -128,10 +129,3 @@ def select(
         else:
             train += [(name, image) for image in shuffled[:per_class]]
     return train, validation
-
-
-def imagenet_index() -> dict[str, int]:
-    """ImageNet-1k's wnids and their class indices."""
-    from timm.data import ImageNetInfo
-
-    return {wnid: i for i, wnid in enumerate(ImageNetInfo().label_names())}

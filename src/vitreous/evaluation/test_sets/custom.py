@@ -20,13 +20,13 @@ from vitreous.evaluation.test_sets.base import (
     describe,
     file_dataset,
     image_names,
-    imagenet_index,
     layout_error,
     single,
     subfolders,
 )
 from vitreous.evaluation.test_sets.imagenet import WNID, imagenet_set
 from vitreous.io import read_json
+from vitreous.models.class_words import imagenet_index, imagenet_labels
 
 
 @TEST_SETS.register("tiny-imagenet")
@@ -190,8 +190,9 @@ class Folder:
             return tuple(self._resolve(table[label], names) for label in labels)
         if all(label in names for label in labels):
             return tuple((names[label],) for label in labels)
-        if self.num_classes == 1000 and all(label in imagenet_index() for label in labels):
-            return tuple((imagenet_index()[label],) for label in labels)
+        classes = self.class_names or tuple(imagenet_index() if self.num_classes == 1000 else ())
+        if (placed := imagenet_labels(labels, classes)) is not None:
+            return tuple((label,) for label in placed)
         if numbered and all(label.isdigit() for label in labels):
             return tuple(self._resolve(int(label), names) for label in labels)
         if len(labels) == self.num_classes:

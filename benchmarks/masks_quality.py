@@ -21,8 +21,8 @@ import numpy as np
 import torch
 from PIL import Image
 
-from vitreous.data.composites.sets import Plan, plan, write_composites
 from vitreous.data.composites.cutouts import find_cutouts
+from vitreous.data.composites.sets import Plan, plan, write_composites
 from vitreous.data.images import list_images
 from vitreous.io import read_json, write_json
 from vitreous.masks import Found, Item, intersection_over_union, measure

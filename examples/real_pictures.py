@@ -22,8 +22,8 @@ from PIL import Image, ImageDraw
 from sklearn.linear_model import LogisticRegression
 
 import vitreous
-from vitreous.data.composites.sets import Plan, plan
 from vitreous.data.composites.cutouts import find_cutouts
+from vitreous.data.composites.sets import Plan, plan
 from vitreous.data.images import evaluation_transform, list_images, open_image
 from vitreous.training import load_recipe, train
 

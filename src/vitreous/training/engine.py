@@ -22,10 +22,11 @@ from vitreous.data.batch import Batch
 from vitreous.data.loading import derive_seed, epoch_batches, load_batches
 from vitreous.data.readers import Split
 from vitreous.errors import DivergedError, VitreousError
-from vitreous.locks import folder_lock
 from vitreous.models import Classifier, save_model
+from vitreous.models.recomputation import recompute_blocks
 from vitreous.results import Results
 from vitreous.training.figures import Figures
+from vitreous.training.holding import held_by_all
 from vitreous.training.interrupt import StopRequest
 from vitreous.training.plain_log import PlainLog
 from vitreous.training.progress import Progress
@@ -126,6 +127,8 @@ class Trainer:
     def _prepare(self) -> tuple[nn.Module, torch.optim.Optimizer]:
         """The model, compiled and wrapped where that is asked for, and its optimiser."""
         freeze(self.classifier.net, self.settings.freeze)
+        if self.settings.gradient_checkpointing:
+            recompute_blocks(self.classifier)
         optimizer = make_optimizer(self.classifier.net, self.recipe.optimizer)
         model = torch.compile(self.classifier) if self.settings.compile else self.classifier
         return self.accelerator.prepare(model, optimizer)
@@ -142,8 +145,7 @@ class Trainer:
 
     def run(self) -> Results:
         """Train to the end; returns (and writes) the results."""
-        main = self.accelerator.is_main_process
-        with folder_lock(self.folder.path, "training", main=main):
+        with held_by_all(self.folder.path, self.accelerator):
             return self.run_alone()
 
     def run_alone(self) -> Results:

@@ -15,6 +15,7 @@ FREE = frozenset(
         "training.samples",
         "training.checkpoint_every",
         "training.trackers",
+        "training.gradient_checkpointing",
         "description",
         "expect",
     }

@@ -16,6 +16,7 @@ FREE = frozenset(
         "training.checkpoint_every",
         "training.trackers",
         "training.gradient_checkpointing",
+        "training.sharding",
         "description",
         "expect",
     }

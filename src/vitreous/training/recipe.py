@@ -143,6 +143,8 @@ class TrainingSettings:
             and kept; none where not given.
         gradient_checkpointing: Compute blocks again in each backward pass and hold less: the
             memory of one block in place of all, for about a third more work.
+        sharding: `fsdp2` cuts weights, gradients and the optimiser's state among the processes;
+            nothing of it with one process.
     """
 
     epochs: Annotated[int, at_least(1)] = 10
@@ -162,6 +164,7 @@ class TrainingSettings:
     freeze: tuple[str, ...] = ()
     ema: Annotated[float, at_least(0, below=1)] | None = None
     gradient_checkpointing: bool = False
+    sharding: Literal["none", "fsdp2"] = "none"
 
     def __post_init__(self) -> None:
         for name in self.trackers:

@@ -105,7 +105,9 @@ def compute_loss(
         masked = torch.arange(len(batch), device=batch.has_mask.device) == 0
         batch = dataclasses.replace(batch, has_mask=masked)
         made = compute_loss(model, classifier, batch, objectives, clean=clean, progress=progress)
-        return dataclasses.replace(made, masked_rows=0)
+        named = made.masked_figures - objectives.keys()
+        kept = {name: value for name, value in made.figures.items() if name not in named}
+        return dataclasses.replace(made, figures=kept, masked_rows=0)
     needs = frozenset().union(*(o.needs for o in objectives.values()))
     derived = "input_gradients" in needs
     recording = [o.needs for o in objectives.values() if "attention" in o.needs]

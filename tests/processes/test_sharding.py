@@ -47,8 +47,9 @@ def test_what_cannot_be_cut_is_refused_in_one_line(
     changes: dict[str, Any], words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write_masked_set(tmp_path / "set")
-    values = tiny_recipe(tmp_path / "set", **changes)
-    values["training"] = {**values["training"], "sharding": "fsdp2", "epochs": 1}
+    own = changes.get("training", {})
+    training = {"epochs": 1, "trackers": [], "sharding": "fsdp2", **own}
+    values = tiny_recipe(tmp_path / "set", **{**changes, "training": training})
     (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(values))
     assert main(["train", str(tmp_path / "recipe.yaml"), "--out", str(tmp_path / "out")]) == 1
     (line,) = capsys.readouterr().err.strip().splitlines()

@@ -77,4 +77,4 @@ def test_processes_that_accelerate_does_not_join_are_refused(command, tmp_path) 
     done = subprocess.run(program, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 1 and not (tmp_path / "run").exists()
     line = done.stderr.strip().splitlines()[-1]
-    assert "the launcher started 2 processes (WORLD_SIZE), but Accelerate sees 1" in line
+    assert "WORLD_SIZE says 2 processes, but RANK, LOCAL_RANK, MASTER_ADDR, MASTER_PORT are" in line

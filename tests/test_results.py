@@ -134,8 +134,8 @@ def test_provenance_names_processor_memory_and_moment(monkeypatch):
     described = hardware()
     assert described["cores"] == os.cpu_count() and described["torch_threads"] >= 1
     cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.is_file() and "model name" in cpuinfo.read_text():
-        assert described["processor"] in " ".join(cpuinfo.read_text().split())
+    if cpuinfo.is_file() and "model name" in cpuinfo.read_text(encoding="utf-8"):
+        assert described["processor"] in " ".join(cpuinfo.read_text(encoding="utf-8").split())
     card = {"gpu": [{"name": "H100", "memory_gb": 80.0}], "processor": "CPU", "cores": 2}
     assert hardware_text(card) == "CPU, 2 cores, H100 (80 GiB)"
 

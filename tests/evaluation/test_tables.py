@@ -92,9 +92,9 @@ def test_the_worst_group_is_one_measurement_whichever_group_it_is(
 ) -> None:
     """Measured on more images, or of another model, another group may be the worst."""
     first = accuracy_records(answers_on(grouped, tmp_path / "rows"))
-    lines = grouped.read_text().splitlines()
+    lines = grouped.read_text(encoding="utf-8").splitlines()
     swapped = [line.replace("land", "x").replace("water", "land") for line in lines]
-    grouped.write_text("\n".join(swapped).replace(",x", ",water"))
+    grouped.write_text("\n".join(swapped).replace(",x", ",water"), encoding="utf-8")
     second = accuracy_records(answers_on(grouped, tmp_path / "rows"))
     topics = [
         {r.topic() for r in records if r.metric == "worst_group_top1"}

@@ -49,6 +49,14 @@ class Classifier(nn.Module):
         architecture: timm's name and arguments that build `net`, where there are such; needed
             to save a folder that timm loads again.
         new_head: The head is not that of the weights, and started at random.
+
+    Example:
+        >>> half = (0.5, 0.5, 0.5)
+        >>> model = Classifier(nn.Flatten(), mean=half, std=half, class_names=["n04507155"])
+        >>> model(torch.full((1, 3, 1, 1), 0.5)).tolist()
+        [[0.0, 0.0, 0.0]]
+        >>> model.class_name(0)
+        'umbrella'
     """
 
     mean: Tensor
@@ -136,6 +144,11 @@ def load_model(
     Raises:
         VitreousError: For an unknown name, or weights that cannot be had offline.
         CheckpointError: For weights that cannot be read or that do not fit.
+
+    Example:
+        >>> model = load_model("vit_tiny_patch16_224", pretrained=False, num_classes=5)
+        >>> model(torch.rand(2, 3, 224, 224)).shape
+        torch.Size([2, 5])
     """
     if isinstance(name, nn.Module):
         if checkpoint is not None or num_classes is not None or options:
@@ -290,6 +303,13 @@ def save_model(classifier: Classifier, folder: str | os.PathLike[str]) -> Path:
 
     Raises:
         VitreousError: If the network is of neither library, or the disk is full.
+
+    Example:
+        >>> import tempfile
+        >>> model = load_model("vit_tiny_patch16_224", pretrained=False, image_size=32, depth=1)
+        >>> folder = save_model(model, tempfile.mkdtemp())
+        >>> sorted(path.name for path in folder.iterdir())
+        ['config.json', 'model.safetensors']
     """
     import safetensors.torch
 
@@ -360,8 +380,11 @@ def _head_size(state: dict[str, Tensor]) -> int | None:
 
 
 def _imagenet_names(net: nn.Module) -> list[str]:
-    if 1000 not in (getattr(net, "num_classes", None), getattr(net, "num_labels", None)):
+    """Words for the classes of ImageNet's 1000, 11,000, 12,000 and 22,000; none for other heads."""
+    heads = {getattr(net, "num_classes", None), getattr(net, "num_labels", None)}
+    subset = "imagenet-1k" if 1000 in heads else timm.data.infer_imagenet_subset(net)
+    if subset is None:
         return []
     # One table for all names: reading it takes longer than building a small network.
-    names = timm.data.ImageNetInfo()
-    return [names.index_to_description(i) for i in range(1000)]
+    names = timm.data.ImageNetInfo(subset)
+    return [names.index_to_description(i) for i in range(names.num_classes())]

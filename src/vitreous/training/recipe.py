@@ -331,6 +331,11 @@ def load_recipe(name: str, overrides: Values | None = None) -> Recipe:
 
     Raises:
         VitreousError: For unknown or ill-typed keys, with the nearest valid name.
+
+    Example:
+        >>> recipe = load_recipe("demo/shortcut", {"training": {"epochs": 1}})
+        >>> recipe.training.epochs, recipe.training.batch_size
+        (1, 64)
     """
     values = merge(recipe_values(name), overrides or {})
     return build(Recipe, values)

@@ -40,8 +40,9 @@ def make_accelerator(recipe: Recipe, out: Path) -> Accelerator:
     if "wandb" in settings.trackers:
         require("wandb", "wandb")
         os.environ.setdefault("WANDB_MODE", "offline")
+    installed = {str(getattr(t, "value", t)) for t in get_available_trackers()}
     for name in settings.trackers:
-        if name not in get_available_trackers():
+        if name not in installed:
             raise VitreousError(f"training.trackers {name} needs a package: pip install {name}")
     check_launcher()
     AcceleratorState._reset_state()

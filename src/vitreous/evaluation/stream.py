@@ -162,7 +162,7 @@ def stream(
     parts = batches(
         dataset, view, share, batch_size=streaming.batch_size, workers=streaming.workers
     )
-    quiet = not streaming.progress
+    quiet = None if streaming.progress else True  # None: no bar outside a terminal
     with tqdm(total=len(share), desc=evaluator.name, unit="im", leave=False, disable=quiet) as bar:
         for rows, reasons in measure(classifier, evaluator, parts, streaming.precision):
             rows["key"] = [key_of[i] for i in rows["index"].tolist()]

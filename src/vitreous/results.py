@@ -13,6 +13,7 @@ from typing import Any
 
 import filelock
 
+from vitreous.disk import tidy
 from vitreous.errors import VitreousError
 from vitreous.io import finite, read_json, write_json
 from vitreous.names import distinct_names
@@ -198,6 +199,7 @@ class Results:
         file = Path(path)
         file = file if file.suffix == ".json" else file / "results.json"
         with _lock(file):
+            tidy(file.parent)
             results = cls.read(file) if file.is_file() else cls(model)
             yield results
             results.write(file)

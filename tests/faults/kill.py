@@ -142,6 +142,8 @@ def contents(folder: Path) -> dict[str, object]:
         name = path.relative_to(folder).as_posix()
         if not path.is_file() or path.suffix in PASSED_OVER or path.name.startswith("events."):
             left |= {name: "there"} if path.is_file() and path.suffix == ".pt" else {}
+        elif path.name.startswith(".vitreous-"):
+            left[name] = "left half-written"
         elif path.suffix == ".json":
             left[name] = scrubbed(json.loads(path.read_text()))
         elif path.suffix == ".jsonl":

@@ -25,6 +25,7 @@ from torchvision.transforms import v2
 from vitreous.brain.layers import PIXELS, find_layers, record_layers
 from vitreous.brain.stimuli import Stimuli, place_in_view
 from vitreous.data.images import INTERPOLATIONS, to_tensor
+from vitreous.disk import tidy
 from vitreous.errors import VitreousError
 from vitreous.fingerprint import digest
 from vitreous.io import read_json, write_json
@@ -133,6 +134,8 @@ def extract(
     names = find_layers(classifier, layers)
     folder = Path(cache) / cache_key(classifier, stimuli, settings)
     processes = current_processes(cpu=settings.device == "cpu")
+    if processes.main:
+        tidy(folder)
     for name in names if settings.restart and processes.main else ():
         for file in (_note(folder, name), _file(folder, name)):
             file.unlink(missing_ok=True)

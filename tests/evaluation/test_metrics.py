@@ -10,6 +10,7 @@ import torch
 from sklearn.metrics import average_precision_score, cohen_kappa_score
 from torch import nn
 
+from vitreous.data.class_maps import class_map
 from vitreous.evaluation import segmentation_scores
 from vitreous.evaluation.effective import (
     effective_records,
@@ -32,10 +33,11 @@ from vitreous.evaluation.pixel_removal import removal_area, removal_hits
 from vitreous.evaluation.predictions import Predictions
 from vitreous.evaluation.scoring import NOT_FINITE, UNRANKED, Scorer, rank, row_type
 from vitreous.evaluation.segmentation import average_precision, foreground_share, pointing_hits
-from vitreous.evaluation.test_sets import Convention, TestSet, base
-from vitreous.evaluation.test_sets.base import class_map, single
+from vitreous.evaluation.test_sets import Convention, TestSet
+from vitreous.evaluation.test_sets.base import single
 from vitreous.evaluation.test_sets.imagenet import home_convention
 from vitreous.models import Classifier, Preprocessing
+from vitreous.models.class_words import imagenet_index
 from vitreous.statistics import cohens_kappa, kappa_interval, paired_interval
 
 
@@ -221,7 +223,7 @@ def test_effective_robustness_takes_home_accuracy_on_the_classes_of_the_shift() 
     """A model with a testbed model's two accuracies has that model's effective robustness."""
     facts, n = published_accuracies(), 20_000
     row = dict(zip(facts["columns"], facts["models"]["resnet50"]))
-    ours = base.imagenet_index()
+    ours = imagenet_index()
     among = [ours[w] for w in class_map("imagenet_a")["wnids"]]
     conventions = (home_convention(""), home_convention("imagenet-a"))
     targets = np.repeat([among[0], 0], n)  # class 0 is not one of ImageNet-A

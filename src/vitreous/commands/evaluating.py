@@ -22,6 +22,7 @@ from vitreous.evaluation.test_sets import TEST_SETS, TestSet, read_set
 from vitreous.folders import claim_folder
 from vitreous.models import Classifier, Preprocessing, load_model
 from vitreous.names import distinct_names, folder_name
+from vitreous.precision import Precision, resolve_precision
 from vitreous.processes import Processes, current_processes
 from vitreous.provenance import provenance
 from vitreous.results import Record, Results, told_apart
@@ -104,7 +105,7 @@ def _evaluate(
     streaming = StreamSettings(
         batch_size=command.batch_size,
         workers=command.workers,
-        precision=command.precision,
+        precision=_precision(command, classifier, suite),
         preprocessing=changed(command.input, classifier.preprocessing),
         limit=command.limit,
         progress=processes.main and not command.quiet,
@@ -121,6 +122,13 @@ def _evaluate(
         explaining=ExplanationSettings(squash=command.squash, tolerance=command.tolerance),
         processes=processes,
     )
+
+
+def _precision(command: Command, classifier: Classifier, suite: Suite) -> Precision:
+    """What was asked for; `auto` leaves explanations in float32."""
+    if command.precision == "auto" and suite.masked:
+        return "float32"
+    return resolve_precision(command.precision, classifier.device)
 
 
 def _own(command: Command, path: Path, classifier: Classifier) -> list[TestSet]:
@@ -140,6 +148,7 @@ def _own(command: Command, path: Path, classifier: Classifier) -> list[TestSet]:
 
 
 def _suite(command: Command) -> Suite:
+    _check_masks(command)
     single = tuple(_named(text) for text in command.sets)
     masked = [
         MaskedSettings(
@@ -169,6 +178,16 @@ def _suite(command: Command) -> Suite:
         raise VitreousError("give --suite, --sets, --data or --segmentation: what to measure")
     both = combine([*suites, own])
     return dataclasses.replace(both, methods=command.methods) if command.methods else both
+
+
+def _check_masks(command: Command) -> None:
+    """Refuse, before anything is measured, masks that are not there or of nothing."""
+    if command.masks is None:
+        return
+    if not command.data:
+        raise VitreousError("--masks are those of --data: give both")
+    if not command.masks.is_dir():
+        raise VitreousError(f"no folder of masks at {command.masks}")
 
 
 def _perturbations(command: Command) -> dict[str, tuple[int, ...]]:

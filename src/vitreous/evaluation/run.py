@@ -124,7 +124,10 @@ def evaluate(
         folders,
         streaming or StreamSettings(),
         dataclasses.replace(
-            explaining or ExplanationSettings(), methods=suite.methods, removal=suite.removal
+            explaining or ExplanationSettings(),
+            methods=suite.methods,
+            removal=suite.removal,
+            benchmark=suite.benchmark,
         ),
         processes,
         Evaluation(model=model_fingerprint(classifier)),
@@ -142,6 +145,7 @@ def evaluate(
             folder = write_tables(classifier, answers, masked.shares() if masked else None)
             if folder is not None and not answers.condition:
                 job.done.tables.append(folder)
+    job.done.records = [r.made_in(job.streaming.precision) for r in job.done.records]
     if not job.done.records:
         raise VitreousError(job.done.problems[0] if job.done.problems else "the suite is empty")
     return job.done

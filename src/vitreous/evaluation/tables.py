@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import csv
 import importlib.util
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +12,7 @@ from vitreous.errors import require
 from vitreous.evaluation.predictions import Predictions
 from vitreous.evaluation.records import answer_name, by_target, target_names
 from vitreous.evaluation.rows import READ
-from vitreous.io import atomic_path
+from vitreous.io import atomic_path, write_csv
 from vitreous.models import Classifier
 from vitreous.results import wilson_interval
 
@@ -119,18 +118,6 @@ def confusion(
     header = [UNREAD if p < 0 else answer_name(classifier, answers, int(p)) for p in given]
     rows = ([names[int(t)], *line.tolist()] for t, line in zip(shown, table))
     return ["label", *header], rows
-
-
-def write_csv(path: Path, header: Sequence[str], rows: Iterator[Sequence[object]]) -> Path:
-    """Write a table atomically (UTF-8, empty where there is no value)."""
-    with (
-        atomic_path(path) as temporary,
-        temporary.open("w", newline="", encoding="utf-8", errors="surrogateescape") as opened,
-    ):
-        writer = csv.writer(opened)
-        writer.writerow(header)
-        writer.writerows(rows)
-    return path
 
 
 def _write_parquet(

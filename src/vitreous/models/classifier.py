@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import logging
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -25,6 +24,7 @@ from vitreous.models.hub import hub_or_cache
 from vitreous.models.instances import Description, describe
 from vitreous.models.kernel import from_transformers
 from vitreous.models.preprocessing import Architecture, Preprocessing
+from vitreous.models.stored import Stored, read_stored
 
 logger = logging.getLogger(__name__)
 
@@ -34,18 +34,6 @@ FIXED = {
     "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
 }
 NO_WEIGHTS = {".jpg", ".jpeg", ".png", ".gif", ".webp", ".tif", ".yaml", ".yml", ".json", ".csv"}
-
-
-@dataclasses.dataclass(frozen=True)
-class _Stored:
-    """What a folder or a file says of a model beside its weights; None where it does not."""
-
-    model_args: dict[str, Any] = dataclasses.field(default_factory=dict)
-    mean: Sequence[float] | None = None
-    std: Sequence[float] | None = None
-    class_names: Sequence[str] | None = None
-    name: str = ""
-    image_size: tuple[int, int] | None = None
 
 
 class Classifier(nn.Module):
@@ -233,27 +221,17 @@ def _described(
 
 def _resolve(
     name: str, checkpoint: str | os.PathLike[str] | None
-) -> tuple[str, dict[str, Tensor] | None, _Stored]:
+) -> tuple[str, dict[str, Tensor] | None, Stored]:
     """Find what to build: timm's name, weights to load over it, and what a folder stores of it."""
     path = Path(name.removeprefix("local-dir:")).expanduser()
+    if not name:
+        raise VitreousError("the model has no name: give a run folder, weights or a timm name")
     state = read_weights(checkpoint).state if checkpoint is not None else None
     if path.is_dir():
-        config = read_json(path / "config.json")
-        if not isinstance(config, dict) or "architecture" not in config:
-            raise CheckpointError(f"{path}/config.json names no 'architecture'; is it a model?")
+        architecture, stored = read_stored(path)
         if state is None:
             state = read_weights(path / "model.safetensors").state
-        pretrained = config.get("pretrained_cfg", {})
-        size = pretrained.get("input_size", (3, None, None))[1:]
-        stored = _Stored(
-            model_args=config.get("model_args", {}),
-            mean=pretrained.get("mean"),
-            std=pretrained.get("std"),
-            class_names=config.get("label_names"),
-            name=_folder_name(config, path),
-            image_size=None if None in size else tuple(size),
-        )
-        return config["architecture"], state, stored
+        return architecture, state, stored
     if path.is_file():
         if path.suffix.lower() in NO_WEIGHTS:
             raise VitreousError(f"{path} is no model: give a run folder, weights or a timm name")
@@ -263,7 +241,7 @@ def _resolve(
                 f"{path} does not say its architecture; give it as the name and the file as "
                 "checkpoint, for example --model vit_base_patch16_224 --checkpoint FILE"
             )
-        return weights.architecture, weights.state, _Stored(name=path.stem)
+        return weights.architecture, weights.state, Stored(name=path.stem)
     hub = name.startswith(("hf_hub:", "hf-hub:"))
     folder = name.startswith("local-dir:") or "/" in name
     if (folder and not hub) or path.suffix.lower() in {
@@ -274,7 +252,7 @@ def _resolve(
         *NO_WEIGHTS,
     }:
         raise CheckpointError(f"no model at {path}")
-    return name, state, _Stored()
+    return name, state, Stored()
 
 
 def _create(name: str, pretrained: bool, arguments: dict[str, Any]) -> nn.Module:
@@ -299,7 +277,7 @@ def _create(name: str, pretrained: bool, arguments: dict[str, Any]) -> nn.Module
             f"the weights of {name} are not in the local cache and could not be fetched "
             f"({type(error).__name__}); connect once, or give a checkpoint file"
         ) from error
-    except (TypeError, AssertionError, ValueError) as error:
+    except (TypeError, AssertionError, ValueError, ArithmeticError) as error:
         raise VitreousError(f"cannot build {name} with {arguments}: {error}") from error
 
 
@@ -353,18 +331,6 @@ def save_model(classifier: Classifier, folder: str | os.PathLike[str]) -> Path:
         safetensors.torch.save_file(state, temporary, metadata={"format": "pt"})
     write_json(target / "config.json", {k: v for k, v in config.items() if v is not None})
     return target
-
-
-def _folder_name(config: Mapping[str, object], path: Path) -> str:
-    """The name that was stored, unless it is the architecture's or the folder is a run's.
-
-    A run's weights are stored under the name of the model that it started from.
-    """
-    if (path / "recipe.yaml").is_file():
-        return path.resolve().name
-    stored = str(config.get("vitreous_name") or config["architecture"])
-    plain = stored.startswith(str(config["architecture"]))
-    return path.resolve().name if plain else stored
 
 
 def _base_name(spec: str, net: nn.Module) -> str:

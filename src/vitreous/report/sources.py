@@ -15,7 +15,7 @@ from typing import Any
 
 from vitreous.data.images import open_image
 from vitreous.errors import ImageError, VitreousError
-from vitreous.io import read_json, read_json_lines
+from vitreous.io import inside, read_json, read_json_lines
 from vitreous.models.class_words import class_words
 from vitreous.names import distinct_names
 from vitreous.results import Record, Results, told_apart
@@ -118,31 +118,6 @@ class Source:
             for kind, prints in states.items()
             if len(prints) > 1
         ]
-
-
-def inside(root: Path, folder: Path, name: object, listing: str | os.PathLike[str]) -> Path:
-    """A file that a listing names, if it lies in the folder of the run.
-
-    Args:
-        root: The folder of the run.
-        folder: The one that names are relative to.
-        name: What the listing says.
-        listing: The listing, for the message.
-
-    Raises:
-        VitreousError: If it is elsewhere: a card shows no file of another folder.
-    """
-    path = folder / str(name)
-    try:
-        within = path.resolve().is_relative_to(root.resolve())
-    except (OSError, ValueError):
-        within = False
-    if not within:
-        raise VitreousError(
-            f"{listing} names {str(name)[:80]!r}, which is not in {root}; a card shows only files "
-            "of the run itself"
-        )
-    return path
 
 
 def _texts(value: object) -> list[str]:
@@ -279,8 +254,8 @@ def _listed(
             raise VitreousError(
                 f"{listing}: expected entries with {expected}, found {str(entry)[:80]}"
             )
-        files = entry["files"].items()
-        yield entry, {str(k): inside(folder.parent, folder, v, listing) for k, v in files}
+        names = {str(k): os.path.join(folder.name, str(v)) for k, v in entry["files"].items()}
+        yield entry, {k: inside(folder.parent, name, listing) for k, name in names.items()}
 
 
 def _whole(value: object) -> bool:

@@ -32,7 +32,14 @@ from vitreous.training.progress import Progress
 from vitreous.training.recipe import Recipe
 from vitreous.training.robust_validation import make_robust_validation, sudden_drop
 from vitreous.training.run import RunFolder, seed_everything
-from vitreous.training.setup import flatten, freeze, make_accelerator, make_optimizer, transformed
+from vitreous.training.setup import (
+    check_fit,
+    flatten,
+    freeze,
+    make_accelerator,
+    make_optimizer,
+    transformed,
+)
 from vitreous.training.state import TrainingState
 from vitreous.training.step import Share, compute_loss
 from vitreous.training.summary import draw_samples, summarise
@@ -103,9 +110,13 @@ class Trainer:
         self.changed = self.folder.check(recipe, overwrite)
         seed_everything(recipe.training.seed)
         self.split = split or recipe.data.load(recipe.training.seed)
-        self.classifier = classifier or recipe.load_model(self.split.class_names)
+        if classifier is None:
+            classifier, self.split = recipe.load_with_data(self.split)
+        self.classifier = classifier
         self.train_data, self.validation_data = transformed(self.split, recipe)
         self.model, self.optimizer = self._prepare()
+        shown = {"train": self.train_data, "validation": self.validation_data}
+        check_fit(recipe, self.split, self.classifier, shown)
         decay = recipe.training.ema
         self.ema = None if decay is None else ModelEmaV3(self.classifier, decay)
         self.plain_log: PlainLog | None = None

@@ -9,13 +9,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from vitreous.data.class_maps import class_map
 from vitreous.data.images import to_uint8
 from vitreous.errors import nearest
 from vitreous.evaluation.corruptions import CORRUPTIONS, SEVERITIES, corrupt
 from vitreous.evaluation.metrics import DRAWS, mean_interval, percentiles
 from vitreous.evaluation.predictions import Predictions
 from vitreous.evaluation.records import Curve
-from vitreous.evaluation.test_sets.base import Condition, class_map
+from vitreous.evaluation.test_sets.base import Condition
 from vitreous.results import Record, accuracy_record
 
 Cells = dict[tuple[str, int], Predictions]

@@ -9,6 +9,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from vitreous.data.class_maps import class_map
 from vitreous.data.dataset import Dataset
 from vitreous.data.listing import NO_IMAGES, left_out
 from vitreous.data.readers.tables import read_rows
@@ -17,7 +18,6 @@ from vitreous.evaluation.test_sets.base import (
     TEST_SETS,
     Convention,
     TestSet,
-    class_map,
     describe,
     file_dataset,
     file_names,

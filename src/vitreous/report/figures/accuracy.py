@@ -6,9 +6,10 @@ import dataclasses
 import math
 from collections.abc import Sequence
 
-from vitreous.report.charts import Chart, Figure, Heatmap
+from vitreous.report.charts import Chart, Figure
 from vitreous.report.figures.common import (
     QUARTERS,
+    corruption_map,
     datasets_of,
     records_of,
     series_of,
@@ -174,14 +175,6 @@ def corruption_figures(sources: Sequence[Source]) -> list[Figure]:
             rows = list(dict.fromkeys(str(r.settings["corruption"]) for r in mine))
             columns = sorted({r.settings["severity"] for r in mine})
             table = {(str(r.settings["corruption"]), r.settings["severity"]): r.value for r in mine}
-            figures.append(
-                Heatmap(
-                    slug("corruptions", source.name, dataset),
-                    f"Accuracy (%) by corruption and severity: {source.name}",
-                    [row.replace("_", " ") for row in rows],
-                    [str(c) for c in columns],
-                    [[table.get((row, c), math.nan) for c in columns] for row in rows],
-                    caption=f"{dataset}; columns are severities.",
-                )
-            )
+            values = [[table.get((row, c), math.nan) for c in columns] for row in rows]
+            figures.append(corruption_map(source.name, dataset, rows, columns, values))
     return figures

@@ -6,8 +6,8 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 
 from vitreous.models.class_words import class_words
-from vitreous.report.charts import PUBLISHED_COLOUR, Chart, Figure, Heatmap, Series
-from vitreous.report.figures.common import QUARTERS, slug
+from vitreous.report.charts import PUBLISHED_COLOUR, Chart, Figure, Series
+from vitreous.report.figures.common import QUARTERS, corruption_map, slug
 from vitreous.report.sources import Source, Table
 from vitreous.results import wilson_interval
 
@@ -133,22 +133,15 @@ def _only(table: Table | None, column: str, value: object) -> Table | None:
     return {k: [v[i] for i in keep] for k, v in table.items() if v} if keep else None
 
 
-def corruption_figures(sources: Sequence[Source]) -> list[Figure]:
-    """Accuracy by corruption and severity, a heat map for each model."""
+def corruption_table_figures(sources: Sequence[Source]) -> list[Figure]:
+    """Accuracy by corruption and severity from stored tables, a heat map for each model."""
     figures: list[Figure] = []
     for dataset, tables in _tables(sources, "corruptions"):
         for source, table in zip(sources, tables):
             if table:
-                figures.append(
-                    Heatmap(
-                        slug("corruptions", source.name, dataset),
-                        f"Accuracy (%) by corruption and severity: {source.name}",
-                        [str(c).replace("_", " ") for c in table["corruption"]],
-                        [str(s) for s in table["severity"]],
-                        [_numbers(row) for row in table["top1"]],
-                        caption=f"{dataset}; columns are severities.",
-                    )
-                )
+                values = [_numbers(row) for row in table["top1"]]
+                names = table["corruption"], table["severity"]
+                figures.append(corruption_map(source.name, dataset, *names, values))
     return figures
 
 
@@ -324,7 +317,7 @@ MAKERS: tuple[Callable[[Sequence[Source]], list[Figure]], ...] = (
     class_figures,
     turned_figures,
     perturbation_figures,
-    corruption_figures,
+    corruption_table_figures,
     factor_figures,
     testbed_figures,
     shape_figures,

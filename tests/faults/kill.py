@@ -21,6 +21,7 @@ import shutil
 import signal
 import sys
 import tempfile
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -68,9 +69,11 @@ def fork(arguments: list[str], root: Path, before: Callable[[], None]) -> tuple[
                 sys.stdout, sys.stderr = os.fdopen(1, "w"), os.fdopen(2, "w")
                 before()
                 status = main(arguments)
+            except BaseException:
+                traceback.print_exc()
+            finally:
                 sys.stdout.flush()
                 sys.stderr.flush()
-            finally:
                 sys.setprofile(None)
                 os._exit(status)
         _, waited = os.waitpid(child, 0)

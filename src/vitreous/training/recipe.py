@@ -143,6 +143,10 @@ class TrainingSettings:
         freeze: Patterns (`patch_embed.*`, `blocks.[0-5].*`) of the weights that stay as they are.
         ema: Decay of a moving average of the weights (timm's), which is then what is validated
             and kept; none where not given.
+        gradient_checkpointing: Compute blocks again in each backward pass and hold less: the
+            memory of one block in place of all, for about a third more work.
+        sharding: `fsdp2` cuts weights, gradients and the optimiser's state among the processes;
+            nothing of it with one process.
     """
 
     epochs: Annotated[int, at_least(1)] = 10
@@ -161,11 +165,15 @@ class TrainingSettings:
     continue_from: str | None = None
     freeze: tuple[str, ...] = ()
     ema: Annotated[float, at_least(0, below=1)] | None = None
+    gradient_checkpointing: bool = False
+    sharding: Literal["none", "fsdp2"] = "none"
 
     def __post_init__(self) -> None:
         for name in self.trackers:
             if name not in LOGGER_TYPE_TO_CLASS:
                 raise ValueError(f"unknown tracker '{name}'; {nearest(name, LOGGER_TYPE_TO_CLASS)}")
+        if self.compile and self.gradient_checkpointing:
+            raise ValueError("compile does not go with gradient_checkpointing; set one off")
 
 
 @dataclasses.dataclass(frozen=True)

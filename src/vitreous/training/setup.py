@@ -25,7 +25,7 @@ from vitreous.data.transforms import compose
 from vitreous.errors import VitreousError, nearest, require
 from vitreous.models import Classifier
 from vitreous.models.modes import evaluation_mode
-from vitreous.processes import check_world, without_accelerator
+from vitreous.processes import check_launcher, check_world, without_accelerator
 from vitreous.training.recipe import OPTIMIZERS, OptimizerSettings, Recipe
 
 Scalar = int | float | str | bool
@@ -43,6 +43,7 @@ def make_accelerator(recipe: Recipe, out: Path) -> Accelerator:
     for name in settings.trackers:
         if name not in get_available_trackers():
             raise VitreousError(f"training.trackers {name} needs a package: pip install {name}")
+    check_launcher()
     AcceleratorState._reset_state()
     unused = DistributedDataParallelKwargs(
         find_unused_parameters="classification" not in recipe.objectives

@@ -139,7 +139,7 @@ class Coco:
         entries = self._file["images"]
         for entry in entries:
             if not isinstance(entry, dict) or "file_name" not in entry:
-                raise VitreousError(f"{self.annotations}: a picture without a 'file_name'")
+                raise VitreousError(f"{self.annotations}: a picture without 'file_name'")
         return {str(entry["file_name"]): entry for entry in entries}
 
     @functools.cached_property

@@ -43,6 +43,9 @@ TRAINED: dict[str, dict[str, Any]] = {
 # bfloat16 rounds to 3 digits, and other batches round otherwise.
 TOLERANCES = {"train, bfloat16": 5e-3, "train, shards": 1e-5}
 
+# After how many passes through the model a process is killed, with work done and work left.
+PASSES = {"mask": 1, "evaluate": 1, "attack": 12, "brain": 1}
+
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
@@ -150,6 +153,12 @@ def _train(root: Path, name: str) -> Case:
     file = root / f"{name.replace(' ', '_').replace(',', '')}.yaml"
     file.write_text(yaml.safe_dump(values))
     return Case(f"train, {name}", ["train", str(file), "--quiet"], read_run)
+
+
+def kept(folder: Path) -> int:
+    """Bytes of masks, rows and activations in a folder: what a killed command had done."""
+    files = [file for file in folder.rglob("*") if file.suffix in {".png", ".bin", ".npy"}]
+    return sum(file.stat().st_size for file in files)
 
 
 def read_run(folder: Path) -> Outcome:

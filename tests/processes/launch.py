@@ -65,7 +65,8 @@ def launch_all(
         notes: A folder to be made, where each process leaves what it saw.
         commands: The command lines.
         processes: How many.
-        dies: Rank that is killed during the last command, a training, and before which step.
+        dies: Rank that is killed during the last command, and before which step of a training, or
+            after how many passes through the model.
     """
     program, environment = prepare_launch(notes, commands, processes, dies)
     done = subprocess.run(program, capture_output=True, text=True, env=environment, check=False)

@@ -95,7 +95,7 @@ def measure(model: str | Path, arguments: argparse.Namespace, out: Path) -> None
     """Accuracy of a model on the test sets, unless that was measured."""
     if not (out / "results.json").is_file():
         tests = sorted(str(p) for p in (arguments.data / "tests").iterdir())
-        options = ("--quiet", "--workers", "0", "--out", str(out))
+        options = ("--quiet", "--precision", "bfloat16", "--workers", "0", "--out", str(out))
         vitreous("evaluate", str(model), "--data", *tests, *options)
 
 

@@ -50,6 +50,12 @@ class Record:
     source: str = ""
     provenance: Provenance = UNKNOWN
 
+    def made_in(self, precision: str) -> Record:
+        """The record with the type of the forward pass, where that is not float32."""
+        if precision == "float32":
+            return self
+        return dataclasses.replace(self, settings={**self.settings, "precision": precision})
+
     def key(self) -> tuple[object, ...]:
         """Everything that the value depends on; a new record replaces an old one of the same."""
         made = self.provenance

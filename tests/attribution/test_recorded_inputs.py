@@ -14,6 +14,7 @@ from vitreous import Classifier, load_model
 from vitreous.attribution.compute import recorded_pass
 from vitreous.attribution.maps import min_max
 from vitreous.attribution.methods import GradientAttention
+from vitreous.models import attention_inputs
 from vitreous.models.attention_inputs import can_record_inputs
 from vitreous.models.families import layout_of
 from vitreous.models.forward import record_forward
@@ -156,3 +157,53 @@ def test_trained_from_inputs_or_from_maps_the_step_is_the_same() -> None:
         gradients.append({n: p.grad for n, p in classifier.named_parameters()})
     for name, gradient in gradients[0].items():
         torch.testing.assert_close(gradient, gradients[1][name], rtol=1e-4, atol=1e-7, msg=name)
+
+
+def saved_numbers(classifier: Classifier, images: Tensor, **options: bool) -> int:
+    """Numbers that the graph of a recorded pass holds, weights aside."""
+    weights = {p.untyped_storage().data_ptr() for p in classifier.parameters()}
+    held: dict[int, int] = {}
+
+    def pack(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in weights:
+            held[storage.data_ptr()] = storage.nbytes() // tensor.element_size()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        made = record_forward(classifier, images, attention=True, inputs_suffice=True, **options)
+    assert made.inputs and made.logits.requires_grad  # alive until here: no storage is used twice
+    return sum(held.values())
+
+
+def test_a_pass_for_maps_alone_holds_less_and_leaves_the_weights_as_they_are() -> None:
+    classifier, images = make("vit"), torch.rand(2, 3, 32, 32)
+    all_of_it = saved_numbers(classifier, images)
+    assert saved_numbers(classifier, images, weight_gradients=False) < 0.75 * all_of_it
+    made = record_forward(
+        classifier, images, attention=True, inputs_suffice=True, weight_gradients=False
+    )
+    made.logits.sum().backward()
+    assert all(p.requires_grad and p.grad is None for p in classifier.parameters())
+
+
+@pytest.mark.parametrize("keep", [False, True])
+def test_relevance_is_the_same_on_either_side_of_the_number_of_tokens(
+    keep: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    classifier, images = make("rotary").double(), torch.rand(2, 3, 32, 32).double()
+    outer = torch.randn(2, 1, 32, 32).double()
+    results = []
+    for least in (1, 10**6):
+        monkeypatch.setattr(attention_inputs, "LEAST_TOKENS", least)
+        values = vitreous.relevance(classifier, images, 1, differentiable=keep)
+        classifier.zero_grad()
+        if keep:
+            (values * outer).sum().backward()
+        results.append((values.detach(), [p.grad for p in classifier.parameters()]))
+    torch.testing.assert_close(results[0][0], results[1][0], rtol=0, atol=1e-10)
+    reached = [ours is not None for ours in results[0][1]]
+    assert any(reached) == keep and reached == [theirs is not None for theirs in results[1][1]]
+    for ours, theirs in zip(results[0][1], results[1][1]):
+        if ours is not None:
+            torch.testing.assert_close(ours, theirs, rtol=1e-6, atol=1e-10)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 import vitreous
 from helpers import TINY_MODEL
 from vitreous.data.batch import Batch
-from vitreous.models import Classifier
+from vitreous.models import Classifier, attention_inputs
 from vitreous.training.objectives.background_swap import BackgroundSwap, fill_holes
 from vitreous.training.objectives.base import LossTerm, Step, WeightedObjective
 from vitreous.training.objectives.classification import Classification
@@ -134,7 +134,10 @@ def test_an_objective_sees_the_images_before_and_after_the_adversary() -> None:
 
 
 @pytest.mark.parametrize("second", [False, True])
-def test_whole_maps_are_recorded_only_where_an_objective_needs_them(second: bool) -> None:
+def test_whole_maps_are_recorded_only_where_an_objective_needs_them(
+    second: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(attention_inputs, "LEAST_TOKENS", 2)
     model, batch = vit(), make_batch(2, 32)
     inputs = frozenset({"attention", "attention_inputs"})
     other = frozenset({"attention"}) if second else frozenset({"masks"})
@@ -146,6 +149,17 @@ def test_whole_maps_are_recorded_only_where_an_objective_needs_them(second: bool
     plain = Watched()
     compute_loss(model, model, batch, {"a": plain})
     assert not plain.seen[0].forward.recorded
+
+
+@pytest.mark.parametrize("more", [0, 1])
+def test_inputs_are_recorded_from_a_number_of_tokens_on(
+    more: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, watch = vit(), Watched(asks=frozenset({"attention", "attention_inputs"}))
+    tokens = model.net.pos_embed.shape[1]
+    monkeypatch.setattr(attention_inputs, "LEAST_TOKENS", tokens + more)
+    compute_loss(model, model, make_batch(2, 32), {"a": watch})
+    assert bool(watch.seen[0].forward.inputs) == (more == 0)
 
 
 def test_what_is_reported_of_an_objective_is_detached_and_summed_where_it_is_a_sum() -> None:

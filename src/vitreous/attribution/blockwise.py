@@ -21,8 +21,10 @@ from vitreous.attribution.base import RecordedPass
 from vitreous.models.attention_inputs import AttentionInputs
 from vitreous.models.gradients import scaled_gradients
 
-# Numbers that one block of an attention map may have: 16 MiB in float32, for caches' sake.
-BLOCK_NUMBERS = 2**22
+# Numbers that one block of an attention map may have: 4 MiB in float32 stay in a processor's
+# caches; a GPU wants its work in larger pieces.
+BLOCK_NUMBERS = {"cpu": 2**20}
+LARGE_BLOCK_NUMBERS = 2**24
 
 
 def carry_back(recorded: RecordedPass) -> Tensor:
@@ -42,7 +44,7 @@ def carry_back(recorded: RecordedPass) -> Tensor:
 
 
 def propagate_blockwise(
-    row: Tensor, layer: AttentionInputs, gradient: Tensor, block_numbers: int = BLOCK_NUMBERS
+    row: Tensor, layer: AttentionInputs, gradient: Tensor, block_numbers: int | None = None
 ) -> Tensor:
     """Send relevance of the queries back to the keys: `r · mean_h (A_h ∘ relu(G_h))`.
 
@@ -50,12 +52,14 @@ def propagate_blockwise(
         row: (B, Q) relevance of the tokens that ask, float32 or wider.
         layer: Queries, keys and values.
         gradient: (B, heads, Q, d): of the target logit, for the attention's output.
-        block_numbers: Largest block of the map, in numbers.
+        block_numbers: Largest block of the map, in numbers; what suits the device, if None.
 
     Returns:
         (B, K) relevance that the keys receive, differentiable with respect to `row`, queries and
         keys.
     """
+    if block_numbers is None:
+        block_numbers = BLOCK_NUMBERS.get(row.device.type, LARGE_BLOCK_NUMBERS)
     kind = torch.promote_types(row.dtype, torch.float32)
     row, queries, keys = (t.to(kind) for t in (row, layer.queries, layer.keys))
     values, gradient = (t.detach().to(kind) for t in (layer.values, gradient))
@@ -84,7 +88,7 @@ class _Propagation(torch.autograd.Function):
         for rows in _blocks(queries, keys, block_numbers):
             attention, positive = _maps(queries, keys, values, gradient, scale, rows)
             weighted = attention.mul_(positive)
-            received += torch.einsum("bq,bhqk->bk", row[:, rows], weighted)
+            received += (row[:, None, None, rows] @ weighted).sum(1)[:, 0]
         return received / queries.shape[1]
 
     @staticmethod

@@ -15,6 +15,7 @@ from vitreous.attribution.maps import min_max
 from vitreous.errors import UnsupportedModelError, VitreousError, nearest
 from vitreous.models import Classifier
 from vitreous.models.attention import AttentionTrace
+from vitreous.models.attention_inputs import inputs_pay
 from vitreous.models.class_words import class_words
 from vitreous.models.families import layout_of
 from vitreous.models.forward import ForwardPass, gradients_enabled, record_forward
@@ -115,7 +116,9 @@ def explain(
             classifier,
             images if keep else images.detach(),
             attention=layout is not None,
-            inputs_suffice="attention_inputs" in chosen.needs,
+            inputs_suffice="attention_inputs" in chosen.needs
+            and inputs_pay(classifier.net, images),
+            weight_gradients=keep,
             input_gradient="input_gradients" in chosen.needs,
             second_order=second_order,
         )

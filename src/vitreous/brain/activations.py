@@ -31,6 +31,7 @@ from vitreous.io import read_json, write_json
 from vitreous.models import Classifier
 from vitreous.models.fingerprint import model_fingerprint
 from vitreous.models.modes import evaluation_mode
+from vitreous.precision import Precision, autocast
 from vitreous.processes import Processes, current_processes
 
 FORMAT = 2
@@ -45,6 +46,7 @@ class Extraction:
         degrees: The model's field of view in visual degrees; Brain-Score takes 8.
         storage: Type of the files: `float32`, or `float16` at half the size.
         device: Where the model runs.
+        precision: Type of the forward pass.
         restart: Delete the activations of these layers and images, and take them anew.
         check_content: Tell whether an image changed by its content, not by its size and time.
     """
@@ -53,6 +55,7 @@ class Extraction:
     degrees: float = 8.0
     storage: Literal["float32", "float16"] = "float32"
     device: str = "cpu"
+    precision: Precision = "float32"
     restart: bool = False
     check_content: bool = False
 
@@ -95,7 +98,7 @@ def cache_key(classifier: Classifier, stimuli: Stimuli, settings: Extraction) ->
     return digest(
         FORMAT,
         model_fingerprint(classifier),
-        [settings.degrees, settings.storage, stimuli.degrees],
+        [settings.degrees, settings.storage, settings.precision, stimuli.degrees],
         stimuli.dataset.keys(content=settings.check_content),
     )
 
@@ -223,7 +226,8 @@ def _activations(
             chosen = range(start, min(start + settings.batch_size, len(stimuli)))
             images = model_inputs(classifier, stimuli, chosen, stimuli.degrees, settings.degrees)
             if set(names) != {PIXELS}:
-                classifier(images)
+                with autocast(images.device, settings.precision):
+                    classifier(images)
             values = {**recorded, PIXELS: images.flatten(1)}
             _require(names, values)
             yield {name: values[name].float().cpu().numpy() for name in names}

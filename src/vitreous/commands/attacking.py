@@ -147,7 +147,7 @@ def _measure(
         seed=command.seed,
         seconds=time.perf_counter() - started,
     )
-    _write(out, images, done, _print(done, images), made, place)
+    _write(out, images, done, _print(done, images), made, place, command.precision)
     push_images(command, classifier, out, images, attacks[0], radii)
 
 
@@ -235,12 +235,13 @@ def _write(
     messages: list[str],
     made: Provenance,
     place: str,
+    precision: str,
 ) -> None:
     """Add to results.json and draw the curve."""
     name = images.name
     curves = {f"{a.attack} {a.evaluator.attack.norm}": a.curve() for a in done}
     records = [
-        dataclasses.replace(record, source=images.source)
+        dataclasses.replace(record.made_in(precision), source=images.source)
         for attacked in done
         for record in attacked.records()
     ]

@@ -23,12 +23,12 @@ from vitreous.commands.options import (
     BatchSize,
     DeviceOption,
     LimitOption,
-    PrecisionOption,
     QuietOption,
     ResumeOptions,
     WorkersOption,
 )
 from vitreous.errors import VitreousError
+from vitreous.precision import AnyPrecision
 from vitreous.ranges import PIXELS, SEED, SHARE, above, at_least
 
 # As in vitreous.data.composites, data.mask_files and attribution, which import torch.
@@ -77,7 +77,6 @@ class Input:
 @dataclasses.dataclass(kw_only=True)
 class Command(
     DeviceOption,
-    PrecisionOption,
     BatchOption,
     WorkersOption,
     LimitOption,
@@ -90,6 +89,9 @@ class Command(
     """timm names, run folders or checkpoint files; the first is compared with."""
     checkpoint: Path | None = None
     """Weights for a timm name."""
+    precision: AnyPrecision = "float32"
+    """Type of the forward pass; auto: bfloat16 where the device is fast at it and no explanation
+    is measured, else float32."""
     suite: tuple[str, ...] = ()
     """Suites of the package (imagenet-shifts, imagenet-c, shape-bias, rotation, perturbations,
     explanations, tiny-imagenet) or YAML files."""

@@ -22,6 +22,7 @@ from vitreous.evaluation.test_sets import TEST_SETS, TestSet, read_set
 from vitreous.folders import claim_folder
 from vitreous.models import Classifier, Preprocessing, load_model
 from vitreous.names import distinct_names, folder_name
+from vitreous.precision import Precision, resolve_precision
 from vitreous.processes import Processes, current_processes
 from vitreous.provenance import provenance
 from vitreous.results import Record, Results
@@ -104,7 +105,7 @@ def _evaluate(
     streaming = StreamSettings(
         batch_size=command.batch_size,
         workers=command.workers,
-        precision=command.precision,
+        precision=_precision(command, classifier, suite),
         preprocessing=changed(command.input, classifier.preprocessing),
         limit=command.limit,
         progress=processes.main and not command.quiet,
@@ -122,6 +123,13 @@ def _evaluate(
         explaining=ExplanationSettings(squash=command.squash, tolerance=command.tolerance),
         processes=processes,
     )
+
+
+def _precision(command: Command, classifier: Classifier, suite: Suite) -> Precision:
+    """What was asked for; `auto` leaves explanations in float32."""
+    if command.precision == "auto" and suite.masked:
+        return "float32"
+    return resolve_precision(command.precision, classifier.device)
 
 
 def _own(command: Command, path: Path, name: str, classifier: Classifier) -> list[TestSet]:

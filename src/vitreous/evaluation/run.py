@@ -136,7 +136,8 @@ def evaluate(
             folder = write_tables(classifier, answers, masked.shares() if masked else None)
             if folder is not None and not answers.condition:
                 job.done.tables.append(folder)
-    job.done.records = job.done.sourced(job.done.records)
+    made = [record.made_in(job.streaming.precision) for record in job.done.records]
+    job.done.records = job.done.sourced(made)
     for name, entry in job.done.entries.items():
         entry["place"] = job.done.sources.get(name, "")
     if not job.done.records:

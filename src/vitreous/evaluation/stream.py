@@ -12,10 +12,9 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable, Iterator, Sized
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Protocol
 
 import numpy as np
-import torch
 from tqdm import tqdm
 
 from vitreous.data.dataset import Dataset
@@ -25,10 +24,9 @@ from vitreous.fingerprint import digest
 from vitreous.models import Classifier, Preprocessing
 from vitreous.models.fingerprint import model_fingerprint
 from vitreous.models.modes import evaluation_mode
+from vitreous.precision import Precision, autocast
 from vitreous.processes import ALONE, Processes
 from vitreous.results import Record
-
-Precision = Literal["float32", "bfloat16", "float16"]
 
 
 class Evaluator(Protocol):
@@ -189,12 +187,11 @@ def measure(
         Rows of a batch, unreadable items included, and the reasons of those by index.
     """
     device = classifier.device
-    mixed = precision != "float32"
     with evaluation_mode(classifier):
         for batch in parts:
             rows = []
             if len(batch):
-                with torch.autocast(device.type, getattr(torch, precision), enabled=mixed):
+                with autocast(device, precision):
                     rows.append(evaluator.rows(classifier, batch.on(device)))
                 rows[0]["index"] = batch.indices.numpy()
             if batch.unreadable:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
-from vitreous.models.families import attention_layers
+from vitreous.models.families import attention_layers, layout_of
 from vitreous.models.kernel import (
     calls_kernel,
     from_transformers,
@@ -25,6 +25,8 @@ from vitreous.models.kernel import (
 )
 
 WHOLE = slice(None)
+# From here on a recorded map and its gradient cost more than making both anew, block by block.
+LEAST_TOKENS = 512
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,6 +50,16 @@ class AttentionInputs:
     output: Tensor
     scale: float
     held: slice
+
+
+def inputs_pay(net: nn.Module, images: Tensor) -> bool:
+    """Whether images (B, 3, H, W) have so many tokens that inputs serve better than maps.
+
+    Raises:
+        UnsupportedModelError: If the network is of no family whose tokens stay in place.
+    """
+    streams = layout_of(net, (images.shape[-2], images.shape[-1])).streams
+    return max(stream.tokens for stream in streams) >= LEAST_TOKENS
 
 
 def can_record_inputs(module: nn.Module) -> bool:
@@ -79,11 +91,13 @@ class InputRecorder(TorchFunctionMode):
     Args:
         names: Names of the attention layers, in the order in which the pass calls them.
         held: Which queries a layer has, by name; all where it is not there.
+        weight_gradients: Let gradients reach the weights. Without, the graph holds nothing that
+            only they would need, and begins at the first attention.
     """
 
-    def __init__(self, names: list[str], held: dict[str, slice]):
+    def __init__(self, names: list[str], held: dict[str, slice], weight_gradients: bool = True):
         super().__init__()
-        self.names, self.held = names, held
+        self.names, self.held, self.weight_gradients = names, held, weight_gradients
         self.layers: list[AttentionInputs] = []
         self.complete = True
 
@@ -96,6 +110,9 @@ class InputRecorder(TorchFunctionMode):
     ) -> Any:
         """Call a function of torch; keep what goes into the kernel and what comes out."""
         kwargs = kwargs or {}
+        if not self.weight_gradients:
+            args = tuple(_constant(value) for value in args)
+            kwargs = {name: _constant(value) for name, value in kwargs.items()}
         if func is F.multi_head_attention_forward and is_plain_call(args, kwargs):
             return multi_head(self._attend, args, kwargs)
         result = func(*args, **kwargs)
@@ -126,6 +143,10 @@ class InputRecorder(TorchFunctionMode):
         """All layers, or None where a call was not plain or not every layer was seen."""
         seen = self.complete and len(self.layers) == len(self.names)
         return tuple(self.layers) if seen else None
+
+
+def _constant(value: Any) -> Any:
+    return value.detach() if isinstance(value, nn.Parameter) else value
 
 
 def _is_set(value: object) -> bool:

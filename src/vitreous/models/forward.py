@@ -74,6 +74,7 @@ def record_forward(
     inputs_suffice: bool = False,
     input_gradient: bool = False,
     second_order: bool = False,
+    weight_gradients: bool = True,
     classifier: nn.Module | None = None,
 ) -> ForwardPass:
     """Make one forward pass and keep of it what is asked for.
@@ -90,13 +91,15 @@ def record_forward(
             allows it; memory is then linear in the tokens.
         input_gradient: Let the images require a gradient; the pass can then be derived twice.
         second_order: Let the pass be derived twice.
+        weight_gradients: Let gradients reach the weights; without them a pass that records inputs
+            holds less.
         classifier: The classifier inside `model`, where that is a wrapper.
 
     Raises:
         UnsupportedModelError: If attention is asked for and the model has none to be recorded.
     """
     if attention and inputs_suffice and not (second_order or input_gradient):
-        made = _record_inputs(model, images, classifier or model)
+        made = _record_inputs(model, images, classifier or model, weight_gradients)
         if made is not None:
             return made
     trace = AttentionTrace() if attention else None
@@ -114,17 +117,20 @@ def record_forward(
         return ForwardPass(images, model(images), trace)
 
 
-def _record_inputs(model: nn.Module, images: Tensor, classifier: nn.Module) -> ForwardPass | None:
+def _record_inputs(
+    model: nn.Module, images: Tensor, classifier: nn.Module, weight_gradients: bool
+) -> ForwardPass | None:
     """A pass through the fused kernel, or None where that would not see all attention."""
     if not can_record_inputs(classifier):
         return None
-    recorder = InputRecorder(list(attention_layers(classifier)), _held(classifier) or {})
-    with gradients_enabled(), kernel_called(list(attention_layers(classifier).values())):
+    layers = attention_layers(classifier)
+    recorder = InputRecorder(list(layers), _held(classifier) or {}, weight_gradients)
+    with gradients_enabled(), kernel_called(list(layers.values())):
         images = images.clone() if images.is_inference() else images
         with recorder:
             logits = model(images)
-    layers = recorder.recorded()
-    return None if layers is None else ForwardPass(images, logits, inputs=layers)
+    inputs = recorder.recorded()
+    return None if inputs is None else ForwardPass(images, logits, inputs=inputs)
 
 
 @contextlib.contextmanager

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from vitreous.data.batch import Batch
 from vitreous.models import Classifier
+from vitreous.models.attention_inputs import inputs_pay
 from vitreous.models.forward import record_forward
 from vitreous.training.objectives import LossTerm, Objective, Step
 
@@ -112,7 +113,7 @@ def compute_loss(
         model,
         batch.images.detach() if derived else batch.images,
         attention=bool(recording),
-        inputs_suffice=all("attention_inputs" in needs for needs in recording),
+        inputs_suffice=_inputs_suffice(recording, classifier, batch.images),
         input_gradient=derived,
         classifier=classifier,
     )
@@ -128,6 +129,12 @@ def compute_loss(
     return add_up(
         step, {name: objective(step) for name, objective in objectives.items()}, objectives
     )
+
+
+def _inputs_suffice(recording: list[frozenset[str]], model: Classifier, images: Tensor) -> bool:
+    """Whether all objectives that need attention take its inputs, and these are the cheaper."""
+    takes = bool(recording) and all("attention_inputs" in needs for needs in recording)
+    return takes and inputs_pay(model.net, images)
 
 
 def add_up(

@@ -23,6 +23,7 @@ from vitreous.errors import VitreousError
 from vitreous.models import Classifier, load_model
 from vitreous.models.fingerprint import model_fingerprint
 from vitreous.names import folder_name
+from vitreous.precision import Precision
 from vitreous.processes import current_processes
 from vitreous.provenance import provenance
 from vitreous.results import Record, Results
@@ -59,6 +60,8 @@ class ModelOptions(LoadOptions, BatchOption, DeviceOption, ResumeOptions, SeedOp
 
     storage: Literal["float32", "float16"] = "float32"
     """Type of the activation files."""
+    precision: Precision = "float32"
+    """Type of the forward pass."""
     cache: Path = Path("brain_cache")
     """Folder of the activations; they are reused as long as nothing they depend on changes."""
     name: str = ""
@@ -95,6 +98,7 @@ class ModelOptions(LoadOptions, BatchOption, DeviceOption, ResumeOptions, SeedOp
             batch_size=self.batch_size,
             degrees=self.degrees_of_view,
             storage=self.storage,
+            precision=self.precision,
             device=self.torch_device(),
             restart=self.restart and not again,
             check_content=self.check_content,
@@ -124,6 +128,8 @@ class ModelOptions(LoadOptions, BatchOption, DeviceOption, ResumeOptions, SeedOp
             fresh: What came of it.
             began: When it began, of `time.perf_counter`.
         """
+        records = [record.made_in(self.precision) for record in fresh.records]
+        fresh = dataclasses.replace(fresh, records=records)
         made = provenance(
             f"brain {kind}",
             model=classifier.name,

@@ -81,8 +81,17 @@ def append_text(path: str | os.PathLike[str], text: str) -> None:
 
 def write_json(path: str | os.PathLike[str], value: object, *, durable: bool = True) -> Path:
     """Write JSON atomically; numbers that are not finite become null, so any reader accepts it."""
-    text = json.dumps(finite(value), indent=1, ensure_ascii=False) + "\n"
-    return write_text(path, text, durable=durable)
+    return write_text(path, json_text(finite(value), indent=1) + "\n", durable=durable)
+
+
+def json_text(value: object, indent: int | None = None) -> str:
+    """JSON that can be written as UTF-8; a file name that cannot is spelt in escapes."""
+    text = json.dumps(value, indent=indent, ensure_ascii=False)
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        text = json.dumps(value, indent=indent)
+    return text
 
 
 def read_json(path: str | os.PathLike[str]) -> Any:

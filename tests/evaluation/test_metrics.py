@@ -10,7 +10,7 @@ import torch
 from sklearn.metrics import average_precision_score, cohen_kappa_score
 from torch import nn
 
-from vitreous.data.class_maps import class_map, imagenet_index
+from vitreous.data.class_maps import class_map
 from vitreous.evaluation import segmentation_scores
 from vitreous.evaluation.effective import (
     effective_records,
@@ -36,6 +36,7 @@ from vitreous.evaluation.test_sets import Convention, TestSet
 from vitreous.evaluation.test_sets.base import single
 from vitreous.evaluation.test_sets.imagenet import home_convention
 from vitreous.models import Classifier, Preprocessing
+from vitreous.models.class_words import imagenet_index
 from vitreous.statistics import cohens_kappa, kappa_interval, paired_interval
 
 

@@ -11,7 +11,14 @@ from processes.launch import Launch, launch_all
 from processes.table import KILLED
 from vitreous.cli import main
 
-SHORT = ("relevance", "RRR", "joint, masks for some", "accumulation", "FGSM, carried over")
+SHORT = (
+    "relevance",
+    "RRR",
+    "joint, masks for some",
+    "accumulation",
+    "shards",
+    "FGSM, carried over",
+)
 NAMES = [*(f"train, {name}" for name in SHORT), "mask", "evaluate", "attack", "brain"]
 
 

@@ -15,6 +15,7 @@ from typing import Any
 from vitreous.app.answers import Inputs, fill_outputs
 from vitreous.app.examples import example_images
 from vitreous.app.gate import Gate
+from vitreous.app.log import quiet_traces
 from vitreous.app.uploads import LARGEST_FILE
 from vitreous.attribution import METHODS
 from vitreous.errors import VitreousError, require
@@ -224,6 +225,7 @@ def launch(
     middleware = require("starlette.middleware", "app").Middleware(
         Gate, host=host, allowed_hosts=tuple(allowed_hosts)
     )
+    quiet_traces()
     page.queue(max_size=64, default_concurrency_limit=4)
     return page.launch(
         server_name=host,

@@ -166,7 +166,7 @@ def _fill(
         total=len(stimuli),
         initial=first,
         desc=f"activations of {len(names)} layers",
-        disable=not processes.main,
+        disable=None if processes.main else True,
     )
     with bar:
         for start in range(first, len(stimuli), step):

@@ -94,7 +94,7 @@ def decide(
     classes = class_map("cue_conflict")["classes"]
     categories, chosen = list(classes), []
     with inference_on(device, classifier):
-        for start in tqdm(range(0, len(stimuli), batch_size), desc="choices"):
+        for start in tqdm(range(0, len(stimuli), batch_size), desc="choices", disable=None):
             batch = range(start, min(start + batch_size, len(stimuli)))
             images = model_inputs(classifier, stimuli, batch, None, 8.0)
             chances = classifier(images).softmax(dim=1)

@@ -120,7 +120,8 @@ def score_features(
     measure = measure or Measure()
     scores: dict[str, list[LayerScore]] = {region: [] for region in responses}
     depths = layer_depths(list(activations))
-    bar = tqdm(activations.items(), desc=f"{measure.metric} of {len(activations)} layers")
+    title = f"{measure.metric} of {len(activations)} layers"
+    bar = tqdm(activations.items(), desc=title, disable=None)
     for layer, features in bar:
         kernel = measure.kernel(features)
         for region, values in responses.items():

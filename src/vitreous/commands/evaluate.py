@@ -29,7 +29,7 @@ from vitreous.commands.options import (
 )
 from vitreous.errors import VitreousError
 from vitreous.precision import AnyPrecision
-from vitreous.ranges import PIXELS, SEED, SHARE, above, at_least
+from vitreous.ranges import FINITE, PIXELS, SEED, SHARE, above, at_least
 
 # As in vitreous.data.composites, data.mask_files and attribution, which import torch.
 Factor = Literal["location", "rotation", "size", "random"]
@@ -111,7 +111,7 @@ class Command(
     """CSV file (path,group) for pictures without such a column: accuracy by group, the worst."""
     shifted: bool = False
     """Your pictures differ from those of training."""
-    rotation: tuple[float, ...] = ()
+    rotation: Annotated[tuple[float, ...], FINITE] = ()
     """Angles in degrees at which clean sets (or all, if none is clean) are measured again."""
     disc: bool = False
     """Turn only the inscribed disc, so that angles are comparable."""

@@ -29,8 +29,9 @@ class View:
 
     Attributes:
         preprocessing: The model's own, or another.
-        resize_mode: `model`: by the preprocessing; `as_is`: images are ready, they are only resized
-            where the input has another size; `squash`: resized to the input.
+        resize_mode: `model`: by the preprocessing; `whole`: the same to the last bit of a crop of
+            the whole image resized, at twice the work; `as_is`: images are ready, they are only
+            resized where the input has another size; `squash`: resized to the input.
         border: Pixels cut off all around first.
         masks: Masks are needed: an item without one counts as unreadable.
     """
@@ -45,6 +46,8 @@ class View:
         height, width = self.preprocessing.size
         if self.resize_mode == "model":
             view = center_transform(self.preprocessing)
+        elif self.resize_mode == "whole":
+            view = evaluation_crop(self.preprocessing)
         else:
             view = evaluation_crop(dataclasses.replace(self.preprocessing, crop_mode="squash"))
 

@@ -7,6 +7,7 @@ import math
 
 import numpy as np
 
+from vitreous.results import wilson_interval
 from vitreous.statistics import percentile_interval
 
 
@@ -83,8 +84,13 @@ def percentiles(values: np.ndarray) -> tuple[float, float]:
 
 
 def mean_interval(values: np.ndarray, draws: int = DRAWS, seed: int = 0) -> tuple[float, float]:
-    """Bound the mean of values (N,), one for each image: a percentile bootstrap over images."""
+    """Bound the mean of values (N,), one for each image: a percentile bootstrap over images.
+
+    Shares that are all 0 or all 1 have Wilson's interval: drawn again they would have no spread.
+    """
     random, n = np.random.default_rng(seed), len(values)
+    if n and values.min() == values.max() and values[0] in (0, 1):
+        return wilson_interval(n * float(values[0]), n)
     means = [values[random.integers(0, n, n)].mean() for _ in range(draws)]
     return percentiles(np.array(means))
 
@@ -96,6 +102,7 @@ def class_mean_interval(
 
     Images are drawn from all classes together; only how many each class has right and wrong
     matters, so that these counts are drawn. A class that a sample misses is left out of its mean.
+    Where all are right, or none, it is Wilson's interval over the images.
 
     Args:
         right: (K,) right answers of each class.
@@ -104,11 +111,13 @@ def class_mean_interval(
         seed: Of the draws.
     """
     n = int(total.sum())
+    if (hits := int(right.sum())) in (0, n):
+        return wilson_interval(hits, n)
     cells = np.concatenate([right, total - right]) / max(n, 1)
     drawn = np.random.default_rng(seed).multinomial(n, cells / cells.sum(), size=draws)
-    hits, misses = drawn[:, : len(right)], drawn[:, len(right) :]
-    count = hits + misses
-    shares = np.divide(hits, count, out=np.full(hits.shape, np.nan), where=count > 0)
+    again, misses = drawn[:, : len(right)], drawn[:, len(right) :]
+    count = again + misses
+    shares = np.divide(again, count, out=np.full(again.shape, np.nan), where=count > 0)
     return percentiles(np.nanmean(shares, 1))
 
 

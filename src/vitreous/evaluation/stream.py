@@ -124,6 +124,7 @@ def stream(
     streaming: StreamSettings | None = None,
     processes: Processes = ALONE,
     model: str = "",
+    again: np.ndarray | None = None,
 ) -> Measured:
     """Measure a dataset, keeping rows on disk: a killed call that is repeated goes on.
 
@@ -139,6 +140,7 @@ def stream(
         processes: Which of several processes this is; each takes its share of what is left, and
             all return the whole.
         model: `model_fingerprint` of the model, where the caller knows it.
+        again: Indices of items that are measured although they have rows.
 
     Returns:
         The rows of all chosen items.
@@ -152,7 +154,8 @@ def stream(
     if streaming.restart and processes.main:
         store.clear()
     processes.wait()
-    left = chosen[~np.isin(keys, done_keys(store))]
+    repeated = np.isin(chosen, [] if again is None else again)
+    left = chosen[repeated | ~np.isin(keys, done_keys(store))]
     processes.wait()
     share = left[processes.rank :: processes.count]
     key_of = dict(zip(chosen.tolist(), keys.tolist()))

@@ -20,7 +20,6 @@ from PIL.PngImagePlugin import PngInfo
 
 from vitreous import config
 from vitreous.config import Values
-from vitreous.disk import tidy
 from vitreous.errors import VitreousError
 from vitreous.folders import check_folder, claim_folder
 from vitreous.io import atomic_path, file_stamp, inside, read_json, write_json
@@ -84,7 +83,6 @@ def write_masks(
             if restart:
                 _clear(folder)
             _remember(folder, source, second, filters)
-            tidy(folder.path, deep=True)
             folder.compact()
         processes.wait()
         writer = _Writer(folder, MASK_METHODS.name_of(source), filters, _known(folder))

@@ -11,8 +11,8 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from vitreous.errors import VitreousError
-from vitreous.io import append_text, atomic_path, finite, inside, write_csv
+from vitreous.errors import VitreousError, shorten
+from vitreous.io import append_text, atomic_path, finite, inside, json_text, write_csv
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,7 +91,7 @@ class MaskFolder:
         rows: dict[str, Row] = {}
         for number, line in enumerate(self._lines(), 1):
             try:
-                row = _checked(Row(**json.loads(line)))
+                row = _checked(_row(json.loads(line)))
             except (ValueError, TypeError, RecursionError) as error:
                 raise VitreousError(
                     f"{self.manifest}, line {number} is not a row: {error}"
@@ -163,13 +163,20 @@ class MaskFolder:
 
 
 def _line(row: Row) -> str:
-    values = finite(dataclasses.asdict(row))
-    text = json.dumps(values, ensure_ascii=False)
-    try:
-        text.encode()
-    except UnicodeEncodeError:  # a name that is not UTF-8
-        text = json.dumps(values)
-    return text + "\n"
+    return json_text(finite(dataclasses.asdict(row))) + "\n"
+
+
+def _row(values: object) -> Row:
+    """A row of the keys that it has; raises TypeError for others, or where some are missing."""
+    if not isinstance(values, dict):
+        raise TypeError(f"expected an object, found {shorten(values)}")
+    fields = dataclasses.fields(Row)
+    needed = {field.name for field in fields if field.default is dataclasses.MISSING}
+    if missing := sorted(needed - values.keys()):
+        raise TypeError(f"it has no '{missing[0]}'")
+    if unknown := sorted(values.keys() - {field.name for field in fields}):
+        raise TypeError(f"it has an unknown key '{shorten(unknown[0])}'")
+    return Row(**values)
 
 
 def _checked(row: Row) -> Row:

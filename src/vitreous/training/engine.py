@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import dataclasses
 import logging
 import math
@@ -22,10 +23,11 @@ from vitreous.data.batch import Batch
 from vitreous.data.loading import derive_seed, epoch_batches, load_batches
 from vitreous.data.readers import Split
 from vitreous.errors import VitreousError
-from vitreous.locks import folder_lock
 from vitreous.models import Classifier, save_model
+from vitreous.models.recomputation import recompute_blocks
 from vitreous.results import Results
 from vitreous.training.figures import Figures, require_finite
+from vitreous.training.holding import held_by_all
 from vitreous.training.interrupt import StopRequest
 from vitreous.training.plain_log import PlainLog
 from vitreous.training.progress import Progress
@@ -33,6 +35,7 @@ from vitreous.training.recipe import Recipe
 from vitreous.training.robust_validation import make_robust_validation, note_robustness
 from vitreous.training.run import RunFolder, seed_everything
 from vitreous.training.setup import (
+    check_fit,
     flatten,
     freeze,
     make_accelerator,
@@ -40,6 +43,7 @@ from vitreous.training.setup import (
     set_rate,
     transformed,
 )
+from vitreous.training.sharding import check_sharding, gathered, shard
 from vitreous.training.state import TrainingState
 from vitreous.training.step import Share, compute_loss
 from vitreous.training.summary import draw_samples, summarise
@@ -110,9 +114,14 @@ class Trainer:
         self.changed = self.folder.check(recipe, overwrite)
         seed_everything(recipe.training.seed)
         self.split = split or recipe.data.load(recipe.training.seed)
-        self.classifier = classifier or recipe.load_model(self.split.class_names)
+        if classifier is None:
+            classifier, self.split = recipe.load_with_data(self.split)
+        self.classifier = classifier
         self.train_data, self.validation_data = transformed(self.split, recipe)
+        self.unsharded = self._unsharded()
         self.model, self.optimizer = self._prepare()
+        shown = {"train": self.train_data, "validation": self.validation_data}
+        check_fit(recipe, self.split, self.classifier, shown)
         decay = recipe.training.ema
         self.ema = None if decay is None else ModelEmaV3(self.classifier, decay)
         self.plain_log: PlainLog | None = None
@@ -130,9 +139,25 @@ class Trainer:
         )
         self.stop = StopRequest()
 
+    def _unsharded(self) -> Classifier | None:
+        """A whole copy of a model that is to be cut among processes, in the main one."""
+        sharded = self.settings.sharding != "none"
+        if sharded:
+            check_sharding(self.recipe)
+        self.sharded = sharded and self.accelerator.num_processes > 1
+        main = self.accelerator.is_main_process
+        return copy.deepcopy(self.classifier) if self.sharded and main else None
+
     def _prepare(self) -> tuple[nn.Module, torch.optim.Optimizer]:
         """The model, compiled and wrapped where that is asked for, and its optimiser."""
         freeze(self.classifier.net, self.settings.freeze)
+        if self.settings.gradient_checkpointing:
+            recompute_blocks(self.classifier)
+        if self.sharded:
+            accelerator = self.accelerator
+            shard(self.classifier, accelerator.device, accelerator.num_processes)
+            cut = make_optimizer(self.classifier.net, self.recipe.optimizer)
+            return self.classifier, accelerator.prepare(cut)
         optimizer = make_optimizer(self.classifier.net, self.recipe.optimizer)
         model = torch.compile(self.classifier) if self.settings.compile else self.classifier
         return self.accelerator.prepare(model, optimizer)
@@ -149,8 +174,7 @@ class Trainer:
 
     def run(self) -> Results:
         """Train to the end; returns (and writes) the results."""
-        main = self.accelerator.is_main_process
-        with folder_lock(self.folder.path, "training", main=main):
+        with held_by_all(self.folder.path, self.accelerator):
             return self.run_alone()
 
     def run_alone(self) -> Results:
@@ -179,8 +203,9 @@ class Trainer:
         path = self.settings.continue_from
         if path is not None:
             self.state.continue_from(path, self.settings.epochs, self.steps_per_epoch)
+        model = self.whole_model()
         if self.accelerator.is_main_process:
-            draw_samples(self.folder, self.classifier, self.validation_data, self.recipe, "before")
+            draw_samples(self.folder, model, self.validation_data, self.recipe, "before")
         self.accelerator.wait_for_everyone()
         self.log("validation", {**self.validate(), **self.measure_robustness()})
         self.state.save()
@@ -188,9 +213,10 @@ class Trainer:
     def finish(self) -> None:
         """Write what the run leaves for its reader."""
         if self.accelerator.is_main_process:
-            draw_samples(self.folder, self.classifier, self.validation_data, self.recipe, "after")
+            model = self.unsharded or self.classifier  # for what it is built of: weights are read
+            draw_samples(self.folder, model, self.validation_data, self.recipe, "after")
             self.state.count_seconds()
-            summarise(self.folder, self.classifier, self.recipe, self.split, self.progress)
+            summarise(self.folder, model, self.recipe, self.split, self.progress)
         self.accelerator.wait_for_everyone()
         self.accelerator.end_training()  # the last: it ends the processes' group
 
@@ -290,16 +316,28 @@ class Trainer:
         """The model that is validated and kept: the trained one, or its moving average."""
         return self.classifier if self.ema is None else self.ema.module
 
+    def whole_model(self) -> Classifier:
+        """The model that is kept, put together in the main process; all must call it together."""
+        if not self.sharded:
+            return self.kept
+        state = gathered(self.classifier.net.state_dict())
+        if self.unsharded is None:
+            return self.classifier
+        self.unsharded.net.load_state_dict(state)
+        return self.unsharded
+
     def backward_parts(self, batch: Batch, whole: Sequence[int]) -> dict[str, torch.Tensor]:
         """Run `backward` on each part of a batch, and add up the figures."""
         accelerator = self.accelerator
         places = range(accelerator.process_index, len(whole), accelerator.num_processes)
         masked = self.count_masked(batch, len(places))
-        size = math.ceil(len(batch) / self.settings.accumulation)
-        starts = range(0, len(batch), size)
+        longest = math.ceil(len(whole) / accelerator.num_processes)  # the first process's share
+        size = math.ceil(longest / self.settings.accumulation)
+        starts = range(0, longest if self.sharded else len(batch), size)
         figures: dict[str, torch.Tensor] = {}
         for start in starts:
-            part = batch.rows(start, start + size).to(accelerator.device)
+            own = start if start < len(batch) else 0  # a row to stand in for none
+            part = batch.rows(own, own + size if own == start else 1).to(accelerator.device)
             last = start == starts[-1]
             with accelerator.no_sync(self.model) if not last else contextlib.nullcontext():
                 rows = list(places)[start : start + size]
@@ -333,6 +371,7 @@ class Trainer:
                 self.recipe.objectives,
                 clean=clean,
                 progress=done,
+                together=self.sharded and "masks" in self.recipe.needs,
             )
         scaled = loss.scaled(share)
         self.accelerator.backward(scaled)
@@ -354,6 +393,7 @@ class Trainer:
             self.recipe.objectives,
             batch_size=self.settings.validation_batch_size,
             workers=self.settings.workers,
+            together=self.sharded,
         )
 
     def measure_robustness(self) -> dict[str, float]:
@@ -375,8 +415,9 @@ class Trainer:
         ):
             return
         progress.best, progress.best_epoch = value, progress.epoch
+        model = self.whole_model()
         if self.accelerator.is_main_process:
-            save_model(self.kept, self.folder.path)
+            save_model(model, self.folder.path)
 
     def log(self, split: str, figures: dict[str, float]) -> None:
         """Write figures to the metrics and the trackers."""

@@ -26,6 +26,7 @@ from vitreous.names import folder_name
 from vitreous.precision import Precision
 from vitreous.processes import current_processes
 from vitreous.provenance import provenance
+from vitreous.ranges import PIXELS, above
 from vitreous.results import Record, Results
 
 
@@ -39,9 +40,9 @@ class LoadOptions:
     """Weights to load into the architecture."""
     pretrained: bool = True
     """Take timm's weights; --no-pretrained scores the architecture with random weights."""
-    image_size: int | None = None
+    image_size: Annotated[int, PIXELS] | None = None
     """Input height and width in pixels; the model's own by default."""
-    degrees_of_view: float = 8.0
+    degrees_of_view: Annotated[float, above(0)] = 8.0
     """Visual angle that the model is taken to see; Brain-Score's is 8."""
 
     def load(self) -> Classifier:

@@ -32,9 +32,3 @@ def class_map(name: str) -> ClassMap:
     """Read a class map of the package: JSON with its `source`."""
     with resources.as_file(resources.files(__name__) / f"{name}.json") as file:
         return read_json(file)
-
-
-@functools.cache
-def imagenet_index() -> dict[str, int]:
-    """WordNet id → class index of ImageNet-1k, in the order of the classes."""
-    return {wnid: i for i, wnid in enumerate(class_map("imagenet")["wnids"])}

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path, PurePath
-from typing import TypeVar
+from typing import Annotated, TypeVar
 
 import numpy as np
 
-from vitreous.data.class_maps import imagenet_index
 from vitreous.data.dataset import UNKNOWN, Dataset, LeftOut
 from vitreous.data.mask_files import MaskFormat
 from vitreous.data.readers.base import READERS, OnError, Split, readable
 from vitreous.data.readers.paths import read_dataset
 from vitreous.errors import VitreousError
+from vitreous.models.class_words import imagenet_index
+from vitreous.ranges import SEED, at_least
 
 T = TypeVar("T", str, PurePath)
 MERGED = [
@@ -51,10 +52,10 @@ class ImageNetS:
 
     images: str
     masks: str
-    classes: int = 500
-    per_class: int = 3
+    classes: Annotated[int, at_least(1)] = 500
+    per_class: Annotated[int, at_least(1)] = 3
     mask_format: MaskFormat = "imagenet_s"
-    split_seed: int = 0
+    split_seed: Annotated[int, SEED] = 0
     on_error: OnError = "error"
 
     def load(self, seed: int) -> Split:

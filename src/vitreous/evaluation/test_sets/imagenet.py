@@ -11,7 +11,7 @@ from typing import ClassVar
 import numpy as np
 import timm.data
 
-from vitreous.data.class_maps import class_map, imagenet_index
+from vitreous.data.class_maps import class_map
 from vitreous.data.dataset import Dataset
 from vitreous.data.listing import NO_IMAGES, left_out
 from vitreous.data.readers.shards import index_shards, tar_shards
@@ -30,6 +30,7 @@ from vitreous.evaluation.test_sets.base import (
     single,
     subfolders,
 )
+from vitreous.models.class_words import imagenet_index
 
 WNID = re.compile(r"n\d{8}")
 LABEL_FILES = (

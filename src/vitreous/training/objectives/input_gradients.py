@@ -6,12 +6,13 @@ import abc
 import dataclasses
 import functools
 from collections.abc import Callable
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
 from torch import Tensor
 
 from vitreous.models.gradients import scaled_gradients
+from vitreous.ranges import at_least
 from vitreous.training.objectives.base import OBJECTIVES, LossTerm, Step, WeightedObjective
 
 Gradient = Literal["second_order", "released"]
@@ -45,7 +46,7 @@ class InputGradientPenalty(WeightedObjective, abc.ABC):
             RobustViT's published baseline.
     """
 
-    weight: float = 1.0
+    weight: Annotated[float, at_least(0)] = 1.0
     gradient: Gradient = "second_order"
     needs: ClassVar[frozenset[str]] = frozenset({"masks", "input_gradients"})
     reduction: ClassVar[Literal["masked_mean", "sum"]]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping
 
 import numpy as np
 
@@ -46,16 +45,6 @@ def calibration(confidence: np.ndarray, correct: np.ndarray, bins: int = 15) -> 
         return np.divide(total, n, out=np.full(bins, np.nan), where=n > 0)
 
     return Calibration(edges, n, mean(confidence), mean(correct))
-
-
-def mean_corruption_error(errors: Mapping[str, float], reference: Mapping[str, float]) -> float:
-    """Compute mCE (Hendrycks and Dietterich 2019): mean over corruptions of error / reference.
-
-    Args:
-        errors: Corruption → top-1 error, mean over the severities.
-        reference: Corruption → AlexNet's.
-    """
-    return float(np.mean([error / reference[name] for name, error in errors.items()]))
 
 
 def logit(p: np.ndarray | float) -> np.ndarray:

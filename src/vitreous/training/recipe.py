@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -194,6 +195,20 @@ class SelectionSettings:
         default = "validation/robust_accuracy" if robust else "validation/loss"
         metric = self.metric or default
         return SelectionSettings(metric, self.mode or ("min" if "loss" in metric else "max"))
+
+    def value_of(self, figures: Mapping[str, float]) -> float | None:
+        """The figure of a validation that decides; None where nothing was measured.
+
+        Raises:
+            VitreousError: If other figures were measured, but not this one; names them.
+        """
+        name = str(self.metric).removeprefix("validation/")
+        if figures and name not in figures:
+            raise VitreousError(
+                f"selection.metric: no figure '{self.metric}'; there are "
+                + ", ".join(f"validation/{key}" for key in figures)
+            )
+        return figures.get(name)
 
     def better(self, new: float, old: float | None) -> bool:
         """Whether a value beats the best so far."""

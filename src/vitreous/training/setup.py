@@ -166,6 +166,15 @@ def make_optimizer(net: nn.Module, settings: OptimizerSettings) -> torch.optim.O
         raise VitreousError(f"optimizer.name {settings.name}: {error}") from error
 
 
+def set_rate(optimizer: torch.optim.Optimizer, recipe: Recipe, epoch: float) -> float:
+    """Give the optimiser the learning rate of a moment of the run, in epochs; returns it."""
+    settings = recipe.optimizer
+    rate = settings.rate(recipe.schedule(settings.lr, epoch, recipe.training.epochs), epoch)
+    for group in optimizer.param_groups:
+        group["lr"] = rate * group.get("lr_scale", 1.0)
+    return rate
+
+
 def parameter_groups(
     net: nn.Module, settings: OptimizerSettings
 ) -> list[dict[str, object]] | list[nn.Parameter]:

@@ -29,6 +29,7 @@ from vitreous.results import Results
 from vitreous.training.figures import Figures
 from vitreous.training.holding import held_by_all
 from vitreous.training.interrupt import StopRequest
+from vitreous.training.lora import add_adapters, merged
 from vitreous.training.plain_log import PlainLog
 from vitreous.training.progress import Progress
 from vitreous.training.recipe import Recipe
@@ -108,6 +109,9 @@ class Trainer:
         self.split = split or recipe.data.load(recipe.training.seed)
         self.classifier = classifier or recipe.load_model(self.split.class_names)
         self.train_data, self.validation_data = transformed(self.split, recipe)
+        if self.settings.lora_rank is not None:
+            lora = self.settings
+            add_adapters(self.classifier.net, lora.lora_rank, lora.lora_alpha, lora.lora_targets)
         self.unsharded = self._unsharded()
         self.model, self.optimizer = self._prepare()
         decay = recipe.training.ema
@@ -201,7 +205,8 @@ class Trainer:
     def finish(self) -> None:
         """Write what the run leaves for its reader."""
         if self.accelerator.is_main_process:
-            model = self.unsharded or self.classifier  # for what it is built of: weights are read
+            # For what it is built of: the weights of the best epoch are read.
+            model = self.plain(self.unsharded or self.classifier)
             draw_samples(self.folder, model, self.validation_data, self.recipe, "after")
             self.state.count_seconds()
             summarise(self.folder, model, self.recipe, self.split, self.progress)
@@ -322,12 +327,16 @@ class Trainer:
     def whole_model(self) -> Classifier:
         """The model that is kept, put together in the main process; all must call it together."""
         if not self.sharded:
-            return self.kept
+            return self.plain(self.kept)
         state = gathered(self.classifier.net.state_dict())
         if self.unsharded is None:
             return self.classifier
         self.unsharded.net.load_state_dict(state)
-        return self.unsharded
+        return self.plain(self.unsharded)
+
+    def plain(self, model: Classifier) -> Classifier:
+        """A model without adapters: merged into its weights, where there are any."""
+        return model if self.settings.lora_rank is None else merged(model)
 
     def backward_parts(self, batch: Batch, whole: Sequence[int]) -> dict[str, torch.Tensor]:
         """Run `backward` on each part of a batch, and add up the figures."""

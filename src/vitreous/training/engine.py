@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import copy
 import dataclasses
 import logging
 import math
@@ -13,8 +12,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from timm.utils import ModelEmaV3
-from torch import nn
 from tqdm import tqdm
 
 from vitreous.attacks.randomness import shared_draws
@@ -24,7 +21,6 @@ from vitreous.data.loading import derive_seed, epoch_batches, load_batches
 from vitreous.data.readers import Split
 from vitreous.errors import VitreousError
 from vitreous.models import Classifier, save_model
-from vitreous.models.recomputation import recompute_blocks
 from vitreous.results import Results
 from vitreous.training.figures import Figures, require_finite
 from vitreous.training.holding import held_by_all
@@ -34,19 +30,11 @@ from vitreous.training.progress import Progress
 from vitreous.training.recipe import Recipe
 from vitreous.training.robust_validation import make_robust_validation, note_robustness
 from vitreous.training.run import RunFolder, seed_everything
-from vitreous.training.setup import (
-    check_fit,
-    flatten,
-    freeze,
-    make_accelerator,
-    make_optimizer,
-    set_rate,
-    transformed,
-)
-from vitreous.training.sharding import check_sharding, gathered, shard
+from vitreous.training.setup import check_fit, flatten, make_accelerator, set_rate, transformed
 from vitreous.training.state import TrainingState
 from vitreous.training.step import Share, compute_loss
 from vitreous.training.summary import draw_samples, summarise
+from vitreous.training.trained import TrainedModel
 from vitreous.training.validation import validate
 
 logger = logging.getLogger(__name__)
@@ -118,12 +106,10 @@ class Trainer:
             classifier, self.split = recipe.load_with_data(self.split)
         self.classifier = classifier
         self.train_data, self.validation_data = transformed(self.split, recipe)
-        self.unsharded = self._unsharded()
-        self.model, self.optimizer = self._prepare()
+        self.trained = TrainedModel(self.classifier, recipe, self.accelerator)
+        self.model, self.optimizer = self.trained.wrapped, self.trained.optimizer
         shown = {"train": self.train_data, "validation": self.validation_data}
         check_fit(recipe, self.split, self.classifier, shown)
-        decay = recipe.training.ema
-        self.ema = None if decay is None else ModelEmaV3(self.classifier, decay)
         self.plain_log: PlainLog | None = None
         self.figures = Figures(self.accelerator)
         self.robust_validation = make_robust_validation(
@@ -135,32 +121,9 @@ class Trainer:
             self.classifier.net,
             self.optimizer,
             self.split,
-            average=None if self.ema is None else self.kept.net,
+            average=None if recipe.training.ema is None else self.trained.validated.net,
         )
         self.stop = StopRequest()
-
-    def _unsharded(self) -> Classifier | None:
-        """A whole copy of a model that is to be cut among processes, in the main one."""
-        sharded = self.settings.sharding != "none"
-        if sharded:
-            check_sharding(self.recipe)
-        self.sharded = sharded and self.accelerator.num_processes > 1
-        main = self.accelerator.is_main_process
-        return copy.deepcopy(self.classifier) if self.sharded and main else None
-
-    def _prepare(self) -> tuple[nn.Module, torch.optim.Optimizer]:
-        """The model, compiled and wrapped where that is asked for, and its optimiser."""
-        freeze(self.classifier.net, self.settings.freeze)
-        if self.settings.gradient_checkpointing:
-            recompute_blocks(self.classifier)
-        if self.sharded:
-            accelerator = self.accelerator
-            shard(self.classifier, accelerator.device, accelerator.num_processes)
-            cut = make_optimizer(self.classifier.net, self.recipe.optimizer)
-            return self.classifier, accelerator.prepare(cut)
-        optimizer = make_optimizer(self.classifier.net, self.recipe.optimizer)
-        model = torch.compile(self.classifier) if self.settings.compile else self.classifier
-        return self.accelerator.prepare(model, optimizer)
 
     @property
     def progress(self) -> Progress:
@@ -203,7 +166,7 @@ class Trainer:
         path = self.settings.continue_from
         if path is not None:
             self.state.continue_from(path, self.settings.epochs, self.steps_per_epoch)
-        model = self.whole_model()
+        model = self.trained.kept()
         if self.accelerator.is_main_process:
             draw_samples(self.folder, model, self.validation_data, self.recipe, "before")
         self.accelerator.wait_for_everyone()
@@ -213,7 +176,7 @@ class Trainer:
     def finish(self) -> None:
         """Write what the run leaves for its reader."""
         if self.accelerator.is_main_process:
-            model = self.unsharded or self.classifier  # for what it is built of: weights are read
+            model = self.trained.form()  # the weights of the best epoch are read
             draw_samples(self.folder, model, self.validation_data, self.recipe, "after")
             self.state.count_seconds()
             summarise(self.folder, model, self.recipe, self.split, self.progress)
@@ -307,24 +270,8 @@ class Trainer:
             accelerator.clip_grad_norm_(self.model.parameters(), self.settings.clip_norm)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
-        if self.ema is not None:
-            self.ema.update(self.classifier)
+        self.trained.update_average()
         return {**values, "lr": rate}
-
-    @property
-    def kept(self) -> Classifier:
-        """The model that is validated and kept: the trained one, or its moving average."""
-        return self.classifier if self.ema is None else self.ema.module
-
-    def whole_model(self) -> Classifier:
-        """The model that is kept, put together in the main process; all must call it together."""
-        if not self.sharded:
-            return self.kept
-        state = gathered(self.classifier.net.state_dict())
-        if self.unsharded is None:
-            return self.classifier
-        self.unsharded.net.load_state_dict(state)
-        return self.unsharded
 
     def backward_parts(self, batch: Batch, whole: Sequence[int]) -> dict[str, torch.Tensor]:
         """Run `backward` on each part of a batch, and add up the figures."""
@@ -333,7 +280,7 @@ class Trainer:
         masked = self.count_masked(batch, len(places))
         longest = math.ceil(len(whole) / accelerator.num_processes)  # the first process's share
         size = math.ceil(longest / self.settings.accumulation)
-        starts = range(0, longest if self.sharded else len(batch), size)
+        starts = range(0, longest if self.trained.sharded else len(batch), size)
         figures: dict[str, torch.Tensor] = {}
         for start in starts:
             own = start if start < len(batch) else 0  # a row to stand in for none
@@ -371,7 +318,7 @@ class Trainer:
                 self.recipe.objectives,
                 clean=clean,
                 progress=done,
-                together=self.sharded and "masks" in self.recipe.needs,
+                together=self.trained.sharded and "masks" in self.recipe.needs,
             )
         scaled = loss.scaled(share)
         self.accelerator.backward(scaled)
@@ -388,19 +335,19 @@ class Trainer:
         """Figures over all validation pictures, each counted once."""
         return validate(
             self.accelerator,
-            self.kept,
+            self.trained.validated,
             self.validation_data,
             self.recipe.objectives,
             batch_size=self.settings.validation_batch_size,
             workers=self.settings.workers,
-            together=self.sharded,
+            together=self.trained.sharded,
         )
 
     def measure_robustness(self) -> dict[str, float]:
         """Figures of the PGD probe; reports catastrophic overfitting in the epoch it happens."""
         if self.robust_validation is None:
             return {}
-        figures = self.robust_validation(self.kept)
+        figures = self.robust_validation(self.trained.validated)
         warning = note_robustness(self.progress, figures)
         if warning is not None and self.accelerator.is_main_process:
             logger.warning(warning)
@@ -415,7 +362,7 @@ class Trainer:
         ):
             return
         progress.best, progress.best_epoch = value, progress.epoch
-        model = self.whole_model()
+        model = self.trained.kept()
         if self.accelerator.is_main_process:
             save_model(model, self.folder.path)
 

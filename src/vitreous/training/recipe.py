@@ -148,6 +148,10 @@ class TrainingSettings:
             memory of one block in place of all, for about a third more work.
         sharding: `fsdp2` cuts weights, gradients and the optimiser's state among the processes;
             nothing of it with one process.
+        lora_rank: Train LoRA matrices of this rank, and the head, in place of the weights (peft);
+            what is kept is merged. None where not given.
+        lora_alpha: What they add is multiplied by `lora_alpha / lora_rank`.
+        lora_targets: Last names of the layers that get them.
     """
 
     epochs: Annotated[int, at_least(1)] = 10
@@ -168,6 +172,9 @@ class TrainingSettings:
     ema: Annotated[float, at_least(0, below=1)] | None = None
     gradient_checkpointing: bool = False
     sharding: Literal["none", "fsdp2"] = "none"
+    lora_rank: Annotated[int, at_least(1)] | None = None
+    lora_alpha: Annotated[float, above(0)] = 16.0
+    lora_targets: tuple[str, ...] = ("qkv",)
 
     def __post_init__(self) -> None:
         for name in self.trackers:
@@ -175,6 +182,9 @@ class TrainingSettings:
                 raise ValueError(f"unknown tracker '{name}'; {nearest(name, LOGGER_TYPE_TO_CLASS)}")
         if self.compile and self.gradient_checkpointing:
             raise ValueError("compile does not go with gradient_checkpointing; set one off")
+        if self.lora_rank is not None and (self.freeze or self.continue_from):
+            other = "freeze" if self.freeze else "continue_from"
+            raise ValueError(f"lora_rank does not go with {other}; set one off")
 
 
 @dataclasses.dataclass(frozen=True)

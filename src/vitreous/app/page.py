@@ -15,6 +15,7 @@ from typing import Any
 from vitreous.app.answers import Inputs, fill_outputs, preview_of, same_class
 from vitreous.app.examples import example_images
 from vitreous.app.gate import Gate
+from vitreous.app.log import quiet_traces
 from vitreous.app.uploads import LARGEST_FILE
 from vitreous.attribution import METHODS
 from vitreous.errors import VitreousError, require
@@ -275,6 +276,7 @@ def launch(
     middleware = require("starlette.middleware", "app").Middleware(
         Gate, host=host, allowed_hosts=(*allowed_hosts, *(SHARED if share else ()))
     )
+    quiet_traces()
     return page.launch(
         server_name=host,
         server_port=port,

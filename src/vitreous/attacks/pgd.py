@@ -13,7 +13,7 @@ from vitreous.attacks.gradient import Loss, ascend, loss_and_gradient, loss_only
 from vitreous.attacks.losses import LOSSES, LossName
 from vitreous.attacks.norms import inside, random_start
 from vitreous.attacks.randomness import of_rows
-from vitreous.ranges import at_least
+from vitreous.ranges import above, at_least
 
 
 @ATTACKS.register("pgd")
@@ -44,7 +44,7 @@ class PGD(BoundedAttack):
     """
 
     steps: Annotated[int, at_least(1)] = 50
-    step_size: Annotated[float, at_least(0)] | None = None
+    step_size: Annotated[float, above(0)] | None = None
     restarts: Annotated[int, at_least(1)] = 1
     random_start: bool = True
     loss: LossName = "cross_entropy"
@@ -121,7 +121,7 @@ class FGSM(BoundedAttack):
         random_start: Start inside the ball instead of at the image.
     """
 
-    step_size: Annotated[float, at_least(0)] | None = None
+    step_size: Annotated[float, above(0)] | None = None
     random_start: bool = False
 
     def search(

@@ -7,11 +7,12 @@ where it was; anything that `model_fingerprint` or `Dataset.key` tells apart giv
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import re
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -24,12 +25,14 @@ from torchvision.transforms import v2
 from vitreous.brain.layers import PIXELS, find_layers, record_layers
 from vitreous.brain.stimuli import Stimuli, place_in_view
 from vitreous.data.images import INTERPOLATIONS, to_tensor
+from vitreous.disk import tidy
 from vitreous.errors import VitreousError
 from vitreous.fingerprint import digest
 from vitreous.io import read_json, write_json
 from vitreous.models import Classifier
 from vitreous.models.fingerprint import model_fingerprint
 from vitreous.models.modes import evaluation_mode
+from vitreous.precision import Precision, autocast
 from vitreous.processes import Processes, current_processes
 from vitreous.progress import Progress
 
@@ -45,6 +48,7 @@ class Extraction:
         degrees: The model's field of view in visual degrees; Brain-Score takes 8.
         storage: Type of the files: `float32`, or `float16` at half the size.
         device: Where the model runs.
+        precision: Type of the forward pass.
         restart: Delete the activations of these layers and images, and take them anew.
         check_content: Tell whether an image changed by its content, not by its size and time.
     """
@@ -53,6 +57,7 @@ class Extraction:
     degrees: float = 8.0
     storage: Literal["float32", "float16"] = "float32"
     device: str = "cpu"
+    precision: Precision = "float32"
     restart: bool = False
     check_content: bool = False
 
@@ -66,12 +71,36 @@ def prepare(
     return to_tensor(resize(place_in_view(image, degrees, field)))
 
 
+def model_inputs(
+    classifier: Classifier,
+    stimuli: Stimuli,
+    chosen: Iterable[int],
+    degrees: float | None,
+    field: float,
+) -> Tensor:
+    """Some stimuli as the model's input (B, 3, H, W), on its device; see `prepare`."""
+    images = [prepare(stimuli.open(i), classifier, degrees, field) for i in chosen]
+    return torch.stack(images).to(classifier.device)
+
+
+@contextlib.contextmanager
+def inference_on(device: str, classifier: Classifier) -> Generator[None]:
+    """Infer in evaluation mode on a device; give the model back in its modes, where it was."""
+    before = classifier.device
+    with evaluation_mode(classifier), torch.inference_mode():
+        classifier.to(device)
+        try:
+            yield
+        finally:
+            classifier.to(before)
+
+
 def cache_key(classifier: Classifier, stimuli: Stimuli, settings: Extraction) -> str:
     """Name everything that the activations depend on, as one hash."""
     return digest(
         FORMAT,
         model_fingerprint(classifier),
-        [settings.degrees, settings.storage, stimuli.degrees],
+        [settings.degrees, settings.storage, settings.precision, stimuli.degrees],
         stimuli.dataset.keys(content=settings.check_content),
     )
 
@@ -105,6 +134,8 @@ def extract(
     names = find_layers(classifier, layers)
     folder = Path(cache) / cache_key(classifier, stimuli, settings)
     processes = current_processes(cpu=settings.device == "cpu")
+    if processes.main:
+        tidy(folder)
     for name in names if settings.restart and processes.main else ():
         for file in (_note(folder, name), _file(folder, name)):
             file.unlink(missing_ok=True)
@@ -191,27 +222,19 @@ def _activations(
     settings: Extraction,
 ) -> Iterator[dict[str, np.ndarray]]:
     """Activations of the batches that start at some pictures."""
-    device = torch.device(settings.device)
-    origin = classifier.mean.device
-    with evaluation_mode(classifier), torch.inference_mode():
-        classifier.to(device)
-        try:
-            with record_layers(classifier, names) as recorded:
-                for start in starts:
-                    stop = min(start + settings.batch_size, len(stimuli))
-                    images = torch.stack(
-                        [
-                            prepare(stimuli.open(i), classifier, stimuli.degrees, settings.degrees)
-                            for i in range(start, stop)
-                        ]
-                    ).to(device)
-                    if set(names) != {PIXELS}:
-                        classifier(images)
-                    values = {**recorded, PIXELS: images.flatten(1)}
-                    _require(names, values)
-                    yield {name: values[name].float().cpu().numpy() for name in names}
-        finally:
-            classifier.to(origin)
+    with (
+        inference_on(settings.device, classifier),
+        record_layers(classifier, names) as recorded,
+    ):
+        for start in starts:
+            chosen = range(start, min(start + settings.batch_size, len(stimuli)))
+            images = model_inputs(classifier, stimuli, chosen, stimuli.degrees, settings.degrees)
+            if set(names) != {PIXELS}:
+                with autocast(images.device, settings.precision):
+                    classifier(images)
+            values = {**recorded, PIXELS: images.flatten(1)}
+            _require(names, values)
+            yield {name: values[name].float().cpu().numpy() for name in names}
 
 
 def _require(names: Iterable[str], recorded: dict[str, Tensor]) -> None:

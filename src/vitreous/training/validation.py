@@ -24,6 +24,7 @@ def validate(
     *,
     batch_size: int,
     workers: int = 0,
+    together: bool = False,
 ) -> dict[str, float]:
     """Measure a model in evaluation mode; it is in training mode afterwards.
 
@@ -36,6 +37,7 @@ def validate(
         objectives: Name → objective, weighed as at the end of the training.
         batch_size: Images in a forward pass, over all processes.
         workers: Processes that read images.
+        together: Let every process make as many passes, because they wait for each other.
 
     Returns:
         Mean of each figure over all images; empty without images.
@@ -46,14 +48,22 @@ def validate(
     share = max(1, batch_size // accelerator.num_processes)
     mine = list(range(count))[accelerator.process_index :: accelerator.num_processes]
     batches = [mine[i : i + share] for i in range(0, len(mine), share)]
+    longest = -(-count // accelerator.num_processes)  # the first process's
+    spare = -(-longest // share) - len(batches) if together else 0
+    counted = [len(rows) for rows in batches] + [0] * spare
+    batches += [[0]] * spare
     classifier.eval()
     sums: dict[str, list[torch.Tensor]] = {}
     # Epoch 0 of the validation transforms: the same random choices, if any, each time.
-    for batch in load_batches(data, batches, 0, workers):
+    for rows, batch in zip(counted, load_batches(data, batches, 0, workers)):
         batch = batch.to(accelerator.device)
         with accelerator.autocast():
-            loss = compute_loss(classifier, classifier, batch, objectives, progress=1.0)
-        for key, value in _sums(loss, len(batch)).items():
+            loss = compute_loss(
+                classifier, classifier, batch, objectives, progress=1.0, together=together
+            )
+        if not rows:
+            continue  # it stands in for none
+        for key, value in _sums(loss, rows).items():
             sums.setdefault(key, []).append(value.detach().float())
     classifier.train()
     return _means(_over_processes(sums), count, min(batch_size, count))

@@ -9,7 +9,7 @@ from typing import Literal, Protocol
 
 import numpy as np
 
-from vitreous.data.dataset import Dataset, LeftOut
+from vitreous.data.dataset import UNKNOWN, Dataset, LeftOut
 from vitreous.data.loading import Interleave
 from vitreous.errors import ImageError, VitreousError
 from vitreous.progress import Progress
@@ -38,6 +38,18 @@ class Split:
     def class_names(self) -> list[str]:
         """Names of the classes, in the order of the labels; empty if unknown."""
         return list(self.train.class_names)
+
+    def relabelled(self, places: Sequence[int], class_names: Sequence[str]) -> Split:
+        """The same images, whose classes have these places among other classes."""
+        table = np.array([*places, UNKNOWN], dtype=np.int64)  # the last is that of a label of -1
+
+        def relabel(dataset: Dataset) -> Dataset:
+            labels = table[dataset.labels]
+            return dataclasses.replace(dataset, labels=labels, class_names=tuple(class_names))
+
+        return dataclasses.replace(
+            self, train=relabel(self.train), validation=relabel(self.validation)
+        )
 
     def describe(self) -> dict[str, object]:
         """The note, with what the readers passed over."""

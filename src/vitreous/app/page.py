@@ -37,8 +37,8 @@ MONO = ["ui-monospace", "Menlo", "Consolas", "DejaVu Sans Mono", "monospace"]
 INTRODUCTION = (
     "# What do these models look at?\n"
     "Drop a picture, or take an example. Click a class to explain it; turn the picture, attack "
-    "it, and watch answer and map change. Pictures go to the machine that runs this page and to no "
-    "other; they are deleted after ten minutes."
+    "it, and watch answer and map change. Pictures go to the machine that runs this page, and are "
+    "deleted there after ten minutes."
 )
 CSS = """
 .gradio-container {max-width: 1240px !important; margin: 0 auto}
@@ -124,7 +124,7 @@ def _inputs(gradio: Any, names: Sequence[str]) -> tuple[dict[str, Any], Any]:
         with gradio.Column(scale=1, min_width=260):
             limit = f"at most {LARGEST_FILE >> 20} MB"
             file = gradio.File(
-                label=f"Picture ({limit})", type="filepath", file_types=["image"], height=130
+                label=f"Picture ({limit})", type="filepath", file_types=["image"], height=150
             )
             preview = gradio.HTML(visible=False, elem_classes="preview")
             gradio.Markdown("Or an example, drawn by this program:")

@@ -20,8 +20,9 @@ def min_max(maps: Tensor) -> tuple[Tensor, Tensor]:
 
     Example:
         >>> import torch
-        >>> min_max(torch.tensor([[[[1.0, 2.0, 3.0]]]])).tolist()
-        [[[[0.0, 0.5, 1.0]]]]
+        >>> scaled, constant = min_max(torch.tensor([[[[1.0, 2.0, 3.0]]]]))
+        >>> scaled.tolist(), constant.tolist()
+        ([[[[0.0, 0.5, 1.0]]]], [False])
     """
     low, high = maps.amin((1, 2, 3), keepdim=True), maps.amax((1, 2, 3), keepdim=True)
     span = high - low

@@ -8,6 +8,7 @@ import inspect
 import json
 import re
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -30,17 +31,18 @@ SPACE = Path(__file__).parents[2] / "examples" / "space"
 
 
 @pytest.fixture(scope="module")
-def space() -> Any:
+def space(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     """The Space's `app.py`, imported as Python would run it, but not launched."""
     pytest.importorskip("gradio", reason="needs the extra 'app'")
     spec = importlib.util.spec_from_file_location("space_app", SPACE / "app.py")
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    with warnings.catch_warnings():
+    with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
+        patch.setenv("GRADIO_TEMP_DIR", str(tmp_path_factory.mktemp("uploads")))
         warnings.simplefilter("ignore", ResourceWarning)  # event loops that gradio leaves open
         spec.loader.exec_module(module)
         gc.collect()
-    return module
+        yield module
 
 
 def test_a_space_needs_only_its_folder(space):

@@ -57,7 +57,6 @@ class Command(DeviceOption):
         # An end by a signal is an end too: what visitors sent is removed.
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
         page = build(self._load())
-        print(self.visibility())
         _, url, public = launch(
             page,
             host=self.host,
@@ -67,9 +66,10 @@ class Command(DeviceOption):
             inbrowser=self.open,
             prevent_thread_lock=True,
         )
+        print(f"page: {url}  (stop it with Ctrl+C)")
         if public:
             print(f"public page: {public}")
-        print(f"page: {url}  (stop it with Ctrl+C)", flush=True)
+        print(self.visibility(), flush=True)
         page.block_thread()
 
     def visibility(self) -> str:

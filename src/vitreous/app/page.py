@@ -80,6 +80,8 @@ def build(models: Mapping[str, Classifier]) -> Any:
     Raises:
         VitreousError: If the extra `app` is not installed, or the number of models is wrong.
     """
+    if not 1 <= len(models) <= 6:
+        raise VitreousError(f"the page shows one to six models, found {len(models)}")
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
     os.environ.setdefault("GRADIO_ANALYTICS_MAX_EVENTS", "100")  # it keeps 10,000 otherwise
     if "GRADIO_TEMP_DIR" not in os.environ:
@@ -87,8 +89,6 @@ def build(models: Mapping[str, Classifier]) -> Any:
         os.environ["GRADIO_TEMP_DIR"] = uploads
         atexit.register(shutil.rmtree, uploads, ignore_errors=True)
     gradio = require("gradio", "app")
-    if not 1 <= len(models) <= 6:
-        raise VitreousError(f"the page shows one to six models, found {len(models)}")
     with gradio.Blocks(
         title="Vitreous",
         analytics_enabled=False,

@@ -19,6 +19,7 @@ def min_max(maps: Tensor) -> tuple[Tensor, Tensor]:
         their maps are zeros.
 
     Example:
+        >>> import torch
         >>> min_max(torch.tensor([[[[1.0, 2.0, 3.0]]]])).tolist()
         [[[[0.0, 0.5, 1.0]]]]
     """

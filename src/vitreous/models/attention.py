@@ -133,8 +133,8 @@ def record_attention(module: nn.Module) -> Generator[AttentionTrace]:
         >>> model = vitreous.load_model("vit_tiny_patch16_224", **settings)
         >>> with record_attention(model) as trace:
         ...     logits = model(torch.rand(1, 3, 32, 32))
-        >>> [tuple(layer.shape) for layer in trace.maps]
-        [(1, 3, 5, 5), (1, 3, 5, 5)]
+        >>> len(trace.maps), trace.maps[0].shape
+        (2, torch.Size([1, 3, 5, 5]))
     """
     trace = AttentionTrace()
     with recording(module, lambda name: RecordingHook(trace, name)):

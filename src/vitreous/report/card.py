@@ -48,6 +48,7 @@ def write_card(
 
     Example:
         >>> import tempfile
+        >>> from vitreous.results import accuracy_record
         >>> results = Results("a model")
         >>> _ = results.add([accuracy_record("clean", "photos", "top1", 90, 100)])
         >>> card = write_card([results], Path(tempfile.mkdtemp()) / "card.html")

@@ -46,10 +46,16 @@ def page(notebook: Mapping[str, Any], name: str) -> tuple[str, dict[str, bytes]]
 
 
 def outputs(cell: Mapping[str, Any]) -> Iterator[tuple[str, bytes]]:
-    """Text or picture of each output of a cell."""
+    """Pictures of a cell, and the text that it printed before, between and after them."""
+    told = ""
     for output in cell["outputs"]:
         data = output.get("data", {})
         if "image/png" in data:
+            if told:
+                yield told, b""
+            told = ""
             yield "", base64.b64decode("".join(data["image/png"]))
         else:
-            yield "".join(output.get("text", data.get("text/plain", ""))), b""
+            told += "".join(output.get("text", data.get("text/plain", "")))
+    if told:
+        yield told, b""

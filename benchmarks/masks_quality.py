@@ -21,8 +21,8 @@ import numpy as np
 import torch
 from PIL import Image
 
-from vitreous.data.composites.compositing import CompositeItems, plan, write_composites
 from vitreous.data.composites.cutouts import find_cutouts
+from vitreous.data.composites.sets import Plan, plan, write_composites
 from vitreous.data.images import list_images
 from vitreous.io import read_json, write_json
 from vitreous.masks import Found, Item, intersection_over_union, measure
@@ -180,7 +180,7 @@ def composites(data: Path, folder: Path, count: int = 64) -> Path:
     grounds = list_images(data / "si_score" / "background_samples")
     few = cutouts[:: max(len(cutouts) // count, 1)][:count]
     scenes = plan(few, grounds, "random", steps=2, backgrounds_per_cutout=1, size=320)[::2]
-    return write_composites(CompositeItems(few, grounds, scenes, names, 320), folder, "random")
+    return write_composites(Plan(few, grounds, scenes, names, 320), folder, "random")
 
 
 if __name__ == "__main__":

@@ -22,8 +22,8 @@ from PIL import Image, ImageDraw
 from sklearn.linear_model import LogisticRegression
 
 import vitreous
-from vitreous.data.composites.compositing import CompositeItems, plan
 from vitreous.data.composites.cutouts import find_cutouts
+from vitreous.data.composites.sets import Plan, plan
 from vitreous.data.images import evaluation_transform, list_images, open_image
 from vitreous.training import load_recipe, train
 
@@ -123,7 +123,7 @@ def composites(arguments: Arguments, count: int = 80) -> tuple[Path, Path]:
     backgrounds = list_images(unpack(arguments, "si_score") / "background_samples")
     scenes = plan(cutouts, backgrounds, "random", steps=2, backgrounds_per_cutout=1)
     chosen = np.random.default_rng(0).choice(len(scenes), count, replace=False)
-    items = CompositeItems(cutouts, backgrounds, [scenes[i] for i in chosen], names, size=256)
+    items = Plan(cutouts, backgrounds, [scenes[i] for i in chosen], names, size=256)
     images, masks = arguments.out / "tux_pictures", arguments.out / "tux_masks"
     for index in range(len(items)):
         made = items.compose(index)

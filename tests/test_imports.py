@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import ast
 import graphlib
+import importlib
+import importlib.util
 from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
+
 import vitreous
 
+REPO = Path(__file__).parents[1]
 ROOT = Path(vitreous.__file__).parent
 # Each room may import those of earlier lines, and itself; rooms of one line do not know each other.
 ORDER = (
     ("errors",),
-    ("disk", "fingerprint", "ranges", "renamed", "statistics", "yaml_text"),
+    ("disk", "fingerprint", "progress", "ranges", "renamed", "statistics", "yaml_text"),
     ("io", "overrides", "registry"),
     ("locks", "names"),
     ("folders",),
-    ("config", "device", "processes", "provenance", "recipes", "results_format"),
+    ("config", "device", "precision", "processes", "provenance", "recipes", "results_format"),
     ("results",),
     ("models",),
     ("data",),
@@ -88,3 +93,19 @@ def test_no_module_needs_itself() -> None:
         if name != "vitreous"
     }
     graphlib.TopologicalSorter(graph).prepare()  # raises CycleError, which names the circle
+
+
+SCRIPTS = [p for room in ("benchmarks", "examples") for p in sorted((REPO / room).rglob("*.py"))]
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: str(path.relative_to(REPO)))
+def test_what_benchmarks_and_examples_import_is_there(script: Path) -> None:
+    missing = []
+    for node in ast.walk(ast.parse(script.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("vitreous"):
+            module = importlib.import_module(node.module or "")
+            for alias in node.names:
+                known = hasattr(module, alias.name)
+                known = known or importlib.util.find_spec(f"{node.module}.{alias.name}") is not None
+                missing += [] if known else [f"{node.module}.{alias.name}"]
+    assert not missing

@@ -68,7 +68,7 @@ def main(arguments: list[str] | None = None) -> int:
             raise VitreousError(f"unknown command '{name}'; {nearest(name, COMMANDS)}")
         return run(name, rest)
     except VitreousError as error:
-        print(f"vitreous: {error}", file=sys.stderr)
+        print(f"vitreous: {' '.join(str(error).splitlines())}", file=sys.stderr)
         return 1
     except InterruptedRun as stop:
         print(f"vitreous: {stop}", file=sys.stderr)

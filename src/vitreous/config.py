@@ -230,9 +230,9 @@ def _to_float(value: object, where: str) -> float:
     return number
 
 
-def parse_number(text: str) -> float:
+def parse_number(text: str, where: str = "number") -> float:
     """Read a finite number from the command line: `0.0078`, `2e-3` or `2/255`."""
-    return _to_float(text, "number")
+    return _to_float(text, where)
 
 
 def check_ranges(settings: object, name: typing.Callable[[str], str] = str) -> None:

@@ -23,6 +23,12 @@ def digest(*values: object) -> str:
     return hashlib.blake2b(text.encode(errors="surrogatepass"), digest_size=8).hexdigest()
 
 
+def number_of(text: str) -> int:
+    """64 bits that follow from a text (which may hold bytes that are no UTF-8) alone."""
+    content = hashlib.blake2b(text.encode(errors="surrogateescape"), digest_size=8)
+    return int.from_bytes(content.digest(), "little")
+
+
 def _plain(value: object) -> object:
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         fields = {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}

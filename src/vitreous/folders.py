@@ -11,7 +11,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from vitreous.disk import ELSEWHERE, writing
+from vitreous.disk import ELSEWHERE, tidy, writing
 from vitreous.errors import VitreousError
 from vitreous.io import read_json, write_json
 from vitreous.locks import LOCK
@@ -115,11 +115,15 @@ def claim_folder(
     also: Sequence[str] = (),
     overwrite: bool = False,
 ) -> Path:
-    """Check a folder as `check_folder` does, make it and mark it as ours; returns its path."""
+    """Check a folder as `check_folder` does, make it and mark it as ours; returns its path.
+
+    What killed processes left half-written in it is removed.
+    """
     check_folder(folder, kind, also=also, overwrite=overwrite)
     root = Path(folder)
     with writing(root):
         root.mkdir(parents=True, exist_ok=True)
+    tidy(root, deep=True)
     if not (root / MARKER).is_file() or folder_kind(root) not in (kind, *also):
         write_json(root / MARKER, {"kind": kind, "version": VERSION}, durable=False)
     return root

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import csv
 import json
 import math
 import os
-from collections.abc import Generator
+from collections.abc import Generator, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +39,7 @@ def atomic_path(path: str | os.PathLike[str], *, durable: bool = True) -> Genera
             temporary = temporary_path(target)
             yield temporary
             if durable:
-                with temporary.open("rb") as written:
+                with temporary.open("r+b") as written:  # Windows syncs no handle for reading
                     os.fsync(written.fileno())
             os.chmod(temporary, 0o666 & ~_umask())
             os.replace(temporary, target)
@@ -80,8 +81,17 @@ def append_text(path: str | os.PathLike[str], text: str) -> None:
 
 def write_json(path: str | os.PathLike[str], value: object, *, durable: bool = True) -> Path:
     """Write JSON atomically; numbers that are not finite become null, so any reader accepts it."""
-    text = json.dumps(finite(value), indent=1, ensure_ascii=False) + "\n"
-    return write_text(path, text, durable=durable)
+    return write_text(path, json_text(finite(value), indent=1) + "\n", durable=durable)
+
+
+def json_text(value: object, indent: int | None = None) -> str:
+    """JSON that can be written as UTF-8; a file name that cannot is spelt in escapes."""
+    text = json.dumps(value, indent=indent, ensure_ascii=False)
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        text = json.dumps(value, indent=indent)
+    return text
 
 
 def read_json(path: str | os.PathLike[str]) -> Any:
@@ -161,6 +171,20 @@ def read_json_lines(path: str | os.PathLike[str]) -> list[dict[str, object]]:
             raise VitreousError(f"{file}, line {place}: expected an object, found {line[:40]!r}")
         rows.append(row)
     return rows
+
+
+def write_csv(
+    path: str | os.PathLike[str], header: Sequence[str], rows: Iterable[Iterable[object]]
+) -> Path:
+    """Write a table atomically and return its path (UTF-8, empty where there is no value)."""
+    with (
+        atomic_path(path) as temporary,
+        temporary.open("w", newline="", encoding="utf-8", errors="surrogateescape") as opened,
+    ):
+        writer = csv.writer(opened)
+        writer.writerow(header)
+        writer.writerows(rows)
+    return Path(path)
 
 
 def finite(value: Any) -> Any:

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from golden.pin_maps import SHIFTS, digest, timm_list
+from vitreous.data.class_maps import class_map
 from vitreous.evaluation.effective import published_accuracies
-from vitreous.evaluation.test_sets import base
 
 PINS = json.loads((Path(__file__).parents[1] / "golden" / "maps.json").read_text())
 LISTS = ("imagenet", "imagenet_a", "imagenet_r")
@@ -44,7 +44,7 @@ def wrong(name: str, facts: dict[str, Any]) -> set[str]:
 
 
 def facts_of(name: str) -> dict[str, Any]:
-    return copy.deepcopy(published_accuracies() if name == "testbed" else base.class_map(name))
+    return copy.deepcopy(published_accuracies() if name == "testbed" else class_map(name))
 
 
 def test_every_map_of_the_package_is_pinned() -> None:
@@ -60,7 +60,7 @@ def test_each_entry_is_that_of_its_source(name: str) -> None:
 
 @pytest.mark.parametrize("name", LISTS)
 def test_lists_are_those_of_the_installed_timm(name: str) -> None:
-    assert base.class_map(name)["wnids"] == timm_list(f"{name}_synsets.txt")
+    assert class_map(name)["wnids"] == timm_list(f"{name}_synsets.txt")
 
 
 def test_the_testbed_has_its_models_of_standard_training() -> None:

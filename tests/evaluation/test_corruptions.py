@@ -7,9 +7,9 @@ import pytest
 
 from golden.corruption_oracle import statistics
 from golden.projection import load, project, sample
+from vitreous.data.class_maps import class_map
 from vitreous.errors import VitreousError
 from vitreous.evaluation.corruptions import CORRUPTIONS, SEVERITIES, corrupt
-from vitreous.evaluation.test_sets.base import class_map
 
 GOLDEN = load("imagenet_c")
 PICTURE = GOLDEN["picture"]

@@ -10,6 +10,7 @@ import torch
 from sklearn.metrics import average_precision_score, cohen_kappa_score
 from torch import nn
 
+from vitreous.data.class_maps import class_map
 from vitreous.evaluation import segmentation_scores
 from vitreous.evaluation.effective import (
     effective_records,
@@ -26,16 +27,16 @@ from vitreous.evaluation.metrics import (
     calibration,
     effective_robustness,
     fit_line,
-    mean_corruption_error,
 )
 from vitreous.evaluation.pixel_removal import removal_area, removal_hits
 from vitreous.evaluation.predictions import Predictions
 from vitreous.evaluation.scoring import NOT_FINITE, UNRANKED, Scorer, rank, row_type
 from vitreous.evaluation.segmentation import average_precision, foreground_share, pointing_hits
-from vitreous.evaluation.test_sets import Convention, TestSet, base
-from vitreous.evaluation.test_sets.base import class_map, single
+from vitreous.evaluation.test_sets import Convention, TestSet
+from vitreous.evaluation.test_sets.base import single
 from vitreous.evaluation.test_sets.imagenet import home_convention
 from vitreous.models import Classifier, Preprocessing
+from vitreous.models.class_words import imagenet_index
 from vitreous.statistics import cohens_kappa, kappa_interval, paired_interval
 
 
@@ -170,13 +171,6 @@ def test_calibration_error_of_a_hand_computed_case() -> None:
     assert curve.error == pytest.approx((4 * abs(0.75 - 0.95) + 2 * abs(0.5 - 0.55)) / 6)
 
 
-def test_alexnets_own_corruption_error_is_one() -> None:
-    errors = class_map("imagenet_c")["alexnet_error"]
-    assert mean_corruption_error(errors, errors) == pytest.approx(1.0)
-    halved = {k: v / 2 for k, v in errors.items()}
-    assert mean_corruption_error(halved, errors) == pytest.approx(0.5)
-
-
 def answers(test_set: TestSet, right: np.ndarray) -> Predictions:
     """Answers of a model that is right where `right` (N,) says so, under every convention."""
     rows = np.zeros(len(right), row_type(test_set.conventions))
@@ -221,7 +215,7 @@ def test_effective_robustness_takes_home_accuracy_on_the_classes_of_the_shift() 
     """A model with a testbed model's two accuracies has that model's effective robustness."""
     facts, n = published_accuracies(), 20_000
     row = dict(zip(facts["columns"], facts["models"]["resnet50"]))
-    ours = base.imagenet_index()
+    ours = imagenet_index()
     among = [ours[w] for w in class_map("imagenet_a")["wnids"]]
     conventions = (home_convention(""), home_convention("imagenet-a"))
     targets = np.repeat([among[0], 0], n)  # class 0 is not one of ImageNet-A

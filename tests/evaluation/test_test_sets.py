@@ -11,10 +11,11 @@ import pytest
 import torch
 from PIL import Image
 
+from vitreous.data.class_maps import class_map
 from vitreous.errors import VitreousError
 from vitreous.evaluation.loading import crop_for
 from vitreous.evaluation.scoring import Scorer
-from vitreous.evaluation.test_sets import TEST_SETS, base, find_set, read_set
+from vitreous.evaluation.test_sets import TEST_SETS, find_set, read_set
 from vitreous.models import Preprocessing
 
 
@@ -136,7 +137,7 @@ def test_objectnet_is_many_to_one_and_loses_its_red_border(tmp_path: Path) -> No
 def test_alexnets_errors_are_those_of_the_papers_table() -> None:
     """Hendrycks and Dietterich 2019, table 4, in percent."""
     table = [88.6, 89.4, 92.3, 82.0, 82.6, 78.6, 79.8, 86.7, 82.7, 81.9, 56.5, 85.3, 64.6]
-    facts = base.class_map("imagenet_c")
+    facts = class_map("imagenet_c")
     paper = [c for g in ("noise", "blur", "weather", "digital") for c in facts["groups"][g]]
     found = [round(100 * facts["alexnet_error"][c], 1) for c in paper]
     assert found == pytest.approx([*table, 71.8, 60.7], abs=0.051)  # 60.65 rounds either way
@@ -150,7 +151,7 @@ def test_a_changed_entry_of_a_class_map_changes_the_score(
 ) -> None:
     image(tmp_path / "zebra" / "a.jpg")
     (right,) = read_set("si-score-size", tmp_path)
-    table = base.class_map("si_score")
+    table = class_map("si_score")
     monkeypatch.setitem(table["classes"], "zebra", [341])
     (wrong,) = read_set("si-score-size", tmp_path)
     assert top1(right, one_hot(340)) == [[True]] and top1(wrong, one_hot(340)) == [[False]]

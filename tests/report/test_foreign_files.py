@@ -55,7 +55,7 @@ def test_a_listing_cannot_show_a_file_of_another_folder(run, foreign, place, how
         entry = {"index": 1, "title": "x", "label": "y", "files": {"picture": name}}
         write_json(folder / f"{place}.json", [entry])
     status, error = report(run, capsys, tmp_path)
-    assert status == 1 and "not in" in error and error.count("\n") == 1
+    assert status == 1 and "does not lie in" in error and error.count("\n") == 1
 
 
 WRONG: list[tuple[str, Any]] = [

@@ -87,7 +87,7 @@ def test_classes_are_matched_by_name_and_only_masked_rows_have_masks(sources):
 def test_mistakes_in_a_mixture_are_told(sources, tmp_path):
     values = merge(tiny_recipe(tmp_path), {"data": sources})
     for change, message in [
-        ({"masked_share": 1.0}, "between 0 and 1"),
+        ({"masked_share": 1.0}, "above 0 and below 1"),
         ({"masked": None}, "expected two sources"),
         ({"stream": {"image": "x"}}, "did you mean 'images'"),
     ]:

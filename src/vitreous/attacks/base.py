@@ -116,8 +116,8 @@ class Best:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class AttackSettings(abc.ABC):
-    """What all attacks of this package share.
+class AttackSettings:
+    """What all attacks of this package share; the call is each one's own.
 
     Attributes:
         epsilon: Radius of the ball, in units of the images ([0, 1]).
@@ -138,24 +138,12 @@ class AttackSettings(abc.ABC):
         """The same attack: it has no early stop that could be switched off."""
         return self
 
-    @abc.abstractmethod
-    def __call__(
-        self,
-        model: nn.Module,
-        images: Tensor,
-        labels: Tensor,
-        *,
-        targets: Tensor | None = None,
-        generator: torch.Generator | None = None,
-    ) -> Tensor:
-        """Look for images that fool a model; see `Attack`."""
-
 
 ATTACKS: Registry[type[Any]] = Registry("attack", "vitreous.attacks")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class BoundedAttack(AttackSettings):
+class BoundedAttack(AttackSettings, abc.ABC):
     """Frame of an attack that keeps the best image it meets; a subclass searches."""
 
     def __call__(

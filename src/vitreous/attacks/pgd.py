@@ -13,7 +13,7 @@ from vitreous.attacks.gradient import Loss, ascend, loss_and_gradient, loss_only
 from vitreous.attacks.losses import LOSSES, LossName
 from vitreous.attacks.norms import inside, random_start
 from vitreous.attacks.randomness import of_rows
-from vitreous.ranges import at_least
+from vitreous.ranges import above, at_least
 
 
 @ATTACKS.register("pgd")
@@ -33,10 +33,18 @@ class PGD(BoundedAttack):
         random_start: Start inside the ball; off, the first start is the picture itself.
         loss: `cross_entropy`, `margin` or `dlr`.
         early_stop: Stop on pictures that are fooled; off, the loss is raised to the last step.
+
+    Example:
+        >>> import vitreous
+        >>> model = vitreous.load_model("vit_tiny_patch16_224", pretrained=False, image_size=32)
+        >>> images, labels = torch.rand(2, 3, 32, 32), torch.tensor([1, 2])
+        >>> perturbed = PGD(epsilon=2 / 255, steps=2)(model, images, labels)
+        >>> bool((perturbed - images).abs().max() <= 2 / 255 + 1e-6)
+        True
     """
 
     steps: Annotated[int, at_least(1)] = 50
-    step_size: Annotated[float, at_least(0)] | None = None
+    step_size: Annotated[float, above(0)] | None = None
     restarts: Annotated[int, at_least(1)] = 1
     random_start: bool = True
     loss: LossName = "cross_entropy"
@@ -113,7 +121,7 @@ class FGSM(BoundedAttack):
         random_start: Start inside the ball instead of at the image.
     """
 
-    step_size: Annotated[float, at_least(0)] | None = None
+    step_size: Annotated[float, above(0)] | None = None
     random_start: bool = False
 
     def search(

@@ -7,10 +7,12 @@ where it was; anything that `model_fingerprint` or `Dataset.key` tells apart giv
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import re
-from collections.abc import Iterable, Iterator, Sequence
+import shutil
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -19,18 +21,20 @@ import torch
 from PIL import Image
 from torch import Tensor
 from torchvision.transforms import v2
-from tqdm import tqdm
 
 from vitreous.brain.layers import PIXELS, find_layers, record_layers
 from vitreous.brain.stimuli import Stimuli, place_in_view
 from vitreous.data.images import INTERPOLATIONS, to_tensor
+from vitreous.disk import tidy
 from vitreous.errors import VitreousError
 from vitreous.fingerprint import digest
 from vitreous.io import read_json, write_json
 from vitreous.models import Classifier
 from vitreous.models.fingerprint import model_fingerprint
 from vitreous.models.modes import evaluation_mode
+from vitreous.precision import Precision, autocast
 from vitreous.processes import Processes, current_processes
+from vitreous.progress import Progress
 
 FORMAT = 2
 
@@ -44,6 +48,7 @@ class Extraction:
         degrees: The model's field of view in visual degrees; Brain-Score takes 8.
         storage: Type of the files: `float32`, or `float16` at half the size.
         device: Where the model runs.
+        precision: Type of the forward pass.
         restart: Delete the activations of these layers and images, and take them anew.
         check_content: Tell whether an image changed by its content, not by its size and time.
     """
@@ -52,6 +57,7 @@ class Extraction:
     degrees: float = 8.0
     storage: Literal["float32", "float16"] = "float32"
     device: str = "cpu"
+    precision: Precision = "float32"
     restart: bool = False
     check_content: bool = False
 
@@ -65,12 +71,36 @@ def prepare(
     return to_tensor(resize(place_in_view(image, degrees, field)))
 
 
+def model_inputs(
+    classifier: Classifier,
+    stimuli: Stimuli,
+    chosen: Iterable[int],
+    degrees: float | None,
+    field: float,
+) -> Tensor:
+    """Some stimuli as the model's input (B, 3, H, W), on its device; see `prepare`."""
+    images = [prepare(stimuli.open(i), classifier, degrees, field) for i in chosen]
+    return torch.stack(images).to(classifier.device)
+
+
+@contextlib.contextmanager
+def inference_on(device: str, classifier: Classifier) -> Generator[None]:
+    """Infer in evaluation mode on a device; give the model back in its modes, where it was."""
+    before = classifier.device
+    with evaluation_mode(classifier), torch.inference_mode():
+        classifier.to(device)
+        try:
+            yield
+        finally:
+            classifier.to(before)
+
+
 def cache_key(classifier: Classifier, stimuli: Stimuli, settings: Extraction) -> str:
     """Name everything that the activations depend on, as one hash."""
     return digest(
         FORMAT,
         model_fingerprint(classifier),
-        [settings.degrees, settings.storage, stimuli.degrees],
+        [settings.degrees, settings.storage, settings.precision, stimuli.degrees],
         stimuli.dataset.keys(content=settings.check_content),
     )
 
@@ -104,6 +134,8 @@ def extract(
     names = find_layers(classifier, layers)
     folder = Path(cache) / cache_key(classifier, stimuli, settings)
     processes = current_processes(cpu=settings.device == "cpu")
+    if processes.main:
+        tidy(folder)
     for name in names if settings.restart and processes.main else ():
         for file in (_note(folder, name), _file(folder, name)):
             file.unlink(missing_ok=True)
@@ -134,11 +166,11 @@ def _fill(
     step = _round(settings, processes)
     own = range(first + processes.rank * settings.batch_size, len(stimuli), step)
     batches = _activations(classifier, stimuli, names, own, settings)
-    bar = tqdm(
+    bar = Progress(
         total=len(stimuli),
         initial=first,
         desc=f"activations of {len(names)} layers",
-        disable=not processes.main,
+        quiet=not processes.main,
     )
     with bar:
         for start in range(first, len(stimuli), step):
@@ -190,27 +222,19 @@ def _activations(
     settings: Extraction,
 ) -> Iterator[dict[str, np.ndarray]]:
     """Activations of the batches that start at some pictures."""
-    device = torch.device(settings.device)
-    origin = classifier.mean.device
-    with evaluation_mode(classifier), torch.inference_mode():
-        classifier.to(device)
-        try:
-            with record_layers(classifier, names) as recorded:
-                for start in starts:
-                    stop = min(start + settings.batch_size, len(stimuli))
-                    images = torch.stack(
-                        [
-                            prepare(stimuli.open(i), classifier, stimuli.degrees, settings.degrees)
-                            for i in range(start, stop)
-                        ]
-                    ).to(device)
-                    if set(names) != {PIXELS}:
-                        classifier(images)
-                    values = {**recorded, PIXELS: images.flatten(1)}
-                    _require(names, values)
-                    yield {name: values[name].float().cpu().numpy() for name in names}
-        finally:
-            classifier.to(origin)
+    with (
+        inference_on(settings.device, classifier),
+        record_layers(classifier, names) as recorded,
+    ):
+        for start in starts:
+            chosen = range(start, min(start + settings.batch_size, len(stimuli)))
+            images = model_inputs(classifier, stimuli, chosen, stimuli.degrees, settings.degrees)
+            if set(names) != {PIXELS}:
+                with autocast(images.device, settings.precision):
+                    classifier(images)
+            values = {**recorded, PIXELS: images.flatten(1)}
+            _require(names, values)
+            yield {name: values[name].float().cpu().numpy() for name in names}
 
 
 def _require(names: Iterable[str], recorded: dict[str, Tensor]) -> None:
@@ -230,8 +254,7 @@ def _open(folder: Path, name: str, n: int, units: int, settings: Extraction) -> 
         if mapped.shape == shape and mapped.dtype == kind:
             return mapped
     file.parent.mkdir(parents=True, exist_ok=True)
-    free = os.statvfs(file.parent)
-    if free.f_bavail * free.f_frsize < n * units * kind.itemsize:
+    if shutil.disk_usage(file.parent).free < n * units * kind.itemsize:
         raise VitreousError(
             f"layer '{name}' needs {n * units * kind.itemsize / 2**30:.1f} GiB in {folder.parent}, "
             "which is not free; choose another --cache, fewer layers, or storage float16"

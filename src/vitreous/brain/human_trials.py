@@ -9,15 +9,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
-from vitreous.brain.activations import prepare
+from vitreous.brain.activations import inference_on, model_inputs
 from vitreous.brain.readers import read_table
 from vitreous.brain.stimuli import Stimuli
+from vitreous.data.class_maps import class_map
 from vitreous.errors import VitreousError, nearest
-from vitreous.evaluation.test_sets.base import class_map
 from vitreous.models import Classifier
-from vitreous.models.modes import evaluation_mode
+from vitreous.progress import Progress
 
 COLUMNS = ("subj", "object_response", "category", "condition", "imagename")
 
@@ -94,16 +93,13 @@ def decide(
         )
     classes = class_map("cue_conflict")["classes"]
     categories, chosen = list(classes), []
-    origin = classifier.mean.device
-    with evaluation_mode(classifier), torch.inference_mode():
-        classifier.to(device)
-        for start in tqdm(range(0, len(stimuli), batch_size), desc="choices"):
-            stop = min(start + batch_size, len(stimuli))
-            images = [prepare(stimuli.open(i), classifier, None, 8.0) for i in range(start, stop)]
-            chances = classifier(torch.stack(images).to(device)).softmax(dim=1)
+    with inference_on(device, classifier):
+        for start in Progress(range(0, len(stimuli), batch_size), desc="choices"):
+            batch = range(start, min(start + batch_size, len(stimuli)))
+            images = model_inputs(classifier, stimuli, batch, None, 8.0)
+            chances = classifier(images).softmax(dim=1)
             means = torch.stack([chances[:, list(classes[c])].mean(dim=1) for c in categories])
             chosen += [categories[i] for i in means.argmax(dim=0).tolist()]
-        classifier.to(origin)
     return chosen
 
 

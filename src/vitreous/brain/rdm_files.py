@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from vitreous.data.images import save_image
+from vitreous.data.npy import map_array
 from vitreous.errors import VitreousError, require
 
 
@@ -53,10 +54,7 @@ def write_mat_images(path: str | os.PathLike[str], folder: str | os.PathLike[str
 
 def _read(path: Path) -> list[tuple[str, np.ndarray]]:
     if path.suffix == ".npy":
-        try:
-            values = np.load(path, allow_pickle=False)
-        except (ValueError, EOFError, OSError) as error:
-            raise VitreousError(f"{path} is not a NumPy array that can be read") from error
+        values = np.array(map_array(path))
         several = values if values.ndim == 3 else values[None]
         names = (
             [path.stem] if len(several) == 1 else [f"{path.stem} {i}" for i in range(len(several))]

@@ -11,6 +11,7 @@ import numpy as np
 
 from vitreous.brain.recordings import Recording, gather_repetitions, make_assembly
 from vitreous.brain.stimuli import Stimuli, named_stimuli, read_stimuli
+from vitreous.data.npy import map_array
 from vitreous.data.readers.tables import read_rows
 from vitreous.data.stores import ZipImages
 from vitreous.errors import VitreousError, nearest, require
@@ -235,9 +236,6 @@ def read_table(path: Path) -> dict[str, list[str]]:
 
 
 def _load_array(path: Path) -> np.ndarray:
-    try:
-        return np.load(path, allow_pickle=False)
-    except FileNotFoundError as error:
-        raise VitreousError(f"no responses at {path}") from error
-    except (ValueError, EOFError, OSError) as error:
-        raise VitreousError(f"{path} is not a NumPy array that can be read: {error}") from error
+    if not path.is_file():
+        raise VitreousError(f"no responses at {path}")
+    return np.array(map_array(path))

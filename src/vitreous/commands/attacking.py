@@ -16,8 +16,10 @@ from vitreous.attacks.checks import masked_by
 from vitreous.attacks.curve import draw_curve
 from vitreous.commands.attack_panels import LabelledSet, push_images, show_attack
 from vitreous.commands.options import model_place, resolve_device
-from vitreous.config import parse_number
+from vitreous.commands.parsing import option_name
+from vitreous.config import check_ranges, parse_number
 from vitreous.data.images import save_image
+from vitreous.data.listing import left_out
 from vitreous.errors import VitreousError, nearest
 from vitreous.evaluation.evaluators.robustness import Attacked, Robustness, robustness
 from vitreous.evaluation.loading import view_of
@@ -29,16 +31,19 @@ from vitreous.models.fingerprint import model_fingerprint
 from vitreous.names import distinct_names, folder_name
 from vitreous.processes import Processes, current_processes
 from vitreous.provenance import Provenance, provenance
+from vitreous.ranges import Range, above, at_least
 from vitreous.results import Results
 
 if TYPE_CHECKING:
     from vitreous.commands.attack import Command
 
+NO_ACCEPTED = "images whose label is no class of the model"
+
 
 def attack(command: Command) -> None:
     """Attack a model as the command says, write results and say where they are."""
     attacks = [build_attack(command, name) for name in command.attack]
-    radii = tuple(sorted({parse_number(text) for text in command.epsilon}))
+    radii = tuple(sorted({_number(text, "--epsilon", at_least(0)) for text in command.epsilon}))
     processes = current_processes(cpu=command.device == "cpu")
     classifier = _load(command, processes)
     out = _folder(command, classifier)
@@ -55,11 +60,12 @@ def _load(command: Command, processes: Processes) -> Classifier:
     device = resolve_device(command.device, processes.rank)
     classifier = load_model(command.model, checkpoint=command.checkpoint, device=device)
     (classifier.name,) = distinct_names([command.model])
-    if command.target is not None and not 0 <= command.target < classifier.num_classes:
-        raise VitreousError(
-            f"--target {command.target} is no class; {classifier.name} has "
-            f"{classifier.num_classes}, counted from 0"
-        )
+    for option, value in (("--target", command.target), ("--label", command.label)):
+        if value is not None and value >= classifier.num_classes:
+            raise VitreousError(
+                f"{option} {value} is no class; {classifier.name} has {classifier.num_classes}, "
+                "counted from 0"
+            )
     return classifier
 
 
@@ -80,16 +86,27 @@ def build_attack(command: Command, name: str) -> Attack:
     if name == "autoattack" and command.members:
         chosen["version"] = "custom"
     try:
-        return ATTACKS[name](norm=command.norm, **chosen)
+        made = ATTACKS[name](norm=command.norm, **chosen)
     except (ValueError, VitreousError) as error:
         raise VitreousError(f"{name}: {error}") from error
+    check_ranges(made, option_name)
+    return made
+
+
+def _number(text: str, option: str, bounds: Range) -> float:
+    """A number such as `2/255` within a range."""
+    number = parse_number(text, option)
+    bounds.check(number, option)
+    return number
 
 
 def _given(command: Command) -> dict[str, object]:
     """The settings of attacks that were given as options."""
     settings: dict[str, object] = {
         "steps": command.steps,
-        "step_size": None if command.step_size is None else parse_number(command.step_size),
+        "step_size": None
+        if command.step_size is None
+        else _number(command.step_size, "--step-size", above(0)),
         "restarts": command.restarts,
         "queries": command.queries,
         "loss": command.loss,
@@ -147,7 +164,7 @@ def _measure(
         seed=command.seed,
         seconds=time.perf_counter() - started,
     )
-    _write(out, images, done, _print(done, images), made, place)
+    _write(out, images, done, _print(done, images), made, place, command.precision)
     push_images(command, classifier, out, images, attacks[0], radii)
 
 
@@ -191,7 +208,10 @@ def _read(command: Command, classifier: Classifier) -> LabelledSet:
     )
     (name,) = distinct_names([command.data])
     whole, view = test_set.class_labels(), view_of(test_set, classifier.preprocessing)
-    dataset = whole.select(np.flatnonzero(whole.labels >= 0))
+    without = [whole.name(i) for i in np.flatnonzero(whole.labels < 0).tolist()]
+    passed = (*whole.left_out, *left_out({NO_ACCEPTED: without}))
+    kept = whole.select(np.flatnonzero(whole.labels >= 0))
+    dataset = dataclasses.replace(kept, left_out=passed)
     return LabelledSet(name, str(command.data.absolute()), dataset, view)
 
 
@@ -225,6 +245,8 @@ def _print(done: list[Attacked], images: LabelledSet) -> list[str]:
     messages = list(dict.fromkeys(messages))
     for message in messages:
         print(f"warning: {message}")
+    for passed in images.dataset.left_out:
+        print(f"left out of {images.name}: {passed}")
     return messages
 
 
@@ -235,12 +257,13 @@ def _write(
     messages: list[str],
     made: Provenance,
     place: str,
+    precision: str,
 ) -> None:
     """Add to results.json and draw the curve."""
     name = images.name
     curves = {f"{a.attack} {a.evaluator.attack.norm}": a.curve() for a in done}
     records = [
-        dataclasses.replace(record, source=images.source)
+        dataclasses.replace(record.made_in(precision), source=images.source)
         for attacked in done
         for record in attacked.records()
     ]

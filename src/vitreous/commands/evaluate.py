@@ -23,13 +23,13 @@ from vitreous.commands.options import (
     BatchSize,
     DeviceOption,
     LimitOption,
-    PrecisionOption,
     QuietOption,
     ResumeOptions,
     WorkersOption,
 )
 from vitreous.errors import VitreousError
-from vitreous.ranges import PIXELS, SEED, SHARE, above, at_least
+from vitreous.precision import AnyPrecision
+from vitreous.ranges import FINITE, PIXELS, SEED, SHARE, above, at_least
 
 # As in vitreous.data.composites, data.mask_files and attribution, which import torch.
 Factor = Literal["location", "rotation", "size", "random"]
@@ -77,7 +77,6 @@ class Input:
 @dataclasses.dataclass(kw_only=True)
 class Command(
     DeviceOption,
-    PrecisionOption,
     BatchOption,
     WorkersOption,
     LimitOption,
@@ -90,6 +89,9 @@ class Command(
     """timm names, run folders or checkpoint files; the first is compared with."""
     checkpoint: Path | None = None
     """Weights for a timm name."""
+    precision: AnyPrecision = "float32"
+    """Type of the forward pass; auto: bfloat16 where the device is fast at it and no explanation
+    is measured, else float32."""
     suite: tuple[str, ...] = ()
     """Suites of the package (imagenet-shifts, imagenet-c, shape-bias, rotation, perturbations,
     explanations, tiny-imagenet) or YAML files."""
@@ -109,7 +111,7 @@ class Command(
     """CSV file (path,group) for pictures without such a column: accuracy by group, the worst."""
     shifted: bool = False
     """Your pictures differ from those of training."""
-    rotation: tuple[float, ...] = ()
+    rotation: Annotated[tuple[float, ...], FINITE] = ()
     """Angles in degrees at which clean sets (or all, if none is clean) are measured again."""
     disc: bool = False
     """Turn only the inscribed disc, so that angles are comparable."""

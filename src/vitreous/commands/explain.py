@@ -1,35 +1,40 @@
 """Show what a model looks at: relevance maps and the five most probable classes.
 
 Each image gets a PNG with its maps; maps.npz holds all of them as arrays and explanations.json the
-classes with their probabilities.
+classes with their probabilities. Killed and run again, it goes on where it was; several processes
+share the work (`torchrun`).
 
 Example:
     vitreous explain cat.jpg --model vit_base_patch16_224.augreg_in21k_ft_in1k
     vitreous explain photos/ --model runs/guided --compare runs/plain --method all
+    vitreous explain photos/ --model runs/guided --save overlay tiff --grid 8 --gif
 """
 
 from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated, Literal
 
 import tyro
 
-from vitreous.commands.options import DeviceOption, QuietOption, resolve_device
+from vitreous.commands.options import (
+    BatchOption,
+    BatchSize,
+    DeviceOption,
+    QuietOption,
+    RestartOption,
+    WorkersOption,
+)
 from vitreous.errors import VitreousError
-from vitreous.folders import check_folder, claim_folder
-from vitreous.ranges import PIXELS, at_least
+from vitreous.folders import check_folder
+from vitreous.ranges import PIXELS, SHARE, above, at_least
 
-if TYPE_CHECKING:
-    from vitreous.models import Classifier
-
-
-SLOW = "occlusion"
+Kind = Literal["panel", "overlay", "png", "tiff", "npz"]
 
 
 @dataclasses.dataclass(kw_only=True)
-class Command(DeviceOption, QuietOption):
+class Command(DeviceOption, BatchOption, WorkersOption, RestartOption, QuietOption):
     """Explain images."""
 
     images: Annotated[tuple[Path, ...], tyro.conf.Positional]
@@ -48,7 +53,7 @@ class Command(DeviceOption, QuietOption):
     """Relevance methods, or `all` (but occlusion, which takes 196 passes)."""
 
     target: str | None = None
-    """Class to explain: number, name, `A - B` for the difference of two, or `top3` for each of the
+    """Class to explain: number, name, `A - B` for the difference of two, or `top:3` for each of the
     three most probable; the predicted one where not given."""
 
     start_layer: Annotated[int, at_least(0)] = 0
@@ -57,8 +62,31 @@ class Command(DeviceOption, QuietOption):
     image_size: Annotated[int, PIXELS] | None = None
     """Input size in pixels, where it is not the model's own."""
 
+    batch_size: BatchSize = 8
+    workers: Annotated[int, at_least(0)] = 0
+    """Processes that read images beside each model."""
+
     out: Path = Path("explained")
     """Folder for what is made."""
+
+    save: tuple[Kind, ...] = ("panel", "npz")
+    """panel: a PNG of all maps of an image; overlay: a PNG of each map over its image; png: each
+    map in 8-bit gray; tiff: each map as float32; npz: all maps in one file."""
+
+    color_map: str = "inferno"
+    """Colours of overlays: a colour map of matplotlib's."""
+
+    strength: Annotated[float, SHARE] = 0.7
+    """Share of the colour where relevance is 1."""
+
+    grid: Annotated[int, at_least(0)] = 0
+    """One figure, grid.png, of methods × this many images (the first)."""
+
+    gif: bool = False
+    """Write animation.gif: images and maps in order."""
+
+    gif_seconds: Annotated[float, above(0)] = 0.5
+    """How long the animation shows an image."""
 
     skip_unreadable: bool = False
     """Go on past images that cannot be read; they are named and counted."""
@@ -71,42 +99,6 @@ class Command(DeviceOption, QuietOption):
         if not self.images:
             raise VitreousError("give images, or folders of them")
         check_folder(self.out, "explanations", overwrite=self.overwrite)
-        from vitreous.attribution import METHODS
-        from vitreous.commands.explaining import explain_images, list_paths
+        from vitreous.commands.explaining import explain_images
 
-        every = [name for name in METHODS if name != SLOW]
-        methods = every if self.method == ("all",) else list(self.method)
-        for name in methods:
-            METHODS[name]  # an unknown name is refused before any work
-        paths = list_paths(self.images)
-        self._require_apart(paths)
-        models = self._models()
-        claim_folder(self.out, "explanations", overwrite=self.overwrite)
-        explain_images(
-            paths,
-            models,
-            methods,
-            self.out,
-            target=self.target,
-            start_layer=self.start_layer,
-            skip_unreadable=self.skip_unreadable,
-            progress=not self.quiet and len(paths) > 3,
-        )
-
-    def _require_apart(self, paths: list[Path]) -> None:
-        """Refuse to draw over the images that are explained."""
-        if self.out.resolve() in {path.resolve().parent for path in paths}:
-            raise VitreousError(
-                f"{self.out} holds the images that are explained; choose another --out"
-            )
-
-    def _models(self) -> list[Classifier]:
-        from vitreous.models import load_model
-
-        device = resolve_device(self.device)
-        first = load_model(
-            self.model, checkpoint=self.checkpoint, image_size=self.image_size, device=device
-        )
-        if self.compare is None:
-            return [first]
-        return [first, load_model(self.compare, image_size=self.image_size, device=device)]
+        explain_images(self)

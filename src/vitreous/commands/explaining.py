@@ -1,70 +1,116 @@
-"""What `vitreous explain` does: maps of images by some methods and models, drawn and described."""
+"""What `vitreous explain` does: maps of images through the measuring loop, then their files."""
 
 from __future__ import annotations
 
-import dataclasses
-import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
-from torch import Tensor
-from tqdm import tqdm
 
-from vitreous.attribution import Explanation, explain
-from vitreous.attribution.compute import class_number
-from vitreous.attribution.draw import overlay, panel
-from vitreous.data.images import evaluation_transform, list_images, open_image
-from vitreous.errors import ImageError, UnsupportedModelError, VitreousError
-from vitreous.io import atomic_path, write_json
-from vitreous.models import Classifier
+from vitreous.attribution import METHODS
+from vitreous.attribution.draw import check_color_map, panel, save_animation
+from vitreous.commands.explanation_files import (
+    Drawing,
+    Explanations,
+    Picture,
+    note_settings,
+    top_classes,
+    write_maps,
+)
+from vitreous.commands.options import resolve_device
+from vitreous.data.dataset import UNKNOWN, Dataset
+from vitreous.data.images import list_images
+from vitreous.data.stores import FileImages
+from vitreous.errors import ImageError, VitreousError
+from vitreous.evaluation.evaluators.maps import MapSettings, map_images, method_names
+from vitreous.evaluation.stream import StreamSettings
+from vitreous.folders import claim_folder
+from vitreous.io import write_json
+from vitreous.models import Classifier, load_model
+from vitreous.processes import Processes, current_processes
+from vitreous.progress import Progress
 
-Maps = dict[str, np.ndarray]
+if TYPE_CHECKING:
+    from vitreous.commands.explain import Command
 
-
-@dataclasses.dataclass(frozen=True)
-class TopClass:
-    """A class with its probability, in [0, 1]."""
-
-    index: int
-    name: str
-    probability: float
-
-
-@dataclasses.dataclass(frozen=True)
-class Answer:
-    """What a model says of an image, and the class that its maps explain."""
-
-    model: str
-    target: int
-    top: list[TopClass]
-    constant: bool
+SHOWN = 20
 
 
-@dataclasses.dataclass(frozen=True)
-class Row:
-    """An image, the file of its maps without suffix, and what each model says of it."""
+def explain_images(command: Command) -> None:
+    """Explain images, write what was asked for, print the classes.
 
-    image: Path
-    key: str
-    answers: list[Answer]
+    Raises:
+        ImageError: For images that cannot be read, unless such are skipped.
+        VitreousError: If none can be read.
+        UnsupportedModelError: If no method holds for a model.
+    """
+    methods = method_names() if command.method == ("all",) else list(command.method)
+    for name in methods:
+        METHODS[name]  # an unknown name is refused before any work
+    check_color_map(command.color_map)
+    paths = list_paths(command.images)
+    require_apart(command.out, paths)
+    processes = current_processes(cpu=command.device == "cpu")
+    models = load_models(command, processes)
+    if processes.main:
+        claim_folder(command.out, "explanations", overwrite=command.overwrite)
+    processes.wait()
+    _explain(command, paths, models, tuple(methods), processes)
 
-    def values(self) -> dict[str, object]:
-        """The row as it is written to explanations.json."""
-        models = [
-            {
-                "model": answer.model,
-                "target": answer.target,
-                "top": [
-                    {"class": top.index, "name": top.name, "probability": top.probability}
-                    for top in answer.top
-                ],
-                "constant": answer.constant,
-            }
-            for answer in self.answers
-        ]
-        return {"picture": str(self.image), "file": f"{self.key}.png", "models": models}
+
+def _explain(
+    command: Command,
+    paths: list[Path],
+    models: list[Classifier],
+    methods: tuple[str, ...],
+    processes: Processes,
+) -> None:
+    making = MapSettings(methods, command.target, command.start_layer)
+    progress = processes.main and not command.quiet and len(paths) > 3
+    streaming = StreamSettings(
+        command.batch_size, command.workers, progress=progress, restart=command.restart
+    )
+    dataset, rows = image_dataset(paths), command.out / "rows"
+    mapped = [
+        map_images(m, dataset, making, rows, streaming=streaming, processes=processes)
+        for m in models
+    ]
+    explained = Explanations(mapped, paths, command.out, _drawing(command))
+    require_readable(explained, command.skip_unreadable)
+    if processes.main:
+        note_settings(explained)
+    processes.wait()
+    draw_all(explained, processes, progress)
+    processes.wait()
+    if processes.main:
+        write_whole(explained)
+
+
+def _drawing(command: Command) -> Drawing:
+    return Drawing(
+        command.save,
+        command.color_map,
+        command.strength,
+        command.grid,
+        command.gif,
+        command.gif_seconds,
+    )
+
+
+def load_models(command: Command, processes: Processes) -> list[Classifier]:
+    """The model, and the one that it is compared with."""
+    device, size = resolve_device(command.device, processes.rank), command.image_size
+    first = load_model(command.model, checkpoint=command.checkpoint, image_size=size, device=device)
+    if command.compare is None:
+        return [first]
+    return [first, load_model(command.compare, image_size=size, device=device)]
+
+
+def require_apart(out: Path, paths: Sequence[Path]) -> None:
+    """Refuse to draw over the images that are explained; raises VitreousError."""
+    if out.resolve() in {path.resolve().parent for path in paths}:
+        raise VitreousError(f"{out} holds the images that are explained; choose another --out")
 
 
 def list_paths(given: Sequence[Path]) -> list[Path]:
@@ -72,173 +118,70 @@ def list_paths(given: Sequence[Path]) -> list[Path]:
     return [p for path in given for p in (list_images(path) if path.is_dir() else [path])]
 
 
-def explain_images(
-    paths: Sequence[Path],
-    models: Sequence[Classifier],
-    methods: Sequence[str],
-    out: Path,
-    *,
-    target: str | None = None,
-    start_layer: int = 0,
-    skip_unreadable: bool = False,
-    progress: bool = False,
-) -> None:
-    """Explain images; writes a PNG each, maps.npz and explanations.json, and prints the classes.
-
-    Args:
-        paths: Image files.
-        models: One, or two that are shown beside each other.
-        methods: Names of relevance methods.
-        out: Folder to write to.
-        target: Class to explain: its number, its name, `A - B` for the difference of two, or `top3`
-            for each of the three most probable; the predicted one where not given.
-        start_layer: First attention layer that counts.
-        skip_unreadable: Go on past images that cannot be read.
-        progress: Show a bar, in a terminal.
-
-    Raises:
-        ImageError: For an image that cannot be read, unless such are skipped.
-        VitreousError: If none can be read.
-        UnsupportedModelError: If no method holds for a model.
-    """
-    maps: Maps = {}
-    rows: list[Row] = []
-    skipped: list[str] = []
-    for path in tqdm(paths, desc="explaining", disable=None if progress else True):
-        key = _free_key(path, {row.key for row in rows})
-        try:
-            rows.append(_explain_image(path, key, models, methods, target, start_layer, maps, out))
-        except ImageError as error:
-            if not skip_unreadable:
-                advice = "--skip-unreadable leaves such pictures out"
-                raise ImageError(f"{error}; {advice}") from error
-            skipped.append(str(error))
-    if not rows:
-        raise VitreousError(f"none of {len(paths)} pictures can be read; first: {skipped[0]}")
-    values = {"pictures": [row.values() for row in rows], "skipped": skipped}
-    write_json(out / "explanations.json", values)
-    with atomic_path(out / "maps.npz") as temporary, temporary.open("wb") as file:
-        np.savez_compressed(file, **maps)  # ty: ignore[invalid-argument-type]
-    _tell(rows, skipped, out)
+def image_dataset(paths: Sequence[Path]) -> Dataset:
+    """Image files as a dataset without labels."""
+    labels = np.full(len(paths), UNKNOWN, dtype=np.int64)
+    return Dataset(FileImages(Path(), [str(path) for path in paths]), labels)
 
 
-def _explain_image(
-    path: Path,
-    key: str,
-    models: Sequence[Classifier],
-    methods: Sequence[str],
-    target: str | None,
-    start_layer: int,
-    maps: Maps,
-    out: Path,
-) -> Row:
-    image = open_image(path)
-    lines, answers = [], []
-    for place, model in enumerate(models):
-        source = evaluation_transform(model.preprocessing)(image)
-        images = source[None].to(model.device)
-        explained = _by_method(model, images, methods, target, start_layer)
-        name = f"{key}/{place}" if len(models) > 1 else key
-        for method, explanation in explained.items():
-            maps[f"{name}/{method}"] = explanation.relevance[0, 0].cpu().numpy()
-        answers.append(_answer(model, list(explained.values())[-1]))
-        lines.append([(_title(answers[-1]), source), *_overlays(source, explained)])
-    panel(lines, out / f"{key}.png", path.name)
-    return Row(path, key, answers)
+def require_readable(explained: Explanations, skip_unreadable: bool) -> None:
+    """Refuse images that could not be read, unless such are skipped; raises ImageError."""
+    skipped, total = explained.skipped(), len(explained.paths)
+    if skipped and not explained.pictures():
+        raise VitreousError(f"none of {total} pictures can be read; first: {skipped[0]}")
+    if skipped and not skip_unreadable:
+        more = f" (and {len(skipped) - 1} more)" if len(skipped) > 1 else ""
+        advice = "--skip-unreadable leaves such pictures out, and what is done is kept"
+        raise ImageError(f"{skipped[0]}{more}; {advice}")
 
 
-def _by_method(
-    model: Classifier,
-    images: Tensor,
-    methods: Sequence[str],
-    target: str | None,
-    start_layer: int,
-) -> dict[str, Explanation]:
-    """The explanations of those methods that hold for the model."""
-    explained = {}
-    for method in methods:
-        try:
-            for label, (chosen, against) in _targets(model, images, target).items():
-                explained[f"{method}{label}"] = explain(
-                    model, images, chosen, method, against=against, start_layer=start_layer
-                )
-        except UnsupportedModelError:
-            if len(methods) == 1:
-                raise
-    if not explained:
-        raise UnsupportedModelError(f"none of the methods holds for {model.name}")
-    return explained
+def draw_all(explained: Explanations, processes: Processes, progress: bool) -> None:
+    """Write the files of single images: one process's share of them."""
+    pictures = explained.pictures()[processes.rank :: processes.count]
+    for picture in Progress(pictures, desc="drawing", quiet=not progress):
+        explained.draw(picture)
 
 
-def _targets(
-    model: Classifier, images: Tensor, target: str | None
-) -> dict[str, tuple[int | None, int | None]]:
-    """What to explain: what to add to a method's name → the class, and the class against it."""
-    if target is None or target == "predicted":
-        return {"": (None, None)}
-    if (top := re.fullmatch(r"top(\d+)", target)) and int(top[1]):
-        with torch.inference_mode():
-            best = top_classes(model, model(images)[0], int(top[1]))
-        return {f"/{t.index}": (t.index, None) for t in best}
-    if " - " in target:
-        first, second = (_class(model, part) for part in target.split(" - ", 1))
-        return {"": (first, second)}
-    return {"": (_class(model, target), None)}
-
-
-def _class(model: Classifier, given: str) -> int:
-    return int(given) if given.strip().isdecimal() else class_number(given, model.class_names)
-
-
-def _answer(model: Classifier, explanation: Explanation) -> Answer:
-    top = top_classes(model, explanation.logits[0])
-    constant = bool(explanation.constant[0])
-    return Answer(model.name, int(explanation.target[0]), top, constant)
-
-
-def _title(answer: Answer) -> str:
-    first = answer.top[0]
-    return f"{answer.model[:34]}\n{first.name[:28]} {first.probability:.0%}"
-
-
-def _overlays(source: Tensor, explained: dict[str, Explanation]) -> list[tuple[str, Tensor]]:
-    return [
-        (
-            method.replace("_", " ") + (" (constant)" if bool(explanation.constant[0]) else ""),
-            overlay(source, explanation.relevance[0]),
+def write_whole(explained: Explanations) -> None:
+    """Write what is made of all images together, and print what the models say."""
+    pictures, out, how = explained.pictures(), explained.out, explained.drawing
+    if "npz" in how.save:
+        write_maps(explained, pictures, out / "maps.npz")
+    if how.grid:
+        few = pictures[: how.grid]
+        panel([line for picture in few for line in explained.lines(picture)], out / "grid.png")
+    if how.gif:
+        save_animation(
+            (explained.strip(picture) for picture in pictures), out / "animation.gif", how.seconds
         )
-        for method, explanation in explained.items()
-    ]
+    values = [explained.values(picture) for picture in pictures]
+    write_json(out / "explanations.json", {"pictures": values, "skipped": explained.skipped()})
+    _tell(explained, pictures)
 
 
-def top_classes(model: Classifier, logits: Tensor, count: int = 5) -> list[TopClass]:
-    """The most probable classes of one image, by its logits (C,)."""
-    probabilities = logits.float().softmax(0)
-    values, classes = probabilities.topk(min(count, len(logits)))
-    return [
-        TopClass(int(index), model.class_name(int(index)), float(value))
-        for value, index in zip(values, classes)
-    ]
-
-
-def _free_key(path: Path, taken: set[str]) -> str:
-    """A file name for an image that no earlier one has."""
-    name, place = path.stem, 2
-    while name in taken:
-        name, place = f"{path.stem}_{place}", place + 1
-    return name
-
-
-def _tell(rows: Sequence[Row], skipped: Sequence[str], out: Path) -> None:
-    for row in rows:
-        for answer in row.answers:
-            print(f"{row.image}  ({answer.model})")
-            for top in answer.top:
-                print(f"  {top.probability:7.2%}  {top.name} [{top.index}]")
-    constant = sum(answer.constant for row in rows for answer in row.answers)
-    if constant:
+def _tell(explained: Explanations, pictures: Sequence[Picture]) -> None:
+    for picture in pictures[:SHOWN]:
+        for _, mapped, row in explained.places(picture):
+            print(f"{picture.path}  ({mapped.classifier.name})")
+            for number, name, probability in top_classes(mapped, row):
+                print(f"  {probability:7.2%}  {name} [{number}]")
+    if len(pictures) > SHOWN:
+        print(f"… and {len(pictures) - SHOWN} more: {explained.out / 'explanations.json'}")
+    if constant := sum(int(row["constant"].sum()) for p in pictures for row in p.rows):
         print(f"{constant} maps are constant, and so shown as zeros")
-    for line in skipped:
+    for line in (skipped := explained.skipped())[:SHOWN]:
         print(f"skipped: {line}")
     note = f", {len(skipped)} skipped" if skipped else ""
-    print(f"{len(rows)} pictures explained{note}: PNG, maps.npz, explanations.json in {out}")
+    made = ", ".join([*_made(explained.drawing), "explanations.json"])
+    print(f"{len(pictures)} pictures explained{note}: {made} in {explained.out}")
+
+
+def _made(how: Drawing) -> list[str]:
+    folders = [f"{kind}s/" for kind in how.save if kind not in ("panel", "npz")]
+    return [
+        *(["PNG"] if "panel" in how.save else []),
+        *folders,
+        *(["maps.npz"] if "npz" in how.save else []),
+        *(["grid.png"] if how.grid else []),
+        *(["animation.gif"] if how.gif else []),
+    ]

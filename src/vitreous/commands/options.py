@@ -11,12 +11,13 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import tyro
 
 from vitreous.config import Values
 from vitreous.device import resolve_device
+from vitreous.precision import Precision
 from vitreous.ranges import SEED, at_least
 
 __all__ = [
@@ -24,7 +25,6 @@ __all__ = [
     "BatchSize",
     "DeviceOption",
     "LimitOption",
-    "Precision",
     "PrecisionOption",
     "QuietOption",
     "RecipeOptions",
@@ -44,7 +44,6 @@ def model_place(model: str, checkpoint: Path | None = None) -> str:
     return name if checkpoint is None else f"{name} with {checkpoint.resolve()}"
 
 
-Precision = Literal["float32", "bfloat16", "float16"]
 BatchSize = Annotated[int, at_least(1), tyro.conf.arg(help="Images in one pass through the model.")]
 
 

@@ -69,10 +69,12 @@ class Command:
 
     def _figures(self, out: Path) -> None:
         from vitreous.report.png import write_figures
-        from vitreous.report.sources import read_sources
+        from vitreous.report.sources import read_sources, readable
 
+        sources = read_sources(self.models)
         claim_folder(out, "figures", overwrite=self.overwrite)
-        written = write_figures(read_sources(self.models), out)
+        with readable(sources):
+            written = write_figures(sources, out)
         if not written:
             raise VitreousError("these results have no figures: no curves, samples or test sets")
         print(f"{len(written)} figures: {out}")

@@ -8,7 +8,6 @@ them and says what it left out.
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -17,6 +16,7 @@ from PIL import Image
 from torch import Tensor
 
 from vitreous.errors import ImageError
+from vitreous.fingerprint import number_of
 
 UNKNOWN = -1
 
@@ -204,8 +204,7 @@ class Dataset:
         about: list[object] = [self.name(index), self.label(index), self.group(index)]
         stores = [self.images] if self.masks is None else [self.images, self.masks]
         about += [s.content(index) if content else s.stamp(index) for s in stores]
-        text = repr(about).encode(errors="surrogateescape")
-        return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "little")
+        return number_of(repr(about))
 
     def keys(self, indices: np.ndarray | None = None, *, content: bool = False) -> np.ndarray:
         """(N,) uint64 keys of some images, or of all.

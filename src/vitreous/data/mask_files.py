@@ -16,6 +16,7 @@ from vitreous.errors import ImageError, printable
 
 MaskFormat = Literal["binary", "imagenet_s"]
 IGNORE = 1000
+MANY = 32
 
 
 def read_mask(path: str | os.PathLike[str], kind: MaskFormat = "binary") -> Tensor:
@@ -44,7 +45,7 @@ def decode_mask(source: Path | BinaryIO, name: str, kind: MaskFormat = "binary")
     Raises:
         ImageError: If it is missing or cannot be read.
     """
-    array = _read(source, name)
+    array = _read(source, name, kind)
     if kind == "imagenet_s":
         if array.ndim != 3:
             raise ImageError(f"{name}: expected an RGB mask of ImageNet-S, found one channel")
@@ -55,17 +56,35 @@ def decode_mask(source: Path | BinaryIO, name: str, kind: MaskFormat = "binary")
     return torch.from_numpy(foreground.astype(np.float32))[None]
 
 
-def _read(source: Path | BinaryIO, name: str) -> np.ndarray:
+def _read(source: Path | BinaryIO, name: str, kind: MaskFormat) -> np.ndarray:
     if isinstance(source, Path) and not source.is_file():
         raise ImageError(f"no mask at {name}")
     with image_errors(name, ImageError), Image.open(source) as image:
         image.load()
+        if kind == "binary" and _is_photo(image):
+            raise ImageError(f"{name} looks like a photograph, expected a mask of black and white")
         if image.mode == "P":
             return np.asarray(image) > 0
         array = np.asarray(image)
         if array.dtype.kind == "f" and not np.isfinite(array).all():
             raise ValueError("it holds numbers that are not finite")
         return array
+
+
+def _is_photo(image: Image.Image) -> bool:
+    """Whether an image is a photograph, which by its brightness would pass as a mask.
+
+    Of a mask, nearly all pixels are dark or bright, or of a few values; of a photograph a quarter
+    and more lie between, with many values. A palette image is one if neighbours mostly differ.
+    """
+    if image.mode == "P":
+        indices = np.asarray(image)
+        mixed = indices.size > 1 and (indices[:, 1:] == indices[:, :-1]).mean() < 0.5
+        return bool(mixed) and len(np.unique(indices)) > MANY
+    values = np.asarray(image if image.mode == "L" else image.convert("RGB"))
+    values = values if values.ndim == 2 else values.max(-1)
+    between = values[(values > 25) & (values < 230)]
+    return between.size > 0.25 * values.size and len(np.unique(between)) > MANY
 
 
 def _above_half(array: np.ndarray) -> np.ndarray:

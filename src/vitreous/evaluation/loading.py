@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
+import functools
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -18,6 +18,7 @@ from vitreous.data.images import evaluation_crop
 from vitreous.errors import ImageError
 from vitreous.evaluation.test_sets import TestSet
 from vitreous.evaluation.test_sets.base import ResizeMode
+from vitreous.fingerprint import number_of
 from vitreous.models import Preprocessing
 
 Crop = Callable[[Image.Image], Image.Image]
@@ -29,8 +30,9 @@ class View:
 
     Attributes:
         preprocessing: The model's own, or another.
-        resize_mode: `model`: by the preprocessing; `as_is`: images are ready, they are only resized
-            where the input has another size; `squash`: resized to the input.
+        resize_mode: `model`: by the preprocessing; `whole`: the same to the last bit of a crop of
+            the whole image resized, at twice the work; `as_is`: images are ready, they are only
+            resized where the input has another size; `squash`: resized to the input.
         border: Pixels cut off all around first.
         masks: Masks are needed: an item without one counts as unreadable.
     """
@@ -45,6 +47,8 @@ class View:
         height, width = self.preprocessing.size
         if self.resize_mode == "model":
             view = center_transform(self.preprocessing)
+        elif self.resize_mode == "whole":
+            view = evaluation_crop(self.preprocessing)
         else:
             view = evaluation_crop(dataclasses.replace(self.preprocessing, crop_mode="squash"))
 
@@ -132,8 +136,7 @@ def center_transform(preprocessing: Preprocessing) -> Crop:
 
 def name_seed(name: str) -> int:
     """63 bits that follow from an item's name."""
-    text = name.encode(errors="surrogateescape")
-    return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "little") >> 1
+    return number_of(name) >> 1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -147,8 +150,16 @@ class _Sample:
 
 class _Samples(TorchDataset[_Sample | tuple[int, str]]):
     def __init__(self, dataset: Dataset, view: View, indices: np.ndarray):
-        self.dataset, self.indices, self.masks = dataset, indices, view.masks
-        self.crop, self.mask_crop = view.crop(), view.of_masks().crop()
+        self.dataset, self.indices, self.view, self.masks = dataset, indices, view, view.masks
+
+    # Made where images are read: a worker that is spawned could not be sent a function's insides.
+    @functools.cached_property
+    def crop(self) -> Crop:
+        return self.view.crop()
+
+    @functools.cached_property
+    def mask_crop(self) -> Crop:
+        return self.view.of_masks().crop()
 
     def __len__(self) -> int:
         return len(self.indices)

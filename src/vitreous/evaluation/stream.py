@@ -12,11 +12,9 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable, Iterator, Sized
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Protocol
 
 import numpy as np
-import torch
-from tqdm import tqdm
 
 from vitreous.data.dataset import Dataset
 from vitreous.evaluation.loading import EvaluationBatch, View, batches
@@ -25,10 +23,10 @@ from vitreous.fingerprint import digest
 from vitreous.models import Classifier, Preprocessing
 from vitreous.models.fingerprint import model_fingerprint
 from vitreous.models.modes import evaluation_mode
+from vitreous.precision import Precision, autocast
 from vitreous.processes import ALONE, Processes
+from vitreous.progress import Progress
 from vitreous.results import Record
-
-Precision = Literal["float32", "bfloat16", "float16"]
 
 
 class Evaluator(Protocol):
@@ -126,6 +124,7 @@ def stream(
     streaming: StreamSettings | None = None,
     processes: Processes = ALONE,
     model: str = "",
+    again: np.ndarray | None = None,
 ) -> Measured:
     """Measure a dataset, keeping rows on disk: a killed call that is repeated goes on.
 
@@ -141,6 +140,7 @@ def stream(
         processes: Which of several processes this is; each takes its share of what is left, and
             all return the whole.
         model: `model_fingerprint` of the model, where the caller knows it.
+        again: Indices of items that are measured although they have rows.
 
     Returns:
         The rows of all chosen items.
@@ -154,7 +154,8 @@ def stream(
     if streaming.restart and processes.main:
         store.clear()
     processes.wait()
-    left = chosen[~np.isin(keys, done_keys(store))]
+    repeated = np.isin(chosen, [] if again is None else again)
+    left = chosen[repeated | ~np.isin(keys, done_keys(store))]
     processes.wait()
     share = left[processes.rank :: processes.count]
     key_of = dict(zip(chosen.tolist(), keys.tolist()))
@@ -162,7 +163,9 @@ def stream(
         dataset, view, share, batch_size=streaming.batch_size, workers=streaming.workers
     )
     quiet = not streaming.progress
-    with tqdm(total=len(share), desc=evaluator.name, unit="im", leave=False, disable=quiet) as bar:
+    with Progress(
+        total=len(share), desc=evaluator.name, unit="im", leave=False, quiet=quiet
+    ) as bar:
         for rows, reasons in measure(classifier, evaluator, parts, streaming.precision):
             rows["key"] = [key_of[i] for i in rows["index"].tolist()]
             store.append(rows, {key_of[i]: reason for i, reason in reasons.items()})
@@ -189,12 +192,11 @@ def measure(
         Rows of a batch, unreadable items included, and the reasons of those by index.
     """
     device = classifier.device
-    mixed = precision != "float32"
     with evaluation_mode(classifier):
         for batch in parts:
             rows = []
             if len(batch):
-                with torch.autocast(device.type, getattr(torch, precision), enabled=mixed):
+                with autocast(device, precision):
                     rows.append(evaluator.rows(classifier, batch.on(device)))
                 rows[0]["index"] = batch.indices.numpy()
             if batch.unreadable:

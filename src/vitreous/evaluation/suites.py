@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from vitreous.attribution import METHODS
 from vitreous.config import build, read_yaml
 from vitreous.data.dataset import UNKNOWN, Dataset
 from vitreous.data.listing import left_out
@@ -20,6 +21,7 @@ from vitreous.evaluation.evaluators.corruption import Corruption
 from vitreous.evaluation.evaluators.rotation import Rotation
 from vitreous.evaluation.test_sets import TEST_SETS, TestSet, find_set, read_set, segmentation
 from vitreous.evaluation.test_sets.segmentation import read_segmentation
+from vitreous.models.class_words import imagenet_labels
 
 OWN_PREDICTION = "labels that are no class of the model: its own prediction counts as right"
 SEGMENTATION = "imagenet-segmentation"
@@ -119,6 +121,10 @@ class MaskedSettings:
         names = dataset.class_names
         if not names or (len(names) == len(classes) and not set(names) <= set(classes)):
             return dataset
+        placed = imagenet_labels(names, classes)
+        if placed is not None:
+            labels = np.array([*placed, UNKNOWN], dtype=np.int64)[dataset.labels]
+            return dataclasses.replace(dataset, labels=labels, class_names=classes)
         table = [classes.index(n) if n in classes else UNKNOWN for n in names]
         labels = np.array([*table, UNKNOWN], dtype=np.int64)[dataset.labels]
         unknown = [name for name in names if name not in classes]
@@ -141,6 +147,7 @@ class Suite:
         masked: Masked sets on which explanations are measured.
         methods: Relevance methods for these.
         removal: Remove pixels by their relevance, too.
+        benchmark: Measure how far the methods can be believed, too.
     """
 
     description: str = ""
@@ -151,11 +158,14 @@ class Suite:
     masked: tuple[MaskedSettings, ...] = ()
     methods: tuple[str, ...] = ("gradient_attention",)
     removal: bool = True
+    benchmark: bool = False
 
     def __post_init__(self) -> None:
         for kind in self.perturbations:
             if kind not in CORRUPTIONS:
                 raise ValueError(f"unknown perturbation '{kind}'; {nearest(kind, CORRUPTIONS)}")
+        for method in self.methods:
+            METHODS[method]  # an unknown name is refused before anything is measured
 
     def all_perturbations(self) -> Iterator[Rotation | Corruption]:
         """What is done to the pictures of clean sets, one after the other."""
@@ -206,6 +216,7 @@ def combine(suites: list[Suite]) -> Suite:
         tuple(masked.values()),
         tuple(methods) or ("gradient_attention",),
         all(s.removal for s in suites),
+        any(s.benchmark for s in suites),
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import importlib.util
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +13,7 @@ from vitreous.errors import require
 from vitreous.evaluation.predictions import Predictions
 from vitreous.evaluation.records import answer_name, by_target, target_names
 from vitreous.evaluation.rows import READ
-from vitreous.io import atomic_path
+from vitreous.io import atomic_path, write_csv
 from vitreous.models import Classifier
 from vitreous.results import wilson_interval
 
@@ -35,7 +35,8 @@ def write_tables(
 ) -> Path | None:
     """Write `predictions.csv`, `per_class.csv` and `confusion.csv` beside the rows.
 
-    With pyarrow (extra `tables`), `predictions.parquet` too.
+    With pyarrow (extra `tables`), `predictions.parquet` too. Answers on a part of a set leave the
+    tables of more of it as they are.
 
     Args:
         classifier: Gives names of classes.
@@ -48,6 +49,8 @@ def write_tables(
     folder = answers.folder
     if folder is None or not len(answers.rows):
         return None
+    if len(answers.rows) < len(answers.dataset) and _rows_of(folder) > len(answers.rows):
+        return folder
     known = shares or {}
     write_csv(folder / "predictions.csv", COLUMNS, prediction_rows(classifier, answers, known))
     write_csv(folder / "per_class.csv", CLASS_COLUMNS, class_rows(answers))
@@ -56,6 +59,15 @@ def write_tables(
     if importlib.util.find_spec("pyarrow"):
         _write_parquet(folder / "predictions.parquet", classifier, answers, known)
     return folder
+
+
+def _rows_of(folder: Path) -> int:
+    """Rows of the table that a folder holds; none where there is none."""
+    path = folder / "predictions.csv"
+    if not path.is_file():
+        return 0
+    with path.open(newline="", encoding="utf-8", errors="surrogateescape") as opened:
+        return max(0, sum(1 for _ in csv.reader(opened)) - 1)
 
 
 def prediction_rows(
@@ -107,18 +119,6 @@ def confusion(
     header = [UNREAD if p < 0 else answer_name(classifier, answers, int(p)) for p in given]
     rows = ([names[int(t)], *line.tolist()] for t, line in zip(shown, table))
     return ["label", *header], rows
-
-
-def write_csv(path: Path, header: Sequence[str], rows: Iterator[Sequence[object]]) -> Path:
-    """Write a table atomically (UTF-8, empty where there is no value)."""
-    with (
-        atomic_path(path) as temporary,
-        temporary.open("w", newline="", encoding="utf-8", errors="surrogateescape") as opened,
-    ):
-        writer = csv.writer(opened)
-        writer.writerow(header)
-        writer.writerows(rows)
-    return path
 
 
 def _write_parquet(

@@ -11,7 +11,7 @@ from typing import Protocol
 import numpy as np
 from PIL import Image
 
-from vitreous.data.images import EXTENSIONS, image_errors, list_images
+from vitreous.data.images import image_errors, list_images
 from vitreous.errors import ImageError, VitreousError
 from vitreous.registry import Registry
 
@@ -247,8 +247,3 @@ def check_size(mask: np.ndarray, item: Item) -> None:
             f"{item.source} {says} {mask.shape[1]}×{mask.shape[0]} pixels, its picture "
             f"{item.image} is {size[0]}×{size[1]}; they must be of one size"
         )
-
-
-def is_image(path: Path) -> bool:
-    """Whether the suffix is that of a picture."""
-    return path.suffix.lower() in EXTENSIONS

@@ -20,7 +20,6 @@ from PIL.PngImagePlugin import PngInfo
 
 from vitreous import config
 from vitreous.config import Values
-from vitreous.disk import tidy
 from vitreous.errors import VitreousError
 from vitreous.folders import check_folder, claim_folder
 from vitreous.io import atomic_path, file_stamp, inside, read_json, write_json
@@ -29,6 +28,7 @@ from vitreous.masks.base import MASK_METHODS, Found, Item, MaskError, MaskMethod
 from vitreous.masks.manifest import MaskFolder, Row
 from vitreous.masks.quality import Filters, measure
 from vitreous.processes import ALONE, Processes
+from vitreous.progress import Progress
 
 logger = logging.getLogger(__name__)
 EXTRAS = "_quality"
@@ -84,7 +84,6 @@ def write_masks(
             if restart:
                 _clear(folder)
             _remember(folder, source, second, filters)
-            tidy(folder.path, deep=True)
             folder.compact()
         processes.wait()
         writer = _Writer(folder, MASK_METHODS.name_of(source), filters, _known(folder))
@@ -109,11 +108,9 @@ def _make(
     processes: Processes,
 ) -> None:
     """Make this process's share of the masks that are not there yet, a batch at a time."""
-    from tqdm import tqdm
-
     todo = _todo(items, writer.known)[processes.rank :: processes.count]
     kept = sum(row.kept for row in writer.known.values())
-    with tqdm(total=len(todo), unit="mask", disable=None if processes.main else True) as bar:
+    with Progress(total=len(todo), desc="masking", unit="mask", quiet=not processes.main) as bar:
         for start in range(0, len(todo), batch_size):
             batch = todo[start : start + batch_size]
             stamps = [stamp(item) for item in batch]
@@ -228,7 +225,7 @@ class _Writer:
             width=found.mask.shape[1],
             height=found.mask.shape[0],
             quality=round(quality.score, 4),
-            digest=digest(found.mask.astype(np.uint8) * 255),
+            digest=pixel_digest(found.mask.astype(np.uint8) * 255),
             **{
                 key: round(value, 4) if isinstance(value, float) else value
                 for key, value in dataclasses.asdict(quality).items()
@@ -250,13 +247,13 @@ def write_mask(mask: np.ndarray, path: Path) -> None:
     """Write a mask (H, W) bool as a grey PNG of 0 and 255, atomically, signed as ours."""
     pixels = mask.astype(np.uint8) * 255
     about = PngInfo()
-    about.add_text(SIGN, digest(pixels))
+    about.add_text(SIGN, pixel_digest(pixels))
     with atomic_path(path) as temporary:
         Image.fromarray(pixels).save(temporary, pnginfo=about)
 
 
-def digest(pixels: np.ndarray) -> str:
-    """16 characters that tell a mask (H, W) uint8 from others."""
+def pixel_digest(pixels: np.ndarray) -> str:
+    """16 characters that tell a mask (H, W) uint8 from others; files and manifests keep them."""
     about = hashlib.blake2b(str(pixels.shape).encode(), digest_size=8)
     about.update(np.ascontiguousarray(pixels).tobytes())
     return about.hexdigest()
@@ -274,7 +271,7 @@ def _is_ours(file: Path, row: Row | None) -> bool:
     except Exception:  # whatever it is, it is no mask of ours
         return False
     if sign is not None:
-        return sign == digest(pixels)
+        return sign == pixel_digest(pixels)
     binary = pixels.dtype == np.uint8 and pixels.ndim == 2 and np.isin(pixels, (0, 255)).all()
     return row is not None and not row.digest and bool(binary)  # of before masks were signed
 

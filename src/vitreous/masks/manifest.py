@@ -6,14 +6,13 @@ in the folder or is refused.
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
-from vitreous.errors import VitreousError
-from vitreous.io import append_text, atomic_path, finite, inside
+from vitreous.errors import VitreousError, shorten
+from vitreous.io import append_text, atomic_path, finite, inside, json_text, write_csv
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,7 +91,7 @@ class MaskFolder:
         rows: dict[str, Row] = {}
         for number, line in enumerate(self._lines(), 1):
             try:
-                row = _checked(Row(**json.loads(line)))
+                row = _checked(_row(json.loads(line)))
             except (ValueError, TypeError, RecursionError) as error:
                 raise VitreousError(
                     f"{self.manifest}, line {number} is not a row: {error}"
@@ -153,39 +152,31 @@ class MaskFolder:
         """
         rows = self.rows()
         names = [field.name for field in dataclasses.fields(Row)]
-        write_csv(self.path / "manifest.csv", names, [dataclasses.asdict(row) for row in rows])
+        write_csv(self.path / "manifest.csv", names, (dataclasses.astuple(row) for row in rows))
         kept = [row for row in rows if row.kept and "/" in row.name and Path(row.image).is_file()]
         if labelled and kept:
             table = [
-                {
-                    "path": Path(row.image).resolve(),
-                    "label": row.name.split("/")[0],
-                    "mask": self.file(row).resolve(),
-                }
+                (Path(row.image).resolve(), row.name.split("/")[0], self.file(row).resolve())
                 for row in sorted(kept, key=lambda row: row.name)
             ]
             write_csv(self.path / "kept.csv", ["path", "label", "mask"], table)
 
 
-def write_csv(path: Path, names: Sequence[str], rows: Sequence[Mapping[str, object]]) -> None:
-    """Write a table with a head, atomically."""
-    with (
-        atomic_path(path) as temporary,
-        temporary.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file,
-    ):
-        writer = csv.DictWriter(file, list(names))
-        writer.writeheader()
-        writer.writerows(rows)
-
-
 def _line(row: Row) -> str:
-    values = finite(dataclasses.asdict(row))
-    text = json.dumps(values, ensure_ascii=False)
-    try:
-        text.encode()
-    except UnicodeEncodeError:  # a name that is not UTF-8
-        text = json.dumps(values)
-    return text + "\n"
+    return json_text(finite(dataclasses.asdict(row))) + "\n"
+
+
+def _row(values: object) -> Row:
+    """A row of the keys that it has; raises TypeError for others, or where some are missing."""
+    if not isinstance(values, dict):
+        raise TypeError(f"expected an object, found {shorten(values)}")
+    fields = dataclasses.fields(Row)
+    needed = {field.name for field in fields if field.default is dataclasses.MISSING}
+    if missing := sorted(needed - values.keys()):
+        raise TypeError(f"it has no '{missing[0]}'")
+    if unknown := sorted(values.keys() - {field.name for field in fields}):
+        raise TypeError(f"it has an unknown key '{shorten(unknown[0])}'")
+    return Row(**values)
 
 
 def _checked(row: Row) -> Row:

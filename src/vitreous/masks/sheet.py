@@ -13,7 +13,7 @@ from PIL import Image, ImageDraw
 
 from vitreous.data.images import open_image
 from vitreous.data.mask_files import read_mask
-from vitreous.errors import ImageError
+from vitreous.errors import ImageError, printable
 from vitreous.io import atomic_path, write_text
 from vitreous.masks.folder import EXTRAS
 from vitreous.masks.manifest import MaskFolder, Row
@@ -77,7 +77,7 @@ def _montage(rows: Sequence[Row], tiles: Sequence[Image.Image]) -> Image.Image:
         x = 6 + index % columns * (TILE + 6)
         y = 6 + index // columns * (height + 6)
         sheet.paste(image, (x, y))
-        name = row.name.split("/")[-1]
+        name = printable(row.name.split("/")[-1])
         draw.text((x, y + TILE), name if len(name) <= 26 else f"…{name[-25:]}", fill="black")
         state = "kept" if row.kept else "dropped"
         draw.text((x, y + TILE + 12), f"{row.quality:.2f} {state}", fill="black")
@@ -98,7 +98,7 @@ def _page(rows: Sequence[Row], shown: Sequence[Row], tiles: Sequence[Image.Image
     figures = "\n".join(_figure(row, image) for row, image in zip(shown, tiles))
     failed = [row for row in rows if not row.mask]
     listed = "".join(
-        f"<li>{html.escape(row.name)}: {html.escape(row.dropped)}</li>" for row in failed[:LISTED]
+        f"<li>{_shown(row.name)}: {_shown(row.dropped)}</li>" for row in failed[:LISTED]
     )
     if len(failed) > LISTED:
         listed += f"<li>and {len(failed) - LISTED} more, see the manifest</li>"
@@ -120,9 +120,14 @@ def _figure(row: Row, image: Image.Image) -> str:
     if row.agreement is not None:
         facts += f", agreement {row.agreement:.2f}"
     text = "; ".join(part for part in (facts, row.dropped, row.note) if part)
-    name = html.escape(row.name)
+    name = _shown(row.name)
     return (
         f'<figure class="{"kept" if row.kept else "dropped"}">'
         f'<img alt="{name}" src="data:image/jpeg;base64,{data}">'
-        f"<figcaption><b>{name}</b><br>{html.escape(text)}</figcaption></figure>"
+        f"<figcaption><b>{name}</b><br>{_shown(text)}</figcaption></figure>"
     )
+
+
+def _shown(text: str) -> str:
+    """Text as a page may show it, whatever file names are in it."""
+    return html.escape(printable(text))

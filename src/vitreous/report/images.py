@@ -6,10 +6,11 @@ import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
+from vitreous.io import inside
 from vitreous.models.class_words import class_words
 from vitreous.report import tables
 from vitreous.report.charts import percent
-from vitreous.report.sources import Embedded, Sample, Source, Strip, Table, embed, inside
+from vitreous.report.sources import Embedded, Sample, Source, Strip, Table, embed
 
 ROLES = ("picture", "mask", "before", "after")
 ANSWERS = 8
@@ -74,5 +75,5 @@ def _answer(entry: Table, folder: Path) -> Answer:
         class_words(str(entry.get("label", ""))),
         class_words(str(entry.get("prediction", ""))),
         "" if confidence is None else percent(float(confidence)),
-        [(role, embed(inside(folder, folder, entry[role], "results.json"))) for role in roles],
+        [(role, embed(inside(folder, entry[role], "results.json"))) for role in roles],
     )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 
 import torch
 from torch import Tensor
@@ -11,6 +10,7 @@ from torch import Tensor
 from vitreous.data.dataset import Dataset
 from vitreous.data.readers import Split
 from vitreous.errors import VitreousError
+from vitreous.fingerprint import number_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,12 +79,7 @@ def _name(split: Split, place: int) -> str:
 
 
 def _key(images: Dataset, index: int) -> tuple[int, int]:
-    return _hash(images.name(index)), _signed(images.key(index))
-
-
-def _hash(name: str) -> int:
-    text = name.encode(errors="surrogateescape")
-    return _signed(int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "little"))
+    return _signed(number_of(images.name(index))), _signed(images.key(index))
 
 
 def _signed(value: int) -> int:

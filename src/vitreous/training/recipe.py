@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -11,9 +12,11 @@ from timm.optim import list_optimizers
 
 from vitreous.config import Values, build, merge, part, parts, read_yaml
 from vitreous.data.readers import READERS, Reader
+from vitreous.data.readers.base import Split
 from vitreous.data.transforms import TRANSFORMS, Transform
 from vitreous.errors import VitreousError, nearest
 from vitreous.models import Classifier, load_model
+from vitreous.models.class_words import imagenet_index, imagenet_labels
 from vitreous.ranges import PIXELS, SEED, above, at_least
 from vitreous.recipes import list_recipes, recipe_folder
 from vitreous.training.adversaries import ADVERSARIES, Adversary
@@ -203,6 +206,20 @@ class SelectionSettings:
         metric = self.metric or default
         return SelectionSettings(metric, self.mode or ("min" if "loss" in metric else "max"))
 
+    def value_of(self, figures: Mapping[str, float]) -> float | None:
+        """The figure of a validation that decides; None where nothing was measured.
+
+        Raises:
+            VitreousError: If other figures were measured, but not this one; names them.
+        """
+        name = str(self.metric).removeprefix("validation/")
+        if figures and name not in figures:
+            raise VitreousError(
+                f"selection.metric: no figure '{self.metric}'; there are "
+                + ", ".join(f"validation/{key}" for key in figures)
+            )
+        return figures.get(name)
+
     def better(self, new: float, old: float | None) -> bool:
         """Whether a value beats the best so far."""
         return old is None or (new < old if self.mode == "min" else new > old)
@@ -260,6 +277,26 @@ class Recipe:
             raise ValueError(
                 "training.compile does not go with objectives that record attention; set one off"
             )
+
+    def load_with_data(self, split: Split) -> tuple[Classifier, Split]:
+        """Load the model for some data, whose labels become places in the head that is kept.
+
+        Class folders named by WordNet ids of ImageNet go with a head of its 1000 classes, unless
+        `model.num_classes` or `model.new_head` asks for a head of their own.
+
+        Raises:
+            VitreousError: As `load_model`.
+        """
+        own = self.model.num_classes is not None or self.model.new_head
+        loaded = self.model.pretrained or self.model.checkpoint is not None
+        names = split.class_names
+        if own or not loaded or len(names) == 1000 or not set(names) <= set(imagenet_index()):
+            return self.load_model(names), split
+        whole = self.model.load()
+        placed = None if whole.new_head else imagenet_labels(names, whole.class_names)
+        if placed is None:
+            return self.load_model(names), split
+        return whole, split.relabelled(placed, whole.class_names)
 
     def load_model(self, class_names: list[str] | None = None) -> Classifier:
         """Load the model for some classes.
@@ -319,6 +356,11 @@ def load_recipe(name: str, overrides: Values | None = None) -> Recipe:
 
     Raises:
         VitreousError: For unknown or ill-typed keys, with the nearest valid name.
+
+    Example:
+        >>> recipe = load_recipe("demo/shortcut", {"training": {"epochs": 1}})
+        >>> recipe.training.epochs, recipe.training.batch_size
+        (1, 64)
     """
     values = merge(recipe_values(name), overrides or {})
     return build(Recipe, values)

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from vitreous.config import build, read_yaml, to_yaml
 from vitreous.data.loading import derive_seed
-from vitreous.disk import tidy, writing
+from vitreous.disk import writing
 from vitreous.errors import CheckpointError, VitreousError
 from vitreous.folders import check_folder, claim_folder
 from vitreous.io import append_text, atomic_path, finite, read_json_lines, write_text
@@ -122,8 +122,6 @@ class RunFolder:
     def prepare(self, recipe: Recipe, overwrite: bool = False) -> None:
         """Make the folder ours, store the recipe in it, remove what a killed run left half-done."""
         claim_folder(self.path, "run", overwrite=overwrite)
-        for folder in (self.path, self.checkpoint.parent, self.samples):
-            tidy(folder)
         write_text(self.path / "recipe.yaml", to_yaml(recipe))
 
     def save_state(self, state: RunState) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -23,6 +23,8 @@ from vitreous.data.loading import TransformedDataset
 from vitreous.data.readers import Split
 from vitreous.data.transforms import compose
 from vitreous.errors import VitreousError, nearest, require
+from vitreous.models import Classifier
+from vitreous.models.modes import evaluation_mode
 from vitreous.processes import check_launcher, check_world, without_accelerator
 from vitreous.training.recipe import OPTIMIZERS, OptimizerSettings, Recipe
 
@@ -38,8 +40,9 @@ def make_accelerator(recipe: Recipe, out: Path) -> Accelerator:
     if "wandb" in settings.trackers:
         require("wandb", "wandb")
         os.environ.setdefault("WANDB_MODE", "offline")
+    installed = {str(getattr(t, "value", t)) for t in get_available_trackers()}
     for name in settings.trackers:
-        if name not in get_available_trackers():
+        if name not in installed:
             raise VitreousError(f"training.trackers {name} needs a package: pip install {name}")
     check_launcher()
     AcceleratorState._reset_state()
@@ -70,6 +73,51 @@ def transformed(split: Split, recipe: Recipe) -> tuple[TransformedDataset, Trans
     return train, TransformedDataset(
         split.validation, compose(transforms.validation.values()), seed
     )
+
+
+def check_fit(
+    recipe: Recipe,
+    split: Split,
+    classifier: Classifier,
+    shown: Mapping[str, TransformedDataset],
+) -> None:
+    """Refuse, before the first file is written, data that the model or an objective cannot take.
+
+    Args:
+        recipe: The recipe.
+        split: What its data source gave.
+        classifier: Its model, on its device.
+        shown: The images as training and validation see them, under these names.
+
+    Raises:
+        VitreousError: For labels that the model has no class for, masks that are needed and that
+            there are none of, or images of a size that the transforms or the model do not take.
+    """
+    highest = int(split.train.labels.max(initial=-1))
+    by_label = [n for n, o in recipe.objectives.items() if getattr(o, "target", "") == "label"]
+    if by_label and highest >= classifier.num_classes:
+        raise VitreousError(
+            f"the data has {highest + 1} classes, {classifier.name} a head of "
+            f"{classifier.num_classes}; leave model.num_classes out, or set it to {highest + 1}"
+        )
+    if "masks" in recipe.needs and split.train.masks is None:
+        names = [n for n, o in recipe.objectives.items() if "masks" in o.needs]
+        raise VitreousError(f"objective '{names[0]}' needs masks and the data has none")
+    for name, dataset in shown.items():
+        if len(dataset):
+            _check_images(dataset, classifier, f"transforms.{name}")
+
+
+def _check_images(dataset: TransformedDataset, classifier: Classifier, where: str) -> None:
+    """Put the first image through its transforms and the model."""
+    try:
+        image = dataset[0, 0]["images"][None].to(classifier.device)
+        with torch.inference_mode(), evaluation_mode(classifier):
+            classifier(image)
+    except (ValueError, AssertionError, RuntimeError) as error:
+        raise VitreousError(
+            f"{where} do not fit the images or {classifier.name}: {' '.join(str(error).split())}"
+        ) from error
 
 
 def freeze(net: nn.Module, patterns: Sequence[str]) -> None:
@@ -116,6 +164,15 @@ def make_optimizer(net: nn.Module, settings: OptimizerSettings) -> torch.optim.O
         )
     except (TypeError, ImportError, AssertionError) as error:
         raise VitreousError(f"optimizer.name {settings.name}: {error}") from error
+
+
+def set_rate(optimizer: torch.optim.Optimizer, recipe: Recipe, epoch: float) -> float:
+    """Give the optimiser the learning rate of a moment of the run, in epochs; returns it."""
+    settings = recipe.optimizer
+    rate = settings.rate(recipe.schedule(settings.lr, epoch, recipe.training.epochs), epoch)
+    for group in optimizer.param_groups:
+        group["lr"] = rate * group.get("lr_scale", 1.0)
+    return rate
 
 
 def parameter_groups(

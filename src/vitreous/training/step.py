@@ -44,6 +44,14 @@ class StepLoss:
         """Factor of this pass's means over masked rows; sums to the number of processes."""
         return share.processes * (self.masked_rows if share.rows else 0) / max(share.all_masked, 1)
 
+    def share_of_figures(self, share: Share) -> dict[str, Tensor]:
+        """Figures whose sum over parts, averaged over processes, is that of the whole batch."""
+        masked = self.masked_weight(share)
+        return {
+            key: value * (masked if key in self.masked_figures else share.weight)
+            for key, value in self.figures.items()
+        }
+
     def scaled(self, share: Share) -> Tensor:
         """The scalar whose gradients, averaged over processes and added over parts, are right."""
         sums = self.sums * (share.processes * float(share.rows > 0))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import time
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 
@@ -24,6 +25,7 @@ from vitreous.brain.stimuli import Stimuli, read_stimuli
 from vitreous.commands.brain.options import ModelOptions, value_text
 from vitreous.errors import VitreousError
 from vitreous.models import Classifier
+from vitreous.ranges import above
 from vitreous.results import Record, Results, accuracy_record
 
 
@@ -46,7 +48,7 @@ class Behaviour(ModelOptions):
     """i2n: CSV with stimulus_id and image_label of those images."""
     layer: str = ""
     """i2n: layer that the readout reads."""
-    stimulus_degrees: float = 8.0
+    stimulus_degrees: Annotated[float, above(0)] = 8.0
     """i2n: visual angle of the images."""
     human: Path | None = None
     """Error consistency: folder with the CSV files of one model-vs-human experiment."""

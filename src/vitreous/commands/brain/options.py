@@ -23,8 +23,10 @@ from vitreous.errors import VitreousError
 from vitreous.models import Classifier, load_model
 from vitreous.models.fingerprint import model_fingerprint
 from vitreous.names import folder_name
+from vitreous.precision import Precision
 from vitreous.processes import current_processes
 from vitreous.provenance import provenance
+from vitreous.ranges import PIXELS, above
 from vitreous.results import Record, Results
 
 
@@ -38,9 +40,9 @@ class LoadOptions:
     """Weights to load into the architecture."""
     pretrained: bool = True
     """Take timm's weights; --no-pretrained scores the architecture with random weights."""
-    image_size: int | None = None
+    image_size: Annotated[int, PIXELS] | None = None
     """Input height and width in pixels; the model's own by default."""
-    degrees_of_view: float = 8.0
+    degrees_of_view: Annotated[float, above(0)] = 8.0
     """Visual angle that the model is taken to see; Brain-Score's is 8."""
 
     def load(self) -> Classifier:
@@ -59,6 +61,8 @@ class ModelOptions(LoadOptions, BatchOption, DeviceOption, ResumeOptions, SeedOp
 
     storage: Literal["float32", "float16"] = "float32"
     """Type of the activation files."""
+    precision: Precision = "float32"
+    """Type of the forward pass."""
     cache: Path = Path("brain_cache")
     """Folder of the activations; they are reused as long as nothing they depend on changes."""
     name: str = ""
@@ -95,6 +99,7 @@ class ModelOptions(LoadOptions, BatchOption, DeviceOption, ResumeOptions, SeedOp
             batch_size=self.batch_size,
             degrees=self.degrees_of_view,
             storage=self.storage,
+            precision=self.precision,
             device=self.torch_device(),
             restart=self.restart and not again,
             check_content=self.check_content,
@@ -124,6 +129,8 @@ class ModelOptions(LoadOptions, BatchOption, DeviceOption, ResumeOptions, SeedOp
             fresh: What came of it.
             began: When it began, of `time.perf_counter`.
         """
+        records = [record.made_in(self.precision) for record in fresh.records]
+        fresh = dataclasses.replace(fresh, records=records)
         made = provenance(
             f"brain {kind}",
             model=classifier.name,

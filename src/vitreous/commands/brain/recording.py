@@ -14,7 +14,7 @@ from vitreous.brain.similarity import LEAVE_OUT
 from vitreous.brain.splits import Splits
 from vitreous.brain.stimuli import read_stimuli
 from vitreous.errors import VitreousError
-from vitreous.ranges import SEED, at_least
+from vitreous.ranges import FINITE, SEED, above, at_least
 
 MetricName = Literal["pls", "ridge", "ridge_cv", "linear", "one_to_one", "rdm", "cka"]
 
@@ -37,9 +37,9 @@ class RecordingOptions:
     """CSV with a row for each neuroid of a .npy file, for example its region."""
     group: str | None = None
     """Coordinate or column that splits are stratified by, for example object_name."""
-    stimulus_degrees: float | None = None
+    stimulus_degrees: Annotated[float, above(0)] | None = None
     """Visual angle of the images; without it they fill the model's view."""
-    window: tuple[float, float] | None = None
+    window: Annotated[tuple[float, float], FINITE] | None = None
     """Milliseconds over which time bins of a NetCDF file are averaged."""
     region: tuple[str, ...] = ()
     """Regions to score; all by default."""
@@ -93,17 +93,17 @@ class MeasureOptions:
     """How features are compared with responses."""
     components: Annotated[int, at_least(1)] = 25
     """pls: number of components."""
-    tolerance: float = 1e-6
+    tolerance: Annotated[float, at_least(0)] = 1e-6
     """pls: squared change of the weights at which the search for a component stops; 1e-6 is
     scikit-learn's and so Brain-Score's, 0 solves to machine precision."""
-    alpha: tuple[float, ...] = ()
+    alpha: Annotated[tuple[float, ...], at_least(0)] = ()
     """ridge: penalty, 1 by default; of several the best by leave-one-out is taken in each split."""
     biased: bool = False
     """cka: take the biased estimator."""
     splits: Annotated[int, at_least(1)] | None = None
     """Number of random splits: 10 for regressions; rdm and cka compare all images at once, with
     this the held-out part of each split."""
-    train_size: float | None = None
+    train_size: Annotated[float, above(0, below=1)] | None = None
     """Share of the images that train in a random split: 0.9; for rdm and cka the share that is left
     out: 0.1."""
     folds: Annotated[int, at_least(2)] | None = None
@@ -142,12 +142,6 @@ class MeasureOptions:
         for option, (metric, used) in given.items():
             if used and self.metric != metric:
                 raise VitreousError(f"{option} is for --metric {metric}, not {self.metric}")
-        if self.tolerance < 0:
-            raise VitreousError(f"--tolerance: expected 0 or more, found {self.tolerance:g}")
-        if self.train_size is not None and not 0 < self.train_size < 1:
-            raise VitreousError(
-                f"--train-size: expected a share between 0 and 1, found {self.train_size:g}"
-            )
         if self.folds is not None and (self.splits is not None or self.train_size is not None):
             raise VitreousError("--folds holds out every image once: no --splits or --train-size")
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 import os
 import zlib
@@ -26,7 +25,8 @@ from vitreous.data.dataset import Dataset
 from vitreous.data.listing import list_files
 from vitreous.errors import VitreousError
 from vitreous.fingerprint import digest
-from vitreous.io import atomic_path, file_stamp, read_json, write_json
+from vitreous.io import atomic_path, file_stamp, read_json, write_csv, write_json
+from vitreous.progress import Progress
 
 PLAN_FILE = "plan.json"
 VARIED = {
@@ -218,11 +218,9 @@ def write_composites(items: Plan, folder: str | os.PathLike[str], factor: Factor
     Raises:
         VitreousError: If the folder holds another set, or images that are not of this one.
     """
-    from tqdm import tqdm
-
     root = Path(folder)
     _require_own(items, root, factor)
-    for index in tqdm(range(len(items)), desc="compositing", unit="picture", disable=None):
+    for index in Progress(range(len(items)), desc="compositing", unit="picture"):
         image, mask = root / "images" / items.name(index), root / "masks" / items.name(index)
         if mask.is_file() and image.is_file():
             continue
@@ -232,8 +230,9 @@ def write_composites(items: Plan, folder: str | os.PathLike[str], factor: Factor
         with atomic_path(mask) as temporary:
             Image.fromarray(((made.coverage >= 0.5) * 255).astype(np.uint8)).save(temporary)
     rows = [_row(items, index) for index in range(len(items))]
-    _write_table(root / "images" / "factors.csv", rows, ("path", *VARIED[factor]))
-    _write_table(root / "metadata.csv", rows, tuple(rows[0]))
+    varied, columns = ("path", *VARIED[factor]), tuple(rows[0])
+    write_csv(root / "images" / "factors.csv", varied, ([r[c] for c in varied] for r in rows))
+    write_csv(root / "metadata.csv", columns, (r.values() for r in rows))
     return root
 
 
@@ -274,10 +273,3 @@ def _row(items: Plan, index: int) -> dict[str, str | float]:
         "background": items.backgrounds[scene.background].name,
         "inside": round(_inside_of(cutout, scene.placement, items.size), 4),
     }
-
-
-def _write_table(path: Path, rows: list[dict[str, str | float]], columns: tuple[str, ...]) -> None:
-    with atomic_path(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, columns, extrasaction="ignore")
-        writer.writeheader()
-        writer.writerows(rows)

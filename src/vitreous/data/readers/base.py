@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from typing import Literal, Protocol
 
 import numpy as np
-from tqdm import tqdm
 
-from vitreous.data.dataset import Dataset, LeftOut
+from vitreous.data.dataset import UNKNOWN, Dataset, LeftOut
 from vitreous.data.loading import Interleave
 from vitreous.errors import ImageError, VitreousError
+from vitreous.progress import Progress
 from vitreous.registry import Registry
 
 OnError = Literal["error", "skip"]
@@ -38,6 +38,18 @@ class Split:
     def class_names(self) -> list[str]:
         """Names of the classes, in the order of the labels; empty if unknown."""
         return list(self.train.class_names)
+
+    def relabelled(self, places: Sequence[int], class_names: Sequence[str]) -> Split:
+        """The same images, whose classes have these places among other classes."""
+        table = np.array([*places, UNKNOWN], dtype=np.int64)  # the last is that of a label of -1
+
+        def relabel(dataset: Dataset) -> Dataset:
+            labels = table[dataset.labels]
+            return dataclasses.replace(dataset, labels=labels, class_names=tuple(class_names))
+
+        return dataclasses.replace(
+            self, train=relabel(self.train), validation=relabel(self.validation)
+        )
 
     def describe(self) -> dict[str, object]:
         """The note, with what the readers passed over."""
@@ -110,7 +122,7 @@ def readable(dataset: Dataset, on_error: OnError) -> tuple[Dataset, list[str]]:
     if on_error == "error":
         return dataset, []
     good, bad, lines = [], [], []
-    for index in tqdm(range(len(dataset)), desc="checking images", leave=False, disable=None):
+    for index in Progress(range(len(dataset)), desc="checking images", leave=False):
         try:
             _ = dataset[index]
             good.append(index)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Annotated
 
 from vitreous.data.composites.compositing import Factor
 from vitreous.data.composites.cutouts import Cutout, find_cutouts, no_cutouts
@@ -10,6 +11,7 @@ from vitreous.data.composites.sets import Plan, Scene, composites, plan
 from vitreous.data.images import list_images
 from vitreous.data.readers.base import READERS, Split
 from vitreous.errors import VitreousError
+from vitreous.ranges import PART, PIXELS, SHARE, at_least
 
 
 @READERS.register("composites")
@@ -32,15 +34,11 @@ class Composites:
     cutouts: str
     backgrounds: str
     factor: Factor = "random"
-    steps: int | None = None
-    backgrounds_per_cutout: int = 4
-    minimum_inside: float = 0.0
-    size: int = 256
-    validation_share: float = 0.25
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.validation_share < 1:
-            raise ValueError(f"validation_share must be in [0, 1), found {self.validation_share}")
+    steps: Annotated[int, at_least(1)] | None = None
+    backgrounds_per_cutout: Annotated[int, at_least(1)] = 4
+    minimum_inside: Annotated[float, SHARE] = 0.0
+    size: Annotated[int, PIXELS] = 256
+    validation_share: Annotated[float, PART] = 0.25
 
     def load(self, seed: int) -> Split:
         """Plan the pictures; training and validation share no background."""

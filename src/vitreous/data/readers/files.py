@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from typing import Annotated
 
 from vitreous.data.dataset import Dataset
 from vitreous.data.mask_files import MaskFormat
 from vitreous.data.readers.base import READERS, OnError, Split, readable, split_by_class
 from vitreous.data.readers.paths import read_dataset
 from vitreous.errors import VitreousError
+from vitreous.ranges import PART, at_least
 
 
 @READERS.register("folders")
@@ -39,14 +41,10 @@ class Folders:
     require_masks: bool = True
     validation_images: str | None = None
     validation_masks: str | None = None
-    validation_share: float = 0.1
-    per_class: int | None = None
+    validation_share: Annotated[float, PART] = 0.1
+    per_class: Annotated[int, at_least(1)] | None = None
     class_list: str | None = None
     on_error: OnError = "error"
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.validation_share < 1:
-            raise ValueError(f"validation_share must be in [0, 1), found {self.validation_share}")
 
     def load(self, seed: int) -> Split:
         """Find and split the pictures.

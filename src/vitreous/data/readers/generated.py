@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from typing import Annotated
 
 import torch
 from torch import Tensor
@@ -13,6 +14,7 @@ from vitreous.data.generated.scenes import KINDS, Cue, Scenes, World, draw, samp
 from vitreous.data.mask_files import read_mask
 from vitreous.data.readers.base import READERS, Split
 from vitreous.data.stores import ArrayImages, ArrayMasks
+from vitreous.ranges import PIXELS, SEED, SHARE, at_least
 
 VALIDATION_SEED = 500_009
 
@@ -57,14 +59,14 @@ class Generated:
     """
 
     classes: tuple[str, ...] = KINDS[:8]
-    size: int = 48
+    size: Annotated[int, PIXELS] = 48
     cue: Cue = "tag"
-    agreement: float = 1.0
-    train: int = 2048
-    validation: int = 256
+    agreement: Annotated[float, SHARE] = 1.0
+    train: Annotated[int, at_least(1)] = 2048
+    validation: Annotated[int, at_least(0)] = 256
     masks: str = "none"
-    masked: int | None = None
-    scenes_seed: int = 0
+    masked: Annotated[int, at_least(0)] | None = None
+    scenes_seed: Annotated[int, SEED] = 0
 
     def __post_init__(self) -> None:
         self.world.require_drawable()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path, PurePath
-from typing import TypeVar
+from typing import Annotated, TypeVar
 
 import numpy as np
 
@@ -13,6 +13,8 @@ from vitreous.data.mask_files import MaskFormat
 from vitreous.data.readers.base import READERS, OnError, Split, readable
 from vitreous.data.readers.paths import read_dataset
 from vitreous.errors import VitreousError
+from vitreous.models.class_words import imagenet_index
+from vitreous.ranges import SEED, at_least
 
 T = TypeVar("T", str, PurePath)
 MERGED = [
@@ -50,10 +52,10 @@ class ImageNetS:
 
     images: str
     masks: str
-    classes: int = 500
-    per_class: int = 3
+    classes: Annotated[int, at_least(1)] = 500
+    per_class: Annotated[int, at_least(1)] = 3
     mask_format: MaskFormat = "imagenet_s"
-    split_seed: int = 0
+    split_seed: Annotated[int, SEED] = 0
     on_error: OnError = "error"
 
     def load(self, seed: int) -> Split:
@@ -127,10 +129,3 @@ def select(
         else:
             train += [(name, image) for image in shuffled[:per_class]]
     return train, validation
-
-
-def imagenet_index() -> dict[str, int]:
-    """ImageNet-1k's wnids and their class indices."""
-    from timm.data import ImageNetInfo
-
-    return {wnid: i for i, wnid in enumerate(ImageNetInfo().label_names())}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from typing import Annotated
 
 import numpy as np
 
@@ -12,6 +13,7 @@ from vitreous.data.dataset import UNKNOWN, Dataset
 from vitreous.data.readers.base import READERS, Reader, Split
 from vitreous.data.stores import concatenate
 from vitreous.errors import VitreousError, nearest
+from vitreous.ranges import above
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,16 +93,11 @@ class Mixed:
 
     stream: Reader | None = part(READERS)
     masked: Reader | None = part(READERS)
-    masked_share: float = 0.25
+    masked_share: Annotated[float, above(0, below=1)] = 0.25
 
     def __post_init__(self) -> None:
         if self.stream is None or self.masked is None:
             raise ValueError("expected two sources, 'stream' and 'masked'")
-        if not 0 < self.masked_share < 1:
-            raise ValueError(
-                f"masked_share must lie between 0 and 1, found {self.masked_share}; for one "
-                "source only, name it in data itself"
-            )
 
     def load(self, seed: int) -> Split:
         """Load both.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 
@@ -14,6 +15,7 @@ from vitreous.data.readers.base import READERS, OnError, Split, readable, split_
 from vitreous.data.readers.masks import with_masks
 from vitreous.data.stores import FileImages
 from vitreous.errors import ImageError
+from vitreous.ranges import PART
 
 
 @READERS.register("unlabelled")
@@ -34,7 +36,7 @@ class Unlabelled:
     masks: str
     mask_format: MaskFormat = "binary"
     require_masks: bool = True
-    validation_share: float = 0.2
+    validation_share: Annotated[float, PART] = 0.2
     on_error: OnError = "error"
 
     def load(self, seed: int) -> Split:

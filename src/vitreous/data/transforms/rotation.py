@@ -14,7 +14,7 @@ from vitreous.data.images import INTERPOLATIONS
 from vitreous.data.rotation import quarter_turns
 from vitreous.data.transforms.base import TRANSFORMS
 from vitreous.data.transforms.geometry import Interpolation
-from vitreous.ranges import SHARE
+from vitreous.ranges import FINITE, SHARE
 
 
 class _QuarterTurn(v2.Transform):
@@ -72,7 +72,7 @@ class Rotation:
         fill: Value of the corners, in [0, 1].
     """
 
-    degrees: tuple[float, float] = (-30.0, 30.0)
+    degrees: Annotated[tuple[float, float], FINITE] = (-30.0, 30.0)
     interpolation: Interpolation = "bilinear"
     expand: bool = False
     fill: Annotated[float, SHARE] = 0.0

@@ -9,13 +9,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from vitreous.data.class_maps import class_map
 from vitreous.data.images import to_uint8
 from vitreous.errors import nearest
 from vitreous.evaluation.corruptions import CORRUPTIONS, SEVERITIES, corrupt
 from vitreous.evaluation.metrics import DRAWS, mean_interval, percentiles
 from vitreous.evaluation.predictions import Predictions
 from vitreous.evaluation.records import Curve
-from vitreous.evaluation.test_sets.base import Condition, class_map
+from vitreous.evaluation.test_sets.base import Condition
 from vitreous.results import Record, accuracy_record
 
 Cells = dict[tuple[str, int], Predictions]
@@ -186,8 +187,10 @@ def _weighted_error(
     value = float(sum(share[key] * rows.mean() for key, rows in wrong.items()))
     names = {_image_names(cell) for cell in cells.values()}
     if len(names) == 1:
-        each = np.sum([share[key] * rows for key, rows in wrong.items()], axis=0)
-        return value, mean_interval(each)
+        whole = sum(share.values())
+        each = np.sum([share[key] / whole * rows for key, rows in wrong.items()], axis=0)
+        low, high = mean_interval(each)
+        return value, (whole * low, whole * high)
     random = np.random.default_rng(0)
     drawn = [
         share[key] * random.binomial(len(rows), rows.mean(), DRAWS) / len(rows)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from vitreous.evaluation.evaluators.explanation_records import (
     explanation_records,
     removal_curves,
 )
+from vitreous.evaluation.evaluators.method_benchmark import MethodBenchmark
 from vitreous.evaluation.loading import EvaluationBatch, View
 from vitreous.evaluation.pixel_removal import removal_hits
 from vitreous.evaluation.rows import READ, item_type
@@ -42,12 +44,14 @@ class ExplanationSettings:
         squash: Resize images to the input whatever their shape, as the ImageNet-Segmentation
             protocol does; otherwise the model's own resize and crop.
         tolerance: Of the pointing game, in pixels of the model's input.
+        benchmark: Also measure how far each method's maps can be believed, see `method_benchmark`.
     """
 
     methods: tuple[str, ...] = ("gradient_attention",)
     removal: bool = True
     squash: bool = True
     tolerance: int = TOLERANCE
+    benchmark: bool = False
 
     def view(self, own: Preprocessing) -> View:
         """The view that is used instead of the model's own."""
@@ -75,7 +79,8 @@ class Explanation:
 
     def settings(self) -> dict[str, object]:
         """Methods, removal, tolerance."""
-        return dataclasses.asdict(self.explaining)
+        asked = dataclasses.asdict(self.explaining)
+        return {name: value for name, value in asked.items() if name != "benchmark"}
 
     def row_type(self) -> np.dtype:
         """Fields `label`, `prediction`, and a `METHOD_TYPE` under each method's name."""
@@ -137,6 +142,7 @@ class Explained:
         measured: The rows.
         dataset: The images.
         unsupported: Method → why it does not hold.
+        benchmarked: Rows of the benchmark of methods, where it was asked for.
     """
 
     name: str
@@ -144,6 +150,7 @@ class Explained:
     measured: Measured
     dataset: Dataset
     unsupported: dict[str, str]
+    benchmarked: np.ndarray | None = None
 
     @property
     def rows(self) -> np.ndarray:
@@ -152,7 +159,11 @@ class Explained:
 
     def records(self) -> list[Record]:
         """Records of every method."""
-        return Explanation(self.name, self.explaining).records(self.rows)
+        records = Explanation(self.name, self.explaining).records(self.rows)
+        if self.benchmarked is not None:
+            benchmark = MethodBenchmark(self.name, self.explaining.methods)
+            records += benchmark.records(self.benchmarked)
+        return records
 
     def shares(self) -> dict[str, float]:
         """Name of an image → share of the first method's relevance on its foreground."""
@@ -235,17 +246,19 @@ def measure_explanations(
     if not methods:
         raise VitreousError(f"{classifier.name}: {next(iter(unsupported.values()))}")
     able = dataclasses.replace(asked, methods=methods)
-    measured = stream(
+    measure = functools.partial(
+        stream,
         classifier,
         dataset,
-        Explanation(name, able),
-        folder,
+        folder=folder,
         view=able.view(classifier.preprocessing),
         streaming=streaming or StreamSettings(batch_size=16),
         processes=processes,
         model=model,
     )
+    measured = measure(Explanation(name, able))
     rows = measured.rows
     if not (rows["status"] == READ).any():
         raise VitreousError(f"{name}: none of {len(rows)} images has a mask that can be read")
-    return Explained(name, able, measured, dataset, unsupported)
+    benchmarked = measure(MethodBenchmark(name, methods)).rows if able.benchmark else None
+    return Explained(name, able, measured, dataset, unsupported, benchmarked)

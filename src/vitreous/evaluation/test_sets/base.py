@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import os
 from collections.abc import Sequence
-from importlib import resources
 from pathlib import Path
 from typing import ClassVar, Literal, Protocol, TypedDict
 
@@ -16,10 +14,9 @@ from vitreous.data.dataset import UNKNOWN, Dataset, LeftOut
 from vitreous.data.listing import NO_IMAGES, is_image, left_out
 from vitreous.data.stores import FileImages
 from vitreous.errors import VitreousError
-from vitreous.io import read_json
 from vitreous.registry import Registry
 
-ResizeMode = Literal["model", "as_is", "squash"]
+ResizeMode = Literal["model", "whole", "as_is", "squash"]
 NO_CLASS = "folders that are no class of this set"
 Suite = Literal["clean", "shifts", "corruptions"]
 
@@ -79,7 +76,8 @@ class TestSet:
         second: For cue conflict: (N,) targets of the texture.
         suite: `clean` for an ordinary test set, `shifts` for one that differs from training,
             `corruptions` for a part of a corrupted one.
-        source: Where the set comes from.
+        source: Where the set comes from: an address, or its folder.
+        place: Where it lies; two sets of one name are told apart by it.
     """
 
     __test__: ClassVar[bool] = False
@@ -98,6 +96,7 @@ class TestSet:
     second: np.ndarray | None = None
     suite: Suite = "shifts"
     source: str = ""
+    place: str = ""
 
     def __len__(self) -> int:
         """Number of pictures."""
@@ -178,39 +177,6 @@ def layout_error(
         f"{name}: found {found} at {path}; expected {reader.expected}. It comes from "
         f"{reader.source}"
     )
-
-
-class ClassMap(TypedDict, total=False):
-    """A class map of the package.
-
-    Attributes:
-        source: Where it comes from.
-        wnids: WordNet ids in the order of the classes.
-        classes: Folder or category → its classes of ImageNet-1k.
-        groups: Group of corruptions → their names.
-        alexnet_error: Corruption → AlexNet's mean error, which mCE divides by.
-    """
-
-    source: str
-    wnids: list[str]
-    classes: dict[str, list[int]]
-    groups: dict[str, list[str]]
-    alexnet_error: dict[str, float]
-
-
-@functools.cache
-def class_map(name: str) -> ClassMap:
-    """Read a class map of the package: JSON with its `source`."""
-    with resources.as_file(
-        resources.files("vitreous.data") / "class_maps" / f"{name}.json"
-    ) as file:
-        return read_json(file)
-
-
-@functools.cache
-def imagenet_index() -> dict[str, int]:
-    """WordNet id → class index of ImageNet-1k."""
-    return {wnid: i for i, wnid in enumerate(class_map("imagenet")["wnids"])}
 
 
 def single(count: int) -> tuple[tuple[int, ...], ...]:

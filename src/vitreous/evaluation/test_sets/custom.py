@@ -12,7 +12,7 @@ from vitreous.data.dataset import Dataset
 from vitreous.data.mask_files import MaskFormat
 from vitreous.data.readers import read_dataset
 from vitreous.data.readers.tables import Columns, read_text, with_group_file
-from vitreous.errors import VitreousError, nearest
+from vitreous.errors import VitreousError, nearest, shorten
 from vitreous.evaluation.test_sets.base import (
     TEST_SETS,
     Convention,
@@ -20,13 +20,13 @@ from vitreous.evaluation.test_sets.base import (
     describe,
     file_dataset,
     image_names,
-    imagenet_index,
     layout_error,
     single,
     subfolders,
 )
 from vitreous.evaluation.test_sets.imagenet import WNID, imagenet_set
 from vitreous.io import read_json
+from vitreous.models.class_words import imagenet_index, imagenet_labels
 
 
 @TEST_SETS.register("tiny-imagenet")
@@ -179,15 +179,20 @@ class Folder:
         names = {n: i for i, n in enumerate(self.class_names)}
         if self.class_map is not None:
             table = read_json(self.class_map)
-            table = table.get("classes", table) if isinstance(table, dict) else {}
+            table = table.get("classes", table) if isinstance(table, dict) else table
+            if not isinstance(table, dict):
+                raise VitreousError(
+                    f"{self.class_map}: expected labels with classes, found {shorten(table)}"
+                )
             if missing := [label for label in labels if label not in table]:
                 near = nearest(missing[0], table)
                 raise VitreousError(f"{self.class_map} has no entry for '{missing[0]}'; {near}")
             return tuple(self._resolve(table[label], names) for label in labels)
         if all(label in names for label in labels):
             return tuple((names[label],) for label in labels)
-        if self.num_classes == 1000 and all(label in imagenet_index() for label in labels):
-            return tuple((imagenet_index()[label],) for label in labels)
+        classes = self.class_names or tuple(imagenet_index() if self.num_classes == 1000 else ())
+        if (placed := imagenet_labels(labels, classes)) is not None:
+            return tuple((label,) for label in placed)
         if numbered and all(label.isdigit() for label in labels):
             return tuple(self._resolve(int(label), names) for label in labels)
         if len(labels) == self.num_classes:
@@ -206,7 +211,8 @@ class Folder:
         index = imagenet_index() if self.num_classes == 1000 else {}
         if isinstance(value, str) and value in {**names, **index}:
             return {**names, **index}[value]
-        if isinstance(value, int) and 0 <= value < (self.num_classes or value + 1):
+        whole = isinstance(value, int) and not isinstance(value, bool)
+        if whole and 0 <= value < (self.num_classes or value + 1):
             return value
         raise VitreousError(
             f"'{value}' is no class of the model: expected an index below {self.num_classes}, "

@@ -11,6 +11,7 @@ from typing import ClassVar
 import numpy as np
 import timm.data
 
+from vitreous.data.class_maps import class_map
 from vitreous.data.dataset import Dataset
 from vitreous.data.listing import NO_IMAGES, left_out
 from vitreous.data.readers.shards import index_shards, tar_shards
@@ -20,17 +21,16 @@ from vitreous.evaluation.test_sets.base import (
     TEST_SETS,
     Convention,
     TestSet,
-    class_map,
     describe,
     file_dataset,
     file_names,
     folder_dataset,
     image_names,
-    imagenet_index,
     layout_error,
     single,
     subfolders,
 )
+from vitreous.models.class_words import imagenet_index
 
 WNID = re.compile(r"n\d{8}")
 LABEL_FILES = (

@@ -6,11 +6,11 @@ import dataclasses
 from pathlib import Path
 from typing import ClassVar
 
+from vitreous.data.class_maps import class_map
 from vitreous.data.readers.shards import tar_shards
 from vitreous.evaluation.test_sets.base import (
     TEST_SETS,
     TestSet,
-    class_map,
     describe,
     folder_dataset,
     layout_error,

@@ -6,20 +6,20 @@ import dataclasses
 from pathlib import Path
 from typing import ClassVar
 
+from vitreous.data.class_maps import class_map
 from vitreous.data.dataset import Dataset
 from vitreous.data.readers.shards import tar_shards
 from vitreous.evaluation.test_sets.base import (
     TEST_SETS,
     Convention,
     TestSet,
-    class_map,
     describe,
     folder_dataset,
-    imagenet_index,
     layout_error,
     subfolders,
 )
 from vitreous.evaluation.test_sets.imagenet import imagenet_set, tar_dataset, wnid_folders
+from vitreous.models.class_words import imagenet_index
 
 
 @dataclasses.dataclass(frozen=True)

@@ -5,9 +5,12 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 
+from vitreous.data.npy import map_array
+from vitreous.errors import VitreousError
 from vitreous.masks.base import (
     MASK_METHODS,
     Found,
@@ -18,6 +21,7 @@ from vitreous.masks.base import (
     find_each,
     require_size,
 )
+from vitreous.ranges import FINITE
 
 
 @MASK_METHODS.register("numpy")
@@ -32,7 +36,7 @@ class Arrays:
     """
 
     masks: Path
-    threshold: float | None = None
+    threshold: Annotated[float, FINITE] | None = None
 
     def items(self, images: Path | None) -> list[Item]:
         """One for each picture, or for each file where there is no folder of pictures."""
@@ -49,18 +53,13 @@ class Arrays:
 
     def _read(self, path: Path) -> np.ndarray:
         try:
-            # Mapped, so that a head that states more than there is costs nothing.
-            array = np.load(path, allow_pickle=False, mmap_mode="r")
-        except FileNotFoundError as error:
-            raise MaskError(f"no array at {path}") from error
-        except (OSError, ValueError, EOFError, OverflowError) as error:
-            raise MaskError(f"{path} is not a NumPy array that can be read: {error}") from error
-        if not isinstance(array, np.ndarray):
-            raise MaskError(f"{path} holds several arrays, expected one")
+            array = map_array(path)
+        except VitreousError as error:
+            raise MaskError(str(error)) from error
         require_size(array.size, path)
         if array.ndim == 3 and 1 in (array.shape[0], array.shape[-1]):
             array = array[0] if array.shape[0] == 1 else array[..., 0]
-        if array.ndim != 2 or array.dtype.kind not in "biuf" or array.size == 0:
+        if array.ndim != 2 or array.size == 0:
             raise MaskError(f"{path}: expected numbers (H, W), found {array.dtype} {array.shape}")
         if array.dtype.kind == "f" and not np.isfinite(array).all():
             raise MaskError(f"{path} holds numbers that are not finite")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -63,9 +63,7 @@ class Coco:
                 self.annotations,
                 problem=f"{self.annotations} has objects of a picture {number} it does not list",
             )
-            for number in sorted(
-                self._objects.keys() - {e.get("id") for e in table.values()}, key=str
-            )
+            for number in sorted(self._objects.keys() - _numbers(table.values()), key=str)
         ]
         if images is None:
             items = [Item(below(name), None, self.annotations, name) for name in sorted(table)]
@@ -138,10 +136,11 @@ class Coco:
 
     @functools.cached_property
     def _images(self) -> dict[str, ImageEntry]:
-        try:
-            return {str(entry["file_name"]): entry for entry in self._file["images"]}
-        except (KeyError, TypeError) as error:
-            raise VitreousError(f"{self.annotations}: a picture without {error}") from error
+        entries = self._file["images"]
+        for entry in entries:
+            if not isinstance(entry, dict) or "file_name" not in entry:
+                raise VitreousError(f"{self.annotations}: a picture without 'file_name'")
+        return {str(entry["file_name"]): entry for entry in entries}
 
     @functools.cached_property
     def _objects(self) -> dict[int | str, list[Annotation]]:
@@ -170,3 +169,9 @@ class Coco:
                     f"{self.annotations} has no category '{name}'; {nearest(name, names)}"
                 )
         return {names[name] for name in self.categories}
+
+
+def _numbers(entries: Iterable[ImageEntry]) -> set[int | str]:
+    """The ids of images; what is no id is told in the image's own row."""
+    ids = (entry.get("id") for entry in entries)
+    return {number for number in ids if isinstance(number, int | str)}

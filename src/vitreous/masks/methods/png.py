@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 from PIL import Image
@@ -20,8 +21,8 @@ from vitreous.masks.base import (
     file_items,
     find_each,
 )
+from vitreous.ranges import INDEX
 
-MANY = 32
 SUFFIXES = (".png", ".bmp", ".tif", ".tiff", ".gif", ".webp", ".jpg", ".jpeg")
 
 
@@ -49,10 +50,8 @@ class _Files:
         return Found(mask)
 
     def read(self, path: Path) -> np.ndarray:
-        """Read one file as (H, W) bool; raises `MaskError` for a photograph."""
-        mask = _by_format(path, "binary")
-        require_mask(path)
-        return mask
+        """Read one file as (H, W) bool."""
+        return _by_format(path, "binary")
 
 
 @MASK_METHODS.register("png")
@@ -81,8 +80,8 @@ class Palette(_Files):
         ignore: Index that is never foreground (255 in Pascal VOC: unlabelled borders).
     """
 
-    classes: tuple[int, ...] | None = None
-    ignore: int = 255
+    classes: Annotated[tuple[int, ...], INDEX] | None = None
+    ignore: Annotated[int, INDEX] = 255
 
     def read(self, path: Path) -> np.ndarray:
         """Read one file as (H, W) bool."""
@@ -101,25 +100,3 @@ class Palette(_Files):
 
 def _by_format(path: Path, kind: MaskFormat) -> np.ndarray:
     return read_mask(path, kind)[0].numpy().astype(bool)
-
-
-def require_mask(path: Path) -> None:
-    """Refuse a photograph, which by its brightness would pass as a mask.
-
-    Of a mask, nearly all pixels are dark or bright, or of a few values; of a photograph a quarter
-    and more lie between, with many values. A palette picture is one if neighbours mostly differ.
-
-    Raises:
-        MaskError: If it is one.
-    """
-    with image_errors(path, MaskError), Image.open(path) as opened:
-        if opened.mode == "P":
-            indices = np.asarray(opened)
-            photo = indices.size > 1 and (indices[:, 1:] == indices[:, :-1]).mean() < 0.5
-            photo = photo and len(np.unique(indices)) > MANY
-        else:
-            values = np.asarray(opened.convert("RGB")).max(-1)
-            between = values[(values > 25) & (values < 230)]
-            photo = between.size > 0.25 * values.size and len(np.unique(between)) > MANY
-    if photo:
-        raise MaskError(f"{path} looks like a photograph, expected a mask of black and white")

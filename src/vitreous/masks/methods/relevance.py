@@ -18,6 +18,7 @@ from vitreous.masks.base import MASK_METHODS, Found, Item, MaskError, image_item
 from vitreous.masks.edges import EDGES, refine
 from vitreous.masks.images import find_in_images, load_classifier, not_finite, pixels, squash
 from vitreous.models import Classifier
+from vitreous.precision import AnyPrecision, autocast, resolve_precision
 from vitreous.ranges import PIXELS, at_least
 
 
@@ -34,6 +35,7 @@ class Relevance:
         votes: How many must agree; more than half of them where not given.
         edges: Refinement of the edges; `none` leaves them as they are.
         device: `cpu`, `cuda`, ….
+        precision: Type of the forward pass; `auto` is bfloat16 where the device is fast at it.
     """
 
     model: str = "vit_base_patch16_224.augreg_in21k_ft_in1k"
@@ -43,6 +45,7 @@ class Relevance:
     votes: Annotated[int, at_least(1)] | None = None
     edges: str = "none"
     device: str = "auto"
+    precision: AnyPrecision = "float32"
 
     def __post_init__(self) -> None:
         if self.edges not in EDGES:
@@ -60,10 +63,12 @@ class Relevance:
 
     def _make(self, inputs: list[Image.Image]) -> list[Found | MaskError]:
         images = squash(inputs, self.classifier.preprocessing.size).to(self.classifier.device)
-        maps = torch.stack([relevance(self.classifier, images, None, m) for m in self.methods])
+        precision = resolve_precision(self.precision, images.device)
+        with autocast(images.device, precision):
+            maps = torch.stack([relevance(self.classifier, images, None, m) for m in self.methods])
+            with torch.inference_mode():
+                finite = self.classifier(images).isfinite().all(1).cpu()
         masks = consensus(maps, self.votes)[:, 0].cpu().numpy()
-        with torch.inference_mode():
-            finite = self.classifier(images).isfinite().all(1).cpu()
         finite = (finite & maps.isfinite().all(0).flatten(1).all(1).cpu()).tolist()
         return [
             Found(*refine(self.edges, pixels(image), mask)) if good else not_finite(self.model)

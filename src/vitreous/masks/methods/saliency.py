@@ -7,6 +7,7 @@ import functools
 from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
+from typing import Annotated
 
 import numpy as np
 from PIL import Image
@@ -24,6 +25,7 @@ from vitreous.masks.images import (
     run_session,
     squash,
 )
+from vitreous.ranges import SHARE
 
 
 @MASK_METHODS.register("onnx")
@@ -41,7 +43,7 @@ class Onnx:
     """
 
     model: Path
-    threshold: float = 0.5
+    threshold: Annotated[float, SHARE] = 0.5
     device: str = "auto"
 
     def items(self, images: Path | None) -> list[Item]:
@@ -105,7 +107,7 @@ class Rembg:
     """
 
     model: str = "u2net"
-    threshold: float = 0.5
+    threshold: Annotated[float, SHARE] = 0.5
 
     def items(self, images: Path | None) -> list[Item]:
         """One for each picture."""

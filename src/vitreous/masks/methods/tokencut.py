@@ -17,6 +17,7 @@ from vitreous.masks.eigenvectors import SOLVERS
 from vitreous.masks.images import find_in_images, load_classifier, not_finite, pixels, squash
 from vitreous.masks.tokencut import FEATURES, Features, best_features, partitions, patch_features
 from vitreous.models import Classifier
+from vitreous.precision import AnyPrecision, autocast, resolve_precision
 from vitreous.ranges import PIXELS, at_least
 
 
@@ -37,6 +38,7 @@ class TokenCut:
         solver: What finds the eigenvectors: `arpack` (scipy, on the CPU), `lanczos` (torch, on the
             device) or `dense`; where not given, `arpack` on the CPU and else `lanczos`.
         device: `cpu`, `cuda`, ….
+        precision: Type of the forward pass; `auto` is bfloat16 where the device is fast at it.
     """
 
     model: str = "vit_base_patch16_224.dino"
@@ -47,6 +49,7 @@ class TokenCut:
     edges: str = "bilateral"
     solver: str | None = None
     device: str = "auto"
+    precision: AnyPrecision = "float32"
 
     def __post_init__(self) -> None:
         if self.edges not in EDGES:
@@ -66,9 +69,9 @@ class TokenCut:
 
     def _make(self, inputs: list[Image.Image]) -> list[Found | MaskError]:
         images = squash(inputs, self.classifier.preprocessing.size)
-        features = patch_features(
-            self.classifier, images, self.features or best_features(self.classifier)
-        )
+        kind, device = self.features or best_features(self.classifier), self.classifier.device
+        with autocast(device, resolve_precision(self.precision, device)):
+            features = patch_features(self.classifier, images, kind)
         finite = features.flatten(1).isfinite().all(1).tolist()
         cuts = iter(
             partitions(features[finite], tau=self.tau, solver=self.solver) if any(finite) else []

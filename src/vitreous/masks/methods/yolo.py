@@ -20,7 +20,7 @@ from vitreous.masks.base import (
     image_size,
 )
 from vitreous.masks.polygons import fill
-from vitreous.ranges import SHARE
+from vitreous.ranges import INDEX, SHARE
 
 
 @MASK_METHODS.register("yolo")
@@ -37,7 +37,7 @@ class Yolo:
     """
 
     labels: Path
-    classes: tuple[int, ...] | None = None
+    classes: Annotated[tuple[int, ...], INDEX] | None = None
     minimum_area: Annotated[float, SHARE] = 0.0
 
     def items(self, images: Path | None) -> list[Item]:

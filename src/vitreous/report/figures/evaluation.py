@@ -6,9 +6,10 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 
 from vitreous.models.class_words import class_words
-from vitreous.report.charts import PUBLISHED_COLOUR, Chart, Figure, Heatmap, Series
-from vitreous.report.figures.common import QUARTERS, slug
+from vitreous.report.charts import PUBLISHED_COLOUR, Chart, Figure, Series
+from vitreous.report.figures.common import QUARTERS, corruption_map, slug
 from vitreous.report.sources import Source, Table
+from vitreous.results import wilson_interval
 
 
 def _tables(sources: Sequence[Source], key: str) -> Iterator[tuple[str, list[Table | None]]]:
@@ -132,22 +133,15 @@ def _only(table: Table | None, column: str, value: object) -> Table | None:
     return {k: [v[i] for i in keep] for k, v in table.items() if v} if keep else None
 
 
-def corruption_figures(sources: Sequence[Source]) -> list[Figure]:
-    """Accuracy by corruption and severity, a heat map for each model."""
+def corruption_table_figures(sources: Sequence[Source]) -> list[Figure]:
+    """Accuracy by corruption and severity from stored tables, a heat map for each model."""
     figures: list[Figure] = []
     for dataset, tables in _tables(sources, "corruptions"):
         for source, table in zip(sources, tables):
             if table:
-                figures.append(
-                    Heatmap(
-                        slug("corruptions", source.name, dataset),
-                        f"Accuracy (%) by corruption and severity: {source.name}",
-                        [str(c).replace("_", " ") for c in table["corruption"]],
-                        [str(s) for s in table["severity"]],
-                        [_numbers(row) for row in table["top1"]],
-                        caption=f"{dataset}; columns are severities.",
-                    )
-                )
+                values = [_numbers(row) for row in table["top1"]]
+                names = table["corruption"], table["severity"]
+                figures.append(corruption_map(source.name, dataset, *names, values))
     return figures
 
 
@@ -197,10 +191,11 @@ def calibration_figures(sources: Sequence[Source]) -> list[Figure]:
             if not table:
                 continue
             rows = zip(table["confidence"], table["accuracy"], table["n"])
-            points = [(float(c), float(a)) for c, a, n in rows if n and c is not None]
+            points = [(float(c), float(a), n) for c, a, n in rows if n and c is not None]
             if points:
-                x, y = zip(*points)
-                series.append(Series(source.name, color, x, y))
+                x, y, counts = zip(*points)
+                low, high = _bounds(y, counts)
+                series.append(Series(source.name, color, x, y, low, high))
         if series:
             figures.append(
                 Chart(
@@ -219,6 +214,13 @@ def calibration_figures(sources: Sequence[Source]) -> list[Figure]:
     return figures
 
 
+def _bounds(shares: Sequence[float], counts: Sequence[int]) -> tuple[list[float], list[float]]:
+    """Ends of the intervals of shares; NaN where there is none."""
+    empty = (math.nan, math.nan)
+    ends = [wilson_interval(s * n, n) if n else empty for s, n in zip(shares, counts)]
+    return [low for low, _ in ends], [high for _, high in ends]
+
+
 def shape_figures(sources: Sequence[Source]) -> list[Figure]:
     """Shape bias by category: share of shape among decisions for shape or texture."""
     figures: list[Figure] = []
@@ -227,9 +229,10 @@ def shape_figures(sources: Sequence[Source]) -> list[Figure]:
         series = []
         for color, (source, table) in enumerate(zip(sources, tables)):
             if table and [str(c) for c in table["category"]] == categories:
-                pairs = zip(table["shape"], table["texture"])
-                shares = [s / (s + t) if s + t else math.nan for s, t in pairs]
-                series.append(Series(source.name, color, range(len(shares)), shares))
+                counts = [s + t for s, t in zip(table["shape"], table["texture"])]
+                shares = [s / n if n else math.nan for s, n in zip(table["shape"], counts)]
+                low, high = _bounds(shares, counts)
+                series.append(Series(source.name, color, range(len(shares)), shares, low, high))
         figures.append(
             Chart(
                 slug("shape_bias", dataset),
@@ -314,7 +317,7 @@ MAKERS: tuple[Callable[[Sequence[Source]], list[Figure]], ...] = (
     class_figures,
     turned_figures,
     perturbation_figures,
-    corruption_figures,
+    corruption_table_figures,
     factor_figures,
     testbed_figures,
     shape_figures,

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Iterable
 from typing import Annotated
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from vitreous.attacks.gradient import ascend
-from vitreous.attacks.norms import project, random_start
+from vitreous.attacks.norms import project
 from vitreous.ranges import at_least
 from vitreous.training.adversaries.base import ADVERSARIES
-from vitreous.training.adversaries.gradient import BoundedAdversary, image_gradient
-
-CARRIED = "perturbation"
+from vitreous.training.adversaries.gradient import BoundedAdversary, carried
 
 
 @ADVERSARIES.register("fgsm")
@@ -43,27 +40,15 @@ class FGSM(BoundedAdversary):
         """Whether the perturbation of a row is the start of the same row in the next batch."""
         return not self.random_start
 
-    def __call__(
-        self,
-        model: nn.Module,
-        images: Tensor,
-        labels: Tensor,
-        state: dict[str, Tensor],
-        progress: float,
-    ) -> Tensor:
-        """Perturb pictures (B, 3, H, W) in [0, 1]; see `Adversary`."""
-        growth = self.growth(progress)
-        epsilon = self.epsilon * growth
+    def start(self, images: Tensor, epsilon: float, state: dict[str, Tensor]) -> Tensor:
+        """Anywhere in the ball, or what the last batch's rows ended with, in today's ball."""
         if self.random_start:
-            start = random_start(images, epsilon, self.norm)
-        else:
-            start = project(carried(state, images), epsilon, self.norm)
-        loss = self.batch_loss(model, images, labels)
-        gradient = image_gradient(model, images, start, loss, state)
-        perturbation = ascend(start, gradient, self.step_size * growth, epsilon, self.norm)
-        if not self.random_start:
-            state[CARRIED][: len(images)] = perturbation
-        return (images + perturbation).clamp(0, 1)
+            return super().start(images, epsilon, state)
+        return project(carried(state, images), epsilon, self.norm)
+
+    def moves(self, epsilon: float, growth: float) -> Iterable[tuple[float, float]]:
+        """One step, inside the ball."""
+        return [(self.step_size * growth, epsilon)]
 
 
 @ADVERSARIES.register("n_fgsm")
@@ -84,34 +69,10 @@ class NoisyFGSM(BoundedAdversary):
 
     noise: Annotated[float, at_least(0)] = 2.0
 
-    def __call__(
-        self,
-        model: nn.Module,
-        images: Tensor,
-        labels: Tensor,
-        state: dict[str, Tensor],
-        progress: float,
-    ) -> Tensor:
-        """Perturb pictures (B, 3, H, W) in [0, 1]; see `Adversary`."""
-        epsilon = self.epsilon * self.growth(progress)
-        start = random_start(images, self.noise * epsilon, self.norm)
-        loss = self.batch_loss(model, images, labels)
-        gradient = image_gradient(model, images, start, loss, state)
-        moved = ascend(start, gradient, epsilon, math.inf, self.norm)
-        return (images + moved).clamp(0, 1)
+    def start(self, images: Tensor, epsilon: float, state: dict[str, Tensor]) -> Tensor:
+        """Noise of `noise` times the radius."""
+        return super().start(images, self.noise * epsilon, state)
 
-
-def carried(state: dict[str, Tensor], images: Tensor) -> Tensor:
-    """The perturbation kept from the last batch, for as many rows as this batch has.
-
-    It starts at zero, grows with the largest batch, and starts anew where the size of the
-    pictures changes.
-    """
-    kept = state.get(CARRIED)
-    if kept is None or kept.shape[1:] != images.shape[1:]:
-        kept = torch.zeros_like(images)
-    kept = kept.to(images.device)
-    if len(kept) < len(images):
-        kept = torch.cat([kept, torch.zeros_like(images[len(kept) :])])
-    state[CARRIED] = kept
-    return kept[: len(images)]
+    def moves(self, epsilon: float, growth: float) -> Iterable[tuple[float, float]]:
+        """One step of the radius' length, cut by nothing."""
+        return [(epsilon, math.inf)]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import abc
 import dataclasses
+from collections.abc import Iterable
 from typing import Annotated, Literal
 
 import torch
@@ -10,15 +12,17 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vitreous.attacks.base import require_at_least
-from vitreous.attacks.gradient import Loss, loss_and_gradient, warn_of_lost
-from vitreous.attacks.norms import Norm
+from vitreous.attacks.gradient import Loss, ascend, loss_and_gradient, warn_of_lost
+from vitreous.attacks.norms import Norm, random_start
 from vitreous.errors import VitreousError
 from vitreous.ranges import SHARE, at_least
 
+CARRIED = "perturbation"
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class BoundedAdversary:
-    """Settings of an adversary that stays in a ball.
+class BoundedAdversary(abc.ABC):
+    """Frame of an adversary that climbs the loss by gradient steps; a subclass says from where.
 
     Attributes:
         epsilon: Radius of the ball, in units of the images ([0, 1]).
@@ -42,6 +46,39 @@ class BoundedAdversary:
     def carries_over(self) -> bool:
         """No: each batch starts anew."""
         return False
+
+    def __call__(
+        self,
+        model: nn.Module,
+        images: Tensor,
+        labels: Tensor,
+        state: dict[str, Tensor],
+        progress: float,
+    ) -> Tensor:
+        """Perturb pictures (B, 3, H, W) in [0, 1]; see `Adversary`."""
+        growth = self.growth(progress)
+        epsilon = self.epsilon * growth
+        perturbation = self.start(images, epsilon, state)
+        loss = self.batch_loss(model, images, labels)
+        for step_size, limit in self.moves(epsilon, growth):
+            gradient = image_gradient(model, images, perturbation, loss, state)
+            perturbation = ascend(perturbation, gradient, step_size, limit, self.norm)
+        if self.carries_over:
+            state[CARRIED][: len(images)] = perturbation
+        return (images + perturbation).clamp(0, 1)
+
+    def start(self, images: Tensor, epsilon: float, state: dict[str, Tensor]) -> Tensor:
+        """The perturbation (B, 3, H, W) before the first step: anywhere in the ball."""
+        return random_start(images, epsilon, self.norm)
+
+    @abc.abstractmethod
+    def moves(self, epsilon: float, growth: float) -> Iterable[tuple[float, float]]:
+        """Length of each step, and the radius that the perturbation is cut to after it.
+
+        Args:
+            epsilon: Radius of the ball at this moment of the training.
+            growth: Its share of the full radius.
+        """
 
     def growth(self, progress: float) -> float:
         """Factor of radius and step at a share of the training."""
@@ -94,6 +131,22 @@ def image_gradient(
     )
     warn_of_lost(gradient)
     return gradient
+
+
+def carried(state: dict[str, Tensor], images: Tensor) -> Tensor:
+    """The perturbation kept from the last batch, for as many rows as this batch has.
+
+    It starts at zero, grows with the largest batch, and starts anew where the size of the
+    pictures changes.
+    """
+    kept = state.get(CARRIED)
+    if kept is None or kept.shape[1:] != images.shape[1:]:
+        kept = torch.zeros_like(images)
+    kept = kept.to(images.device)
+    if len(kept) < len(images):
+        kept = torch.cat([kept, torch.zeros_like(images[len(kept) :])])
+    state[CARRIED] = kept
+    return kept[: len(images)]
 
 
 def _divergence(logits: Tensor, clean: Tensor) -> Tensor:

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterable
 from typing import Annotated
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from vitreous.attacks.base import require_at_least
-from vitreous.attacks.gradient import ascend
-from vitreous.attacks.norms import random_start
 from vitreous.ranges import at_least
 from vitreous.training.adversaries.base import ADVERSARIES
-from vitreous.training.adversaries.gradient import BoundedAdversary, image_gradient
+from vitreous.training.adversaries.gradient import BoundedAdversary
 
 
 @ADVERSARIES.register("pgd")
@@ -41,25 +40,14 @@ class PGD(BoundedAdversary):
         if self.loss == "kl" and not self.random_start:
             raise ValueError("loss kl has no gradient at the clean picture: random_start is needed")
 
-    def __call__(
-        self,
-        model: nn.Module,
-        images: Tensor,
-        labels: Tensor,
-        state: dict[str, Tensor],
-        progress: float,
-    ) -> Tensor:
-        """Perturb pictures (B, 3, H, W) in [0, 1]; see `Adversary`."""
-        growth = self.growth(progress)
-        epsilon = self.epsilon * growth
-        step_size = growth * (
-            2.5 * self.epsilon / self.steps if self.step_size is None else self.step_size
-        )
-        perturbation = torch.zeros_like(images)
+    def start(self, images: Tensor, epsilon: float, state: dict[str, Tensor]) -> Tensor:
+        """Anywhere in the ball, or the clean picture."""
         if self.random_start:
-            perturbation = random_start(images, epsilon, self.norm)
-        loss = self.batch_loss(model, images, labels)
-        for _ in range(self.steps):
-            gradient = image_gradient(model, images, perturbation, loss, state)
-            perturbation = ascend(perturbation, gradient, step_size, epsilon, self.norm)
-        return (images + perturbation).clamp(0, 1)
+            return super().start(images, epsilon, state)
+        return torch.zeros_like(images)
+
+    def moves(self, epsilon: float, growth: float) -> Iterable[tuple[float, float]]:
+        """All steps, each followed by the projection to the ball."""
+        default = 2.5 * self.epsilon / self.steps
+        step_size = growth * (default if self.step_size is None else self.step_size)
+        return [(step_size, epsilon)] * self.steps

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from vitreous.data.batch import Batch
 from vitreous.models import Classifier
 from vitreous.models.forward import ForwardPass, record_forward
-from vitreous.ranges import SHARE
+from vitreous.ranges import SHARE, at_least
 from vitreous.registry import Registry
 
 
@@ -111,7 +111,7 @@ class WeightedObjective:
             [0.5, 0.0] lets it fall to 0 by the middle instead. Constant where not given.
     """
 
-    weight: float = 1.0
+    weight: Annotated[float, at_least(0)] = 1.0
     ramp: Annotated[tuple[float, float], SHARE] | None = dataclasses.field(
         default=None, kw_only=True
     )

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from vitreous.errors import VitreousError
-from vitreous.ranges import SHARE, above
+from vitreous.ranges import SHARE, above, at_least
 from vitreous.training.objectives.base import OBJECTIVES, LossTerm, Step, WeightedObjective
 
 Target = Literal["label", "prediction"]
@@ -44,7 +44,7 @@ class Classification(WeightedObjective):
         label_smoothing: Share of the target that is spread over all classes.
     """
 
-    weight: float = 1.0
+    weight: Annotated[float, at_least(0)] = 1.0
     target: Target = "label"
     temperature: Annotated[float, above(0)] = 1.0
     label_smoothing: Annotated[float, SHARE] = 0.0

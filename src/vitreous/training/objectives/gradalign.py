@@ -28,7 +28,7 @@ class GradAlign(WeightedObjective):
         epsilon: Radius of the noise.
     """
 
-    weight: float = 0.2
+    weight: Annotated[float, at_least(0)] = 0.2
     epsilon: Annotated[float, at_least(0)] = 2 / 255
     needs: ClassVar[frozenset[str]] = frozenset()
 

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import abc
 import dataclasses
+import functools
 from collections.abc import Callable
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
 from torch import Tensor
 
 from vitreous.models.gradients import scaled_gradients
+from vitreous.ranges import at_least
 from vitreous.training.objectives.base import OBJECTIVES, LossTerm, Step, WeightedObjective
 
 Gradient = Literal["second_order", "released"]
-INPUT_GRADIENTS = frozenset({"masks", "input_gradients"})
 
 
 def input_gradient(step: Step, score: Callable[[Tensor], Tensor], gradient: Gradient) -> Tensor:
@@ -32,10 +34,11 @@ def input_gradient(step: Step, score: Callable[[Tensor], Tensor], gradient: Grad
     return derived * step.classifier.std.to(derived.dtype)
 
 
-@OBJECTIVES.register("gradmask")
 @dataclasses.dataclass(frozen=True)
-class GradMask(WeightedObjective):
-    """`MSE(∂ logit_label / ∂ x ∘ (1 - M), 0)` (Simpson et al. 2019).
+class InputGradientPenalty(WeightedObjective, abc.ABC):
+    """Frame of a penalty on a score's gradient for the pixels outside the object.
+
+    A subclass says which score is derived and how the squares are added.
 
     Attributes:
         weight: Factor in the sum.
@@ -43,45 +46,53 @@ class GradMask(WeightedObjective):
             RobustViT's published baseline.
     """
 
-    weight: float = 1.0
+    weight: Annotated[float, at_least(0)] = 1.0
     gradient: Gradient = "second_order"
-    needs: ClassVar[frozenset[str]] = INPUT_GRADIENTS
+    needs: ClassVar[frozenset[str]] = frozenset({"masks", "input_gradients"})
+    reduction: ClassVar[Literal["masked_mean", "sum"]]
 
     def __call__(self, step: Step) -> LossTerm:
-        """Return the mean square over all pixels and channels of masked rows."""
+        """Return the penalty on the rows that have a mask."""
         rows = step.batch.has_mask
         if not rows.any():
-            return LossTerm(step.zero(), reduction="masked_mean")
-        labels = step.batch.labels[:, None]
-        saliency = input_gradient(step, lambda z: z.gather(1, labels).sum(), self.gradient)[rows]
-        loss = (saliency * (1 - step.batch.masks[rows])).square().mean()
-        return LossTerm(loss, {"penalty": loss.detach()}, "masked_mean")
+            return LossTerm(step.zero(), reduction=self.reduction)
+        score = functools.partial(self.score, labels=step.batch.labels)
+        saliency = input_gradient(step, score, self.gradient)[rows]
+        squares = (saliency * (1 - step.batch.masks[rows])).square()
+        loss = squares.sum() if self.reduction == "sum" else squares.mean()
+        logged = loss.detach() / (len(rows) if self.reduction == "sum" else 1)
+        return LossTerm(loss, {"penalty": logged}, self.reduction)
+
+    @staticmethod
+    @abc.abstractmethod
+    def score(logits: Tensor, labels: Tensor) -> Tensor:
+        """The scalar that is derived, of logits (B, C) and labels (B,)."""
+
+
+@OBJECTIVES.register("gradmask")
+@dataclasses.dataclass(frozen=True)
+class GradMask(InputGradientPenalty):
+    """`MSE(∂ logit_label / ∂ x ∘ (1 - M), 0)` (Simpson et al. 2019), over pixels and channels."""
+
+    reduction = "masked_mean"
+
+    @staticmethod
+    def score(logits: Tensor, labels: Tensor) -> Tensor:
+        """The labels' logits, added."""
+        return logits.gather(1, labels[:, None]).sum()
 
 
 @OBJECTIVES.register("rrr")
 @dataclasses.dataclass(frozen=True)
-class RightForTheRightReasons(WeightedObjective):
+class RightForTheRightReasons(InputGradientPenalty):
     """`Σ (∂ Σ_k log(softmax_k + 1e-11) / ∂ x ∘ (1 - M))²` (Ross et al. 2017), a sum over the batch.
 
-    Attributes:
-        weight: Factor in the sum.
-        gradient: `second_order`: the penalty trains the weights; `released`: it does not, as in
-            RobustViT's published baseline.
+    What is logged is the sum for an image of the batch.
     """
 
-    weight: float = 1.0
-    gradient: Gradient = "second_order"
-    needs: ClassVar[frozenset[str]] = INPUT_GRADIENTS
+    reduction = "sum"
 
-    def __call__(self, step: Step) -> LossTerm:
-        """Return the sum of squares over all pixels, channels and masked rows."""
-        rows = step.batch.has_mask
-        if not rows.any():
-            return LossTerm(step.zero(), reduction="sum")
-        saliency = input_gradient(step, _log_probabilities, self.gradient)[rows]
-        loss = (saliency * (1 - step.batch.masks[rows])).square().sum()
-        return LossTerm(loss, {"penalty": loss.detach() / len(rows)}, reduction="sum")
-
-
-def _log_probabilities(logits: Tensor) -> Tensor:
-    return (logits.softmax(1) + 1e-11).log().sum()
+    @staticmethod
+    def score(logits: Tensor, labels: Tensor) -> Tensor:
+        """All log-probabilities, added; no class is asked for."""
+        return (logits.softmax(1) + 1e-11).log().sum()

@@ -81,7 +81,7 @@ class Relevance(WeightedObjective):
             adversary.
     """
 
-    weight: float = 1.0
+    weight: Annotated[float, at_least(0)] = 1.0
     background: Annotated[float, at_least(0)] = 2.0
     foreground: Annotated[float, at_least(0)] = 0.3
     target: Target = "label"

@@ -24,7 +24,7 @@ class Trades(WeightedObjective):
         beta: Weight of the divergence.
     """
 
-    weight: float = 1.0
+    weight: Annotated[float, at_least(0)] = 1.0
     beta: Annotated[float, at_least(0)] = 6.0
     needs: ClassVar[frozenset[str]] = frozenset()
 

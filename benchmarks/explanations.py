@@ -1,0 +1,168 @@
+"""Which relevance map can be believed: nine methods by all metrics, on photographs with boxes.
+
+    python benchmarks/explanations.py --data tiny_imagenet_50/ --model vits14_tiny50_112/ \
+        --out explanations/ --limit 500 --page docs/results/explanations.md
+
+Validation images of a folder with `boxes.json`, their boxes as masks. A killed run goes on where it
+was, and a larger `--limit` only adds. The page is written from `results.json` alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from vitreous import load_model
+from vitreous.evaluation.run import EvaluationFolders, evaluate
+from vitreous.evaluation.stream import StreamSettings
+from vitreous.evaluation.suites import MaskedSettings, Suite, load_suite
+from vitreous.provenance import provenance
+from vitreous.results import Results
+
+sys.path.insert(0, str(Path(__file__).parent / "evidence"))
+from prepare import read_boxes  # ty: ignore[import-not-found]
+
+NAME = "photographs-with-boxes"
+COLUMNS = (
+    ("positive_area", "↓"),
+    ("negative_area", "↑"),
+    ("pixel_flipping", "↓"),
+    ("road", "↓"),
+    ("infidelity", "↓"),
+    ("pointing_game", "↑"),
+    ("foreground_share", "↑"),
+    ("rank_accuracy", "↑"),
+    ("roc_area", "↑"),
+    ("max_sensitivity", "↓"),
+    ("parameter_randomization", "↓"),
+    ("random_logit", "↓"),
+    ("gini", "↑"),
+    ("entropy", "↓"),
+    ("seconds_per_image", "↓"),
+)
+GROUPS = {"Faithfulness": COLUMNS[:5], "Localization": COLUMNS[5:9], "The rest": COLUMNS[9:]}
+
+
+def write_set(data: Path, out: Path) -> None:
+    """Validation images and the masks of their boxes, as class folders."""
+    for name, (left, top, right, bottom) in read_boxes(data).items():
+        file = Path(name)
+        if file.parts[0] != "val":
+            continue
+        filled = np.zeros((64, 64), np.uint8)
+        filled[top:bottom, left:right] = 255
+        pixels = Image.open(data / name).convert("RGB")
+        for kind, image in (("images", pixels), ("masks", Image.fromarray(filled))):
+            path = out / kind / file.parts[1] / f"{file.stem}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if not path.exists():
+                image.save(path)
+
+
+def measure(model: str, out: Path, limit: int, batch_size: int) -> None:
+    """Run the suite `explanations` on the set, and write results.json."""
+    classifier, planned = load_model(model), load_suite("explanations")
+    masked = MaskedSettings(NAME, (out / "images").absolute(), (out / "masks").absolute())
+    suite = Suite(planned.description, masked=(masked,), methods=planned.methods, benchmark=True)
+    # A fourth of the batch goes through the methods at once.
+    streaming = StreamSettings(batch_size=4 * batch_size, limit=limit)
+    done = evaluate(classifier, suite, EvaluationFolders(None, out), streaming=streaming)
+    for problem in done.problems:
+        print(f"not measured: {problem}")
+    made = provenance("explanations", model=Path(model).name, fingerprint=done.model)
+    Results.update(out, done.records, made, extra={"evaluation": done.entries})
+
+
+def table(results: Results, columns: tuple[tuple[str, str], ...]) -> list[str]:
+    """A table of methods × metrics with half the width of each interval."""
+    methods = load_suite("explanations").methods
+    lines = ["| method | " + " | ".join(f"{c.replace('_', ' ')} {a}" for c, a in columns) + " |"]
+    lines.append("| --- |" + " ---: |" * len(columns))
+    for method in methods:
+        cells = []
+        for metric, _ in columns:
+            records = results.find(dataset=NAME, metric=metric, method=method)
+            cells.append(cell(records[0].value, records[0].ci95) if records else "–")
+        lines.append(f"| `{method}` | " + " | ".join(cells) + " |")
+    return lines
+
+
+def cell(value: float, interval: tuple[float, float] | None) -> str:
+    """A number with half the width of its interval."""
+    digits = 1 if abs(value) >= 10 else 3
+    half = "" if interval is None else f" ± {(interval[1] - interval[0]) / 2:.{digits}f}"
+    return f"{value:.{digits}f}{half}"
+
+
+def best(results: Results, metric: str, arrow: str) -> str:
+    """The method with the best value of a metric, and those whose interval reaches it."""
+    records = results.find(dataset=NAME, metric=metric)
+    sign = 1 if arrow == "↑" else -1
+    first = max(records, key=lambda r: sign * r.value)
+    edge = first.ci95[0] if sign > 0 else first.ci95[1]
+    near = [
+        r.settings["method"]
+        for r in records
+        if r is not first and (r.ci95[1] >= edge if sign > 0 else r.ci95[0] <= edge)
+    ]
+    also = f" (intervals overlap: {', '.join(f'`{n}`' for n in near)})" if near else ""
+    return f"- {metric.replace('_', ' ')} {arrow}: `{first.settings['method']}`{also}"
+
+
+def write_page(out: Path, page: Path) -> None:
+    """Write the page from results.json."""
+    results = Results.read(out)
+    some = results.find(dataset=NAME, metric="pixel_flipping")
+    about, count = some[0].provenance, some[0].n
+    lines = [
+        "# Which relevance map can be believed",
+        "",
+        f"Nine methods on {about.model}, a ViT-S/14 at 112 px with 50 classes of Tiny-ImageNet: "
+        f"{count} validation images (of all with a box of 10 to 70 % of the image, evenly spread), "
+        "their boxes as masks, the model's own prediction explained. Mean ± half of the 95 % "
+        "bootstrap interval over images. ↑ high is good, ↓ low is good. Again: "
+        "`python benchmarks/explanations.py` with `--limit`.",
+        "",
+    ]
+    for title, columns in GROUPS.items():
+        lines += [f"## {title}", "", *table(results, columns), ""]
+    lines += [NOTES, "", "## Best by each metric", ""]
+    lines += [best(results, *column) for column in COLUMNS[:-1]]
+    page.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+NOTES = """\
+Positive and negative area are in percent: accuracy as the most, or the least, relevant pixels go.
+ROAD is how often the prediction stays when the most relevant pixels are imputed. Infidelity is
+the share of the squared change of the probability, as black squares come, that the best multiple
+of a map leaves unexplained (1: all of it). Max-sensitivity is under uniform noise of 0.02.
+Parameter and logit randomization are Spearman's correlations with the map of a model whose layers
+are random from the head down, or of another class: a map that stays the same (near 1) does not
+show what the model does, and methods that do not look at the class (rollout, raw attention) are
+at 1 for another class by definition. Gini and entropy say how few pixels a map is about, not
+whether they are right. A box is no outline: localization has a ceiling below 1. Seconds are of
+one CPU core that other work shared, to compare methods with each other and nothing else."""
+
+
+def main() -> None:
+    """Prepare, measure, write the page."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--model", required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--limit", type=int, default=500, help="images; 0 means all")
+    parser.add_argument("--batch-size", type=int, default=8)
+    parser.add_argument("--page", type=Path)
+    arguments = parser.parse_args()
+    write_set(arguments.data, arguments.out)
+    measure(arguments.model, arguments.out, arguments.limit, arguments.batch_size)
+    if arguments.page is not None:
+        write_page(arguments.out, arguments.page)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,188 @@
+"""What bfloat16 gains and what it changes: forward pass, relevance, training step, attack.
+
+    uv run python benchmarks/precision.py --model MODEL --images FOLDER
+
+MODEL is a folder of a trained classifier, FOLDER has its classes as folders. Both types take turns
+on the same batches, so that a busy machine slows both alike; times are medians of the wall clock.
+What changes is told for each image: the predicted class; the rank correlation of its relevance
+map and the overlap of the maps' highest tenth; for PGD, the share of images on which the *float32*
+model is right after an attack that was searched in either type.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+import numpy as np
+import torch
+import tyro
+from scipy.stats import spearmanr
+from torch import Tensor
+
+import vitreous
+from vitreous.attacks import PGD
+from vitreous.data.batch import Batch
+from vitreous.data.images import evaluation_transform
+from vitreous.data.readers import read_dataset
+from vitreous.models import Classifier, load_model
+from vitreous.precision import Precision, autocast, fast_in_bfloat16
+from vitreous.training.objectives.classification import Classification
+from vitreous.training.objectives.relevance import Relevance
+from vitreous.training.step import Share, compute_loss
+
+TYPES: tuple[Precision, ...] = ("float32", "bfloat16")
+
+
+@dataclasses.dataclass
+class Settings:
+    """Settings of the benchmark."""
+
+    model: Path
+    images: Path
+    count: int = 256
+    """Images of what changes."""
+    batch: int = 32
+    repeats: int = 5
+    """Turns that each type takes."""
+    threads: int = 2
+    epsilon: float = 1 / 255
+    steps: int = 10
+    """Steps of PGD."""
+    out: Path | None = None
+    """JSON file to write."""
+
+
+def read(settings: Settings, model: Classifier) -> tuple[Tensor, Tensor]:
+    """Images (N, 3, H, W) and labels (N,), evenly spread over the folder."""
+    dataset = read_dataset(settings.images)
+    chosen = np.linspace(0, len(dataset) - 1, settings.count).astype(int)
+    view = evaluation_transform(model.preprocessing)
+    images = [view(dataset.images.open(int(i))) for i in chosen]
+    return torch.stack(images), torch.tensor([dataset.label(int(i)) for i in chosen])
+
+
+def kinds(model: Classifier) -> Iterator[tuple[Precision, AbstractContextManager[object]]]:
+    """Each type with its context."""
+    for precision in TYPES:
+        yield precision, autocast(model.device, precision)
+
+
+def seconds(work: Callable[[], object], model: Classifier, repeats: int) -> dict[str, float]:
+    """Median seconds in each type, taking turns; the first turn is not counted."""
+    times: dict[str, list[float]] = {precision: [] for precision in TYPES}
+    for _ in range(repeats + 1):
+        for precision, context in kinds(model):
+            with context:
+                start = time.perf_counter()
+                work()
+                times[precision].append(time.perf_counter() - start)
+    return {precision: statistics.median(taken[1:]) for precision, taken in times.items()}
+
+
+def forward(model: Classifier, images: Tensor) -> Tensor:
+    """Logits without a graph."""
+    with torch.no_grad():
+        return model(images)
+
+
+def step(model: Classifier, images: Tensor, labels: Tensor) -> None:
+    """RobustViT's loss and its gradients; the weights stay as they are."""
+    masks = torch.zeros(len(images), 1, *images.shape[-2:])
+    masks[..., 28:84, 28:84] = 1.0
+    batch = Batch(images, labels, masks, torch.ones(len(images), dtype=torch.bool), labels)
+    objectives = {"classification": Classification(weight=0.2), "relevance": Relevance(weight=0.8)}
+    compute_loss(model, model, batch, objectives).scaled(Share.whole(batch)).backward()
+    model.zero_grad()
+
+
+def attack(settings: Settings) -> PGD:
+    """The attack, which begins at the image itself: both types search from the same start."""
+    return PGD(epsilon=settings.epsilon, steps=settings.steps, random_start=False)
+
+
+def speed(settings: Settings, model: Classifier, images: Tensor, labels: Tensor) -> dict:
+    """Seconds of each work in both types, on one batch."""
+    images, labels = images[: settings.batch], labels[: settings.batch]
+    works: dict[str, Callable[[], object]] = {
+        "forward": lambda: forward(model, images),
+        "relevance": lambda: vitreous.relevance(model, images, labels),
+        "step": lambda: step(model, images, labels),
+        "attack": lambda: attack(settings)(model, images, labels),
+    }
+    return {name: seconds(work, model, settings.repeats) for name, work in works.items()}
+
+
+def in_batches(
+    work: Callable[[Tensor, Tensor], Tensor], settings: Settings, images: Tensor, labels: Tensor
+) -> Tensor:
+    """The work's results for all images."""
+    parts = zip(images.split(settings.batch), labels.split(settings.batch))
+    return torch.cat([work(x, y) for x, y in parts])
+
+
+def changes(settings: Settings, model: Classifier, images: Tensor, labels: Tensor) -> dict:
+    """What is not the same in bfloat16."""
+
+    def both(work: Callable[[Tensor, Tensor], Tensor]) -> list[Tensor]:
+        results = []
+        for _, context in kinds(model):
+            with context:
+                results.append(in_batches(work, settings, images, labels).float())
+        return results
+
+    exact, rounded = both(lambda x, y: forward(model, x))
+    maps = both(lambda x, y: vitreous.relevance(model, x, y))
+    found = both(lambda x, y: attack(settings)(model, x, y))
+    right = [
+        in_batches(lambda x, y: forward(model, x).argmax(1) == y, settings, moved, labels)
+        for moved in found
+    ]
+    ranks = [spearmanr(a.flatten(), b.flatten()).statistic for a, b in zip(*maps)]
+    return {
+        "images": len(images),
+        "accuracy": [float((z.argmax(1) == labels).float().mean()) for z in (exact, rounded)],
+        "other_predictions": int((exact.argmax(1) != rounded.argmax(1)).sum()),
+        "largest_logit_difference": float((exact - rounded).abs().max()),
+        "rank_correlation": [float(np.mean(ranks)), float(np.min(ranks))],
+        "top_decile_overlap": [float(f(overlaps(*maps))) for f in (np.mean, np.min)],
+        "largest_map_difference": float((maps[0] - maps[1]).abs().max()),
+        "robust_accuracy": [float(r.float().mean()) for r in right],
+        "robust_in_one_only": [int((right[k] & ~right[1 - k]).sum()) for k in (0, 1)],
+    }
+
+
+def overlaps(first: Tensor, second: Tensor) -> np.ndarray:
+    """For each image the share of the highest tenth of one map that is in that of the other."""
+    count = first[0].numel() // 10
+    tops = [maps.flatten(1).topk(count).indices.tolist() for maps in (first, second)]
+    return np.array([len({*a} & {*b}) / count for a, b in zip(*tops)])
+
+
+def main(settings: Settings) -> None:
+    """Print speed and changes, and write them."""
+    torch.set_num_threads(settings.threads)
+    torch.manual_seed(0)
+    model = load_model(str(settings.model)).eval()
+    images, labels = read(settings, model)
+    if not fast_in_bfloat16(model.device):
+        print("this device has no instructions for bfloat16: expect no gain")
+    taken = speed(settings, model, images, labels)
+    print(f"{settings.model.name}, batch {settings.batch}, {settings.threads} threads, seconds")
+    for name, times in taken.items():
+        gain = times["float32"] / times["bfloat16"]
+        print(f"  {name:10} {times['float32']:7.3f}  {times['bfloat16']:7.3f}  {gain:5.2f} ×")
+    changed = changes(settings, model, images, labels)
+    for name, value in changed.items():
+        print(f"  {name:26} {value}")
+    if settings.out is not None:
+        settings.out.write_text(json.dumps({"seconds": taken, "changes": changed}, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Settings, description=__doc__))

@@ -1,0 +1,1 @@
+"""How good relevance maps are: each metric a small function with its paper's equation."""

@@ -1,0 +1,138 @@
+"""What the model says when pixels go by their relevance: see also `evaluation.pixel_removal`."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+
+import numpy as np
+import torch
+from scipy.sparse import coo_matrix
+from scipy.sparse.linalg import spsolve
+from torch import Tensor
+
+Scores = Callable[[Tensor], Tensor]
+"""Images (B, C, H, W) to what the model says of the target (B,)."""
+
+NEIGHBOURS = tuple(
+    (down, across, 1 / 6 if 0 in (down, across) else 1 / 12)
+    for down in (-1, 0, 1)
+    for across in (-1, 0, 1)
+    if (down, across) != (0, 0)
+)
+
+
+def pixel_flipping(scores: Scores, images: Tensor, maps: Tensor, steps: int) -> Tensor:
+    """Pixel flipping (Bach et al. 2015, section "Evaluation"): scores as the relevant pixels go.
+
+    Args:
+        scores: The model's score of the target.
+        images: (B, C, H, W).
+        maps: (B, 1, H, W).
+        steps: In how many steps all pixels are set to 0, the most relevant first.
+
+    Returns:
+        (B, steps) scores after each step; a low mean is good.
+    """
+    order = maps.flatten(1).sort(dim=1, descending=True, stable=True).indices
+    width = math.ceil(order.shape[1] / steps)
+    changed, curve = images.flatten(2).clone(), []
+    for gone in order.split(width, 1):
+        changed.scatter_(2, gone[:, None].expand(-1, changed.shape[1], -1), 0.0)
+        curve.append(scores(changed.view_as(images)))
+    return torch.stack(curve, 1)
+
+
+def curve_mean(curve: Tensor) -> Tensor:
+    """Mean height (B,) of curves (B, steps) by trapezoids of equal width."""
+    return torch.trapezoid(curve, dim=1) / (curve.shape[1] - 1)
+
+
+def infidelity(
+    scores: Scores, images: Tensor, maps: Tensor, perturbed: Iterable[Tensor], scaled: bool = False
+) -> Tensor:
+    """Infidelity (Yeh et al. 2019, definition 2.1): `E_I [(I · Φ - (f(x) - f(x - I)))²]`.
+
+    Args:
+        scores: f, the model's score of the target.
+        images: x (B, C, H, W).
+        maps: Φ (B, 1, H, W), the same for all channels.
+        perturbed: Draws of x - I, each (B, C, H, W).
+        scaled: Take for Φ the best multiple of it, as section 2.2 allows, and give the error as a
+            share of the mean of (f(x) - f(x - I))², so that maps of any scale can be compared.
+
+    Returns:
+        (B,), low is good; at most 1 where scaled.
+    """
+    first, changes, sums = scores(images), [], []
+    for other in perturbed:
+        changes.append(first - scores(other))
+        sums.append((maps * (images - other)).sum((1, 2, 3)))
+    change, expected = torch.stack(changes, 1), torch.stack(sums, 1)
+    if not scaled:
+        return (expected - change).square().mean(1)
+    best = (expected * change).sum(1) / expected.square().sum(1).clamp(min=1e-12)
+    error = (best[:, None] * expected - change).square().mean(1)
+    return error / change.square().mean(1).clamp(min=1e-12)
+
+
+def impute(image: np.ndarray, gone: np.ndarray, noise: np.ndarray | float = 0.0) -> np.ndarray:
+    """Noisy linear imputation (Rong et al. 2022, eq. 5): each pixel the mean of its neighbours.
+
+    Direct neighbours weigh 1/6 and diagonal ones 1/12; beyond the border there are none.
+
+    Args:
+        image: (C, H, W).
+        gone: (K,) places of the pixels in H · W that are to be filled in.
+        noise: Added to them, of shape (K, C).
+
+    Returns:
+        (C, H, W).
+    """
+    channels, height, width = image.shape
+    flat, filled = image.reshape(channels, -1), image.reshape(channels, -1).copy()
+    number = np.full(height * width, -1)
+    number[gone] = np.arange(len(gone))
+    right, total = np.zeros((len(gone), channels)), np.zeros(len(gone))
+    rows, columns, values = [], [], []
+    for down, across, weight in NEIGHBOURS:
+        top, left = gone // width + down, gone % width + across
+        inside = np.flatnonzero((top >= 0) & (top < height) & (left >= 0) & (left < width))
+        place = top[inside] * width + left[inside]
+        total[inside] += weight
+        known = number[place] < 0
+        right[inside[known]] += weight * flat[:, place[known]].T
+        rows.append(inside[~known])
+        columns.append(number[place[~known]])
+        values.append(np.full(len(rows[-1]), -weight))
+    diagonal = np.arange(len(gone))
+    entries = [np.concatenate(part) for part in ([*values, total], [*rows, diagonal])]
+    places = (entries[1], np.concatenate([*columns, diagonal]))
+    system = coo_matrix((entries[0], places), shape=(len(gone),) * 2).tocsc()
+    solved = np.asarray(spsolve(system, right)).reshape(len(gone), channels)
+    filled[:, gone] = (solved + noise).T
+    return filled.reshape(image.shape)
+
+
+def remove_and_debias(
+    images: Tensor, maps: Tensor, share: float, seeds: Iterable[int], noise: float = 0.01
+) -> Tensor:
+    """ROAD (Rong et al. 2022): images whose most relevant pixels are imputed.
+
+    Args:
+        images: (B, C, H, W).
+        maps: (B, 1, H, W).
+        share: Of the pixels, above 0 and below 1.
+        seeds: Of the noise, one an image.
+        noise: Standard deviation of what is added to imputed pixels.
+
+    Returns:
+        (B, C, H, W); how often the model is still right is ROAD's curve, low is good.
+    """
+    order = maps.flatten(1).sort(dim=1, descending=True, stable=True).indices.cpu().numpy()
+    count, filled = int(share * order.shape[1]), []
+    for image, places, seed in zip(images.cpu().double().numpy(), order, seeds):
+        gone = places[:count]
+        drawn = np.random.default_rng(seed).normal(0, noise, (count, len(image)))
+        filled.append(impute(image, gone, drawn))
+    return torch.from_numpy(np.stack(filled)).to(images)

@@ -1,0 +1,69 @@
+"""What a folder of weights says of its model: timm's `config.json`, read and checked."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from vitreous.config import convert
+from vitreous.errors import CheckpointError, VitreousError
+from vitreous.io import read_json
+
+
+@dataclasses.dataclass(frozen=True)
+class Stored:
+    """What a folder or a file says of a model beside its weights; None where it does not."""
+
+    model_args: dict[str, Any] = dataclasses.field(default_factory=dict)
+    mean: Sequence[float] | None = None
+    std: Sequence[float] | None = None
+    class_names: Sequence[str] | None = None
+    name: str = ""
+    image_size: tuple[int, int] | None = None
+
+
+def read_stored(folder: Path) -> tuple[str, Stored]:
+    """Read the architecture of a folder, and what else its `config.json` says.
+
+    Raises:
+        VitreousError: If there is no such file, it names no architecture, or a value is of another
+            type than timm's.
+    """
+    file = folder / "config.json"
+    if not file.is_file():
+        raise VitreousError(
+            f"{folder} is no model: it holds no config.json; give a run folder, weights or a timm "
+            "name"
+        )
+    config = read_json(file)
+    if not isinstance(config, dict) or "architecture" not in config:
+        raise CheckpointError(f"{file} names no 'architecture'; is it a model?")
+
+    def read(values: Mapping[str, object], key: str, kind: object) -> Any:
+        return convert(kind, values.get(key), f"{file}: {key}")
+
+    view = read(config, "pretrained_cfg", dict[str, Any] | None) or {}
+    size = read(view, "input_size", tuple[int, int, int] | None)
+    stored = Stored(
+        model_args=read(config, "model_args", dict[str, Any] | None) or {},
+        mean=read(view, "mean", tuple[float, float, float] | None),
+        std=read(view, "std", tuple[float, float, float] | None),
+        class_names=read(config, "label_names", list[str] | None),
+        name=_name(config, folder),
+        image_size=None if size is None else size[1:],
+    )
+    return read(config, "architecture", str), stored
+
+
+def _name(config: Mapping[str, object], path: Path) -> str:
+    """The name that was stored, unless it is the architecture's or the folder is a run's.
+
+    A run's weights are stored under the name of the model that it started from.
+    """
+    if (path / "recipe.yaml").is_file():
+        return path.resolve().name
+    stored = str(config.get("vitreous_name") or config["architecture"])
+    plain = stored.startswith(str(config["architecture"]))
+    return path.resolve().name if plain else stored

@@ -338,3 +338,9 @@ def test_a_classifier_is_no_saliency_network(images, tmp_path):
     with pytest.raises(VitreousError, match="it is no saliency network") as caught:
         write_masks(Onnx(tmp_path / "classifier.onnx"), images, tmp_path / "out")
     assert "\n" not in str(caught.value)
+
+
+def test_a_polygon_without_end_takes_no_memory_and_is_told(images, tmp_path):
+    far = [[1, 1, 1e9, 1, 1e9, 1e9]]
+    row = rows(coco(images, [*far, [0, 0, 20, 0, 20, 20, 0, 20]]), images, tmp_path / "out")["bad"]
+    assert row.kept and row.note.startswith("1 malformed polygons left out")

@@ -10,6 +10,9 @@ import numpy as np
 
 from vitreous.errors import require
 
+FARTHEST = 16
+"""Sides of the image that a polygon's points may lie away."""
+
 
 def fill(polygons: Sequence[Sequence[float]], size: tuple[int, int]) -> tuple[np.ndarray, str]:
     """Fill polygons; what lies outside the picture is cut off.
@@ -23,7 +26,7 @@ def fill(polygons: Sequence[Sequence[float]], size: tuple[int, int]) -> tuple[np
     """
     tools = require("pycocotools.mask", "masks")
     width, height = size
-    good = [list(p) for p in polygons if is_polygon(p)]
+    good = [list(p) for p in polygons if is_polygon(p) and _near(p, size)]
     notes = []
     if len(good) < len(polygons):
         notes.append(f"{len(polygons) - len(good)} malformed polygons left out")
@@ -48,6 +51,11 @@ def decode(lengths: Mapping[str, object]) -> np.ndarray:
 def is_polygon(polygon: Sequence[float]) -> bool:
     """Whether these are three or more points with finite coordinates."""
     return len(polygon) >= 6 and len(polygon) % 2 == 0 and all(map(math.isfinite, polygon))
+
+
+def _near(polygon: Sequence[float], size: tuple[int, int]) -> bool:
+    """Whether no point is absurdly far away: pycocotools takes memory by a polygon's length."""
+    return max(map(abs, polygon)) <= FARTHEST * max(size)
 
 
 def outside(polygon: Sequence[float], size: tuple[int, int]) -> bool:

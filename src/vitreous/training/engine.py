@@ -106,10 +106,10 @@ class Trainer:
             classifier, self.split = recipe.load_with_data(self.split)
         self.classifier = classifier
         self.train_data, self.validation_data = transformed(self.split, recipe)
-        self.trained = TrainedModel(self.classifier, recipe, self.accelerator)
-        self.model, self.optimizer = self.trained.wrapped, self.trained.optimizer
         shown = {"train": self.train_data, "validation": self.validation_data}
         check_fit(recipe, self.split, self.classifier, shown)
+        self.trained = TrainedModel(self.classifier, recipe, self.accelerator)
+        self.model, self.optimizer = self.trained.wrapped, self.trained.optimizer
         self.plain_log: PlainLog | None = None
         self.figures = Figures(self.accelerator)
         self.robust_validation = make_robust_validation(

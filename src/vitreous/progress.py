@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from typing import Any
 
 from tqdm import tqdm
@@ -25,13 +26,16 @@ class Progress(tqdm):
         if self.plain:
             every = {"mininterval": EVERY, "maxinterval": EVERY, "delay": EVERY}
             settings |= {**every, "miniters": 1, "bar_format": LINE, "leave": False}
+        self.written = time.monotonic()
         super().__init__(*arguments, disable=quiet, **settings)
 
     def display(self, msg: str | None = None, pos: int | None = None) -> bool | None:
         """Draw the bar over itself, or write the next line of the log."""
         if not self.plain:
             return super().display(msg, pos)
-        if msg != "":
+        # A figure that changes asks for a line, too: it waits for the next.
+        if msg != "" and time.monotonic() - self.written >= EVERY:
+            self.written = time.monotonic()
             self.fp.write(f"{self}\n")
             self.fp.flush()
         return None

@@ -22,6 +22,7 @@ from processes.cases import PASSES, TRAINED, Case, kept, prepare
 from processes.launch import Launch, launch_all
 
 KILLED = "train, FGSM, carried over"
+BESIDE = Path(__file__).with_name("beside.md")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -120,7 +121,7 @@ def text(lines: Sequence[Line], worlds: Sequence[int]) -> str:
         f"{'holds' if line.holds else '**does not hold**'} |"
         for line in lines
     ]
-    return "\n".join([*head, *body]) + "\n"
+    return "\n".join([*head, *body, "", BESIDE.read_text()])
 
 
 def main() -> int:

@@ -59,11 +59,8 @@ class StopRequest:
         if self.signal is not None:
             raise InterruptedRun("stopped at once; what was saved before is kept", 128 + number)
         self.signal = number
-        print(
-            "stopping after this step; once more stops at once and loses it",
-            file=sys.stderr,
-            flush=True,
-        )
+        once_more = "" if launched else "; Ctrl-C once more stops at once and loses it"
+        print(f"stopping after this step{once_more}", file=sys.stderr, flush=True)
 
     def agreed(self, accelerator: Accelerator) -> bool:
         """Whether any process was asked to stop; all of a run's must call it together."""

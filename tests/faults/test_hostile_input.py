@@ -37,7 +37,7 @@ def place(good: Path, tmp_path_factory: pytest.TempPathFactory) -> Bench:
 
 @pytest.fixture(scope="module", autouse=True)
 def bounded() -> Iterator[None]:
-    """Let the process take so much more than it has; beyond it is a `MemoryError`, and a failure."""
+    """Let the process take so much more than it has; beyond it is a failure."""
     limits = resource.getrlimit(resource.RLIMIT_AS)
     if sys.platform == "linux":
         pages = int(Path("/proc/self/statm").read_text().split()[0])

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from vitreous.config import build, read_yaml, to_yaml
 from vitreous.data.loading import derive_seed
-from vitreous.disk import writing
+from vitreous.disk import temporary_path, writing
 from vitreous.errors import CheckpointError, VitreousError
 from vitreous.folders import check_folder, claim_folder
 from vitreous.io import append_text, atomic_path, finite, read_json_lines, write_text
@@ -134,7 +134,7 @@ class RunFolder:
 
     def _keep_previous(self) -> None:
         """Give the last state a second name, or another name where a file can have only one."""
-        spare = self.previous_checkpoint.with_suffix(".new")
+        spare = temporary_path(self.previous_checkpoint)  # what a kill leaves of it is tidied
         try:
             spare.unlink(missing_ok=True)
             os.link(self.checkpoint, spare)

@@ -121,7 +121,7 @@ def post(url: str, data: bytes, kind: str) -> Any:
 
 
 def resident(pid: int) -> int:
-    status = Path(f"/proc/{pid}/status").read_text()
+    status = Path(f"/proc/{pid}/status").read_text(encoding="utf-8")
     return int(re.search(r"VmRSS:\s+(\d+)", status)[1]) // 1024
 
 

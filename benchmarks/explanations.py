@@ -24,7 +24,7 @@ from vitreous.provenance import provenance
 from vitreous.results import Results
 
 sys.path.insert(0, str(Path(__file__).parent / "evidence"))
-from prepare import read_boxes
+from prepare import read_boxes  # ty: ignore[import-not-found]
 
 NAME = "photographs-with-boxes"
 COLUMNS = (

@@ -48,7 +48,10 @@ PARTS: dict[str, Registry[Any]] = {
     "Corruptions": CORRUPTIONS,
 }
 SUBCOMMANDS = {"brain": ("score", "layers", "similarity", "behaviour", "export")}
-ROOMS = ("", ".models", ".attribution", ".training", ".attacks", ".evaluation", ".brain", ".report")
+ROOMS = (
+    *("", ".models", ".attribution", ".masks", ".training", ".attacks", ".evaluation", ".brain"),
+    ".report",
+)
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import inspect
 import re
 import subprocess
 import sys
@@ -10,6 +12,7 @@ from pathlib import Path
 import pytest
 
 import vitreous
+from golden.pin_public import PACKAGES
 from test_imports import ORDER
 from vitreous import recipes
 
@@ -19,6 +22,7 @@ PAGES = sorted(
     for path in [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *ROOT.glob("tests/**/*.md")]
 )
 GENERATED = {f"reference/{name}.md" for name in ("recipes", "commands", "parts", "python")}
+GENERATED |= {f"tutorials/{file.stem}.md" for file in (ROOT / "docs").glob("tutorials/*.ipynb")}
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 FILE = re.compile(
     r"(?<![\w./-])((?:tests|docs|benchmarks|examples|src)/[\w./-]+\.(?:py|md|yaml|npz|png))"
@@ -132,3 +136,23 @@ def test_the_site_builds_without_a_warning(tmp_path: Path) -> None:
     pages = list((tmp_path / "site").rglob("*.html"))
     assert len(pages) > 20
     assert [p.name for p in pages if fetched.search(p.read_text(encoding="utf-8"))] == []
+    text = (tmp_path / "site" / "reference" / "python.html").read_text(encoding="utf-8")
+    assert [p for p in public_places() if not told_in(text, p)] == []
+
+
+def public_places() -> list[str]:
+    """Where each public class and function is defined."""
+    packages = [importlib.import_module(name) for name in PACKAGES]
+    values = [getattr(package, name) for package in packages for name in package.__all__]
+    own = [v for v in values if inspect.isclass(v) or inspect.isfunction(v)]
+    return sorted({f"{v.__module__}.{v.__qualname__}" for v in own})
+
+
+def told_in(text: str, place: str) -> bool:
+    """Whether a page of the reference has a name and, up to the next, all of its parameters."""
+    _, found, rest = text.partition(f'id="{place}"')
+    section = re.sub(r"<[^>]+>", "", rest.partition('<h2 id="')[0])
+    module, _, name = place.rpartition(".")
+    value = getattr(importlib.import_module(module), name)
+    names = inspect.signature(value).parameters if inspect.isfunction(value) else {}
+    return bool(found) and all(re.search(rf"\b{parameter}\b", section) for parameter in names)

@@ -35,6 +35,7 @@ BASE = Record("shifts", "val", "top1", 0.5, 10, (0.2, 0.8), {"angle": 90}, "/dat
         {"provenance": dataclasses.replace(MADE, kind="attack")},
         {"provenance": dataclasses.replace(MADE, model="other")},
         {"provenance": dataclasses.replace(MADE, fingerprint="f2")},
+        {"provenance": dataclasses.replace(MADE, seed=1)},
     ],
     ids=lambda change: "_".join(change),
 )
@@ -46,7 +47,7 @@ def test_a_measurement_replaces_none_that_differs_in_what_it_depends_on(change):
 
 
 def test_the_same_measured_again_replaces_the_old_value():
-    later = dataclasses.replace(MADE, when="2026-02-01T00:00:00+00:00", seconds=3, seed=1)
+    later = dataclasses.replace(MADE, when="2026-02-01T00:00:00+00:00", seconds=3)
     results = Results("run", [BASE])
     results.add([dataclasses.replace(BASE, value=0.9, provenance=later)])
     assert [r.value for r in results.records] == [0.9]
@@ -133,8 +134,8 @@ def test_provenance_names_processor_memory_and_moment(monkeypatch):
     described = hardware()
     assert described["cores"] == os.cpu_count() and described["torch_threads"] >= 1
     cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.is_file() and "model name" in cpuinfo.read_text():
-        assert described["processor"] in " ".join(cpuinfo.read_text().split())
+    if cpuinfo.is_file() and "model name" in cpuinfo.read_text(encoding="utf-8"):
+        assert described["processor"] in " ".join(cpuinfo.read_text(encoding="utf-8").split())
     card = {"gpu": [{"name": "H100", "memory_gb": 80.0}], "processor": "CPU", "cores": 2}
     assert hardware_text(card) == "CPU, 2 cores, H100 (80 GiB)"
 

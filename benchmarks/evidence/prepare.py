@@ -40,7 +40,7 @@ def beside(box: Box, size: int = 64) -> tuple[int, int, int, int]:
     """Areas of the rectangles left of a box, above, right of and below it; none under 8 px."""
     left, top, right, bottom = box
     widths = (left, top, size - right, size - bottom)
-    return tuple(w * size if w >= 8 else 0 for w in widths)  # ty: ignore[invalid-return-type]
+    return tuple(w * size if w >= 8 else 0 for w in widths)  # ty: ignore[invalid-explicit-return]
 
 
 def background(pixels: np.ndarray, box: Box) -> np.ndarray:

@@ -39,7 +39,7 @@ def atomic_path(path: str | os.PathLike[str], *, durable: bool = True) -> Genera
             temporary = temporary_path(target)
             yield temporary
             if durable:
-                with temporary.open("rb") as written:
+                with temporary.open("r+b") as written:  # Windows syncs no handle for reading
                     os.fsync(written.fileno())
             os.chmod(temporary, 0o666 & ~_umask())
             os.replace(temporary, target)

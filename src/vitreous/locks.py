@@ -1,8 +1,9 @@
 """One writer at a time in a folder: a lock that tells who holds it, and that dies with its holder.
 
-The lock is the operating system's (`lockf`, which network file systems share among machines), on
-`.vitreous.lock`; the file's text says who holds it. Where a file system has no locks, the text
-alone decides, and a holder of this machine that has died is told by its process number.
+The lock is the operating system's (`lockf`, which network file systems share among machines; on
+Windows `locking`, of one byte far behind the text), on `.vitreous.lock`; the file's text says who
+holds it. Where a file system has no locks, the text alone decides, and a holder of this machine
+that has died is told by its process number.
 """
 
 from __future__ import annotations
@@ -23,8 +24,14 @@ try:
     import fcntl
 except ImportError:  # Windows
     fcntl = None
+try:
+    import msvcrt
+except ImportError:
+    msvcrt = None
 
 LOCK = ".vitreous.lock"
+LOCKED_BYTE = 1 << 30
+HELD = (errno.EACCES, errno.EAGAIN, errno.EDEADLK)
 NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.EINVAL, errno.ENOSYS)
 _held: dict[Path, int] = {}
 
@@ -85,18 +92,27 @@ def _take(path: Path, purpose: str) -> int:
 
 
 def _lock(handle: int, path: Path) -> None:
-    if fcntl is not None:
-        try:
-            fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    try:
+        if _lock_by_system(handle):
             return
-        except OSError as error:
-            if error.errno in (errno.EACCES, errno.EAGAIN):
-                raise FolderInUse(_refusal(path, _read(handle))) from error
-            if error.errno not in NO_LOCKS:
-                raise
+    except OSError as error:
+        if error.errno in HELD:
+            raise FolderInUse(_refusal(path, _read(handle))) from error
+        if error.errno not in NO_LOCKS:
+            raise
     holder = _read(handle)
     if holder and not _dead(holder):
         raise FolderInUse(f"{_refusal(path, holder)}; if that is over, delete {path}")
+
+
+def _lock_by_system(handle: int) -> bool:
+    """Ask the system for the lock; False where it offers none. Raises OSError if it is held."""
+    if fcntl is not None:
+        fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    elif msvcrt is not None:
+        os.lseek(handle, LOCKED_BYTE, os.SEEK_SET)
+        msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)  # ty: ignore[missing-attribute]
+    return fcntl is not None or msvcrt is not None
 
 
 def _same(handle: int, path: Path) -> bool:
@@ -114,12 +130,14 @@ def _sign(handle: int, purpose: str) -> None:
         "purpose": purpose,
     }
     os.ftruncate(handle, 0)
-    os.pwrite(handle, json.dumps(about).encode(), 0)
+    os.lseek(handle, 0, os.SEEK_SET)
+    os.write(handle, json.dumps(about).encode())
 
 
 def _read(handle: int) -> dict[str, object]:
     try:
-        about = json.loads(os.pread(handle, 4096, 0))
+        os.lseek(handle, 0, os.SEEK_SET)
+        about = json.loads(os.read(handle, 4096))
     except (ValueError, OSError):
         return {}
     return about if isinstance(about, dict) else {}
@@ -145,6 +163,8 @@ def _release(path: Path, handle: int) -> None:
     if _held[path]:
         return
     del _held[path]
+    with contextlib.suppress(OSError):
+        os.ftruncate(handle, 0)  # where an open file cannot be removed, an empty one stays
     with contextlib.suppress(OSError):
         path.unlink(missing_ok=True)  # before it is let go, so that nobody's is removed
     with contextlib.suppress(OSError):

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from vitreous.errors import VitreousError
 
+DEVICES = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)  # of Windows
 SUFFIXES = (".tar", ".gz", ".pth", ".pt", ".ckpt", ".safetensors", ".csv", ".parquet", ".json")
 
 
@@ -48,7 +49,8 @@ def distinct_names(
 
 def folder_name(name: str) -> str:
     """A name as the name of a folder: without characters that a path or Windows forbids."""
-    return re.sub(r'[/\\:*?"<>|\s]+', "-", name).strip("-. ") or "model"
+    plain = re.sub(r'[/\\:*?"<>|\s\x00-\x1f]+', "-", name).strip("-. ") or "model"
+    return f"_{plain}" if DEVICES.fullmatch(plain) else plain
 
 
 def _clashes(names: Sequence[str]) -> list[int]:

@@ -10,10 +10,29 @@ import torch
 
 from vitreous.errors import VitreousError
 
+MEETING = ("RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
+
 
 def world_size() -> int:
     """How many processes the launcher started; 1 without one."""
     return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def check_launcher() -> None:
+    """Refuse a launcher that says how many processes there are, and not where they meet.
+
+    Raises:
+        VitreousError: Says which variables are missing.
+    """
+    if world_size() < 2:
+        return
+    missing = [name for name in MEETING if name not in os.environ]
+    if missing:
+        raise VitreousError(
+            f"WORLD_SIZE says {world_size()} processes, but {', '.join(missing)} "
+            f"{'are' if len(missing) > 1 else 'is'} not set, so that each would take itself for "
+            "the only one; start them with torchrun, or unset WORLD_SIZE"
+        )
 
 
 def without_accelerator() -> bool:
@@ -76,10 +95,12 @@ def current_processes(cpu: bool = False) -> Processes:
         cpu: Compute on the CPU even where there is a GPU.
 
     Raises:
-        VitreousError: If Accelerate joins another number of processes than were started.
+        VitreousError: If Accelerate joins another number of processes than were started, or the
+            launcher does not say where they meet.
     """
     if world_size() < 2:
         return ALONE
+    check_launcher()
     from accelerate import PartialState
 
     state = PartialState(cpu=cpu or without_accelerator())

@@ -5,11 +5,12 @@ from __future__ import annotations
 import importlib
 import pkgutil
 from collections.abc import Callable, Iterator
-from typing import Generic, TypeVar
+from typing import Generic, TypeVar, cast
 
 from vitreous.errors import VitreousError, nearest
 
 T = TypeVar("T")
+Part = TypeVar("Part")
 
 
 class Registry(Generic[T]):
@@ -26,13 +27,14 @@ class Registry(Generic[T]):
         self._package = package
         self._parts: dict[str, T] = {}
 
-    def register(self, name: str) -> Callable[[T], T]:
-        """Decorate a class or function to make it available under `name`."""
+    def register(self, name: str) -> Callable[[Part], Part]:
+        """Decorate a class or function to make it available under `name`; it keeps its type."""
 
-        def add(part: T) -> T:
-            if self._parts.get(name, part) is not part:
+        def add(part: Part) -> Part:
+            own = cast(T, part)
+            if self._parts.get(name, own) is not part:
                 raise ValueError(f"{self.kind} '{name}' is registered twice")
-            self._parts[name] = part
+            self._parts[name] = own
             return part
 
         return add

@@ -7,7 +7,7 @@ import dataclasses
 import json
 import math
 import os
-from collections.abc import Generator, Iterable, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ import filelock
 from vitreous.disk import tidy
 from vitreous.errors import VitreousError
 from vitreous.io import finite, read_json, write_json
+from vitreous.names import distinct_names
 from vitreous.provenance import Provenance
 from vitreous.results_format import fields_of, typed
 from vitreous.statistics import NORMAL_QUANTILE
@@ -60,7 +61,7 @@ class Record:
     def key(self) -> tuple[object, ...]:
         """Everything that the value depends on; a new record replaces an old one of the same."""
         made = self.provenance
-        return (*self.topic(), self.n, made.kind, made.model, made.fingerprint)
+        return (*self.topic(), self.n, made.kind, made.model, made.fingerprint, made.seed)
 
     def topic(self) -> tuple[str, ...]:
         """What is measured on what and how, whichever model it is of and on however many."""
@@ -103,7 +104,8 @@ class Results:
 
         A mapping with an integer `n` is such a table. Where both name another `fingerprint`, the
         new one replaces the old one whatever their sizes. One whose `place` (where the dataset is)
-        differs from that of the one of its name stands beside it, as `NAME (PLACE)`.
+        differs from that of the one of its name stands beside it, as `NAME (PLACE)`, and is that of
+        `NAME (PLACE)` wherever it is added again.
         """
         self.extra = _merged(self.extra, extra)
 
@@ -273,15 +275,26 @@ def _merged(old: Any, new: Any) -> Any:
         return _merged(dict(new), {k: v for k, v in old.items() if k != "n"}) | {"n": counts[0]}
     merged = dict(old)
     for name, value in new.items():
-        key = _apart(name, old.get(name), value)
+        key = _apart(name, merged, value)
         merged[key] = _merged(old.get(key), value)
     return merged
 
 
-def _apart(name: str, old: Any, new: Any) -> str:
-    """The key of an entry: with its place, where the entry of its name is of another place."""
-    places = [v.get("place") if isinstance(v, Mapping) else None for v in (old, new)]
-    return f"{name} ({places[1]})" if all(places) and places[0] != places[1] else name
+def _apart(name: str, entries: Mapping[str, Any], new: Any) -> str:
+    """The key of an entry: that of its name and place; a new one of a name that is taken has both.
+
+    Args:
+        name: Its name, or `NAME (PLACE)`.
+        entries: Those that are there.
+        new: The entry; one without `place` is known by its name alone.
+    """
+    place = new.get("place") if isinstance(new, Mapping) else None
+    if not place:
+        return name
+    short = name.removesuffix(f" ({place})")
+    held = entries.get(short, new)
+    taken = isinstance(held, Mapping) and held.get("place") not in (None, place)
+    return f"{short} ({place})" if taken else short
 
 
 def _is_table(value: Mapping[str, object]) -> bool:
@@ -294,6 +307,28 @@ def _record(raw: object, made: Mapping[str, Provenance], where: str) -> Record:
     if (name := row.pop("provenance", "")) and name not in made:
         raise VitreousError(f"{where}: its provenance '{name}' is not in the file")
     return Record(**row, provenance=made.get(name, UNKNOWN))
+
+
+def told_apart(groups: Sequence[Sequence[Record]]) -> Callable[[str, str], str]:
+    """Names of datasets for records of several models, made distinct where one model needs it.
+
+    Args:
+        groups: The records of each model.
+
+    Returns:
+        From a dataset's name and place to the name to show. Where a model was measured on two
+        datasets of one name, these are called by their paths in every model; where none was, a
+        dataset keeps its name wherever it lies.
+    """
+    named: dict[tuple[str, str], str] = {}
+    keys = [dict.fromkeys((r.dataset, r.source) for r in group if r.source) for group in groups]
+    for dataset in dict.fromkeys(name for group in keys for name, _ in group):
+        where = [[place for name, place in group if name == dataset] for group in keys]
+        if max(map(len, where)) > 1:
+            every = list(dict.fromkeys(place for places in where for place in places))
+            told = distinct_names(every, [dataset] * len(every))
+            named |= {(dataset, place): text for place, text in zip(every, told)}
+    return lambda name, place: named.get((name, place), name)
 
 
 def wilson_interval(successes: float, n: int, z: float = NORMAL_QUANTILE) -> tuple[float, float]:

@@ -183,6 +183,7 @@ def served(classifier, tmp_path_factory) -> Iterator[str]:
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout is not None
+            assert process.stdout.readline() == "open to programs and users of this machine only\n"
             line = process.stdout.readline()
             assert line.startswith("page: http://127.0.0.1:"), line
             yield line.split()[1]

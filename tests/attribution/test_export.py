@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import json
+import re
+import subprocess
+import sys
 from importlib import resources
+from pathlib import Path
 
 import pytest
 import timm
 import torch
 from torch import Tensor
 from torch.nn import functional
+from torchvision.transforms.functional import to_pil_image as to_pil
 
 from vitreous import cli, load_model, relevance, save_model
 from vitreous.data.generated.scenes import World, draw, sample_scenes
@@ -90,6 +96,29 @@ def test_the_command_writes_logits_for_any_number_of_pictures(tmp_path, capsys):
     torch.testing.assert_close(
         torch.from_numpy(found[0]), classifier(images).detach(), atol=1e-5, rtol=0
     )
+
+
+def test_the_graph_tells_a_program_without_us_what_it_must_know(tmp_path):
+    """The example reads names and size from the file, and answers as the model does."""
+    from vitreous.attribution.export import export_onnx
+
+    classifier, images = trained_vit()
+    export_onnx(classifier, tmp_path / "x.onnx", relevance=True)
+    about = ONNX.InferenceSession(str(tmp_path / "x.onnx")).get_modelmeta().custom_metadata_map
+    assert json.loads(about["class_names"]) == classifier.class_names
+    assert tuple(json.loads(about["size"])) == classifier.preprocessing.size
+    for name in ("mean", "std"):
+        stored = torch.tensor(json.loads(about[name]))
+        torch.testing.assert_close(stored, getattr(classifier, name).flatten())
+    to_pil(images[0]).save(tmp_path / "a.png")
+    example = Path(__file__).parents[2] / "examples" / "onnx_alone.py"
+    imported = set(re.findall(r"^(?:import|from) (\w+)", example.read_text("utf-8"), re.M))
+    assert imported == {"json", "sys", "numpy", "onnxruntime", "PIL"}
+    command = [sys.executable, str(example), "x.onnx", "a.png"]
+    told = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    best = classifier(images[:1]).softmax(1)[0].argmax()
+    assert told.stdout.splitlines()[0].endswith(f"%  {classifier.class_name(int(best))}")
+    assert (tmp_path / "relevance.png").is_file()
 
 
 def test_timm_loads_what_the_command_writes(tmp_path, capsys):

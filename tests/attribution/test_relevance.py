@@ -220,10 +220,13 @@ def _raw_input_gradient(classifier, images, target):
     return gradient.abs().amax(1)
 
 
+PLAIN = ("attn_lrp", "cp_lrp", "transformer_attribution")  # test_propagation says what they refuse
+
+
 @pytest.mark.parametrize("method", sorted(METHODS))
 def test_a_map_does_not_depend_on_its_batch(method):
     models = [(tiny_vit(), 32)]
-    if method not in ONE_STREAM:
+    if method not in (*ONE_STREAM, *PLAIN):
         models.append((tiny_crossvit(), 48))
     for classifier, size in models:
         images = torch.rand(4, 3, size, size)

@@ -18,7 +18,7 @@ from vitreous.brain import activations, export, stimuli
 from vitreous.brain.export import Plugin, export_plugin
 from vitreous.cli import main
 from vitreous.errors import VitreousError
-from vitreous.models.classifier import save_model
+from vitreous.models import save_model
 
 
 @pytest.fixture

@@ -74,7 +74,7 @@ def test_the_recording_held_out_is_what_is_reported(macaque, tmp_path, capsys):
         (("--alpha", "2"), "--alpha is for --metric ridge, not pls"),
         (("--metric", "rdm", "--biased"), "--biased is for --metric cka, not rdm"),
         (("--folds", "5", "--splits", "3"), "--folds holds out every image once"),
-        (("--train-size", "90"), "expected a share between 0 and 1, found 90"),
+        (("--train-size", "90"), "expected above 0 and below 1, found 90"),
         (("--layers", "IT=blocks.1"), "names region 'IT'; expected one of V4"),
         (("--layers", "blocks.*"), "matches 12 layers"),
         (("--session", ""), "give --session, one of 1, 2"),

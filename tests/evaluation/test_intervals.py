@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy.stats import binomtest
 
 from vitreous.evaluation.metrics import (
     bootstrap_counts,
@@ -106,6 +107,22 @@ def test_the_interval_of_a_class_mean_is_that_of_drawing_images() -> None:
     assert found == pytest.approx(tuple(expected), abs=0.02)
     assert found == class_mean_interval(right, total, draws=1000, seed=0)
     assert found != class_mean_interval(right, total, draws=1000, seed=1)
+
+
+@pytest.mark.parametrize("share", [0.0, 1.0])
+def test_what_never_varies_has_the_interval_of_wilson(share: float) -> None:
+    """Drawing it again gives no spread, though a few images prove little."""
+    expected = binomtest(round(12 * share), 12).proportion_ci(method="wilson")
+    assert mean_interval(np.full(12, share)) == pytest.approx(tuple(expected))
+    total = np.array([4, 0, 8])
+    assert class_mean_interval(share * total, total) == pytest.approx(tuple(expected))
+
+
+def test_the_interval_of_a_class_mean_covers_it_near_the_end() -> None:
+    """Of 400 sets of 24 images of a model that has 97 % right, at least 90 % cover that."""
+    random, total = np.random.default_rng(2), np.array([12, 12])
+    ends = [class_mean_interval(random.binomial(total, 0.97), total, 200) for _ in range(400)]
+    assert np.mean([low <= 0.97 <= high for low, high in ends]) > 0.9
 
 
 def test_a_class_that_a_sample_misses_is_left_out_of_its_mean() -> None:

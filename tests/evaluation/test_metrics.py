@@ -27,7 +27,6 @@ from vitreous.evaluation.metrics import (
     calibration,
     effective_robustness,
     fit_line,
-    mean_corruption_error,
 )
 from vitreous.evaluation.pixel_removal import removal_area, removal_hits
 from vitreous.evaluation.predictions import Predictions
@@ -170,13 +169,6 @@ def test_calibration_error_of_a_hand_computed_case() -> None:
     curve = calibration(confidence, correct, bins=10)
     assert curve.n[[5, 9]].tolist() == [2, 4]
     assert curve.error == pytest.approx((4 * abs(0.75 - 0.95) + 2 * abs(0.5 - 0.55)) / 6)
-
-
-def test_alexnets_own_corruption_error_is_one() -> None:
-    errors = class_map("imagenet_c")["alexnet_error"]
-    assert mean_corruption_error(errors, errors) == pytest.approx(1.0)
-    halved = {k: v / 2 for k, v in errors.items()}
-    assert mean_corruption_error(halved, errors) == pytest.approx(0.5)
 
 
 def answers(test_set: TestSet, right: np.ndarray) -> Predictions:

@@ -54,8 +54,9 @@ def place(tmp_path: Path) -> Path:
 
 
 def evaluate(*words: object) -> int:
-    options = ("--device", "cpu", "--workers", "0", "--quiet", "--samples", "0", "--batch-size", 4)
-    return main([str(w) for w in ("evaluate", *words, *options)])
+    options = ("--device", "cpu", "--workers", "0", "--quiet", "--batch-size", 4)
+    samples = () if "--samples" in words else ("--samples", 0)
+    return main([str(w) for w in ("evaluate", *words, *options, *samples)])
 
 
 def current(folder: Path, **wanted: object) -> list[Record]:
@@ -73,6 +74,63 @@ def test_a_set_of_the_same_name_elsewhere_stands_beside(place: Path) -> None:
     names = {r.dataset for r in source.records}
     assert names == {"a/val", "b/val"}
     assert set(predictions(source)) == set(source.results.extra["evaluation"]) == names
+
+
+def test_a_set_is_the_same_whether_it_is_measured_alone_or_beside_another(place: Path) -> None:
+    """Its records replace each other, its images are not answered again, and a part is no rival."""
+    out, data = place / "out", [place / side / "val" for side in "ab"]
+    for words in (("--limit", 4, "--data", *data), ("--data", data[1]), ("--data", data[0])):
+        assert evaluate(place / "m", *words, "--masks", place / "a/masks", "--out", out) == 0
+    assert evaluate(place / "m", "--data", data[0], "--limit", 3, "--out", out) == 0
+    top1 = current(out, metric="top1", suite="clean")
+    assert {(r.dataset, r.source, r.n) for r in top1} == {("val", str(d), 8) for d in data}
+    (source,) = read_sources([out])
+    names = {"a/val", "b/val"}
+    assert {r.dataset for r in source.records} == names
+    entries = source.results.extra["evaluation"]
+    assert {name: entry["n"] for name, entry in entries.items()} == dict.fromkeys(names, 8)
+    assert len(list(out.glob("predictions/*/predictions.csv"))) == 2
+    assert {name: len(table) for name, table in predictions(source).items()} == dict.fromkeys(
+        names, 8
+    )
+
+
+def test_a_model_of_one_set_stands_beside_one_of_two_sets_of_its_name(place: Path) -> None:
+    data = [place / side / "val" for side in "ab"]
+    assert evaluate(place / "m", "--data", *data, "--out", place / "first") == 0
+    assert evaluate(place / "n", "--data", data[1], "--out", place / "second") == 0
+    first, second = read_sources([place / "first", place / "second"])
+    assert {r.dataset for r in first.records} == {"a/val", "b/val"}
+    assert {r.dataset for r in second.records} == {"b/val"}
+    (told,) = differences([first, second])
+    assert (told.name, told.n) == ("b/val", 8)
+
+
+def test_the_object_stays_visible_under_its_relevance(place: Path) -> None:
+    """The overlay of the best and worst answers hides no part of the picture in the dark."""
+    out = place / "out"
+    assert evaluate(place / "m", "--data", place / "a/val", "--out", out, "--samples", 2) == 0
+    (entry,) = Results.read(out).extra["evaluation"].values()
+    for sample in [*entry["best"], *entry["worst"]]:
+        image, shown = (
+            np.asarray(Image.open(out / sample[kind]).convert("L"), np.float64)
+            for kind in ("picture", "relevance")
+        )
+        assert (shown >= 0.5 * image - 2).all()
+
+
+def test_pictures_on_the_card_stay_those_of_their_set(place: Path) -> None:
+    """Another set of the name, or fewer images, write no picture over those that are shown."""
+    out = place / "out"
+    assert evaluate(place / "m", "--data", place / "a/val", "--out", out, "--samples", 2) == 0
+    (entry,) = Results.read(out).extra["evaluation"].values()
+    shown = [s["picture"] for kind in ("best", "worst") for s in entry[kind]]
+    before = [(out / name).read_bytes() for name in shown]
+    for words in ((place / "b/val",), (place / "a/val", "--limit", 3)):
+        assert evaluate(place / "m", "--data", *words, "--out", out, "--samples", 2) == 0
+    kept = Results.read(out).extra["evaluation"]["val"]
+    assert [s["picture"] for kind in ("best", "worst") for s in kept[kind]] == shown
+    assert [(out / name).read_bytes() for name in shown] == before
 
 
 def test_results_of_another_model_are_told_not_mixed(place: Path, capsys) -> None:

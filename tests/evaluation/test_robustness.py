@@ -289,6 +289,13 @@ def test_the_command_writes_a_curve_and_goes_on(tmp_path, capsys) -> None:
     assert len(values) == 6 and values["pgd", 0.0] >= values["pgd", 2 / 255]
     assert (out / "attacks" / "set_curve.png").is_file()
     before = capsys.readouterr().out
+    assert "left out" not in before
+    (tmp_path / "map.json").write_text('{"a": 0, "b": 1, "c": []}')
+    mapped = [*measure, "--class-map", str(tmp_path / "map.json")]
+    assert cli.main([*mapped, "--out", str(tmp_path / "mapped")]) == 0
+    told = capsys.readouterr().out
+    assert "left out of set: 3 images whose label is no class of the model (c/0.png" in told
+    assert {r.n for r in Results.read(tmp_path / "mapped").find(suite="attack")} == {6}
     assert cli.main([*measure, "--out", str(out)]) == 0
     assert capsys.readouterr().out == before
     sequence = ["--attack", "sequence", "--norm", "l2", "--members", "apgd_ce", "square"]

@@ -94,7 +94,7 @@ def bomb_png() -> bytes:
 
 def array(value: object) -> bytes:
     file = io.BytesIO()
-    np.save(file, value)  # ty: ignore[invalid-argument-type]
+    np.save(file, value)
     return file.getvalue()
 
 

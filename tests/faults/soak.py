@@ -39,7 +39,7 @@ COLUMNS = ("seconds", "round", "resident_mb", "open_files", "threads")
 
 def sample(begun: float, number: int) -> dict[str, float]:
     """Resident memory (MB), open files and threads of this process."""
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    pages = int(Path("/proc/self/statm").read_text(encoding="utf-8").split()[1])
     return {
         "seconds": round(time.monotonic() - begun, 1),
         "round": number,

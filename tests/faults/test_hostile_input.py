@@ -40,7 +40,7 @@ def bounded() -> Iterator[None]:
     """Let the process take so much more than it has; beyond it is a failure."""
     limits = resource.getrlimit(resource.RLIMIT_AS)
     if sys.platform == "linux":
-        pages = int(Path("/proc/self/statm").read_text().split()[0])
+        pages = int(Path("/proc/self/statm").read_text(encoding="utf-8").split()[0])
         bound = pages * resource.getpagesize() + MOST_MEMORY
         resource.setrlimit(resource.RLIMIT_AS, (bound, limits[1]))
     yield

@@ -27,7 +27,7 @@ def main(path: str) -> None:
     sys.modules["lxt.efficient.models"] = tables
     sys.path[:0] = [str(TESTS), str(TESTS / "models")]
     from lxt.efficient import patches
-    from test_other_libraries import hugging_face_vit
+    from test_other_libraries import hugging_face_vit  # ty: ignore[import-not-found]
 
     from golden.other_attributions import TARGET, test_images
 

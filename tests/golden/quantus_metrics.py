@@ -55,7 +55,7 @@ def gradients(model: nn.Module, inputs: np.ndarray, targets: np.ndarray, **_: ob
 
 
 def main(path: str) -> None:
-    import quantus
+    import quantus  # ty: ignore[import-not-found]
 
     same = {
         "abs": False,
@@ -69,7 +69,7 @@ def main(path: str) -> None:
 
     def measure(metric: object, maps: np.ndarray, **more: object) -> object:
         settings = {"channel_first": True, "softmax": False, "batch_size": COUNT, **more}
-        return metric(  # ty: ignore[call-non-callable]
+        return metric(
             model=model,
             x_batch=images.copy(),
             y_batch=labels,
@@ -98,7 +98,7 @@ def main(path: str) -> None:
         "entropy": measure(quantus.Complexity(**same), maps),
         "pixel_flipping": measure(flips, maps),
         "infidelity": measure(infidelity, maps),
-        "road": list(measure(road, maps).values()),  # ty: ignore[unresolved-attribute]
+        "road": list(measure(road, maps).values()),
     }
     np.random.seed(0)
     arrays["max_sensitivity"] = measure(sensitivity, own, **explained)

@@ -128,7 +128,7 @@ def test_the_sheet_shows_the_worst_first(images, tmp_path):
 
 def test_settings_are_frozen():
     with pytest.raises(dataclasses.FrozenInstanceError):
-        Filters().minimum_pixels = 0  # ty: ignore[invalid-assignment]
+        Filters().minimum_pixels = 0
 
 
 def test_where_a_method_computes_is_no_other_setting(tmp_path: Path) -> None:

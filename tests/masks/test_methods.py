@@ -136,7 +136,7 @@ def coco_file(path: Path, segmentation, **changes) -> Path:
         "annotations": [{"image_id": 5, "category_id": 2, "segmentation": segmentation}],
         "categories": [{"id": 2, "name": "cat"}, {"id": 3, "name": "dog"}],
     }
-    path.write_text(json.dumps({**content, **changes}))
+    path.write_text(json.dumps({**content, **changes}), encoding="utf-8")
     return path
 
 

@@ -2,7 +2,8 @@
 
 Started by `launch.py`: `inside.py NOTES`. `NOTES/plan.json` says how many processes there must be,
 and lists the commands, each with a port of its own where the processes meet, and the rank and step
-at which this launch is to die, if any. `NOTES/RANK.json` gets what came of each.
+(of another command: the pass through the model) at which this launch is to die, if any.
+`NOTES/RANK.json` gets what came of each.
 """
 
 from __future__ import annotations
@@ -42,6 +43,22 @@ def die_at(step: int) -> None:
     Trainer.step = dying
 
 
+def die_before_pass(number: int) -> None:
+    """Let this process die, without a word to the others, before a pass through the model."""
+    from vitreous.models import Classifier
+
+    own, made = Classifier.forward, 0
+
+    def dying(self: Any, *arguments: Any) -> Any:
+        nonlocal made
+        made += 1
+        if made > number:
+            os._exit(9)
+        return own(self, *arguments)
+
+    Classifier.forward = dying
+
+
 def run(planned: dict[str, Any]) -> dict[str, Any]:
     """Run one command in a group of its own."""
     import torch.distributed as dist
@@ -52,7 +69,8 @@ def run(planned: dict[str, Any]) -> dict[str, Any]:
 
     os.environ["MASTER_PORT"] = str(planned["port"])
     if planned["dies"] and planned["dies"][0] == int(os.environ["RANK"]):
-        die_at(planned["dies"][1])
+        die = die_at if planned["command"][0] == "train" else die_before_pass
+        die(planned["dies"][1])
     written.clear()
     code = command(planned["command"])
     seen = PartialState._shared_state.get("num_processes")

@@ -65,8 +65,21 @@ def launch_all(
         notes: A folder to be made, where each process leaves what it saw.
         commands: The command lines.
         processes: How many.
-        dies: Rank that is killed during the last command, a training, and before which step.
+        dies: Rank that is killed during the last command, and before which step of a training, or
+            after how many passes through the model.
     """
+    program, environment = prepare_launch(notes, commands, processes, dies)
+    done = subprocess.run(program, capture_output=True, text=True, env=environment, check=False)
+    return told_of(done, notes, len(commands))
+
+
+def prepare_launch(
+    notes: Path,
+    commands: Sequence[Sequence[str]],
+    processes: int,
+    dies: tuple[int, int] | None = None,
+) -> tuple[list[str], dict[str, str]]:
+    """Write down what a launch is to do; returns its command line and environment."""
     notes.mkdir(parents=True)
     ports = free_ports(len(commands))
     planned = [{"command": [*c], "port": p, "dies": None} for c, p in zip(commands, ports)]
@@ -76,10 +89,13 @@ def launch_all(
     (notes / "plan.json").write_text(json.dumps(plan))
     program = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
     program += ["--nproc-per-node", str(processes), str(INSIDE), str(notes)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-    done = subprocess.run(program, capture_output=True, text=True, env=environment, check=False)
+    return program, {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+
+
+def told_of(done: subprocess.CompletedProcess[str], notes: Path, count: int) -> list[Launch]:
+    """What the processes of a launch told of its commands."""
     told = [json.loads(file.read_text()) for file in sorted(notes.glob("[0-9]*.json"))]
-    return [_came(done, [own[n : n + 1] for own in told]) for n in range(len(commands))]
+    return [_came(done, [own[n : n + 1] for own in told]) for n in range(count)]
 
 
 def _came(done: subprocess.CompletedProcess[str], told: list[list[dict[str, Any]]]) -> Launch:

@@ -3,7 +3,7 @@
     python tests/processes/table.py --out docs/results/processes.md
 
 All commands of one number of processes run in one launch of torchrun. Then a training is killed on
-one rank of two and goes on in another number of processes.
+one rank of two and goes on in another number of processes, and so is each command that measures.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from processes.cases import TRAINED, Case, prepare
+from processes.cases import PASSES, TRAINED, Case, kept, prepare
 from processes.launch import Launch, launch_all
 
 KILLED = "train, FGSM, carried over"
@@ -66,6 +66,8 @@ def measure(root: Path, worlds: Sequence[int], trained: Sequence[str]) -> list[L
         print(text(lines, there), flush=True)
     killed = next(case for case in cases if case.name == KILLED)
     others = [go_on(killed, root, rank, world) for rank, world in ((1, 1), (0, worlds[-1]))]
+    measuring = [case for case in cases if case.name in PASSES]
+    others += [go_on(case, root, 1, worlds[-1], PASSES[case.name]) for case in measuring]
     return [*lines, *others]
 
 
@@ -80,12 +82,14 @@ def compare(case: Case, root: Path, worlds: Sequence[int], came: Sequence[Launch
     return Line(case.name, codes, same, [first.difference(o) for o in others], case.tolerance)
 
 
-def go_on(case: Case, root: Path, rank: int, world: int) -> Line:
+def go_on(case: Case, root: Path, rank: int, world: int, step: int = 2) -> Line:
     """Kill one rank of two in the middle, and go on with another number of processes."""
-    out = root / f"killed{rank}"
-    broken = launch_all(root / f"notes_killed{rank}", [case.line(out)], 2, dies=(rank, 2))[0]
+    out = root / f"killed {rank} {case.name}"
+    notes = root / f"notes {rank} {case.name}"
+    broken = launch_all(notes / "killed", [case.line(out)], 2, dies=(rank, step))[0]
     assert broken.code, "nothing was killed"
-    (whole,) = launch_all(root / f"notes_on{rank}", [case.line(out)], world)
+    assert case.name not in PASSES or kept(out), "nothing had been done"
+    (whole,) = launch_all(notes / "on", [case.line(out)], world)
     name = f"{case.name}; rank {rank} of 2 killed, gone on with {world}"
     if whole.code:
         print(whole.messages[-3000:], file=sys.stderr)

@@ -6,12 +6,19 @@ from pathlib import Path
 
 import pytest
 
-from processes.cases import Case, prepare
+from processes.cases import PASSES, Case, kept, prepare
 from processes.launch import Launch, launch_all
 from processes.table import KILLED
 from vitreous.cli import main
 
-SHORT = ("relevance", "RRR", "joint, masks for some", "accumulation", "FGSM, carried over")
+SHORT = (
+    "relevance",
+    "RRR",
+    "joint, masks for some",
+    "accumulation",
+    "shards",
+    "FGSM, carried over",
+)
 NAMES = [*(f"train, {name}" for name in SHORT), "mask", "evaluate", "attack", "brain"]
 
 
@@ -67,3 +74,17 @@ def test_killed_in_two_processes_and_gone_on_with_in_one(
         assert main(case.line(root / folder)) == 0
     one, two = case.read(root / "whole"), case.read(root / "killed")
     assert two.rows == one.rows and one.difference(two) <= case.tolerance
+
+
+@pytest.mark.parametrize("name", PASSES)
+def test_measuring_is_killed_in_two_processes_and_goes_on_in_one(
+    name: str, root: Path, cases: dict[str, Case], recwarn: pytest.WarningsRecorder
+) -> None:
+    case, out = cases[name], root / "broken" / name
+    (came,) = launch_all(root / f"notes_{name}", [case.line(out)], dies=(1, PASSES[name]))
+    assert came.code and kept(out), "nothing was killed, or nothing had been done"
+    for folder in (out, root / "unbroken" / name):
+        assert main(case.line(folder)) == 0
+    one, two = case.read(root / "unbroken" / name), case.read(out)
+    assert two.rows == one.rows and one.rows
+    assert one.difference(two) <= case.tolerance

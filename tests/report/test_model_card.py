@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import math
+import re
 from pathlib import Path
 
 import pytest
-from huggingface_hub import ModelCard
+import yaml
+from huggingface_hub import EvalResult, ModelCard, ModelCardData
+from huggingface_hub.repocard_data import model_index_to_eval_results
 
 from helpers import make_run
 from vitreous.io import write_json
@@ -37,6 +40,33 @@ def test_the_hub_reads_metadata_and_results(run, tmp_path):
     assert values["photos", "attack top1 (attack pgd, epsilon 4/255)"] == 0.127
     assert all(r.task_type == "image-classification" for r in card.data.eval_results)
     assert not any(name == "nothing" for name, _ in values)
+
+
+def test_the_metadata_pass_the_hubs_own_classes_without_leniency(run, tmp_path):
+    """Offline: with the classes of the hub's client (`ModelCard.validate` would ask the hub)."""
+    text = write_markdown([run], tmp_path / "README.md", license="apache-2.0").read_text("utf-8")
+    values = yaml.safe_load(text.split("---\n")[1])
+    named = {k: v for k, v in values.items() if k != "model-index"}
+    name, results = model_index_to_eval_results(values["model-index"])
+    data = ModelCardData(**named, model_name=name, eval_results=results)
+    again = data.to_dict()
+    assert flat(again["model-index"]) == flat(values["model-index"])
+    assert {k: again[k] for k in named} == named
+    assert all(isinstance(r, EvalResult) and r.dataset_type and r.metric_type for r in results)
+    assert all(re.fullmatch(r"[a-z0-9][a-z0-9._/-]*", r.dataset_type) for r in results)
+    broken = [{**values["model-index"][0], "results": [{"task": {}}]}]
+    with pytest.raises(KeyError):
+        model_index_to_eval_results(broken)
+
+
+def flat(index):
+    """Model, data set and metric of each number, in whatever order they are grouped."""
+    return sorted(
+        (model["name"], str(result["dataset"]), str(sorted(metric.items())))
+        for model in index
+        for result in model["results"]
+        for metric in result["metrics"]
+    )
 
 
 def test_a_reader_learns_what_it_is_for_and_where_it_fails(run, tmp_path):

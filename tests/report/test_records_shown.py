@@ -6,13 +6,17 @@ import dataclasses
 import json
 
 import pytest
+from scipy.stats import binomtest
 
 from helpers import make_run
 from vitreous import VitreousError
 from vitreous.demo.words import duration
 from vitreous.provenance import Provenance
 from vitreous.report import figures, write_card
-from vitreous.report.sources import read_sources
+from vitreous.report.charts import Chart
+from vitreous.report.figures.accuracy import robustness_figures
+from vitreous.report.figures.evaluation import calibration_figures, shape_figures
+from vitreous.report.sources import Source, read_sources
 from vitreous.report.tables import facts, rows
 from vitreous.results import Record, Results, accuracy_record
 
@@ -122,3 +126,36 @@ def test_the_demos_times_are_those_of_the_records(tmp_path):
     raw["records"] = []
     (tmp_path / "results.json").write_text(json.dumps(raw))
     assert duration([Results.read(tmp_path)]) == ""
+
+
+def test_attacks_of_other_settings_share_no_line():
+    """Three steps on few images beside five on more: neither is the other's weaker point."""
+    results = Results("run")
+    for steps, n, right in ((3, 20, (12, 3, 1)), (5, 24, (19, 5, 2))):
+        settings = {"attack": "pgd", "norm": "linf", "steps": steps}
+        results.add(
+            accuracy_record("attack", "val", "robust_accuracy", k, n, epsilon=e / 255, **settings)
+            for e, k in enumerate(right)
+        )
+    charts = robustness_figures([Source(results)])
+    values = {chart.title: list(chart.series[0].y) for chart in charts if isinstance(chart, Chart)}
+    assert values == {
+        "Accuracy under attack: pgd on val (steps 3)": [12 / 20, 3 / 20, 1 / 20],
+        "Accuracy under attack: pgd on val (steps 5)": [19 / 24, 5 / 24, 2 / 24],
+    }
+    assert len({chart.key for chart in charts}) == 2
+
+
+def test_shares_of_few_answers_are_drawn_with_their_intervals():
+    results = Results("run")
+    results.extra["evaluation"] = {
+        "set": {
+            "calibration": {"confidence": [0.2, None], "accuracy": [0.25, None], "n": [4, 0]},
+            "shape_bias": {"category": ["cat", "dog"], "shape": [3, 0], "texture": [1, 0]},
+        }
+    }
+    for make, share in ((calibration_figures, 0.25), (shape_figures, 0.75)):
+        (chart,) = make([Source(results)])
+        expected = binomtest(round(4 * share), 4).proportion_ci(method="wilson")
+        assert isinstance(chart, Chart)
+        assert chart.series[0].interval(0) == pytest.approx(tuple(expected))

@@ -9,7 +9,7 @@ import xml.etree.ElementTree as ElementTree
 import pytest
 
 from vitreous.report.charts import PUBLISHED_COLOUR, Chart, Heatmap, Series
-from vitreous.report.drawing import css_variables
+from vitreous.report.drawing import css_variables, drawn
 from vitreous.report.svg import draw
 
 NAN = float("nan")
@@ -64,3 +64,18 @@ def test_published_values_are_hollow_and_models_are_filled():
     assert PUBLISHED_COLOUR == 6
     marks = re.findall(r'style="fill: (var\([^)]+\)); stroke: (var\([^)]+\))', text)
     assert ("var(--m1)", "var(--m1)") in marks and ("var(--panel)", "var(--p0)") in marks
+
+
+@pytest.mark.parametrize("kind", ["line", "dots"])
+def test_a_long_legend_takes_nothing_from_the_axes(kind):
+    """Eleven series of long names: six models and the published rows, as many as a card has."""
+    names = [f"runs/crossvit/18_dagger_408_adversarial_and_rotation/seed_{i}" for i in range(11)]
+    heights = []
+    for some in (names[:1], names):
+        series = [Series(name, i, [0], [0.1 * i]) for i, name in enumerate(some)]
+        chart = Chart("k", "T", kind, series, "x", "y", categories=["V4"])
+        with drawn(chart, title=True) as canvas:
+            canvas.draw_without_rendering()
+            (axes,) = canvas.axes
+            heights.append(axes.get_window_extent().height / canvas.dpi)
+    assert heights[1] > 0.85 * heights[0]

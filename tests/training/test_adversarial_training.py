@@ -181,9 +181,9 @@ def test_the_loss_scale_of_the_attack_is_in_the_checkpoint(root: Path, tmp_path:
     with torch.autocast("cpu", torch.float16):
         trainer.backward(batch, Share.whole(batch))
     scale = trainer.adversary_state["loss_scale"].clone()
-    trainer.save()
+    trainer.state.save()
     again = Trainer(recipe, tmp_path / "run", quiet=True)
-    again.resume()
+    again.state.resume()
     assert torch.equal(again.adversary_state["loss_scale"], scale) and scale > 1
 
 

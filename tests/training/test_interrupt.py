@@ -27,7 +27,7 @@ def recipe(tmp_path: Path) -> str:
     return str(path)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])
 @pytest.mark.parametrize("workers", [0, 1])
 def test_once_finishes_the_step_and_the_same_command_ends_as_if_unbroken(
     recipe, tmp_path, capsys, monkeypatch, number, workers
@@ -68,6 +68,18 @@ def test_twice_ends_at_once(recipe, tmp_path, capsys, monkeypatch):
     assert main(["train", recipe, "--quiet", "--out", str(tmp_path / "out")]) == 130
     lines = capsys.readouterr().err.splitlines()
     assert lines[-1].startswith("vitreous: stopped at once") and len(lines) == 2
+
+
+def test_what_clusters_and_launchers_send_twice_never_costs_the_step(monkeypatch):
+    with StopRequest() as stop:
+        for number in (signal.SIGUSR2, signal.SIGTERM, signal.SIGTERM):
+            os.kill(os.getpid(), number)
+        assert stop.signal == signal.SIGUSR2
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")  # torchrun hands on what all have got
+    with StopRequest() as stop:
+        for _ in range(2):
+            os.kill(os.getpid(), signal.SIGINT)
+        assert stop.signal == signal.SIGINT
 
 
 def test_handlers_are_given_back_after_an_exception():

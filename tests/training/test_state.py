@@ -67,7 +67,7 @@ def empty(file: Path) -> None:
 
 
 def text(file: Path) -> None:
-    file.write_text("no state")
+    file.write_text("no state", encoding="utf-8")
 
 
 def zeros(file: Path) -> None:

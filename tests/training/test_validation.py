@@ -52,7 +52,7 @@ class Sized:
 
 def measure(model: vitreous.Classifier, objectives: dict) -> dict[str, float]:
     data = Sized()
-    return validation.validate(Accelerator(), model, data, objectives, batch_size=3)  # type: ignore
+    return validation.validate(Accelerator(), model, data, objectives, batch_size=3)
 
 
 @pytest.mark.parametrize("name", sorted(OBJECTIVES))

@@ -48,6 +48,7 @@ class View:
         unperturbed: Name and probability of the best class before the attack.
         target: The class that the maps explain.
         image: (3, H, W) in [0, 1], as the model saw it.
+        difference: (3, H, W) in [0, 1], what the attack added: −ε is 0, +ε is 1; None without one.
         maps: Method → map laid over the picture (3, H, W) in [0, 1].
         notes: What the reader must know: methods that do not hold, constant maps.
     """
@@ -56,6 +57,7 @@ class View:
     unperturbed: tuple[str, float]
     target: int
     image: Tensor
+    difference: Tensor | None
     maps: dict[str, Tensor]
     notes: Sequence[str]
 
@@ -88,7 +90,11 @@ def analyse(
         if wanted.epsilon > 0:
             attack = PGD(epsilon=wanted.epsilon, steps=wanted.steps, random_start=False)
             images = attack(classifier, images, torch.tensor([best], device=images.device))
-        return _explained(classifier, images, methods, target, before)
+        view = _explained(classifier, images, methods, target, before)
+    if wanted.epsilon > 0:
+        added = (view.image - clean) / (2 * wanted.epsilon) + 0.5
+        view = dataclasses.replace(view, difference=added.clamp(0, 1))
+    return view
 
 
 def _explained(
@@ -120,6 +126,7 @@ def _explained(
         (classifier.class_name(best), float(before[best])),
         chosen,
         image,
+        None,
         maps,
         notes,
     )

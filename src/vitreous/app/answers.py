@@ -17,10 +17,13 @@ from vitreous.app.analysis import Perturbation, View, analyse
 from vitreous.app.examples import example_images
 from vitreous.app.uploads import open_upload
 from vitreous.config import check_ranges
-from vitreous.data.images import to_uint8
+from vitreous.data.images import to_tensor, to_uint8
 from vitreous.errors import ImageError, VitreousError
 from vitreous.models import Classifier
 from vitreous.ranges import at_least
+
+AMPLIFIED = "−ε to +ε as black to white"
+PREVIEW = 360
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,6 +52,29 @@ class Inputs:
         if not right:
             raise VitreousError("this call is not one that the page makes")
         check_ranges(self)
+
+
+def preview_of(file: str | None) -> str:
+    """A small figure of an upload as HTML; empty where there is none or it cannot be read."""
+    if not file:
+        return ""
+    try:
+        image = open_upload(file)
+    except ImageError:
+        return ""  # the message says why
+    size = f"{image.width} × {image.height} pixels"
+    image.thumbnail((PREVIEW, PREVIEW))
+    return figure(to_tensor(image), size, "The uploaded picture")
+
+
+def same_class(models: Mapping[str, Classifier], chosen: str, number: int) -> dict[str, int]:
+    """The class of one model in all models: by its words; left out where a model has no such."""
+    words = models[chosen].class_name(number)
+    targets = {
+        name: next((i for i in range(model.num_classes) if model.class_name(i) == words), None)
+        for name, model in models.items()
+    }
+    return {name: value for name, value in targets.items() if value is not None} | {chosen: number}
 
 
 def _are_texts(names: object) -> bool:
@@ -98,6 +124,9 @@ def _show(
     label = {f"{text} [{index}]": value for index, text, value in view.top}
     explained = model.class_name(view.target)
     images = [figure(view.image, _caption(values), f"The picture, {_caption(values)}")]
+    if view.difference is not None:
+        text = f"What the attack added, {AMPLIFIED}"
+        images.append(figure(view.difference, text, f"{text}; gray where nothing"))
     for method, overlaid in view.maps.items():
         words = method.replace("_", " ")
         images.append(figure(overlaid, words, f"Relevance for {explained} by {words}"))

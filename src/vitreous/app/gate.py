@@ -28,11 +28,12 @@ def allowed(name: str | None, host: str, more: Collection[str] = ()) -> bool:
         name: Host name or address without the port.
         host: What the page listens on. On the loopback, only its own names; on all addresses,
             any address (no other site's page can claim one) and this machine's name.
-        more: Other names by which the page may be called, for example that of a proxy before it.
+        more: Other names by which the page may be called, for example that of a proxy before it;
+            one that begins with a dot stands for all names that end in it.
     """
     if not name:
         return False
-    if name in more:
+    if any(name.endswith(other) if other.startswith(".") else name == other for other in more):
         return True
     if host in LOOPBACK:
         return name in LOOPBACK

@@ -12,7 +12,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from vitreous.app.answers import Inputs, fill_outputs
+from vitreous.app.answers import Inputs, fill_outputs, preview_of, same_class
 from vitreous.app.examples import example_images
 from vitreous.app.gate import Gate
 from vitreous.app.log import quiet_traces
@@ -22,20 +22,32 @@ from vitreous.errors import VitreousError, require
 from vitreous.models import Classifier
 
 CACHE_SECONDS = 600
+LONGEST_QUEUE = 64
+SHARED = (".gradio.live",)
+API = """Answers and maps of the chosen models for one picture.
+
+file: an image, or nothing for an example. chosen: names of models. methods: relevance methods.
+angle: degrees. epsilon: radius of the attack in 1/255, 0 for none. steps: of the attack. Returns a
+message (empty where all is well), then for each model of the page, chosen or not: visibility, a
+text, the five most probable classes with their probabilities, and the maps as HTML with the images
+inside.
+"""
 FONT = ["system-ui", "-apple-system", "Segoe UI", "Roboto", "DejaVu Sans", "sans-serif"]
 MONO = ["ui-monospace", "Menlo", "Consolas", "DejaVu Sans Mono", "monospace"]
 INTRODUCTION = (
     "# What do these models look at?\n"
     "Drop a picture, or take an example. Click a class to explain it; turn the picture, attack "
-    "it, and watch answer and map change. Nothing leaves this machine."
+    "it, and watch answer and map change. Pictures go to the machine that runs this page and to no "
+    "other; they are deleted after ten minutes."
 )
 CSS = """
 .gradio-container {max-width: 1240px !important; margin: 0 auto}
 footer {display: none !important}
 .maps {display: grid; grid-template-columns: repeat(auto-fill, minmax(200px, 1fr)); gap: 10px}
 .maps figure {margin: 0}
-.maps img {width: 100%; image-rendering: auto; border-radius: 8px}
-.maps figcaption {font-size: 13px; opacity: .75; margin-top: 3px}
+.maps img, .preview img {width: 100%; image-rendering: auto; border-radius: 8px}
+.preview figure {margin: 0; max-width: 180px}
+.maps figcaption, .preview figcaption {font-size: 13px; opacity: .75; margin-top: 3px}
 #message p {font-size: 17px}
 #examples .grid-container {grid-template-columns: repeat(3, minmax(0, 1fr)) !important}
 """
@@ -57,7 +69,10 @@ class Panel:
 
 
 def build(models: Mapping[str, Classifier]) -> Any:
-    """Build the page (a `gradio.Blocks`) that compares models.
+    """Build the page (a `gradio.Blocks`) that compares models, with its theme, limits and queue.
+
+    `build(models).launch()` serves it as it stands, for example on a Space; `launch` here refuses
+    calls of other sites too.
 
     Args:
         models: Name → model, one to six.
@@ -85,7 +100,22 @@ def build(models: Mapping[str, Classifier]) -> Any:
         with gradio.Row():
             panels = [_panel(gradio, name) for name in models]
         _connect(gradio, page, models, inputs, examples, message, panels)
+    page.queue(max_size=LONGEST_QUEUE, default_concurrency_limit=4)
+    # gradio takes the looks of a page where it is launched: whoever launches this one gets them.
+    page.launch = functools.partial(page.launch, **_looks(gradio))
     return page
+
+
+def _looks(gradio: Any) -> dict[str, Any]:
+    """What gradio's `launch` is told of every page."""
+    return {
+        "theme": gradio.themes.Soft(primary_hue="teal", font=FONT, font_mono=MONO),
+        "css": CSS,
+        "max_file_size": LARGEST_FILE,
+        "ssr_mode": False,
+        "footer_links": [],
+        "enable_monitoring": False,
+    }
 
 
 def _inputs(gradio: Any, names: Sequence[str]) -> tuple[dict[str, Any], Any]:
@@ -93,7 +123,10 @@ def _inputs(gradio: Any, names: Sequence[str]) -> tuple[dict[str, Any], Any]:
     with gradio.Row():
         with gradio.Column(scale=1, min_width=260):
             limit = f"at most {LARGEST_FILE >> 20} MB"
-            file = gradio.File(label=f"Picture ({limit})", type="filepath", height=130)
+            file = gradio.File(
+                label=f"Picture ({limit})", type="filepath", file_types=["image"], height=130
+            )
+            preview = gradio.HTML(visible=False, elem_classes="preview")
             gradio.Markdown("Or an example, drawn by this program:")
             examples = _gallery(gradio)
         with gradio.Column(scale=1, min_width=260):
@@ -106,7 +139,8 @@ def _inputs(gradio: Any, names: Sequence[str]) -> tuple[dict[str, Any], Any]:
         with gradio.Column(scale=1, min_width=260):
             sliders = _sliders(gradio)
     states = {"example": gradio.State(0), "target": gradio.State({})}
-    return {"file": file, "chosen": chosen, "methods": methods, **sliders, **states}, examples
+    named = {"file": file, "preview": preview, "chosen": chosen, "methods": methods}
+    return {**named, **sliders, **states}, examples
 
 
 def _gallery(gradio: Any) -> Any:
@@ -153,48 +187,65 @@ def _connect(
     shared = {"concurrency_id": "models", "concurrency_limit": 1}
     listed = [inputs[f.name] for f in dataclasses.fields(Inputs)]
 
-    def show(*values: Any) -> list[object]:
-        return compute(values)
+    # A call by name finds its parameters by these.
+    def show(
+        file: Any,
+        example: Any,
+        chosen: Any,
+        methods: Any,
+        angle: Any,
+        epsilon: Any,
+        steps: Any,
+        target: Any,
+    ) -> list[object]:
+        return compute((file, example, chosen, methods, angle, epsilon, steps, target))
 
     def then_show(event: Any) -> None:
         event.then(show, listed, outputs, api_visibility="private", **shared)
 
     changes = [inputs[n].release for n in ("angle", "epsilon", "steps")]
     changes += [inputs[n].change for n in ("chosen", "methods")]
-    gradio.on(changes, show, listed, outputs, api_name="explain", **shared)
+    gradio.on(changes, show, listed, outputs, api_name="explain", api_description=API, **shared)
     page.load(show, listed, outputs, api_visibility="private", **shared)
-    for event in _picks(gradio, inputs, examples, panels):
+    for event in _picks(gradio, models, inputs, examples, panels):
         then_show(event)
 
 
 def _picks(
-    gradio: Any, inputs: dict[str, Any], examples: Any, panels: Sequence[Panel]
+    gradio: Any,
+    models: Mapping[str, Classifier],
+    inputs: dict[str, Any],
+    examples: Any,
+    panels: Sequence[Panel],
 ) -> Iterator[Any]:
     """Connect what changes an input by itself: a file, an example, a click on a class."""
 
-    def pick_example(event: Any) -> tuple[None, int, dict[str, int]]:
-        return None, int(event.index), {}
+    def pick_example(event: Any) -> tuple[None, object, int, dict[str, int]]:
+        return None, gradio.HTML(visible=False), int(event.index), {}
 
-    def forget() -> dict[str, int]:
-        return {}
+    def pick_file(file: str | None) -> tuple[object, dict[str, int]]:
+        text = preview_of(file)
+        return gradio.HTML(text, visible=bool(text)), {}
 
-    target = inputs["target"]
-    for event in (inputs["file"].upload, inputs["file"].clear):
-        yield event(forget, None, target, api_visibility="private")
+    target, file, preview = inputs["target"], inputs["file"], inputs["preview"]
+    for event in (file.upload, file.clear):
+        yield event(pick_file, file, [preview, target], api_visibility="private")
     pick_example.__annotations__["event"] = gradio.SelectData
-    picked = [inputs["file"], inputs["example"], target]
+    picked = [file, preview, inputs["example"], target]
     yield examples.select(pick_example, None, picked, api_visibility="private")
     for panel in panels:
-        choose = _chooser(gradio, panel.name)
+        choose = _chooser(gradio, models, panel.name)
         yield panel.label.select(choose, target, target, api_visibility="private")
 
 
-def _chooser(gradio: Any, name: str) -> Callable[[dict[str, int], Any], dict[str, int]]:
+def _chooser(
+    gradio: Any, models: Mapping[str, Classifier], name: str
+) -> Callable[[dict[str, int], Any], dict[str, int]]:
     """Make the handler of a click on a class; gradio passes the event where it is annotated."""
 
     def choose(target: dict[str, int], event: Any) -> dict[str, int]:
-        found = re.search(r"\[(\d+)\]$", str(event.value))
-        return {**target, name: int(found[1])} if found else target
+        number = re.search(r"\[(\d+)\]$", str(event.value))
+        return same_class(models, name, int(number[1])) if number else target
 
     choose.__annotations__["event"] = gradio.SelectData
     return choose
@@ -206,6 +257,7 @@ def launch(
     host: str = "127.0.0.1",
     port: int | None = None,
     allowed_hosts: Sequence[str] = (),
+    share: bool = False,
     **options: bool,
 ) -> Any:
     """Serve the page; on the loopback only unless another address is given.
@@ -215,28 +267,20 @@ def launch(
         host: Address to listen on.
         port: Port; gradio's choice where not given.
         allowed_hosts: Names besides its own by which the page may be called.
+        share: Ask gradio for a public address too, which leads here through a machine of theirs.
         **options: Of gradio's `launch`.
 
     Returns:
         What gradio's `launch` returns: the application and its addresses.
     """
-    gradio = require("gradio", "app")
-    theme = gradio.themes.Soft(primary_hue="teal", font=FONT, font_mono=MONO)
     middleware = require("starlette.middleware", "app").Middleware(
-        Gate, host=host, allowed_hosts=tuple(allowed_hosts)
+        Gate, host=host, allowed_hosts=(*allowed_hosts, *(SHARED if share else ()))
     )
     quiet_traces()
-    page.queue(max_size=64, default_concurrency_limit=4)
     return page.launch(
         server_name=host,
         server_port=port,
-        share=False,
-        max_file_size=LARGEST_FILE,
-        theme=theme,
-        css=CSS,
-        ssr_mode=False,
-        footer_links=[],
-        enable_monitoring=False,
+        share=share,
         app_kwargs={"middleware": [middleware]},
         state_session_capacity=200,
         quiet=True,

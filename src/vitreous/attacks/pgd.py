@@ -33,6 +33,14 @@ class PGD(BoundedAttack):
         random_start: Start inside the ball; off, the first start is the picture itself.
         loss: `cross_entropy`, `margin` or `dlr`.
         early_stop: Stop on pictures that are fooled; off, the loss is raised to the last step.
+
+    Example:
+        >>> import vitreous
+        >>> model = vitreous.load_model("vit_tiny_patch16_224", pretrained=False, image_size=32)
+        >>> images, labels = torch.rand(2, 3, 32, 32), torch.tensor([1, 2])
+        >>> perturbed = PGD(epsilon=2 / 255, steps=2)(model, images, labels)
+        >>> bool((perturbed - images).abs().max() <= 2 / 255 + 1e-6)
+        True
     """
 
     steps: Annotated[int, at_least(1)] = 50

@@ -75,6 +75,13 @@ def relevance(
         UnsupportedModelError: If the method does not hold for this family of models, or its maps
             cannot be derived and are asked to be.
         VitreousError: For an unknown method, a class out of range, or images of a wrong shape.
+
+    Example:
+        >>> import vitreous
+        >>> model = vitreous.load_model("vit_tiny_patch16_224", pretrained=False, image_size=32)
+        >>> maps = relevance(model, torch.rand(2, 3, 32, 32), target=3, method="rollout")
+        >>> maps.shape, bool((maps >= 0).all() and (maps <= 1).all())
+        (torch.Size([2, 1, 32, 32]), True)
     """
     return explain(
         classifier,
@@ -102,6 +109,13 @@ def explain(
     """Compute relevance maps together with logits, targets and which maps were constant.
 
     Takes the same arguments, and raises the same errors, as `relevance`.
+
+    Example:
+        >>> import vitreous
+        >>> model = vitreous.load_model("vit_tiny_patch16_224", pretrained=False, image_size=32)
+        >>> explained = explain(model, torch.rand(2, 3, 32, 32))
+        >>> explained.relevance.shape, explained.logits.shape
+        (torch.Size([2, 1, 32, 32]), torch.Size([2, 1000]))
     """
     check_images(images)
     chosen, keep = METHODS[method], differentiable or second_order

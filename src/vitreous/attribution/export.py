@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import io
+import json
 import logging
 import os
 import warnings
@@ -61,7 +62,8 @@ def export_onnx(
 
     Input `images` (batch, 3, H, W) float32 in [0, 1]; outputs `logits` (batch, classes) and
     `relevance` (batch, 1, H, W) in [0, 1] for the predicted class. The number of pictures is
-    free; their size is the model's. The graph is compared with ours on random pictures before
+    free; their size is the model's. The file carries class names, size, mean, standard deviation
+    and view (`metadata`). The graph is compared with ours on random pictures before
     it is put in place.
 
     Args:
@@ -105,7 +107,7 @@ def export_onnx(
         compute(images[:1])
         graph = _trace(compute, images, relevance)
         with atomic_path(path) as temporary:
-            _write(graph, images, temporary, outputs)
+            _write(graph, images, temporary, outputs, metadata(classifier))
             check = _compare(temporary, compute, images[:3])
             logits = compute(images[:3])[0]
             scale = max(1.0, logits.abs().max().item())
@@ -135,7 +137,28 @@ def _trace(
     return traced
 
 
-def _write(graph: nn.Module, images: Tensor, path: Path, outputs: list[str]) -> None:
+def metadata(classifier: Classifier) -> dict[str, str]:
+    """What a program that runs the graph must know, as texts; `class_names` and lists are JSON.
+
+    Normalization is inside the graph: `mean` and `std` say which, and are not to be applied again.
+    """
+    view = classifier.preprocessing
+    values = {
+        "class_names": [classifier.class_name(i) for i in range(classifier.num_classes)],
+        "size": list(view.size),
+        "mean": classifier.mean.flatten().tolist(),
+        "std": classifier.std.flatten().tolist(),
+        "crop_ratio": view.crop_ratio,
+        "crop_mode": view.crop_mode,
+        "interpolation": view.interpolation,
+        "input": "images (batch, 3, height, width), float32 in [0, 1]; normalization is inside",
+    }
+    return {k: v if isinstance(v, str) else json.dumps(v) for k, v in values.items()}
+
+
+def _write(
+    graph: nn.Module, images: Tensor, path: Path, outputs: list[str], about: dict[str, str]
+) -> None:
     batch = torch.export.Dim("batch", min=1, max=LARGEST_BATCH)
     logger = logging.getLogger("torch.onnx")
     level, log = logger.level, io.StringIO()
@@ -159,6 +182,7 @@ def _write(graph: nn.Module, images: Tensor, path: Path, outputs: list[str]) -> 
             optimizer.fold_constants(program.model)
             optimizer.remove_unused_nodes(program.model)
             program.model.producer_name = PRODUCER  # it stands at the head of the file
+            program.model.metadata_props.update(about)
             program.save(path)
     except torch.onnx.OnnxExporterError as error:
         detail = str(error).strip().splitlines()[0]

@@ -17,6 +17,11 @@ def min_max(maps: Tensor) -> tuple[Tensor, Tensor]:
     Returns:
         The scaled maps, and which pictures (B,) had a constant map (or one that is not finite);
         their maps are zeros.
+
+    Example:
+        >>> import torch
+        >>> min_max(torch.tensor([[[[1.0, 2.0, 3.0]]]])).tolist()
+        [[[[0.0, 0.5, 1.0]]]]
     """
     low, high = maps.amin((1, 2, 3), keepdim=True), maps.amax((1, 2, 3), keepdim=True)
     span = high - low

@@ -21,6 +21,11 @@ def foreground_share(maps: Tensor, masks: Tensor) -> Tensor:
 
     Returns:
         (B,) float in [0, 1].
+
+    Example:
+        >>> maps = torch.tensor([[[[0.75, 0.25]]]])
+        >>> foreground_share(maps, torch.tensor([[[[1.0, 0.0]]]])).tolist()
+        [0.75]
     """
     maps = maps.to(torch.promote_types(maps.dtype, torch.float32))
     total = maps.sum((1, 2, 3))
@@ -39,7 +44,12 @@ def pointing_hits(maps: Tensor, masks: Tensor, tolerance: int = TOLERANCE) -> Te
         tolerance: In pixels of the maps; 0 asks for a hit of the foreground itself.
 
     Returns:
-        (B,) float64, 1 where it hits and 0 where it does not.
+        (B,) float32, 1 where it hits and 0 where it does not.
+
+    Example:
+        >>> maps = torch.tensor([[[[0.9, 0.1]]]])
+        >>> pointing_hits(maps, torch.tensor([[[[0.0, 1.0]]]]), tolerance=0).tolist()
+        [0.0]
     """
     height, width = maps.shape[-2:]
     flat = maps.flatten(1)
@@ -51,4 +61,4 @@ def pointing_hits(maps: Tensor, masks: Tensor, tolerance: int = TOLERANCE) -> Te
     down, across = rows - (first // width)[:, None, None], columns - (first % width)[:, None, None]
     distance = down**2 + across**2
     near = distance < tolerance**2 if tolerance else distance == 0
-    return (near & (masks[:, 0] > 0.5)).flatten(1).any(1).double()
+    return (near & (masks[:, 0] > 0.5)).flatten(1).any(1).float()

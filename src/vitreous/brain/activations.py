@@ -11,6 +11,7 @@ import contextlib
 import dataclasses
 import os
 import re
+import shutil
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Literal
@@ -20,7 +21,6 @@ import torch
 from PIL import Image
 from torch import Tensor
 from torchvision.transforms import v2
-from tqdm import tqdm
 
 from vitreous.brain.layers import PIXELS, find_layers, record_layers
 from vitreous.brain.stimuli import Stimuli, place_in_view
@@ -34,6 +34,7 @@ from vitreous.models.fingerprint import model_fingerprint
 from vitreous.models.modes import evaluation_mode
 from vitreous.precision import Precision, autocast
 from vitreous.processes import Processes, current_processes
+from vitreous.progress import Progress
 
 FORMAT = 2
 
@@ -165,11 +166,11 @@ def _fill(
     step = _round(settings, processes)
     own = range(first + processes.rank * settings.batch_size, len(stimuli), step)
     batches = _activations(classifier, stimuli, names, own, settings)
-    bar = tqdm(
+    bar = Progress(
         total=len(stimuli),
         initial=first,
         desc=f"activations of {len(names)} layers",
-        disable=None if processes.main else True,
+        quiet=not processes.main,
     )
     with bar:
         for start in range(first, len(stimuli), step):
@@ -253,8 +254,7 @@ def _open(folder: Path, name: str, n: int, units: int, settings: Extraction) -> 
         if mapped.shape == shape and mapped.dtype == kind:
             return mapped
     file.parent.mkdir(parents=True, exist_ok=True)
-    free = os.statvfs(file.parent)
-    if free.f_bavail * free.f_frsize < n * units * kind.itemsize:
+    if shutil.disk_usage(file.parent).free < n * units * kind.itemsize:
         raise VitreousError(
             f"layer '{name}' needs {n * units * kind.itemsize / 2**30:.1f} GiB in {folder.parent}, "
             "which is not free; choose another --cache, fewer layers, or storage float16"

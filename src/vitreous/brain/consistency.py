@@ -13,7 +13,12 @@ HALVES = Splits(number=10, train_size=0.5, seed=1)
 
 
 def spearman_brown(r: np.ndarray | float) -> np.ndarray:
-    """Correct a correlation of halves for the length of the whole: 2r / (1 + r)."""
+    """Correct a correlation of halves for the length of the whole: 2r / (1 + r).
+
+    Example:
+        >>> float(spearman_brown(0.5))
+        0.6666666666666666
+    """
     r = np.asarray(r, dtype=np.float64)
     with np.errstate(divide="ignore", invalid="ignore"):
         return 2.0 * r / (1.0 + r)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import os
 from collections.abc import Generator
 
 import numpy as np
@@ -128,8 +127,3 @@ def blas_threads(limit: int | None) -> Generator[None]:
     threadpoolctl = require("threadpoolctl", "brain")
     with threadpoolctl.threadpool_limits(limits=limit, user_api="blas"):
         yield
-
-
-def physical_threads() -> int:
-    """How many BLAS threads to use: the cores that this process may run on, eight at most."""
-    return max(1, min(8, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1))

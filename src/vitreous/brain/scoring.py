@@ -7,7 +7,6 @@ import os
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from tqdm import tqdm
 
 from vitreous.brain.activations import Extraction, extract
 from vitreous.brain.layers import PIXELS
@@ -19,6 +18,7 @@ from vitreous.brain.splits import Groups
 from vitreous.brain.stimuli import Stimuli
 from vitreous.errors import VitreousError
 from vitreous.models import Classifier
+from vitreous.progress import Progress
 
 
 @dataclasses.dataclass(frozen=True)
@@ -120,8 +120,7 @@ def score_features(
     measure = measure or Measure()
     scores: dict[str, list[LayerScore]] = {region: [] for region in responses}
     depths = layer_depths(list(activations))
-    title = f"{measure.metric} of {len(activations)} layers"
-    bar = tqdm(activations.items(), desc=title, disable=None)
+    bar = Progress(activations.items(), desc=f"{measure.metric} of {len(activations)} layers")
     for layer, features in bar:
         kernel = measure.kernel(features)
         for region, values in responses.items():

@@ -25,6 +25,10 @@ def rdm(features: np.ndarray) -> np.ndarray:
 
     Returns:
         images × images, zero on the diagonal. An image whose pattern is constant has NaN.
+
+    Example:
+        >>> rdm(np.array([[1.0, 2.0, 3.0], [3.0, 2.0, 1.0]])).round(6).tolist()
+        [[0.0, 2.0], [2.0, 0.0]]
     """
     rows = np.asarray(features, dtype=np.float64)
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -109,6 +113,11 @@ def cka(
 
     Raises:
         VitreousError: If images and responses do not match, or fewer than 4 images.
+
+    Example:
+        >>> features = np.random.default_rng(0).normal(size=(20, 5))
+        >>> round(cka(features, 3 * features, unbiased=False).score, 6)
+        1.0
     """
     return _over_splits(cka_measure(features, responses, unbiased), len(responses), groups, splits)
 

@@ -18,14 +18,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
+from vitreous.app.gate import LOOPBACK, WILDCARDS
 from vitreous.commands.options import DeviceOption, resolve_device
 from vitreous.errors import VitreousError, require
 from vitreous.ranges import at_least
 
 if TYPE_CHECKING:
     from vitreous.models import Classifier
-
-LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -42,6 +41,9 @@ class Command(DeviceOption):
     """Other names by which the page may be called, for example that of a proxy before it."""
     pretrained: bool = True
     """Whether names of timm bring their weights."""
+    share: bool = False
+    """Ask gradio for a public address too: pictures then pass through a machine of theirs, and
+    whoever has the address can use the page."""
     open: bool = False
     """Open the page in the browser."""
 
@@ -55,18 +57,32 @@ class Command(DeviceOption):
         # An end by a signal is an end too: what visitors sent is removed.
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
         page = build(self._load())
-        if self.host not in LOOPBACK:
-            print(f"open to your network: anyone who reaches {self.host} can use this page")
-        _, url, _ = launch(
+        print(self.visibility())
+        _, url, public = launch(
             page,
             host=self.host,
             port=free_port(self.host, self.port),
             allowed_hosts=self.allowed_hosts,
+            share=self.share,
             inbrowser=self.open,
             prevent_thread_lock=True,
         )
+        if public:
+            print(f"public page: {public}")
         print(f"page: {url}  (stop it with Ctrl+C)", flush=True)
         page.block_thread()
+
+    def visibility(self) -> str:
+        """Who can reach the page, and what they see of others."""
+        if self.share:
+            who = "open to the internet: whoever has the public address can use this page"
+        elif self.host in LOOPBACK:
+            return "open to programs and users of this machine only"
+        elif self.host in WILDCARDS:
+            who = "open to your network: whoever reaches this machine can use this page"
+        else:
+            who = f"open to your network: whoever reaches {self.host} can use this page"
+        return f"{who}, without a password; nobody is shown another visitor's pictures"
 
     def _load(self) -> dict[str, Classifier]:
         from vitreous.models import load_model

@@ -19,6 +19,7 @@ from vitreous.commands.options import model_place, resolve_device
 from vitreous.commands.parsing import option_name
 from vitreous.config import check_ranges, parse_number
 from vitreous.data.images import save_image
+from vitreous.data.listing import left_out
 from vitreous.errors import VitreousError, nearest
 from vitreous.evaluation.evaluators.robustness import Attacked, Robustness, robustness
 from vitreous.evaluation.loading import view_of
@@ -35,6 +36,8 @@ from vitreous.results import Results
 
 if TYPE_CHECKING:
     from vitreous.commands.attack import Command
+
+NO_ACCEPTED = "images whose label is no class of the model"
 
 
 def attack(command: Command) -> None:
@@ -205,7 +208,10 @@ def _read(command: Command, classifier: Classifier) -> LabelledSet:
     )
     (name,) = distinct_names([command.data])
     whole, view = test_set.class_labels(), view_of(test_set, classifier.preprocessing)
-    dataset = whole.select(np.flatnonzero(whole.labels >= 0))
+    without = [whole.name(i) for i in np.flatnonzero(whole.labels < 0).tolist()]
+    passed = (*whole.left_out, *left_out({NO_ACCEPTED: without}))
+    kept = whole.select(np.flatnonzero(whole.labels >= 0))
+    dataset = dataclasses.replace(kept, left_out=passed)
     return LabelledSet(name, str(command.data.absolute()), dataset, view)
 
 
@@ -239,6 +245,8 @@ def _print(done: list[Attacked], images: LabelledSet) -> list[str]:
     messages = list(dict.fromkeys(messages))
     for message in messages:
         print(f"warning: {message}")
+    for passed in images.dataset.left_out:
+        print(f"left out of {images.name}: {passed}")
     return messages
 
 

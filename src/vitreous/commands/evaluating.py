@@ -25,7 +25,7 @@ from vitreous.names import distinct_names, folder_name
 from vitreous.precision import Precision, resolve_precision
 from vitreous.processes import Processes, current_processes
 from vitreous.provenance import provenance
-from vitreous.results import Record, Results
+from vitreous.results import Record, Results, told_apart
 
 if TYPE_CHECKING:
     from vitreous.commands.evaluate import Command, Generate, Input
@@ -112,8 +112,7 @@ def _evaluate(
         restart=command.restart,
         check_content=command.check_content,
     )
-    names = distinct_names(command.data)
-    sets = [s for p, name in zip(command.data, names) for s in _own(command, p, name, classifier)]
+    sets = [s for path in command.data for s in _own(command, path, classifier)]
     return evaluate(
         classifier,
         suite,
@@ -132,7 +131,7 @@ def _precision(command: Command, classifier: Classifier, suite: Suite) -> Precis
     return resolve_precision(command.precision, classifier.device)
 
 
-def _own(command: Command, path: Path, name: str, classifier: Classifier) -> list[TestSet]:
+def _own(command: Command, path: Path, classifier: Classifier) -> list[TestSet]:
     parts = read_set(
         "folder",
         path,
@@ -144,15 +143,22 @@ def _own(command: Command, path: Path, name: str, classifier: Classifier) -> lis
         class_names=tuple(classifier.class_names),
         num_classes=classifier.num_classes,
     )
-    return [dataclasses.replace(s, name=name, source=str(path.absolute())) for s in parts]
+    (name,), place = distinct_names([path]), str(path.absolute())
+    return [dataclasses.replace(s, name=name, source=place, place=place) for s in parts]
 
 
 def _suite(command: Command) -> Suite:
     _check_masks(command)
     single = tuple(_named(text) for text in command.sets)
     masked = [
-        MaskedSettings(name, path.absolute(), command.masks, command.mask_format, command.class_map)
-        for path, name in zip(command.data, distinct_names(command.data))
+        MaskedSettings(
+            *distinct_names([path]),
+            path.absolute(),
+            command.masks,
+            command.mask_format,
+            command.class_map,
+        )
+        for path in command.data
         if command.masks
     ]
     if command.segmentation is not None:
@@ -216,13 +222,13 @@ def _report(
 ) -> None:
     """Add to results.json and print the headline numbers."""
     made = provenance("evaluate", model=classifier.name, fingerprint=done.model, seconds=seconds)
-    extra = {"evaluation": done.entries}
     context = {"not_measured": done.problems, **({"model_place": place} if place else {})}
-    Results.update(out, done.records, made, extra=extra, context=context)
+    Results.update(out, done.records, made, extra=done.extra(), context=context)
     print(f"{classifier.name}:")
+    named = told_apart([done.records])
     for record in done.records:
         if record.metric not in ("unreadable", "constant_maps") or record.value:
-            print(f"  {_line(record)}")
+            print(f"  {_line(record, named(record.dataset, record.source))}")
     for problem in done.problems:
         print(f"  not measured: {problem}")
     for line in done.left_out:
@@ -232,10 +238,10 @@ def _report(
     print(f"results: {out / 'results.json'}")
 
 
-def _line(record: Record) -> str:
+def _line(record: Record, dataset: str) -> str:
     settings = ", ".join(f"{k} {v}" for k, v in record.settings.items())
     interval = ""
     if record.ci95 is not None:
         interval = f" [{record.ci95[0]:.4f}, {record.ci95[1]:.4f}]"
-    name = f"{record.suite:<11} {record.dataset:<24} {record.metric:<18}"
+    name = f"{record.suite:<11} {dataset:<24} {record.metric:<18}"
     return f"{name} {record.value:.4f}{interval} n={record.n} ({settings})"

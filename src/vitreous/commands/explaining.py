@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from tqdm import tqdm
 
 from vitreous.attribution import METHODS
 from vitreous.attribution.draw import check_color_map, panel, save_animation
@@ -30,6 +29,7 @@ from vitreous.folders import claim_folder
 from vitreous.io import write_json
 from vitreous.models import Classifier, load_model
 from vitreous.processes import Processes, current_processes
+from vitreous.progress import Progress
 
 if TYPE_CHECKING:
     from vitreous.commands.explain import Command
@@ -138,7 +138,7 @@ def require_readable(explained: Explanations, skip_unreadable: bool) -> None:
 def draw_all(explained: Explanations, processes: Processes, progress: bool) -> None:
     """Write the files of single images: one process's share of them."""
     pictures = explained.pictures()[processes.rank :: processes.count]
-    for picture in tqdm(pictures, desc="drawing", disable=None if progress else True):
+    for picture in Progress(pictures, desc="drawing", quiet=not progress):
         explained.draw(picture)
 
 

@@ -4,7 +4,8 @@ Every setting of the recipe is an option: --optimizer.lr 1e-6, --training.epochs
 --objectives.relevance.foreground 0. `vitreous train RECIPE --show` prints all of them as the
 recipe has them, `vitreous train RECIPE --settings` with their types and ranges. Ctrl-C finishes
 the step and saves; twice stops at once. Several processes: torchrun --nproc-per-node 2 -m
-vitreous.cli train …
+vitreous.cli train …; on a cluster: --submit slurm --nodes 2 --gpus 8 --minutes 720, which is
+queued again until it is done.
 
 Example:
     vitreous train robust_vit/vit_base --data.images train/ --data.masks masks/ --out runs/guided
@@ -14,12 +15,13 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
 from vitreous.commands.options import QuietOption, RecipeOptions
 from vitreous.config import describe, to_yaml
+from vitreous.ranges import above, at_least
 from vitreous.recipes import list_recipes
 
 if TYPE_CHECKING:
@@ -45,6 +47,30 @@ class Command(RecipeOptions, QuietOption):
     overwrite: bool = False
     """Write to the run folder although it holds what vitreous did not make."""
 
+    submit: Literal["slurm", "local"] | None = None
+    """Train as a job of Slurm, or of this machine, and return at once."""
+
+    minutes: Annotated[int, at_least(1)] = 720
+    """Time limit of a job; it saves and is queued again before that."""
+
+    nodes: Annotated[int, at_least(1)] = 1
+    """Machines of a job."""
+
+    processes: Annotated[int, at_least(1)] = 1
+    """Processes a machine of a job without GPUs."""
+
+    gpus: Annotated[int, at_least(0)] = 0
+    """GPUs a machine of a job, with a process each."""
+
+    cpus: Annotated[int, at_least(1)] = 4
+    """CPU cores a process of a job."""
+
+    memory: Annotated[float, above(0)] | None = None
+    """Gigabytes a machine of a job; the cluster's own where not given."""
+
+    partition: str | None = None
+    """Of Slurm; the cluster's own where not given."""
+
     def run(self) -> None:
         """Train, and say where the results are."""
         if self.recipe is None:
@@ -58,7 +84,22 @@ class Command(RecipeOptions, QuietOption):
         elif self.settings:
             print("\n".join(describe(recipe)))
         else:
-            self._train(recipe, self.out or Path("runs") / Path(self.recipe).with_suffix("").name)
+            out = self.out or Path("runs") / Path(self.recipe).with_suffix("").name
+            self._train(recipe, out) if self.submit is None else self._submit(recipe, out)
+
+    def _submit(self, recipe: Recipe, out: Path) -> None:
+        from vitreous.training.submission import Resources, submit
+
+        names = [field.name for field in dataclasses.fields(Resources)]
+        asked = {name: value for name, value in vars(self).items() if name in names}
+        job = submit(
+            recipe,
+            out,
+            cluster=str(self.submit),
+            resources=Resources(**asked),
+            overwrite=self.overwrite,
+        )
+        print(f"job {job.job_id} trains in {out}; its logs are in {job.paths.folder}")
 
     def _train(self, recipe: Recipe, out: Path) -> None:
         from vitreous.training import train

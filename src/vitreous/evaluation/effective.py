@@ -85,21 +85,14 @@ def effective_records(
         points, line = published_line(name)
         value = effective_robustness(x, y, line)
         interval = effective_interval(at_home, on_shift, line)
-        settings: dict[str, object] = {
-            "convention": shift.conventions[0].name,
-            "home": home.conventions[place].name,
-        }
+        home_name, shift_name = home.conventions[place].name, shift.conventions[0].name
+        settings: dict[str, object] = {"convention": shift_name, "home": home_name}
         records.append(
             Record("shifts", name, "effective_robustness", value, on_shift[1], interval, settings)
         )
         axes = published_accuracies()["shifts"][name]
-        entries[name] = {
-            "x": axes[0],
-            "y": axes[1],
-            "points": [list(p) for p in points],
-            "line": list(line),
-            "model": [x, y],
-        }
+        listed = {"points": [list(p) for p in points], "line": list(line), "model": [x, y]}
+        entries[name] = {"x": axes[0], "y": axes[1], **listed}
     return records, entries
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -149,8 +150,16 @@ class _Sample:
 
 class _Samples(TorchDataset[_Sample | tuple[int, str]]):
     def __init__(self, dataset: Dataset, view: View, indices: np.ndarray):
-        self.dataset, self.indices, self.masks = dataset, indices, view.masks
-        self.crop, self.mask_crop = view.crop(), view.of_masks().crop()
+        self.dataset, self.indices, self.view, self.masks = dataset, indices, view, view.masks
+
+    # Made where images are read: a worker that is spawned could not be sent a function's insides.
+    @functools.cached_property
+    def crop(self) -> Crop:
+        return self.view.crop()
+
+    @functools.cached_property
+    def mask_crop(self) -> Crop:
+        return self.view.of_masks().crop()
 
     def __len__(self) -> int:
         return len(self.indices)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping
 
 import numpy as np
 
+from vitreous.results import wilson_interval
 from vitreous.statistics import percentile_interval
 
 
@@ -47,16 +47,6 @@ def calibration(confidence: np.ndarray, correct: np.ndarray, bins: int = 15) -> 
     return Calibration(edges, n, mean(confidence), mean(correct))
 
 
-def mean_corruption_error(errors: Mapping[str, float], reference: Mapping[str, float]) -> float:
-    """Compute mCE (Hendrycks and Dietterich 2019): mean over corruptions of error / reference.
-
-    Args:
-        errors: Corruption → top-1 error, mean over the severities.
-        reference: Corruption → AlexNet's.
-    """
-    return float(np.mean([error / reference[name] for name, error in errors.items()]))
-
-
 def logit(p: np.ndarray | float) -> np.ndarray:
     """Logarithm of the odds; 0 and 1 are held off by 1e-6."""
     clipped = np.clip(np.asarray(p, dtype=np.float64), 1e-6, 1 - 1e-6)
@@ -94,8 +84,13 @@ def percentiles(values: np.ndarray) -> tuple[float, float]:
 
 
 def mean_interval(values: np.ndarray, draws: int = DRAWS, seed: int = 0) -> tuple[float, float]:
-    """Bound the mean of values (N,), one for each image: a percentile bootstrap over images."""
+    """Bound the mean of values (N,), one for each image: a percentile bootstrap over images.
+
+    Shares that are all 0 or all 1 have Wilson's interval: drawn again they would have no spread.
+    """
     random, n = np.random.default_rng(seed), len(values)
+    if n and values.min() == values.max() and values[0] in (0, 1):
+        return wilson_interval(n * float(values[0]), n)
     means = [values[random.integers(0, n, n)].mean() for _ in range(draws)]
     return percentiles(np.array(means))
 
@@ -107,6 +102,7 @@ def class_mean_interval(
 
     Images are drawn from all classes together; only how many each class has right and wrong
     matters, so that these counts are drawn. A class that a sample misses is left out of its mean.
+    Where all are right, or none, it is Wilson's interval over the images.
 
     Args:
         right: (K,) right answers of each class.
@@ -115,11 +111,13 @@ def class_mean_interval(
         seed: Of the draws.
     """
     n = int(total.sum())
+    if (hits := int(right.sum())) in (0, n):
+        return wilson_interval(hits, n)
     cells = np.concatenate([right, total - right]) / max(n, 1)
     drawn = np.random.default_rng(seed).multinomial(n, cells / cells.sum(), size=draws)
-    hits, misses = drawn[:, : len(right)], drawn[:, len(right) :]
-    count = hits + misses
-    shares = np.divide(hits, count, out=np.full(hits.shape, np.nan), where=count > 0)
+    again, misses = drawn[:, : len(right)], drawn[:, len(right) :]
+    count = again + misses
+    shares = np.divide(again, count, out=np.full(again.shape, np.nan), where=count > 0)
     return percentiles(np.nanmean(shares, 1))
 
 

@@ -69,7 +69,8 @@ def _group_records(predictions: Predictions, settings: dict[str, object]) -> lis
         records.append(accuracy_record(suite, name, "group_top1", *counts, group=named, **settings))
     if records:
         worst = min(records, key=lambda record: record.value)
-        records.append(dataclasses.replace(worst, metric="worst_group_top1"))
+        # Which group it is depends on the answers, so that it does not tell measurements apart.
+        records.append(dataclasses.replace(worst, metric="worst_group_top1", settings=settings))
     return records
 
 
@@ -87,7 +88,7 @@ def _headline_records(predictions: Predictions, settings: dict[str, object]) -> 
     nll = predictions.rows["nll"][read].astype(np.float64)
     if len(nll) and np.isfinite(nll).all():
         error = math.sqrt(float(nll.var()) / len(nll)) * NORMAL_QUANTILE
-        interval = (float(nll.mean()) - error, float(nll.mean()) + error)
+        interval = (max(0.0, float(nll.mean()) - error), float(nll.mean()) + error)
         records.append(Record(suite, name, "nll", float(nll.mean()), len(nll), interval, settings))
     if read.any():
         sure, right = predictions.rows["confidence"][read], predictions.correct()[read]

@@ -42,28 +42,34 @@ class Evaluation:
 
     Attributes:
         records: The numbers.
-        entries: Set → its entry of `Results.extra["evaluation"]`.
+        entries: (set, place) → its entry of `Results.extra["evaluation"]`.
         problems: What was not measured, and why.
         left_out: What readers of sets passed over: `SET: COUNT KIND (NAMES)`.
-        predicted: (set, part, change) → answers, for comparisons.
+        predicted: (set, place, part, change) → answers, for comparisons.
         model: Fingerprint of the model.
         tables: Folders of the tables of predictions.
-        sources: Set → where it is.
     """
 
     records: list[Record] = dataclasses.field(default_factory=list)
-    entries: dict[str, dict[str, object]] = dataclasses.field(default_factory=dict)
+    entries: dict[tuple[str, str], dict[str, object]] = dataclasses.field(default_factory=dict)
     problems: list[str] = dataclasses.field(default_factory=list)
     left_out: list[str] = dataclasses.field(default_factory=list)
     predicted: dict[str, Predictions] = dataclasses.field(default_factory=dict)
     model: str = ""
     tables: list[Path] = dataclasses.field(default_factory=list)
-    sources: dict[str, str] = dataclasses.field(default_factory=dict)
 
-    def sourced(self, records: Iterable[Record]) -> list[Record]:
-        """Records that say where their set is."""
-        sources = self.sources
-        return [dataclasses.replace(r, source=sources.get(r.dataset, "")) for r in records]
+    def add(self, records: Iterable[Record], place: str) -> None:
+        """Add records of a set that lies at a place."""
+        self.records += [dataclasses.replace(r, source=place) for r in records]
+
+    def extra(self) -> dict[str, object]:
+        """The entries, for `Results.add_extra`: each says its set's place."""
+        names = [name for name, _ in self.entries]
+        told = {
+            f"{name} ({place})" if names.count(name) > 1 else name: {**entry, "place": place}
+            for (name, place), entry in self.entries.items()
+        }
+        return {"evaluation": told}
 
     def tell_left_out(self, name: str, datasets: Iterable[Dataset]) -> None:
         """Add what the readers of a set, or of its parts, passed over."""
@@ -135,14 +141,11 @@ def evaluate(
     explained = job.explain(suite)
     if processes.main:
         for answers in job.done.predicted.values():
-            masked = None if answers.condition else explained.get(answers.test_set.name)
+            masked = None if answers.condition else explained.get(_key(answers.test_set))
             folder = write_tables(classifier, answers, masked.shares() if masked else None)
             if folder is not None and not answers.condition:
                 job.done.tables.append(folder)
-    made = [record.made_in(job.streaming.precision) for record in job.done.records]
-    job.done.records = job.done.sourced(made)
-    for name, entry in job.done.entries.items():
-        entry["place"] = job.done.sources.get(name, "")
+    job.done.records = [r.made_in(job.streaming.precision) for r in job.done.records]
     if not job.done.records:
         raise VitreousError(job.done.problems[0] if job.done.problems else "the suite is empty")
     return job.done
@@ -184,18 +187,19 @@ class _Job:
             processes=self.processes,
             model=self.done.model,
         )
-        self.done.predicted[repr([test_set.name, test_set.settings, answers.condition])] = answers
+        key = [*_key(test_set), test_set.settings, answers.condition]
+        self.done.predicted[repr(key)] = answers
         return answers
 
     def collect(self, answers: list[Predictions], changed: list[Predictions]) -> None:
         """Turn answers to records and an entry."""
         first, done = answers[0], self.done
-        entry = entry_of(first)
+        entry, place = entry_of(first), first.test_set.place
         done.tell_left_out(first.test_set.name, (part.dataset for part in answers))
         for part in answers:
-            done.records += accuracy_records(part, _named(self.streaming))
+            done.add(accuracy_records(part, _named(self.streaming)), place)
         if "corruption" in first.test_set.settings:
-            done.records += corruption_records(answers)
+            done.add(corruption_records(answers), place)
             entry["corruptions"] = corruption_table(answers)
         turned = [p for p in changed if "angle" in p.condition]
         perturbed = [p for p in changed if "corruption" in p.condition]
@@ -206,31 +210,31 @@ class _Job:
             rotation_records(first, turned),
             perturbation_records(base, perturbed),
         ):
-            done.records += records
+            done.add(records, place)
             entry.update(more)
         if self.processes.main and self.folders.samples:
             entry.update(
                 write_samples(self.classifier, first, self.folders.out, self.folders.samples)
             )
-        done.entries[first.test_set.name] = entry
+        done.entries[_key(first.test_set)] = entry
 
-    def explain(self, suite: Suite) -> dict[str, Explained]:
-        """Measure explanations on the masked sets of a suite; returns them by name."""
+    def explain(self, suite: Suite) -> dict[tuple[str, str], Explained]:
+        """Measure explanations on the masked sets of a suite; returns them by name and place."""
         explained = {}
         for wanted in suite.masked:
             path = wanted.find(self.folders.root)
             if path is None:
                 self.done.problems.append(_missing(wanted.name, wanted.path, self.folders.root))
                 continue
-            self.done.sources.setdefault(wanted.name, str(path))
             try:
                 dataset = wanted.read(path, tuple(self.classifier.class_names))
-                explained[wanted.name] = self._explain(dataset, wanted.name)
+                key = wanted.name, str(path)
+                explained[key] = self._explain(dataset, *key)
             except VitreousError as error:
                 self.done.problems.append(f"{wanted.name}: {error}")
         return explained
 
-    def _explain(self, dataset: Dataset, name: str) -> Explained:
+    def _explain(self, dataset: Dataset, name: str, place: str) -> Explained:
         explained = measure_explanations(
             self.classifier,
             dataset,
@@ -243,11 +247,11 @@ class _Job:
             processes=self.processes,
             model=self.done.model,
         )
-        self.done.records += explained.records()
+        self.done.add(explained.records(), place)
         self.done.tell_left_out(name, [dataset])
-        entry, before = explained.entry(), self.done.entries.get(name, {})
+        entry, before = explained.entry(), self.done.entries.get((name, place), {})
         curves = {k: entry[k] for k in ("explanations", "unsupported") if k in entry}
-        self.done.entries[name] = {**entry, **before, **curves}
+        self.done.entries[name, place] = {**entry, **before, **curves}
         left_out = explained.unsupported.items()
         self.done.problems += [f"{m} was left out: {why}" for m, why in left_out]
         return explained
@@ -270,15 +274,14 @@ def _read_sets(
     suite: Suite, folders: EvaluationFolders, done: Evaluation, sets: Sequence[TestSet]
 ) -> list[list[TestSet]]:
     groups = [[test_set] for test_set in sets]
-    done.sources.update({s.name: s.source for s in sets})
     for wanted in suite.sets:
         path = wanted.find(folders.root)
         if path is None:
             done.problems.append(_missing(wanted.name, wanted.path, folders.root))
             continue
         try:
-            groups.append(wanted.read(path))
-            done.sources[groups[-1][0].name] = str(path)
+            parts = [dataclasses.replace(part, place=str(path)) for part in wanted.read(path)]
+            groups.append(parts)
         except VitreousError as error:
             done.problems.append(str(error))
     return groups
@@ -289,18 +292,22 @@ def _effective(done: Evaluation) -> None:
     home = next((f for f in plain if f.test_set.name == "imagenet-val"), None)
     if home is None:
         return
-    records, entries = effective_records(home, plain)
-    done.records += records
-    for name, entry in entries.items():
-        done.entries[name]["effective_robustness"] = entry
+    for shift in plain:
+        records, entries = effective_records(home, [shift])
+        done.add(records, shift.test_set.place)
+        for entry in entries.values():
+            done.entries[_key(shift.test_set)]["effective_robustness"] = entry
 
 
 def compare(first: Evaluation, second: Evaluation, against: str) -> list[Record]:
     """Compare two models on every set that both have answered."""
-    records = [
-        record
+    return [
+        dataclasses.replace(record, source=answers.test_set.place)
         for key, answers in second.predicted.items()
         if key in first.predicted
         for record in comparison_records(first.predicted[key], answers, against)
     ]
-    return second.sourced(records)
+
+
+def _key(test_set: TestSet) -> tuple[str, str]:
+    return test_set.name, test_set.place

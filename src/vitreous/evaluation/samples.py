@@ -6,19 +6,20 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from vitreous.attribution import relevance
+from vitreous.attribution.draw import overlay
 from vitreous.data.images import save_image, to_tensor
 from vitreous.errors import ImageError, UnsupportedModelError
 from vitreous.evaluation.loading import crop_for
 from vitreous.evaluation.predictions import Predictions
 from vitreous.evaluation.records import answer_name, target_names
 from vitreous.evaluation.rows import READ
+from vitreous.fingerprint import digest
 from vitreous.models import Classifier
+from vitreous.names import folder_name
 
 MAPS = ("gradient_attention", "input_gradient")
-DIM = 0.15
 
 
 def write_samples(
@@ -29,7 +30,7 @@ def write_samples(
     Args:
         classifier: The model that answered.
         predictions: Its answers.
-        folder: Where `results.json` is; pictures go to `samples/evaluation/SET/`.
+        folder: Where `results.json` is; pictures go below `samples/evaluation/`.
         count: How many of each.
 
     Returns:
@@ -42,8 +43,8 @@ def write_samples(
     return {
         kind: [
             entry
-            for i, row in enumerate(some[:count])
-            if (entry := _write(classifier, predictions, row, folder, f"{kind}-{i}", method))
+            for row in some[:count]
+            if (entry := _write(classifier, predictions, row, folder, method))
         ]
         for kind, some in chosen.items()
     }
@@ -66,7 +67,6 @@ def _write(
     predictions: Predictions,
     row: np.void,
     folder: Path,
-    name: str,
     method: str | None,
 ) -> dict[str, object] | None:
     test_set, index = predictions.test_set, int(row["index"])
@@ -77,7 +77,11 @@ def _write(
     except ImageError:
         return None
     image = to_tensor(thumbnail)
-    place = Path("samples", "evaluation", test_set.name)
+    # Named by what was measured and by the image, so that pictures of another state of the model,
+    # of a set of the same name or of a limited call stay what the entries that name them say.
+    measured = test_set.name if predictions.folder is None else predictions.folder.name
+    place = Path("samples", "evaluation", folder_name(measured))
+    name = digest(test_set.dataset.name(index))[:12]
     save_image(image, folder / place / f"{name}.png")
     target = int(test_set.targets[index])
     entry: dict[str, object] = {
@@ -90,13 +94,7 @@ def _write(
         "nll": float(row["nll"]),
     }
     if method is not None:
-        shown = image[None].to(classifier.device)
-        overlay = dimmed(shown, relevance(classifier, shown, method=method))[0]
-        save_image(overlay, folder / place / f"{name}-relevance.png")
+        maps = relevance(classifier, image[None].to(classifier.device), method=method)
+        save_image(overlay(image, maps[0]), folder / place / f"{name}-relevance.png")
         entry["relevance"] = (place / f"{name}-relevance.png").as_posix()
     return entry
-
-
-def dimmed(images: Tensor, maps: Tensor) -> Tensor:
-    """Show relevance (B, 1, H, W) as light: pictures (B, 3, H, W) dark where nothing counts."""
-    return images * (DIM + (1 - DIM) * maps)

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Protocol
 
 import numpy as np
-from tqdm import tqdm
 
 from vitreous.data.dataset import Dataset
 from vitreous.evaluation.loading import EvaluationBatch, View, batches
@@ -26,6 +25,7 @@ from vitreous.models.fingerprint import model_fingerprint
 from vitreous.models.modes import evaluation_mode
 from vitreous.precision import Precision, autocast
 from vitreous.processes import ALONE, Processes
+from vitreous.progress import Progress
 from vitreous.results import Record
 
 
@@ -162,8 +162,10 @@ def stream(
     parts = batches(
         dataset, view, share, batch_size=streaming.batch_size, workers=streaming.workers
     )
-    quiet = None if streaming.progress else True  # None: no bar outside a terminal
-    with tqdm(total=len(share), desc=evaluator.name, unit="im", leave=False, disable=quiet) as bar:
+    quiet = not streaming.progress
+    with Progress(
+        total=len(share), desc=evaluator.name, unit="im", leave=False, quiet=quiet
+    ) as bar:
         for rows, reasons in measure(classifier, evaluator, parts, streaming.precision):
             rows["key"] = [key_of[i] for i in rows["index"].tolist()]
             store.append(rows, {key_of[i]: reason for i, reason in reasons.items()})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import importlib.util
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -34,7 +35,8 @@ def write_tables(
 ) -> Path | None:
     """Write `predictions.csv`, `per_class.csv` and `confusion.csv` beside the rows.
 
-    With pyarrow (extra `tables`), `predictions.parquet` too.
+    With pyarrow (extra `tables`), `predictions.parquet` too. Answers on a part of a set leave the
+    tables of more of it as they are.
 
     Args:
         classifier: Gives names of classes.
@@ -47,6 +49,8 @@ def write_tables(
     folder = answers.folder
     if folder is None or not len(answers.rows):
         return None
+    if len(answers.rows) < len(answers.dataset) and _rows_of(folder) > len(answers.rows):
+        return folder
     known = shares or {}
     write_csv(folder / "predictions.csv", COLUMNS, prediction_rows(classifier, answers, known))
     write_csv(folder / "per_class.csv", CLASS_COLUMNS, class_rows(answers))
@@ -55,6 +59,15 @@ def write_tables(
     if importlib.util.find_spec("pyarrow"):
         _write_parquet(folder / "predictions.parquet", classifier, answers, known)
     return folder
+
+
+def _rows_of(folder: Path) -> int:
+    """Rows of the table that a folder holds; none where there is none."""
+    path = folder / "predictions.csv"
+    if not path.is_file():
+        return 0
+    with path.open(newline="", encoding="utf-8", errors="surrogateescape") as opened:
+        return max(0, sum(1 for _ in csv.reader(opened)) - 1)
 
 
 def prediction_rows(

@@ -28,6 +28,7 @@ from vitreous.masks.base import MASK_METHODS, Found, Item, MaskError, MaskMethod
 from vitreous.masks.manifest import MaskFolder, Row
 from vitreous.masks.quality import Filters, measure
 from vitreous.processes import ALONE, Processes
+from vitreous.progress import Progress
 
 logger = logging.getLogger(__name__)
 EXTRAS = "_quality"
@@ -107,11 +108,9 @@ def _make(
     processes: Processes,
 ) -> None:
     """Make this process's share of the masks that are not there yet, a batch at a time."""
-    from tqdm import tqdm
-
     todo = _todo(items, writer.known)[processes.rank :: processes.count]
     kept = sum(row.kept for row in writer.known.values())
-    with tqdm(total=len(todo), unit="mask", disable=None if processes.main else True) as bar:
+    with Progress(total=len(todo), desc="masking", unit="mask", quiet=not processes.main) as bar:
         for start in range(0, len(todo), batch_size):
             batch = todo[start : start + batch_size]
             stamps = [stamp(item) for item in batch]

@@ -111,6 +111,10 @@ def intersection_over_union(first: np.ndarray, second: np.ndarray) -> float:
     Args:
         first: (H, W) bool.
         second: (H, W) bool.
+
+    Example:
+        >>> intersection_over_union(np.array([[True, True]]), np.array([[True, False]]))
+        0.5
     """
     union = np.logical_or(first, second).sum()
     return float(np.logical_and(first, second).sum() / union) if union else 1.0

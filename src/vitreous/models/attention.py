@@ -126,6 +126,15 @@ def record_attention(module: nn.Module) -> Generator[AttentionTrace]:
 
     Raises:
         UnsupportedModelError: If the module has no attention that can be recorded.
+
+    Example:
+        >>> import vitreous
+        >>> settings = {"pretrained": False, "image_size": 32, "depth": 2}
+        >>> model = vitreous.load_model("vit_tiny_patch16_224", **settings)
+        >>> with record_attention(model) as trace:
+        ...     logits = model(torch.rand(1, 3, 32, 32))
+        >>> len(trace.maps), trace.maps[0].shape
+        (2, torch.Size([1, 3, 5, 5]))
     """
     trace = AttentionTrace()
     with recording(module, lambda name: RecordingHook(trace, name)):

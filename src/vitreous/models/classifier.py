@@ -1,39 +1,18 @@
-"""`Classifier`: pictures in [0, 1] in, logits out, normalisation inside; loading and saving it."""
+"""`Classifier`: pictures in [0, 1] in, logits out, normalisation inside."""
 
 from __future__ import annotations
 
-import contextlib
-import logging
-import os
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any, Literal
 
-import timm
-import timm.data
 import torch
 from torch import Tensor, nn
 
-from vitreous.errors import CheckpointError, VitreousError, nearest
-from vitreous.io import read_json, write_json
 from vitreous.models import hugging_face
-from vitreous.models.checkpoints import PREFIXES, load_weights, read_weights
 from vitreous.models.class_words import class_words
 from vitreous.models.forward import run
-from vitreous.models.hub import hub_or_cache
-from vitreous.models.instances import Description, describe
-from vitreous.models.kernel import from_transformers
 from vitreous.models.preprocessing import Architecture, Preprocessing
-from vitreous.models.stored import Stored, read_stored
-
-logger = logging.getLogger(__name__)
 
 HALF = (0.5, 0.5, 0.5)
-FIXED = {
-    "half": (HALF, HALF),
-    "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
-}
-NO_WEIGHTS = {".jpg", ".jpeg", ".png", ".gif", ".webp", ".tif", ".yaml", ".yml", ".json", ".csv"}
 
 
 class Classifier(nn.Module):
@@ -49,6 +28,14 @@ class Classifier(nn.Module):
         architecture: timm's name and arguments that build `net`, where there are such; needed
             to save a folder that timm loads again.
         new_head: The head is not that of the weights, and started at random.
+
+    Example:
+        >>> half = (0.5, 0.5, 0.5)
+        >>> model = Classifier(nn.Flatten(), mean=half, std=half, class_names=["n04507155"])
+        >>> model(torch.full((1, 3, 1, 1), 0.5)).tolist()
+        [[0.0, 0.0, 0.0]]
+        >>> model.class_name(0)
+        'umbrella'
     """
 
     mean: Tensor
@@ -96,272 +83,3 @@ class Classifier(nn.Module):
         """Name of a class in words, or its number where names are unknown."""
         known = index < len(self.class_names)
         return class_words(self.class_names[index]) if known else str(index)
-
-
-def load_model(
-    name: str | os.PathLike[str] | nn.Module,
-    *,
-    checkpoint: str | os.PathLike[str] | None = None,
-    pretrained: bool = True,
-    num_classes: int | None = None,
-    image_size: int | tuple[int, int] | None = None,
-    normalization: Literal["model", "half", "imagenet"] = "model",
-    class_names: Sequence[str] = (),
-    device: str | torch.device = "cpu",
-    **options: Any,
-) -> Classifier:
-    """Load a classifier.
-
-    Args:
-        name: A timm name with or without tag, `hf_hub:…`, `local-dir:…`, a folder written by
-            `save_model` or by a run, or a checkpoint file that names its architecture (those of
-            CrossViT Adv+Rot do); `hf:owner/name` or a folder of Hugging Face transformers; or a
-            network of timm, transformers, torchvision or open_clip, which is used as it is.
-        checkpoint: Weights to load into the architecture `name`: safetensors or a pickle, which
-            is read weights-only; the state may lie under a key and carry `module.` prefixes.
-        pretrained: Use timm's weights where no checkpoint is given. They are fetched if they are
-            not in the local cache.
-        num_classes: Size of the head; a head of another size is made anew.
-        image_size: Input size in pixels; position embeddings are resized.
-        normalization: `model`: the mean and standard deviation that come with the weights;
-            `half`: 0.5 for both, as RobustViT's published scripts use for every model; `imagenet`:
-            ImageNet's, as CrossViT Adv+Rot's published scripts use for every model.
-        class_names: Names of the classes; ImageNet's are filled in for 1000 classes.
-        device: Where to put the model.
-        **options: More arguments for the architecture, for example `embed_dim=96`.
-
-    Returns:
-        The classifier in evaluation mode.
-
-    Raises:
-        VitreousError: For an unknown name, or weights that cannot be had offline.
-        CheckpointError: For weights that cannot be read or that do not fit.
-    """
-    if isinstance(name, nn.Module):
-        if checkpoint is not None or num_classes is not None or options:
-            raise VitreousError("a network is used as it is; options are for what is built by name")
-        described = describe(name, image_size)
-        return _described(name, described, normalization, class_names, device)
-    if (source := _hugging_face_source(str(name))) is not None:
-        if checkpoint is not None:
-            raise VitreousError(f"{source} brings its weights; give no checkpoint beside it")
-        loaded = hugging_face.load(
-            source, pretrained=pretrained, num_classes=num_classes, **options
-        )
-        described = describe(loaded.net, image_size, loaded.processor)
-        return _described(
-            loaded.net, described, normalization, class_names, device, str(name), loaded.new_head
-        )
-    spec, state, stored = _resolve(str(name), checkpoint)
-    arguments = {**stored.model_args, **options}
-    if num_classes is not None:
-        arguments["num_classes"] = num_classes
-    elif state is not None and (head := _head_size(state)) is not None:
-        arguments["num_classes"] = head
-    if image_size is not None:
-        arguments["img_size"] = image_size
-    net = _create(spec, pretrained and state is None, arguments)
-    if state is not None:
-        load_weights(net, state, source=str(checkpoint or name))
-    config = timm.data.resolve_model_data_config(net)
-    _, height, width = config["input_size"]
-    size = arguments.get("img_size") or stored.image_size or (height, width)
-    labels = list(class_names) or stored.class_names or _imagenet_names(net)
-    own = (stored.mean or config["mean"], stored.std or config["std"])
-    mean, std = FIXED.get(normalization, own)
-    classifier = Classifier(
-        net,
-        mean,
-        std,
-        name=stored.name or spec,
-        preprocessing=Preprocessing(
-            size=(size, size) if isinstance(size, int) else (int(size[0]), int(size[1])),
-            crop_ratio=config["crop_pct"],
-            interpolation=config["interpolation"],
-            crop_mode=config["crop_mode"],
-        ),
-        class_names=labels,
-        architecture={"architecture": _base_name(spec, net), "model_args": arguments},
-        new_head=_has_new_head(net, state, pretrained),
-    )
-    return classifier.to(device).eval()
-
-
-def _hugging_face_source(name: str) -> str | None:
-    """The name or folder that transformers loads, where `name` is one of theirs."""
-    if name.startswith(hugging_face.PREFIX):
-        return name.removeprefix(hugging_face.PREFIX)
-    config = Path(name).expanduser() / "config.json"
-    theirs = config.is_file() and hugging_face.is_config(read_json(config))
-    return str(config.parent) if theirs else None
-
-
-def _described(
-    net: nn.Module,
-    described: Description,
-    normalization: str,
-    class_names: Sequence[str],
-    device: str | torch.device,
-    name: str = "",
-    new_head: bool = False,
-) -> Classifier:
-    mean, std = FIXED.get(normalization, (described.mean, described.std))
-    classifier = Classifier(
-        net,
-        mean,
-        std,
-        name=Path(name).name or type(net).__name__,
-        preprocessing=described.preprocessing,
-        class_names=list(class_names) or described.class_names or _imagenet_names(net),
-        architecture=described.architecture,
-        new_head=new_head,
-    )
-    return classifier.to(device).eval()
-
-
-def _resolve(
-    name: str, checkpoint: str | os.PathLike[str] | None
-) -> tuple[str, dict[str, Tensor] | None, Stored]:
-    """Find what to build: timm's name, weights to load over it, and what a folder stores of it."""
-    path = Path(name.removeprefix("local-dir:")).expanduser()
-    if not name:
-        raise VitreousError("the model has no name: give a run folder, weights or a timm name")
-    state = read_weights(checkpoint).state if checkpoint is not None else None
-    if path.is_dir():
-        architecture, stored = read_stored(path)
-        if state is None:
-            state = read_weights(path / "model.safetensors").state
-        return architecture, state, stored
-    if path.is_file():
-        if path.suffix.lower() in NO_WEIGHTS:
-            raise VitreousError(f"{path} is no model: give a run folder, weights or a timm name")
-        weights = read_weights(path)
-        if weights.architecture is None:
-            raise CheckpointError(
-                f"{path} does not say its architecture; give it as the name and the file as "
-                "checkpoint, for example --model vit_base_patch16_224 --checkpoint FILE"
-            )
-        return weights.architecture, weights.state, Stored(name=path.stem)
-    hub = name.startswith(("hf_hub:", "hf-hub:"))
-    folder = name.startswith("local-dir:") or "/" in name
-    if (folder and not hub) or path.suffix.lower() in {
-        ".safetensors",
-        ".pth",
-        ".pt",
-        ".tar",
-        *NO_WEIGHTS,
-    }:
-        raise CheckpointError(f"no model at {path}")
-    return name, state, Stored()
-
-
-def _create(name: str, pretrained: bool, arguments: dict[str, Any]) -> nn.Module:
-    if not name.startswith(("hf_hub:", "hf-hub:")):
-        base, _, tag = name.partition(".")
-        if base not in timm.list_models():
-            raise VitreousError(f"unknown model '{base}'; {nearest(base, timm.list_models())}")
-        tags = [n.partition(".")[2] for n in timm.list_pretrained(f"{base}.*")]
-        if tag and tag not in tags:
-            raise VitreousError(f"unknown weights '{tag}' of {base}; {nearest(tag, tags)}")
-        if pretrained and not tags:
-            raise VitreousError(
-                f"timm has no weights for {base}; give a checkpoint, or --model.pretrained false"
-            )
-    try:
-        with hub_or_cache() if pretrained else contextlib.nullcontext():
-            return timm.create_model(name, pretrained=pretrained, **arguments)
-    except (OSError, RuntimeError) as error:
-        if not pretrained:
-            raise VitreousError(f"cannot build {name} with {arguments}: {error}") from error
-        raise VitreousError(
-            f"the weights of {name} are not in the local cache and could not be fetched "
-            f"({type(error).__name__}); connect once, or give a checkpoint file"
-        ) from error
-    except (TypeError, AssertionError, ValueError, ArithmeticError) as error:
-        raise VitreousError(f"cannot build {name} with {arguments}: {error}") from error
-
-
-def save_model(classifier: Classifier, folder: str | os.PathLike[str]) -> Path:
-    """Write `config.json` and `model.safetensors`, which timm loads as `local-dir:FOLDER`.
-
-    A network of transformers becomes a folder that transformers loads, image processor included.
-
-    Other files in the folder stay; each of the two is replaced whole.
-
-    Raises:
-        VitreousError: If the network is of neither library, or the disk is full.
-    """
-    import safetensors.torch
-
-    from vitreous.io import atomic_path
-
-    if from_transformers(classifier.net):
-        mean, std = classifier.mean.flatten().tolist(), classifier.std.flatten().tolist()
-        view = classifier.preprocessing
-        return hugging_face.save(
-            classifier.net, mean, std, view, Path(folder), classifier.class_names
-        )
-    if classifier.architecture is None:
-        raise VitreousError(
-            f"{classifier.name} was not built by timm, so timm could not load it again; save "
-            "classifier.net.state_dict() instead, or build it with vitreous.load_model"
-        )
-    target = Path(folder)
-    preprocessing = classifier.preprocessing
-    arguments = classifier.architecture["model_args"]
-    config = {
-        "architecture": classifier.architecture["architecture"],
-        "num_classes": classifier.num_classes,
-        "num_features": getattr(classifier.net, "num_features", None),
-        "model_args": arguments,
-        "label_names": classifier.class_names or None,
-        "vitreous_name": classifier.name,
-        "pretrained_cfg": {
-            "mean": classifier.mean.flatten().tolist(),
-            "std": classifier.std.flatten().tolist(),
-            "input_size": [3, *preprocessing.size],
-            "crop_pct": preprocessing.crop_ratio,
-            "interpolation": preprocessing.interpolation,
-            "crop_mode": preprocessing.crop_mode,
-            "num_classes": classifier.num_classes,
-        },
-    }
-    state = {k: v.detach().cpu().contiguous() for k, v in classifier.net.state_dict().items()}
-    with atomic_path(target / "model.safetensors") as temporary:
-        safetensors.torch.save_file(state, temporary, metadata={"format": "pt"})
-    write_json(target / "config.json", {k: v for k, v in config.items() if v is not None})
-    return target
-
-
-def _base_name(spec: str, net: nn.Module) -> str:
-    if spec.startswith(("hf_hub:", "hf-hub:")):
-        return str(getattr(getattr(net, "pretrained_cfg", None), "architecture", spec))
-    return spec.partition(".")[0]
-
-
-def _has_new_head(net: nn.Module, state: dict[str, Tensor] | None, pretrained: bool) -> bool:
-    """Whether a head is not that of the weights that were loaded; told where it is."""
-    own = getattr(net, "num_classes", None)
-    if state is not None:
-        return _head_size(state) not in (None, own)
-    stored = (getattr(net, "pretrained_cfg", None) or {}).get("num_classes")
-    fresh = pretrained and bool(own) and bool(stored) and own != stored
-    if fresh:
-        logger.warning("the weights have %s classes, not %s: the head starts anew", stored, own)
-    return fresh
-
-
-def _head_size(state: dict[str, Tensor]) -> int | None:
-    for key in ("head.weight", "head.0.weight", "head.fc.weight", "fc.weight", "classifier.weight"):
-        for prefix in PREFIXES:
-            if prefix + key in state:
-                return int(state[prefix + key].shape[0])
-    return None
-
-
-def _imagenet_names(net: nn.Module) -> list[str]:
-    if 1000 not in (getattr(net, "num_classes", None), getattr(net, "num_labels", None)):
-        return []
-    # One table for all names: reading it takes longer than building a small network.
-    names = timm.data.ImageNetInfo()
-    return [names.index_to_description(i) for i in range(1000)]

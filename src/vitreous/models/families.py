@@ -6,8 +6,6 @@ cross-attention; a head that pools by attention is a stream of one learned query
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 from timm.layers.attention_pool import AttentionPoolLatent
 from timm.models.crossvit import CrossVit
@@ -17,8 +15,6 @@ from vitreous.errors import UnsupportedModelError
 from vitreous.models.families_other import other_family
 from vitreous.models.kernel import kernel_layers
 from vitreous.models.layout import Layout, Network, Stream, TokenMixing
-
-Family = Callable[[nn.Module, tuple[int, int]], Layout | None]
 
 
 def hooked_layers(module: nn.Module) -> dict[str, Network]:

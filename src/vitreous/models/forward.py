@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Generator
+import functools
+from collections.abc import Generator, Mapping
+from contextlib import AbstractContextManager
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +23,7 @@ from vitreous.models.attention_inputs import AttentionInputs, InputRecorder, can
 from vitreous.models.families import attention_layers
 from vitreous.models.hugging_face import takes_any_size
 from vitreous.models.kernel import kernel_called
+from vitreous.models.recomputation import made_under
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,6 +106,7 @@ def record_forward(
         if made is not None:
             return made
     trace = AttentionTrace() if attention else None
+    twice = input_gradient or second_order
     with contextlib.ExitStack() as stack:
         if attention or input_gradient:
             stack.enter_context(gradients_enabled())
@@ -110,11 +114,25 @@ def record_forward(
             images = images.clone()
         if input_gradient and not images.requires_grad:
             images = images.detach().requires_grad_()
-        if input_gradient or second_order:  # the only attention kernel that can be derived twice
+        watched = classifier or model
+        first = _made_by(trace, watched, twice)
+
+        def again() -> AbstractContextManager[None]:
+            return _made_by(None if trace is None else AttentionTrace(), watched, twice)
+
+        stack.enter_context(made_under(first, again))
+        return ForwardPass(images, model(images), trace)
+
+
+@contextlib.contextmanager
+def _made_by(trace: AttentionTrace | None, classifier: nn.Module, twice: bool) -> Generator[None]:
+    """Record in a trace, if there is one, by kernels that can be derived as often as needed."""
+    with contextlib.ExitStack() as stack:
+        if twice:  # the only attention kernel that can be derived twice
             stack.enter_context(sdpa_kernel(SDPBackend.MATH))
         if trace is not None:
-            stack.enter_context(_recorded_by(trace, classifier or model))
-        return ForwardPass(images, model(images), trace)
+            stack.enter_context(_recorded_by(trace, classifier))
+        yield
 
 
 def _record_inputs(
@@ -123,14 +141,21 @@ def _record_inputs(
     """A pass through the fused kernel, or None where that would not see all attention."""
     if not can_record_inputs(classifier):
         return None
-    layers = attention_layers(classifier)
-    recorder = InputRecorder(list(layers), _held(classifier) or {}, weight_gradients)
+    layers, held = attention_layers(classifier), _held(classifier) or {}
+    make_recorder = functools.partial(InputRecorder, list(layers), held, weight_gradients)
+    recorder = make_recorder()
     with gradients_enabled(), kernel_called(list(layers.values())):
         images = images.clone() if images.is_inference() else images
-        with recorder:
+        with made_under(recorder, lambda: _seen_by(make_recorder(), layers)):
             logits = model(images)
     inputs = recorder.recorded()
     return None if inputs is None else ForwardPass(images, logits, inputs=inputs)
+
+
+@contextlib.contextmanager
+def _seen_by(recorder: InputRecorder, layers: Mapping[str, nn.Module]) -> Generator[None]:
+    with kernel_called(list(layers.values())), recorder:
+        yield
 
 
 @contextlib.contextmanager

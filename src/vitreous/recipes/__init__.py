@@ -11,7 +11,12 @@ def recipe_folder() -> Path:
 
 
 def list_recipes() -> list[str]:
-    """Names of the recipes in the package, for example `robust_vit/vit_base`."""
+    """Names of the recipes in the package, for example `robust_vit/vit_base`.
+
+    Example:
+        >>> "robust_vit/vit_base" in list_recipes()
+        True
+    """
     root = recipe_folder()
     names = (p.relative_to(root).with_suffix("").as_posix() for p in root.rglob("*.yaml"))
     return sorted(name for name in names if not name.rsplit("/", 1)[-1].startswith("_"))

@@ -45,6 +45,15 @@ def write_card(
 
     Raises:
         VitreousError: If results cannot be read, or the file cannot be written.
+
+    Example:
+        >>> import tempfile
+        >>> from vitreous.results import accuracy_record
+        >>> results = Results("a model")
+        >>> _ = results.add([accuracy_record("clean", "photos", "top1", 90, 100)])
+        >>> card = write_card([results], Path(tempfile.mkdtemp()) / "card.html")
+        >>> "90" in card.read_text(encoding="utf-8")
+        True
     """
     return write_text(out, render(read_sources(models), title=title, note=note))
 

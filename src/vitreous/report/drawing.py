@@ -74,9 +74,10 @@ def drawn(figure: Figure, *, title: bool) -> Generator[Canvas]:
 def _height(figure: Figure) -> float:
     if isinstance(figure, Heatmap):
         return 0.7 + 0.26 * len(figure.rows) if figure.cells else HEIGHT
+    legend = ROW * max(0, math.ceil(len(_keys(figure)) / _legend_columns(figure)) - 1)
     if figure.kind != "dots":
-        return HEIGHT
-    return 0.95 + ROW * max(3.0, _rows_of(figure)[-1])
+        return HEIGHT + legend
+    return 0.95 + legend + ROW * max(3.0, _rows_of(figure)[-1])
 
 
 def _rows_of(chart: Chart) -> list[float]:
@@ -114,24 +115,34 @@ def _chart(chart: Chart, axes: Axes, canvas: Canvas) -> None:
 
 def _legend(chart: Chart, canvas: Canvas) -> None:
     """Name the series below the axes, where there is more than one."""
-    names: dict[str, Line2D] = {}
-    for series in chart.series:
-        names.setdefault(series.group or series.name, _key(chart, series))
+    names = _keys(chart)
     if len(names) < 2:
         return
-    longest = max(len(name) for name in names)
-    columns = max(1, min(len(names), 66 // (longest + 4)))
     canvas.legend(
         list(names.values()),
         list(names),
         loc="outside lower left",
-        ncols=columns,
+        ncols=_legend_columns(chart),
         frameon=False,
         fontsize=8.5,
         handlelength=1.6,
         columnspacing=1.2,
         labelspacing=0.3,
     )
+
+
+def _keys(chart: Chart) -> dict[str, Line2D]:
+    """What the legend shows: name → mark, each once."""
+    names: dict[str, Line2D] = {}
+    for series in chart.series:
+        names.setdefault(series.group or series.name, _key(chart, series))
+    return names
+
+
+def _legend_columns(chart: Chart) -> int:
+    names = _keys(chart)
+    longest = max(map(len, names), default=0)
+    return max(1, min(len(names), 66 // (longest + 4)))
 
 
 def _key(chart: Chart, series: Series) -> Line2D:

@@ -134,7 +134,7 @@ def _origin(path: Path, source: Source) -> Origin:
         return Origin(path, path.parent.name.rpartition("-")[0] or path.parent.name)
     name, place = str(header.get("name", "")), str(settings.get("source", ""))
     whole = not settings.get("change") and not settings.get("part")
-    named = source.renamed.get((name, place), name)
+    named = source.renamed(name, place)
     return Origin(path, named, str(header.get("model", "")), whole)
 
 

@@ -9,7 +9,7 @@ import functools
 import io
 import math
 import os
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +18,11 @@ from vitreous.errors import ImageError, VitreousError
 from vitreous.io import inside, read_json, read_json_lines
 from vitreous.models.class_words import class_words
 from vitreous.names import distinct_names
-from vitreous.results import Record, Results
+from vitreous.results import Record, Results, told_apart
 
 # An object of a JSON file: what it must hold is said where it is drawn, see `readable`.
 Table = Mapping[str, Any]
+Renamed = Callable[[str, str], str]
 LARGEST_IMAGE = 288
 PIXEL_ART = 128
 
@@ -69,7 +70,7 @@ class Strip:
 class Source:
     """One column of the card: a model's results and its run folder, if it has one.
 
-    `renamed` has the names of test sets of one name: (name, place) → as the card shows it.
+    `renamed` tells test sets of one name apart: from name and place to what the card shows.
     """
 
     results: Results
@@ -78,7 +79,7 @@ class Source:
     samples: Sequence[Sample] = ()
     panels: Sequence[Strip] = ()
     recipe: str = ""
-    renamed: Mapping[tuple[str, str], str] = dataclasses.field(default_factory=dict)
+    renamed: Renamed = lambda name, place: name
 
     @property
     def name(self) -> str:
@@ -154,38 +155,29 @@ def read_sources(models: Sequence[Results | str | os.PathLike[str]]) -> list[Sou
     sources = [read_source(model) for model in models]
     paths = [str(s.folder.resolve()) if s.folder else s.name for s in sources]
     names = distinct_names(paths, [s.name for s in sources])
-    return [_named(source, name) for source, name in zip(sources, names)]
+    renamed = told_apart([s.results.records for s in sources])
+    return [_named(source, name, renamed) for source, name in zip(sources, names)]
 
 
-def _named(source: Source, name: str) -> Source:
+def _named(source: Source, name: str, renamed: Renamed) -> Source:
     """A source under a name, its test sets of one name told apart by their places."""
-    places: dict[str, dict[str, None]] = {}
-    for record in source.results.records:
-        if record.source:
-            places.setdefault(record.dataset, {})[record.source] = None
-    renamed: dict[tuple[str, str], str] = {}
-    for dataset, where in places.items():
-        if len(where) > 1:
-            told = distinct_names(list(where), [dataset] * len(where))
-            renamed |= {(dataset, path): text for path, text in zip(where, told)}
     records = [
-        dataclasses.replace(r, dataset=renamed.get((r.dataset, r.source), r.dataset))
-        for r in source.results.records
+        dataclasses.replace(r, dataset=renamed(r.dataset, r.source)) for r in source.results.records
     ]
     results = dataclasses.replace(source.results, model=name, records=records)
     results.extra = _entries_named(results.extra, renamed)
     return dataclasses.replace(source, results=results, renamed=renamed)
 
 
-def _entries_named(extra: dict[str, Any], renamed: Mapping[tuple[str, str], str]) -> dict[str, Any]:
+def _entries_named(extra: dict[str, Any], renamed: Renamed) -> dict[str, Any]:
     """Tables of test sets under the names of their records."""
     evaluated = extra.get("evaluation")
-    if not renamed or not isinstance(evaluated, dict):
+    if not isinstance(evaluated, dict):
         return extra
     told = {}
     for key, entry in evaluated.items():
         place = str(entry.get("place", "")) if isinstance(entry, dict) else ""
-        told[renamed.get((key.removesuffix(f" ({place})"), place), key)] = entry
+        told[renamed(key.removesuffix(f" ({place})"), place)] = entry
     return {**extra, "evaluation": told}
 
 

@@ -45,7 +45,8 @@ class Value:
     @property
     def text(self) -> str:
         """The number, written."""
-        return percent(self.value) if self.fraction else number(self.value)
+        text = percent(self.value) if self.fraction else number(self.value)
+        return text.replace("-", "−")
 
     @property
     def interval(self) -> str:
@@ -55,7 +56,7 @@ class Value:
         low, high = self.ci95
         if self.fraction:
             return f"{100 * low:.1f} – {100 * high:.1f}".replace("-", "−")
-        return f"{number(low)} – {number(high)}"
+        return f"{number(low)} – {number(high)}".replace("-", "−")
 
     @property
     def known(self) -> bool:

@@ -12,8 +12,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from timm.utils import ModelEmaV3
-from torch import nn
 from tqdm import tqdm
 
 from vitreous.attacks.randomness import shared_draws
@@ -21,28 +19,22 @@ from vitreous.config import plain
 from vitreous.data.batch import Batch
 from vitreous.data.loading import derive_seed, epoch_batches, load_batches
 from vitreous.data.readers import Split
-from vitreous.errors import DivergedError, VitreousError
-from vitreous.locks import folder_lock
+from vitreous.errors import VitreousError
 from vitreous.models import Classifier, save_model
 from vitreous.results import Results
-from vitreous.training.figures import Figures
+from vitreous.training.figures import Figures, require_finite
+from vitreous.training.holding import held_by_all
 from vitreous.training.interrupt import StopRequest
 from vitreous.training.plain_log import PlainLog
 from vitreous.training.progress import Progress
 from vitreous.training.recipe import Recipe
-from vitreous.training.robust_validation import make_robust_validation, sudden_drop
+from vitreous.training.robust_validation import make_robust_validation, note_robustness
 from vitreous.training.run import RunFolder, seed_everything
-from vitreous.training.setup import (
-    check_fit,
-    flatten,
-    freeze,
-    make_accelerator,
-    make_optimizer,
-    transformed,
-)
+from vitreous.training.setup import check_fit, flatten, make_accelerator, set_rate, transformed
 from vitreous.training.state import TrainingState
 from vitreous.training.step import Share, compute_loss
 from vitreous.training.summary import draw_samples, summarise
+from vitreous.training.trained import TrainedModel
 from vitreous.training.validation import validate
 
 logger = logging.getLogger(__name__)
@@ -114,11 +106,10 @@ class Trainer:
             classifier, self.split = recipe.load_with_data(self.split)
         self.classifier = classifier
         self.train_data, self.validation_data = transformed(self.split, recipe)
-        self.model, self.optimizer = self._prepare()
         shown = {"train": self.train_data, "validation": self.validation_data}
         check_fit(recipe, self.split, self.classifier, shown)
-        decay = recipe.training.ema
-        self.ema = None if decay is None else ModelEmaV3(self.classifier, decay)
+        self.trained = TrainedModel(self.classifier, recipe, self.accelerator)
+        self.model, self.optimizer = self.trained.wrapped, self.trained.optimizer
         self.plain_log: PlainLog | None = None
         self.figures = Figures(self.accelerator)
         self.robust_validation = make_robust_validation(
@@ -130,16 +121,9 @@ class Trainer:
             self.classifier.net,
             self.optimizer,
             self.split,
-            average=None if self.ema is None else self.kept.net,
+            average=None if recipe.training.ema is None else self.trained.validated.net,
         )
         self.stop = StopRequest()
-
-    def _prepare(self) -> tuple[nn.Module, torch.optim.Optimizer]:
-        """The model, compiled and wrapped where that is asked for, and its optimiser."""
-        freeze(self.classifier.net, self.settings.freeze)
-        optimizer = make_optimizer(self.classifier.net, self.recipe.optimizer)
-        model = torch.compile(self.classifier) if self.settings.compile else self.classifier
-        return self.accelerator.prepare(model, optimizer)
 
     @property
     def progress(self) -> Progress:
@@ -153,8 +137,7 @@ class Trainer:
 
     def run(self) -> Results:
         """Train to the end; returns (and writes) the results."""
-        main = self.accelerator.is_main_process
-        with folder_lock(self.folder.path, "training", main=main):
+        with held_by_all(self.folder.path, self.accelerator):
             return self.run_alone()
 
     def run_alone(self) -> Results:
@@ -163,7 +146,7 @@ class Trainer:
             self.folder.prepare(self.recipe, self.overwrite)
         self.accelerator.wait_for_everyone()
         self.draw_more_samples()
-        resumed = self.resume()
+        resumed = self.state.resume()
         if self.progress.epoch > self.settings.epochs:
             raise VitreousError(
                 f"{self.folder.path} has done {self.progress.epoch} epochs already; set "
@@ -183,18 +166,20 @@ class Trainer:
         path = self.settings.continue_from
         if path is not None:
             self.state.continue_from(path, self.settings.epochs, self.steps_per_epoch)
+        model = self.trained.kept()
         if self.accelerator.is_main_process:
-            draw_samples(self.folder, self.classifier, self.validation_data, self.recipe, "before")
+            draw_samples(self.folder, model, self.validation_data, self.recipe, "before")
         self.accelerator.wait_for_everyone()
         self.log("validation", {**self.validate(), **self.measure_robustness()})
-        self.save()
+        self.state.save()
 
     def finish(self) -> None:
         """Write what the run leaves for its reader."""
         if self.accelerator.is_main_process:
-            draw_samples(self.folder, self.classifier, self.validation_data, self.recipe, "after")
+            model = self.trained.form()  # the weights of the best epoch are read
+            draw_samples(self.folder, model, self.validation_data, self.recipe, "after")
             self.state.count_seconds()
-            summarise(self.folder, self.classifier, self.recipe, self.split, self.progress)
+            summarise(self.folder, model, self.recipe, self.split, self.progress)
         self.accelerator.wait_for_everyone()
         self.accelerator.end_training()  # the last: it ends the processes' group
 
@@ -235,21 +220,15 @@ class Trainer:
         figures = {**self.validate(), **self.measure_robustness()}
         self.log("validation", figures)
         self.keep_if_best(figures)
-        self.save()
+        self.state.save()
         if progress.epoch < settings.epochs:
             self.stop_if_asked()
 
     def remaining_batches(self) -> list[list[int]]:
         """Rows of the batches of the present epoch that were not trained on yet."""
-        settings, progress = self.settings, self.progress
-        return epoch_batches(
-            len(self.train_data),
-            settings.batch_size,
-            settings.seed,
-            progress.epoch,
-            settings.shuffle,
-            self.split.interleave,
-        )[progress.position :]
+        settings, progress, count = self.settings, self.progress, len(self.train_data)
+        order = settings.batch_size, settings.seed, progress.epoch, settings.shuffle
+        return epoch_batches(count, *order, self.split.interleave)[progress.position :]
 
     def after_step(self, figures: dict[str, float], bar: tqdm) -> None:
         """Count and log a step, save where the recipe asks for it, end the run if asked to."""
@@ -263,14 +242,14 @@ class Trainer:
         shown = [key for key in ("loss", "accuracy", "lr") if key in figures]
         bar.set_postfix({key: f"{figures[key]:.4g}" for key in shown})
         if every and progress.step % every == 0 and progress.position < self.steps_per_epoch:
-            self.save()
+            self.state.save()
         self.stop_if_asked()
 
     def stop_if_asked(self) -> None:
         """End the run, its state saved, if a signal asked for it."""
         if not self.stop.agreed(self.accelerator):
             return
-        self.save()
+        self.state.save()
         step = f"step {self.progress.step} of {self.total_steps}"
         raise self.stop.stopped(f"stopped at {step}, saved in {self.folder.path}")
 
@@ -283,42 +262,29 @@ class Trainer:
         """One optimiser step; returns the figures to log."""
         accelerator = self.accelerator
         seed_everything(self.settings.seed, self.progress.step, accelerator.process_index)
-        rate = self.set_rate()
+        epoch = self.progress.step / self.steps_per_epoch
+        rate = set_rate(self.optimizer, self.recipe, epoch)
         values = self.figures.mean(self.backward_parts(batch, whole))
-        self.require_finite(values)
+        require_finite(values, self.progress, self.folder.checkpoint)
         if self.settings.clip_norm is not None:
             accelerator.clip_grad_norm_(self.model.parameters(), self.settings.clip_norm)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
-        if self.ema is not None:
-            self.ema.update(self.classifier)
+        self.trained.update_average()
         return {**values, "lr": rate}
-
-    def set_rate(self) -> float:
-        """Give the optimiser the learning rate of this step, and return it."""
-        epoch = self.progress.step / self.steps_per_epoch
-        optimizer = self.recipe.optimizer
-        base = self.recipe.schedule(optimizer.lr, epoch, self.settings.epochs)
-        rate = optimizer.rate(base, epoch)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate * group.get("lr_scale", 1.0)
-        return rate
-
-    @property
-    def kept(self) -> Classifier:
-        """The model that is validated and kept: the trained one, or its moving average."""
-        return self.classifier if self.ema is None else self.ema.module
 
     def backward_parts(self, batch: Batch, whole: Sequence[int]) -> dict[str, torch.Tensor]:
         """Run `backward` on each part of a batch, and add up the figures."""
         accelerator = self.accelerator
         places = range(accelerator.process_index, len(whole), accelerator.num_processes)
         masked = self.count_masked(batch, len(places))
-        size = math.ceil(len(batch) / self.settings.accumulation)
-        starts = range(0, len(batch), size)
+        longest = math.ceil(len(whole) / accelerator.num_processes)  # the first process's share
+        size = math.ceil(longest / self.settings.accumulation)
+        starts = range(0, longest if self.trained.sharded else len(batch), size)
         figures: dict[str, torch.Tensor] = {}
         for start in starts:
-            part = batch.rows(start, start + size).to(accelerator.device)
+            own = start if start < len(batch) else 0  # a row to stand in for none
+            part = batch.rows(own, own + size if own == start else 1).to(accelerator.device)
             last = start == starts[-1]
             with accelerator.no_sync(self.model) if not last else contextlib.nullcontext():
                 rows = list(places)[start : start + size]
@@ -352,15 +318,11 @@ class Trainer:
                 self.recipe.objectives,
                 clean=clean,
                 progress=done,
+                together=self.trained.sharded and "masks" in self.recipe.needs,
             )
         scaled = loss.scaled(share)
         self.accelerator.backward(scaled)
-        masked = loss.masked_weight(share)
-        figures = {
-            key: value * (masked if key in loss.masked_figures else share.weight)
-            for key, value in loss.figures.items()
-        }
-        return {**figures, "loss": scaled.detach()}
+        return {**loss.share_of_figures(share), "loss": scaled.detach()}
 
     def count_masked(self, batch: Batch, rows: int) -> int:
         """Rows of the step that have a mask, over all processes; `rows` are this one's."""
@@ -369,61 +331,40 @@ class Trainer:
             return int(own)
         return int(self.accelerator.reduce(own.to(self.accelerator.device), "sum"))
 
-    def require_finite(self, values: dict[str, float]) -> None:
-        """Stop at a loss that is not a number, before it reaches the weights."""
-        if math.isfinite(values["loss"]):
-            return
-        parts = ", ".join(f"{k} {v:.3g}" for k, v in values.items() if not math.isfinite(v))
-        kept = f"the last good state is kept in {self.folder.checkpoint}"
-        raise DivergedError(
-            f"the loss is not finite at step {self.progress.step + 1} (epoch "
-            f"{self.progress.epoch + 1}): {parts}; {kept}; lower optimizer.lr, set "
-            "training.clip_norm, or use training.precision float32"
-        )
-
     def validate(self) -> dict[str, float]:
         """Figures over all validation pictures, each counted once."""
         return validate(
             self.accelerator,
-            self.kept,
+            self.trained.validated,
             self.validation_data,
             self.recipe.objectives,
             batch_size=self.settings.validation_batch_size,
             workers=self.settings.workers,
+            together=self.trained.sharded,
         )
 
     def measure_robustness(self) -> dict[str, float]:
         """Figures of the PGD probe; reports catastrophic overfitting in the epoch it happens."""
         if self.robust_validation is None:
             return {}
-        progress = self.progress
-        figures = self.robust_validation(self.kept)
-        progress.robust.append(figures["robust_accuracy"])
-        progress.clean_accuracies.append(figures["clean_accuracy"])
-        message = sudden_drop(progress.robust, progress.clean_accuracies)
-        if message is not None:
-            progress.warnings.append(f"epoch {progress.epoch}: {message}")
-            if self.accelerator.is_main_process:
-                logger.warning("epoch %d: %s", progress.epoch, message)
+        figures = self.robust_validation(self.trained.validated)
+        warning = note_robustness(self.progress, figures)
+        if warning is not None and self.accelerator.is_main_process:
+            logger.warning(warning)
         return figures
 
     def keep_if_best(self, figures: dict[str, float]) -> None:
         """Write the model if this epoch is the best so far (or nothing tells them apart)."""
         selection, progress = self.recipe.selection, self.progress
-        name = str(selection.metric).removeprefix("validation/")
-        if figures and name not in figures:
-            raise VitreousError(
-                f"selection.metric: no figure '{selection.metric}'; there are "
-                + ", ".join(f"validation/{key}" for key in figures)
-            )
-        value = figures.get(name)
+        value = selection.value_of(figures)
         if value is not None and not (
             math.isfinite(value) and selection.better(value, progress.best)
         ):
             return
         progress.best, progress.best_epoch = value, progress.epoch
+        model = self.trained.kept()
         if self.accelerator.is_main_process:
-            save_model(self.kept, self.folder.path)
+            save_model(model, self.folder.path)
 
     def log(self, split: str, figures: dict[str, float]) -> None:
         """Write figures to the metrics and the trackers."""
@@ -437,17 +378,9 @@ class Trainer:
         self.folder.log({**head, **figures})
         self.accelerator.log({f"{split}/{k}": v for k, v in figures.items()}, step=progress.step)
 
-    def save(self) -> None:
-        """Write the resumable state."""
-        self.state.save()
-
     def draw_more_samples(self) -> None:
         """Draw what a run that goes on did not draw at its start, before its state is loaded."""
         if "training.samples" not in self.changed or self.settings.continue_from is not None:
             return
         if self.accelerator.is_main_process and self.folder.checkpoint.is_file():
             draw_samples(self.folder, self.classifier, self.validation_data, self.recipe, "before")
-
-    def resume(self) -> bool:
-        """Go on from the last state, if there is one; returns whether there was."""
-        return self.state.resume()

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 
 import torch
 from accelerate import Accelerator
 from accelerate.utils import gather_object
 from torch import Tensor
+
+from vitreous.errors import DivergedError
+from vitreous.training.progress import Progress
 
 
 def agree(accelerator: Accelerator, names: Iterable[str]) -> list[str]:
@@ -50,6 +55,27 @@ class Figures:
             for name, value, there in zip(self.names, figures[:count], figures[count:])
             if there
         }
+
+
+def require_finite(values: Mapping[str, float], progress: Progress, kept: Path) -> None:
+    """Stop at a loss that is not a number, before it reaches the weights.
+
+    Args:
+        values: The step's figures, `loss` among them.
+        progress: Where the run stands.
+        kept: The checkpoint of the last good state.
+
+    Raises:
+        DivergedError: With the figures that are not finite, and what to do.
+    """
+    if math.isfinite(values["loss"]):
+        return
+    parts = ", ".join(f"{k} {v:.3g}" for k, v in values.items() if not math.isfinite(v))
+    raise DivergedError(
+        f"the loss is not finite at step {progress.step + 1} (epoch {progress.epoch + 1}): "
+        f"{parts}; the last good state is kept in {kept}; lower optimizer.lr, set "
+        "training.clip_norm, or use training.precision float32"
+    )
 
 
 def _scalar(value: Tensor) -> Tensor:

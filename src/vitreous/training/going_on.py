@@ -15,6 +15,8 @@ FREE = frozenset(
         "training.samples",
         "training.checkpoint_every",
         "training.trackers",
+        "training.gradient_checkpointing",
+        "training.sharding",
         "description",
         "expect",
     }

@@ -1,4 +1,8 @@
-"""Stopping a run: the first Ctrl-C (or SIGTERM) finishes the step, the second ends at once."""
+"""Stopping a run: a signal finishes the step, a second Ctrl-C ends at once.
+
+SIGTERM, SIGUSR1 and SIGUSR2 are what clusters send before a time limit or a preemption; they may
+come more than once, from the cluster and from the launcher, and never cost the step.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +17,8 @@ from accelerate import Accelerator
 
 from vitreous.errors import InterruptedRun
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
+NAMES = ("SIGINT", "SIGTERM", "SIGUSR1", "SIGUSR2")
+SIGNALS = tuple(signal.Signals[name] for name in NAMES if hasattr(signal, name))
 
 
 class StopRequest:
@@ -47,6 +52,9 @@ class StopRequest:
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         if os.getpid() != self._process:
+            return
+        launched = "TORCHELASTIC_RUN_ID" in os.environ  # torchrun hands on what all have got
+        if self.signal is not None and (number != signal.SIGINT or launched):
             return
         if self.signal is not None:
             raise InterruptedRun("stopped at once; what was saved before is kept", 128 + number)

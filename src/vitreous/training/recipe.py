@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -143,6 +144,14 @@ class TrainingSettings:
         freeze: Patterns (`patch_embed.*`, `blocks.[0-5].*`) of the weights that stay as they are.
         ema: Decay of a moving average of the weights (timm's), which is then what is validated
             and kept; none where not given.
+        gradient_checkpointing: Compute blocks again in each backward pass and hold less: the
+            memory of one block in place of all, for about a third more work.
+        sharding: `fsdp2` cuts weights, gradients and the optimiser's state among the processes;
+            nothing of it with one process.
+        lora_rank: Train LoRA matrices of this rank, and the head, in place of the weights (peft);
+            what is kept is merged. None where not given.
+        lora_alpha: What they add is multiplied by `lora_alpha / lora_rank`.
+        lora_targets: Last names of the layers that get them.
     """
 
     epochs: Annotated[int, at_least(1)] = 10
@@ -161,11 +170,21 @@ class TrainingSettings:
     continue_from: str | None = None
     freeze: tuple[str, ...] = ()
     ema: Annotated[float, at_least(0, below=1)] | None = None
+    gradient_checkpointing: bool = False
+    sharding: Literal["none", "fsdp2"] = "none"
+    lora_rank: Annotated[int, at_least(1)] | None = None
+    lora_alpha: Annotated[float, above(0)] = 16.0
+    lora_targets: tuple[str, ...] = ("qkv",)
 
     def __post_init__(self) -> None:
         for name in self.trackers:
             if name not in LOGGER_TYPE_TO_CLASS:
                 raise ValueError(f"unknown tracker '{name}'; {nearest(name, LOGGER_TYPE_TO_CLASS)}")
+        if self.compile and self.gradient_checkpointing:
+            raise ValueError("compile does not go with gradient_checkpointing; set one off")
+        if self.lora_rank is not None and (self.freeze or self.continue_from):
+            other = "freeze" if self.freeze else "continue_from"
+            raise ValueError(f"lora_rank does not go with {other}; set one off")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -186,6 +205,20 @@ class SelectionSettings:
         default = "validation/robust_accuracy" if robust else "validation/loss"
         metric = self.metric or default
         return SelectionSettings(metric, self.mode or ("min" if "loss" in metric else "max"))
+
+    def value_of(self, figures: Mapping[str, float]) -> float | None:
+        """The figure of a validation that decides; None where nothing was measured.
+
+        Raises:
+            VitreousError: If other figures were measured, but not this one; names them.
+        """
+        name = str(self.metric).removeprefix("validation/")
+        if figures and name not in figures:
+            raise VitreousError(
+                f"selection.metric: no figure '{self.metric}'; there are "
+                + ", ".join(f"validation/{key}" for key in figures)
+            )
+        return figures.get(name)
 
     def better(self, new: float, old: float | None) -> bool:
         """Whether a value beats the best so far."""
@@ -323,6 +356,11 @@ def load_recipe(name: str, overrides: Values | None = None) -> Recipe:
 
     Raises:
         VitreousError: For unknown or ill-typed keys, with the nearest valid name.
+
+    Example:
+        >>> recipe = load_recipe("demo/shortcut", {"training": {"epochs": 1}})
+        >>> recipe.training.epochs, recipe.training.batch_size
+        (1, 64)
     """
     values = merge(recipe_values(name), overrides or {})
     return build(Recipe, values)

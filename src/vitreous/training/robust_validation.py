@@ -8,7 +8,7 @@ its clean accuracy even rises. An attack of several steps sees it.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated
 
 import torch
@@ -22,6 +22,7 @@ from vitreous.models import Classifier
 from vitreous.models.modes import evaluation_mode
 from vitreous.ranges import SEED, above, at_least
 from vitreous.training.adversaries.base import Adversary
+from vitreous.training.progress import Progress
 
 LEAST_DROP = 0.1
 WORST_SHARE = 0.5
@@ -122,6 +123,17 @@ def _right(classifier: Classifier, images: Tensor, labels: Tensor) -> Tensor:
     """Which pictures (B,) are classified right, in evaluation mode."""
     with evaluation_mode(classifier):
         return classifier(images).argmax(1) == labels
+
+
+def note_robustness(progress: Progress, figures: Mapping[str, float]) -> str | None:
+    """Add an epoch's figures to the run's; returns the warning that follows, or None."""
+    progress.robust.append(figures["robust_accuracy"])
+    progress.clean_accuracies.append(figures["clean_accuracy"])
+    message = sudden_drop(progress.robust, progress.clean_accuracies)
+    if message is None:
+        return None
+    progress.warnings.append(f"epoch {progress.epoch}: {message}")
+    return progress.warnings[-1]
 
 
 def sudden_drop(robust: Sequence[float], clean: Sequence[float] = ()) -> str | None:

@@ -25,7 +25,7 @@ from vitreous.data.transforms import compose
 from vitreous.errors import VitreousError, nearest, require
 from vitreous.models import Classifier
 from vitreous.models.modes import evaluation_mode
-from vitreous.processes import check_world, without_accelerator
+from vitreous.processes import check_launcher, check_world, without_accelerator
 from vitreous.training.recipe import OPTIMIZERS, OptimizerSettings, Recipe
 
 Scalar = int | float | str | bool
@@ -40,9 +40,11 @@ def make_accelerator(recipe: Recipe, out: Path) -> Accelerator:
     if "wandb" in settings.trackers:
         require("wandb", "wandb")
         os.environ.setdefault("WANDB_MODE", "offline")
+    installed = {str(getattr(t, "value", t)) for t in get_available_trackers()}
     for name in settings.trackers:
-        if name not in get_available_trackers():
+        if name not in installed:
             raise VitreousError(f"training.trackers {name} needs a package: pip install {name}")
+    check_launcher()
     AcceleratorState._reset_state()
     unused = DistributedDataParallelKwargs(
         find_unused_parameters="classification" not in recipe.objectives
@@ -162,6 +164,15 @@ def make_optimizer(net: nn.Module, settings: OptimizerSettings) -> torch.optim.O
         )
     except (TypeError, ImportError, AssertionError) as error:
         raise VitreousError(f"optimizer.name {settings.name}: {error}") from error
+
+
+def set_rate(optimizer: torch.optim.Optimizer, recipe: Recipe, epoch: float) -> float:
+    """Give the optimiser the learning rate of a moment of the run, in epochs; returns it."""
+    settings = recipe.optimizer
+    rate = settings.rate(recipe.schedule(settings.lr, epoch, recipe.training.epochs), epoch)
+    for group in optimizer.param_groups:
+        group["lr"] = rate * group.get("lr_scale", 1.0)
+    return rate
 
 
 def parameter_groups(

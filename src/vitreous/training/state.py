@@ -17,6 +17,7 @@ from vitreous.training.changes import DataState, compare
 from vitreous.training.continuation import continue_checkpoint
 from vitreous.training.progress import Progress
 from vitreous.training.run import RunFolder, RunState, random_state, restore_random_state
+from vitreous.training.sharding import gathered, load_network, load_optimizer
 
 logger = logging.getLogger(__name__)
 
@@ -63,15 +64,17 @@ class TrainingState:
         self.accelerator.wait_for_everyone()
         own = {key: value.cpu() for key, value in self.adversary.items()}
         every = gather_object([own])
+        model = gathered(self.net.state_dict())
+        optimizer = gathered(self.optimizer.state_dict())
         if not self.accelerator.is_main_process:
             return
         scaler = self.accelerator.scaler
         self.count_seconds()
         self.folder.save_state(
             {
-                "model": self.net.state_dict(),
+                "model": model,
                 "ema": None if self.average is None else self.average.state_dict(),
-                "optimizer": self.optimizer.state_dict(),
+                "optimizer": optimizer,
                 "scaler": scaler.state_dict() if scaler is not None else None,
                 "adversary": [whole_state(every)],
                 "progress": self.progress.values(),
@@ -101,10 +104,10 @@ class TrainingState:
         self.progress.epoch, self.progress.step = epoch, epoch * steps_per_epoch
 
     def _load(self, state: RunState) -> None:
-        self.net.load_state_dict(state["model"])
+        load_network(self.net, state["model"])
         if self.average is not None:
             self.average.load_state_dict(state.get("ema") or state["model"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        load_optimizer(self.optimizer, state["optimizer"])
         if self.accelerator.scaler is not None and state["scaler"]:
             self.accelerator.scaler.load_state_dict(state["scaler"])
         processes = (self.accelerator.process_index, self.accelerator.num_processes)

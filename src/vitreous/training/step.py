@@ -44,6 +44,14 @@ class StepLoss:
         """Factor of this pass's means over masked rows; sums to the number of processes."""
         return share.processes * (self.masked_rows if share.rows else 0) / max(share.all_masked, 1)
 
+    def share_of_figures(self, share: Share) -> dict[str, Tensor]:
+        """Figures whose sum over parts, averaged over processes, is that of the whole batch."""
+        masked = self.masked_weight(share)
+        return {
+            key: value * (masked if key in self.masked_figures else share.weight)
+            for key, value in self.figures.items()
+        }
+
     def scaled(self, share: Share) -> Tensor:
         """The scalar whose gradients, averaged over processes and added over parts, are right."""
         sums = self.sums * (share.processes * float(share.rows > 0))
@@ -85,6 +93,7 @@ def compute_loss(
     *,
     clean: Tensor | None = None,
     progress: float = 0.0,
+    together: bool = False,
 ) -> StepLoss:
     """Make one forward pass and add up the objectives.
 
@@ -97,7 +106,16 @@ def compute_loss(
         objectives: Name → objective.
         clean: The pictures before the adversary, if there was one.
         progress: Share of the training that is done.
+        together: Make the passes of a batch with masks also where no row has one, because other
+            processes wait for them; it does not count.
     """
+    if together and not batch.has_mask.any():
+        masked = torch.arange(len(batch), device=batch.has_mask.device) == 0
+        batch = dataclasses.replace(batch, has_mask=masked)
+        made = compute_loss(model, classifier, batch, objectives, clean=clean, progress=progress)
+        named = made.masked_figures - objectives.keys()
+        kept = {name: value for name, value in made.figures.items() if name not in named}
+        return dataclasses.replace(made, figures=kept, masked_rows=0)
     needs = frozenset().union(*(o.needs for o in objectives.values()))
     derived = "input_gradients" in needs
     recording = [o.needs for o in objectives.values() if "attention" in o.needs]

@@ -7,6 +7,8 @@ import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 
+from torch import Tensor
+
 from vitreous.attribution import foreground_share, relevance
 from vitreous.attribution.draw import overlay
 from vitreous.config import plain
@@ -62,23 +64,27 @@ def draw_samples(
     if when == "after" and listing.is_file():
         rows = {str(row["index"]): row for row in read_json(listing)}
     for place, index in enumerate(chosen):
-        masked = bool(batch.has_mask[place])
         row = rows.setdefault(str(index), {"index": index, "label": int(batch.labels[place])})
         row["name"] = data.dataset.name(index).rsplit("/", 1)[-1]
         if labelled:
             row["class_name"] = classifier.class_name(int(batch.labels[place]))
-        drawn = row.get("files")
-        files = dict(drawn) if isinstance(drawn, dict) else {}
-        row["files"] = files
         panel = batch.images[place]
         shown = {"picture": panel, when: overlay(panel, maps[place])}
-        if masked:
+        if batch.has_mask[place]:
             shown["mask"] = batch.masks[place]
             row[f"foreground_{when}"] = float(shares[place])
-        for kind, image in shown.items():
-            files[kind] = f"{index}_{kind}.png"
-            save_image(image, folder.samples / files[kind])
+        drawn = row.get("files")
+        files = _save_panels(folder.samples, index, shown)
+        row["files"] = {**(drawn if isinstance(drawn, dict) else {}), **files}
     write_json(listing, list(rows.values()))
+
+
+def _save_panels(folder: Path, index: int, shown: Mapping[str, Tensor]) -> dict[str, str]:
+    """Write the pictures of one sample; returns kind → name of the file."""
+    files = {kind: f"{index}_{kind}.png" for kind in shown}
+    for kind, image in shown.items():
+        save_image(image, folder / files[kind])
+    return files
 
 
 def summarise(

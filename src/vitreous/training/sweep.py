@@ -6,6 +6,7 @@ was started: killed and run again, it takes up the trial it was in, repeats none
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import itertools
 import math
@@ -13,10 +14,9 @@ import random
 import re
 import socket
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING
-
-from filelock import FileLock, Timeout
 
 from vitreous.config import Values, merge, parse_number, plain
 from vitreous.errors import DivergedError, VitreousError, require
@@ -24,6 +24,7 @@ from vitreous.folders import claim_folder
 from vitreous.training.engine import train
 from vitreous.training.recipe import Recipe, load_recipe
 from vitreous.training.run import RunFolder
+from vitreous.training.sweep_locks import Locks, make_locks, open_storage
 from vitreous.yaml_text import parse_yaml
 
 if TYPE_CHECKING:
@@ -154,9 +155,10 @@ def sweep(
     base = _check(recipe, axes, overrides or {})
     claim_folder(out, "sweep", overwrite=overwrite)
     study = _open(recipe, base, axes, out, storage, overrides or {})
-    while (trial := _next(study, axes, out, trials, seed)) is not None:
-        with trial.lock:
-            _run(study, trial, recipe, axes, overrides or {}, out, quiet)
+    with contextlib.closing(make_locks(storage, study.study_name, out)) as locks:
+        while (trial := _next(study, axes, locks, trials, seed)) is not None:
+            with trial.lock:
+                _run(study, trial, recipe, axes, overrides or {}, out, quiet)
     if not any(trial.value is not None for trial in study.trials):
         raise VitreousError(f"no trial gave a figure: {study.user_attrs.get(_problem(0), '')}")
     return study
@@ -168,7 +170,7 @@ class _Claimed:
 
     number: int
     params: Mapping[str, object]
-    lock: FileLock
+    lock: AbstractContextManager[object]
 
 
 def _check(recipe: str, axes: list[Axis], overrides: Values) -> Recipe:
@@ -195,7 +197,7 @@ def _open(
     try:
         study = optuna.create_study(
             study_name=recipe.replace("/", "-"),
-            storage=storage or f"sqlite:///{out / 'study.db'}",
+            storage=open_storage(storage, out),
             direction="minimize" if base.selection.mode == "min" else "maximize",
             load_if_exists=True,
         )
@@ -211,37 +213,36 @@ def _open(
             f"cannot open the study {storage or out / 'study.db'}: {line}"
         ) from error
     if stored not in (None, settings):
-        raise VitreousError(f"{out} holds a search of other settings; give another --out")
+        raise VitreousError(
+            f"{storage or out} holds a search of other settings; give another --out"
+            + (" and another database" if storage else "")
+        )
     return study
 
 
-def _next(study: Study, axes: list[Axis], out: Path, trials: int, seed: int) -> _Claimed | None:
-    """The trial to work on: one that was killed on this machine, else a new one, else None."""
+def _next(study: Study, axes: list[Axis], locks: Locks, trials: int, seed: int) -> _Claimed | None:
+    """The trial to work on: one whose worker was killed, else a new one, else None."""
     from optuna.trial import TrialState
 
-    here = socket.gethostname()
-    with FileLock(out / ".study.lock"):
+    with locks.study():
         for trial in study.get_trials(deepcopy=False, states=[TrialState.RUNNING]):
-            lock = (
-                _lock(out, trial.number)
-                if study.user_attrs.get(_host(trial), here) == here
-                else None
-            )
+            host = study.user_attrs.get(_host(trial), socket.gethostname())
+            lock = locks.trial(trial.number) if locks.can_tell(host) else None
             if lock is not None and len(trial.params) == len(axes):
                 return _Claimed(trial.number, trial.params, lock)
             if lock is not None:  # killed while it was being drawn: nothing was trained
-                lock.release()
-                study.tell(trial.number, state=TrialState.FAIL)
+                with lock:
+                    study.tell(trial.number, state=TrialState.FAIL, skip_if_finished=True)
         known = study.get_trials(deepcopy=False)
         tried = [trial.params for trial in known if len(trial.params) == len(axes)]
         waiting = any(trial.state == TrialState.WAITING for trial in known)
-        return None if len(tried) >= trials else _draw(study, axes, out, tried, waiting, seed)
+        return None if len(tried) >= trials else _draw(study, axes, locks, tried, waiting, seed)
 
 
 def _draw(
     study: Study,
     axes: list[Axis],
-    out: Path,
+    locks: Locks,
     tried: Sequence[Mapping[str, object]],
     waiting: bool,
     seed: int,
@@ -258,9 +259,9 @@ def _draw(
     study.sampler = optuna.samplers.TPESampler(seed=(seed + 1_000_003 * len(tried)) % 2**32)
     trial = study.ask({axis.key: axis.distribution() for axis in axes})
     study.set_user_attr(_host(trial), socket.gethostname())
-    lock = _lock(out, trial.number)
+    lock = locks.trial(trial.number)
     if lock is None:
-        raise VitreousError(f"trial {trial.number} in {out} is being worked on by another process")
+        raise VitreousError(f"trial {trial.number} is being worked on by another process")
     return _Claimed(trial.number, trial.params, lock)
 
 
@@ -290,16 +291,6 @@ def _untried(
     return next((values for values in every if values not in tried), {})
 
 
-def _lock(out: Path, number: int) -> FileLock | None:
-    """Take the lock of a trial; None if a living process has it."""
-    lock = FileLock(out / f".trial_{number:04d}.lock")
-    try:
-        lock.acquire(blocking=False)
-    except Timeout:
-        return None
-    return lock
-
-
 def _run(
     study: Study,
     trial: _Claimed,
@@ -321,10 +312,11 @@ def _run(
         train(settings, folder, quiet=quiet)
     except DivergedError as error:
         study.set_user_attr(_problem(trial.number), str(error))
-        study.tell(trial.number, state=TrialState.FAIL)
+        study.tell(trial.number, state=TrialState.FAIL, skip_if_finished=True)
         return
     selection = settings.selection
-    study.tell(trial.number, best_figure(folder, str(selection.metric), str(selection.mode)))
+    figure = best_figure(folder, str(selection.metric), str(selection.mode))
+    study.tell(trial.number, figure, skip_if_finished=True)
 
 
 def table(study: Study) -> list[str]:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 
 import torch
 from accelerate import Accelerator
+from accelerate.utils import gather_object
 
 from vitreous.data.loading import TransformedDataset, load_batches
 from vitreous.models import Classifier
-from vitreous.training.figures import agree
 from vitreous.training.objectives import Objective
 from vitreous.training.step import StepLoss, compute_loss
 
@@ -23,6 +24,7 @@ def validate(
     *,
     batch_size: int,
     workers: int = 0,
+    together: bool = False,
 ) -> dict[str, float]:
     """Measure a model in evaluation mode; it is in training mode afterwards.
 
@@ -35,6 +37,7 @@ def validate(
         objectives: Name → objective, weighed as at the end of the training.
         batch_size: Images in a forward pass, over all processes.
         workers: Processes that read images.
+        together: Let every process make as many passes, because they wait for each other.
 
     Returns:
         Mean of each figure over all images; empty without images.
@@ -45,17 +48,25 @@ def validate(
     share = max(1, batch_size // accelerator.num_processes)
     mine = list(range(count))[accelerator.process_index :: accelerator.num_processes]
     batches = [mine[i : i + share] for i in range(0, len(mine), share)]
+    longest = -(-count // accelerator.num_processes)  # the first process's
+    spare = -(-longest // share) - len(batches) if together else 0
+    counted = [len(rows) for rows in batches] + [0] * spare
+    batches += [[0]] * spare
     classifier.eval()
-    totals: dict[str, torch.Tensor] = {}
+    sums: dict[str, list[torch.Tensor]] = {}
     # Epoch 0 of the validation transforms: the same random choices, if any, each time.
-    for batch in load_batches(data, batches, 0, workers):
+    for rows, batch in zip(counted, load_batches(data, batches, 0, workers)):
         batch = batch.to(accelerator.device)
         with accelerator.autocast():
-            loss = compute_loss(classifier, classifier, batch, objectives, progress=1.0)
-        for key, value in _sums(loss, len(batch)).items():
-            totals[key] = totals.get(key, 0.0) + value.detach().double()
+            loss = compute_loss(
+                classifier, classifier, batch, objectives, progress=1.0, together=together
+            )
+        if not rows:
+            continue  # it stands in for none
+        for key, value in _sums(loss, rows).items():
+            sums.setdefault(key, []).append(value.detach().float())
     classifier.train()
-    return _means(_over_processes(accelerator, totals), count, min(batch_size, count))
+    return _means(_over_processes(sums), count, min(batch_size, count))
 
 
 def _sums(loss: StepLoss, rows: int) -> dict[str, torch.Tensor]:
@@ -72,14 +83,15 @@ def _sums(loss: StepLoss, rows: int) -> dict[str, torch.Tensor]:
     return {**sums, **parts, "rows": counted}
 
 
-def _over_processes(accelerator: Accelerator, totals: dict[str, torch.Tensor]) -> dict[str, float]:
-    """Sum totals over processes, not all of which need have the same ones."""
-    names = sorted(totals) if accelerator.num_processes == 1 else agree(accelerator, totals)
-    zero = torch.zeros((), dtype=torch.float64, device=accelerator.device)
-    values = torch.stack([zero + totals.get(name, zero) for name in names])
-    if accelerator.num_processes > 1:
-        values = accelerator.reduce(values, "sum")
-    return dict(zip(names, values.tolist()))
+def _over_processes(sums: Mapping[str, Sequence[torch.Tensor]]) -> dict[str, float]:
+    """Sum figures over batches and processes, not all of which need have the same ones.
+
+    They are added up on the host: not every device has double precision.
+    """
+    own = {name: math.fsum(torch.stack(list(parts)).tolist()) for name, parts in sums.items()}
+    every = gather_object([own])
+    names = sorted({name for totals in every for name in totals})
+    return {name: math.fsum(totals.get(name, 0.0) for totals in every) for name in names}
 
 
 def _means(totals: dict[str, float], images: int, batch_size: int) -> dict[str, float]:

@@ -26,6 +26,7 @@ from vitreous.data.listing import list_files
 from vitreous.errors import VitreousError
 from vitreous.fingerprint import digest
 from vitreous.io import atomic_path, file_stamp, read_json, write_csv, write_json
+from vitreous.progress import Progress
 
 PLAN_FILE = "plan.json"
 VARIED = {
@@ -217,11 +218,9 @@ def write_composites(items: Plan, folder: str | os.PathLike[str], factor: Factor
     Raises:
         VitreousError: If the folder holds another set, or images that are not of this one.
     """
-    from tqdm import tqdm
-
     root = Path(folder)
     _require_own(items, root, factor)
-    for index in tqdm(range(len(items)), desc="compositing", unit="picture", disable=None):
+    for index in Progress(range(len(items)), desc="compositing", unit="picture"):
         image, mask = root / "images" / items.name(index), root / "masks" / items.name(index)
         if mask.is_file() and image.is_file():
             continue

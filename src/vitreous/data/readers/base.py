@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from typing import Literal, Protocol
 
 import numpy as np
-from tqdm import tqdm
 
 from vitreous.data.dataset import UNKNOWN, Dataset, LeftOut
 from vitreous.data.loading import Interleave
 from vitreous.errors import ImageError, VitreousError
+from vitreous.progress import Progress
 from vitreous.registry import Registry
 
 OnError = Literal["error", "skip"]
@@ -122,7 +122,7 @@ def readable(dataset: Dataset, on_error: OnError) -> tuple[Dataset, list[str]]:
     if on_error == "error":
         return dataset, []
     good, bad, lines = [], [], []
-    for index in tqdm(range(len(dataset)), desc="checking images", leave=False, disable=None):
+    for index in Progress(range(len(dataset)), desc="checking images", leave=False):
         try:
             _ = dataset[index]
             good.append(index)

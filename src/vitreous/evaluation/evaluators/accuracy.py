@@ -57,7 +57,7 @@ class Accuracy:
         """The set's rules, and the perturbation."""
         return {
             "set": self.test_set.name,
-            "source": self.test_set.source,
+            "source": self.test_set.place or self.test_set.source,
             "part": self.test_set.settings,
             "accepted": digest(self.test_set.accepted),
             "conventions": [dataclasses.asdict(c) for c in self.test_set.conventions],

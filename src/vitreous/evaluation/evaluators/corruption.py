@@ -187,8 +187,10 @@ def _weighted_error(
     value = float(sum(share[key] * rows.mean() for key, rows in wrong.items()))
     names = {_image_names(cell) for cell in cells.values()}
     if len(names) == 1:
-        each = np.sum([share[key] * rows for key, rows in wrong.items()], axis=0)
-        return value, mean_interval(each)
+        whole = sum(share.values())
+        each = np.sum([share[key] / whole * rows for key, rows in wrong.items()], axis=0)
+        low, high = mean_interval(each)
+        return value, (whole * low, whole * high)
     random = np.random.default_rng(0)
     drawn = [
         share[key] * random.binomial(len(rows), rows.mean(), DRAWS) / len(rows)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from vitreous.evaluation.metrics import bootstrap_counts, percentiles
+from vitreous.evaluation.metrics import bootstrap_counts, mean_interval, percentiles
 from vitreous.evaluation.pixel_removal import FRACTIONS, removal_area
 from vitreous.evaluation.rows import READ
 from vitreous.evaluation.segmentation import scores_of_counts
@@ -90,9 +90,8 @@ def _measures(
     for name, column in (("pointing_game", "pointing"), ("foreground_share", "share")):
         known = np.isfinite(own[column])
         if known.any():
-            values, among = own[column][known], weights[:, known]
-            means = among @ values / np.maximum(among.sum(1), 1)
-            measured[name] = (float(values.mean()), percentiles(means), int(known.sum()))
+            values = own[column][known]
+            measured[name] = (float(values.mean()), mean_interval(values), len(values))
     if removal:
         for place, name in enumerate(("positive_area", "negative_area")):
             areas = np.array([removal_area(row) for row in own["removal"][:, place].astype(float)])

@@ -76,7 +76,8 @@ class TestSet:
         second: For cue conflict: (N,) targets of the texture.
         suite: `clean` for an ordinary test set, `shifts` for one that differs from training,
             `corruptions` for a part of a corrupted one.
-        source: Where the set comes from.
+        source: Where the set comes from: an address, or its folder.
+        place: Where it lies; two sets of one name are told apart by it.
     """
 
     __test__: ClassVar[bool] = False
@@ -95,6 +96,7 @@ class TestSet:
     second: np.ndarray | None = None
     suite: Suite = "shifts"
     source: str = ""
+    place: str = ""
 
     def __len__(self) -> int:
         """Number of pictures."""

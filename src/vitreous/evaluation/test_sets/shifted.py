@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
 
 from vitreous.data.class_maps import class_map
-from vitreous.data.dataset import Dataset
+from vitreous.data.dataset import Dataset, LeftOut
 from vitreous.data.listing import NO_IMAGES, left_out
 from vitreous.data.readers.tables import read_rows
 from vitreous.errors import VitreousError
@@ -190,20 +191,10 @@ class CueConflict:
         listed = subfolders(path)
         if not listed or any(f not in classes for f in listed):
             raise layout_error("cue-conflict", self, path, describe(path, listed))
-        groups = tuple(tuple(classes[n]) for n in names)
-        rows, same, others = [], [], file_names(path)[1]
-        for folder in listed:
-            files, rest = file_names(path / folder)
-            others += [f"{folder}/{name}" for name in rest]
-            for file in files:
-                texture = self._texture(path, folder, file, names)
-                if texture == folder:
-                    same.append(f"{folder}/{file}")
-                else:
-                    rows.append((f"{folder}/{file}", names.index(folder), names.index(texture)))
+        rows, passed = self._list(path, listed, names)
         files, shapes, textures = zip(*rows) if rows else ((), (), ())
         targets = np.array(shapes, dtype=np.int64)
-        passed = left_out({"images whose shape and texture are one": same, NO_IMAGES: others})
+        groups = tuple(tuple(classes[n]) for n in names)
         return [
             TestSet(
                 "cue-conflict",
@@ -217,6 +208,22 @@ class CueConflict:
                 source=self.source,
             )
         ]
+
+    def _list(
+        self, path: Path, listed: Sequence[str], names: tuple[str, ...]
+    ) -> tuple[list[tuple[str, int, int]], tuple[LeftOut, ...]]:
+        """File, shape and texture of each image whose cues are in conflict; what is left out."""
+        rows, same, others = [], [], file_names(path)[1]
+        for folder in listed:
+            files, rest = file_names(path / folder)
+            others += [f"{folder}/{name}" for name in rest]
+            for file in files:
+                texture = self._texture(path, folder, file, names)
+                if texture == folder:
+                    same.append(f"{folder}/{file}")
+                else:
+                    rows.append((f"{folder}/{file}", names.index(folder), names.index(texture)))
+        return rows, left_out({"images whose shape and texture are one": same, NO_IMAGES: others})
 
     def _texture(self, path: Path, folder: str, file: str, names: tuple[str, ...]) -> str:
         match = re.fullmatch(r"([a-z]+)\d*-([a-z]+)\d*", Path(file).stem)

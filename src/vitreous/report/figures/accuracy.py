@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Sequence
 
@@ -15,7 +16,7 @@ from vitreous.report.figures.common import (
     slug,
 )
 from vitreous.report.sources import Source
-from vitreous.report.values import ACCURACIES, newest_by
+from vitreous.report.values import ACCURACIES, PER_MODEL, newest_by, settings_text
 from vitreous.results import Record
 
 
@@ -67,32 +68,31 @@ def _row(record: Record) -> tuple[str, str, str]:
 
 
 def robustness_figures(sources: Sequence[Source]) -> list[Figure]:
-    """Accuracy against the size of the perturbation, one figure for each set, attack and norm."""
-    groups = [records_of(s, "attack", ACCURACIES) for s in sources]
-    kinds = dict.fromkeys(
-        (r.dataset, str(r.settings.get("attack", "")), str(r.settings.get("norm", "linf")))
-        for group in groups
-        for r in group
-        if "epsilon" in r.settings
-    )
+    """Accuracy against the size of the perturbation, one figure for each set and attack.
+
+    Attacks of other settings (steps, restarts, loss) are other attacks: their points share no line.
+    """
+    groups = [
+        [r for r in records_of(s, "attack", ACCURACIES) if "epsilon" in r.settings] for s in sources
+    ]
+    kinds = dict.fromkeys(_attack(r) for group in groups for r in group)
+    named = [(kind.dataset, kind.attack, kind.norm) for kind in kinds]
     figures: list[Figure] = []
-    for dataset, attack, norm in kinds:
-        series = []
-        for color, group in enumerate(groups):
-            mine = [r for r in group if r.dataset == dataset and "epsilon" in r.settings]
-            mine = [r for r in mine if str(r.settings.get("attack", "")) == attack]
-            mine = [r for r in mine if str(r.settings.get("norm", "linf")) == norm]
-            points = _worst_by(mine, "epsilon")
-            if points:
-                scale = 255 if norm == "linf" else 1
-                scaled = [(x * scale, r) for x, r in points]
-                series.append(series_of(sources[color], color, scaled))
-        if max((len(s.x) for s in series), default=0) > 1:
-            unit = "ε (in 1/255, L∞)" if norm == "linf" else f"ε ({norm})"
+    for kind, name in zip(kinds, named):
+        scale = 255 if kind.norm == "linf" else 1
+        series = [
+            series_of(s, color, [(float(r.settings["epsilon"]) * scale, r) for r in mine])
+            for color, (s, group) in enumerate(zip(sources, groups))
+            if (mine := [r for r in group if _attack(r) == kind])
+        ]
+        if max(len(s.x) for s in series) > 1:
+            how = kind.words if named.count(name) > 1 else ""
+            unit = "ε (in 1/255, L∞)" if kind.norm == "linf" else f"ε ({kind.norm})"
             figures.append(
                 Chart(
-                    slug("robustness", dataset, attack, norm),
-                    f"Accuracy under attack: {attack or 'attack'} on {dataset}",
+                    slug("robustness", *name, how.replace(" ", "_")),
+                    f"Accuracy under attack: {kind.attack or 'attack'} on {kind.dataset}"
+                    + (f" ({how})" if how else ""),
                     "line",
                     series,
                     unit,
@@ -103,14 +103,21 @@ def robustness_figures(sources: Sequence[Source]) -> list[Figure]:
     return figures
 
 
-def _worst_by(records: list[Record], setting: str) -> list[tuple[float, Record]]:
-    """The lowest accuracy at each value of a setting: the strongest of several attacks."""
-    worst: dict[float, Record] = {}
-    for record in records:
-        place = float(record.settings[setting])
-        if place not in worst or record.value < worst[place].value:
-            worst[place] = record
-    return sorted(worst.items())
+@dataclasses.dataclass(frozen=True)
+class _Attack:
+    """What points must share to be joined by a line; `words` are its other settings."""
+
+    dataset: str
+    attack: str
+    norm: str
+    words: str
+
+
+def _attack(record: Record) -> _Attack:
+    given = {k: v for k, v in record.settings.items() if k not in PER_MODEL}
+    own = {k: v for k, v in given.items() if k not in ("attack", "norm", "epsilon")}
+    attack, norm = str(given.get("attack", "")), str(given.get("norm", "linf"))
+    return _Attack(record.dataset, attack, norm, settings_text(own))
 
 
 def rotation_figures(sources: Sequence[Source]) -> list[Figure]:

@@ -9,6 +9,7 @@ from vitreous.models.class_words import class_words
 from vitreous.report.charts import PUBLISHED_COLOUR, Chart, Figure, Series
 from vitreous.report.figures.common import QUARTERS, corruption_map, slug
 from vitreous.report.sources import Source, Table
+from vitreous.results import wilson_interval
 
 
 def _tables(sources: Sequence[Source], key: str) -> Iterator[tuple[str, list[Table | None]]]:
@@ -190,10 +191,11 @@ def calibration_figures(sources: Sequence[Source]) -> list[Figure]:
             if not table:
                 continue
             rows = zip(table["confidence"], table["accuracy"], table["n"])
-            points = [(float(c), float(a)) for c, a, n in rows if n and c is not None]
+            points = [(float(c), float(a), n) for c, a, n in rows if n and c is not None]
             if points:
-                x, y = zip(*points)
-                series.append(Series(source.name, color, x, y))
+                x, y, counts = zip(*points)
+                low, high = _bounds(y, counts)
+                series.append(Series(source.name, color, x, y, low, high))
         if series:
             figures.append(
                 Chart(
@@ -212,6 +214,13 @@ def calibration_figures(sources: Sequence[Source]) -> list[Figure]:
     return figures
 
 
+def _bounds(shares: Sequence[float], counts: Sequence[int]) -> tuple[list[float], list[float]]:
+    """Ends of the intervals of shares; NaN where there is none."""
+    empty = (math.nan, math.nan)
+    ends = [wilson_interval(s * n, n) if n else empty for s, n in zip(shares, counts)]
+    return [low for low, _ in ends], [high for _, high in ends]
+
+
 def shape_figures(sources: Sequence[Source]) -> list[Figure]:
     """Shape bias by category: share of shape among decisions for shape or texture."""
     figures: list[Figure] = []
@@ -220,9 +229,10 @@ def shape_figures(sources: Sequence[Source]) -> list[Figure]:
         series = []
         for color, (source, table) in enumerate(zip(sources, tables)):
             if table and [str(c) for c in table["category"]] == categories:
-                pairs = zip(table["shape"], table["texture"])
-                shares = [s / (s + t) if s + t else math.nan for s, t in pairs]
-                series.append(Series(source.name, color, range(len(shares)), shares))
+                counts = [s + t for s, t in zip(table["shape"], table["texture"])]
+                shares = [s / n if n else math.nan for s, n in zip(table["shape"], counts)]
+                low, high = _bounds(shares, counts)
+                series.append(Series(source.name, color, range(len(shares)), shares, low, high))
         figures.append(
             Chart(
                 slug("shape_bias", dataset),

@@ -53,7 +53,10 @@ def maps_of_step(
     layout = layout_of(step.classifier.net, size)
     derived_twice = second_order and torch.is_grad_enabled()
     recorded = recorded_pass(step.forward, classes, layout, start_layer, derived_twice)
-    return min_max(METHODS[method](recorded))
+    maps, constant = min_max(METHODS[method](recorded))
+    # A block that is cut among processes is put together where a gradient reaches its output, and
+    # that of a map reaches its inside alone.
+    return maps + step.zero(), constant
 
 
 @OBJECTIVES.register("relevance")

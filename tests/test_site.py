@@ -1,0 +1,95 @@
+"""Every page of the site in a browser: no error, no request elsewhere, and it fits a phone."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import urllib.parse
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from chromium import open_page
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The site, built as CI builds it."""
+    pytest.importorskip("mkdocs")
+    out = tmp_path_factory.mktemp("site")
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "-q", "--site-dir", str(out)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return out
+
+
+class Links(HTMLParser):
+    """Where a page leads, and the places in it that one can lead to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.targets: list[str] = []
+        self.places: set[str] = set()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        """Note `href`, `src`, `id` and `name`."""
+        values = dict(attrs)
+        self.targets += [v for k in ("href", "src") if (v := values.get(k))]
+        self.places |= {v for k in ("id", "name") if (v := values.get(k))}
+
+
+def read(page: Path) -> Links:
+    links = Links()
+    links.feed(page.read_text(encoding="utf-8"))
+    return links
+
+
+def dead_links(site: Path) -> list[str]:
+    pages = {page.resolve(): read(page) for page in site.rglob("*.html")}
+    dead = []
+    for page, links in pages.items():
+        for link in links.targets:
+            path, _, place = urllib.parse.unquote(link).partition("#")
+            if "://" in link or link.startswith(("data:", "mailto:")):
+                continue
+            target = (page.parent / path.partition("?")[0]).resolve() if path else page
+            known = pages[target].places if target in pages else set()
+            if not target.exists() or (place and target in pages and place not in known):
+                dead.append(f"{page.name} → {link}")
+    return dead
+
+
+def test_no_link_of_the_site_is_dead(site: Path) -> None:
+    dead = [link for link in dead_links(site) if not link.startswith("404.html")]
+    assert dead == []
+
+
+def test_a_dead_link_and_a_dead_place_are_seen(tmp_path: Path) -> None:
+    (tmp_path / "a.html").write_text(
+        '<a href="b.html">x</a><a href="#no">y</a><p id="yes"><a href="#yes">z</a>',
+        encoding="utf-8",
+    )
+    assert dead_links(tmp_path) == ["a.html → b.html", "a.html → #no"]
+
+
+@pytest.mark.browser
+@pytest.mark.timeout(1200)
+def test_every_page_is_drawn_without_an_error_on_a_phone_too(site: Path, tmp_path: Path) -> None:
+    pages = sorted(p for p in site.rglob("*.html") if p.name != "404.html")
+    assert len(pages) > 30
+    wide = []
+    with open_page(tmp_path / "profile") as page:
+        for width, dark in ((390, True), (1240, False)):
+            page.view(width, dark=dark)
+            for file in pages:
+                page.open(file.as_uri())
+                if page.evaluate("document.documentElement.scrollWidth") > width:
+                    wide.append((width, file.relative_to(site).as_posix()))
+                assert page.evaluate("[...document.images].every(i => i.naturalWidth > 0)"), file
+    # A page of a file cannot start the worker of the search; a server's can.
+    problems = [p for p in page.problems if "worker" not in p.lower() and "origin" not in p.lower()]
+    assert problems == [] and wide == []
+    assert {r.partition(":")[0] for r in page.requests} <= {"file", "data", "blob"}

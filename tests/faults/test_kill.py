@@ -34,7 +34,7 @@ def jump(seconds: float) -> Callable[[], None]:
     now = time.time
 
     def move() -> None:
-        time.time = lambda: now() + seconds  # ty: ignore[invalid-assignment]
+        time.time = lambda: now() + seconds
 
     return move
 
@@ -63,7 +63,7 @@ def die_in_a_worker() -> None:
             os._exit(9)
         return original(self, index)
 
-    FileImages.open = dying  # ty: ignore[invalid-assignment]
+    FileImages.open = dying
 
 
 @pytest.mark.parametrize("command", ["train", "evaluate"])

@@ -134,13 +134,16 @@ class RunFolder:
 
     def _keep_previous(self) -> None:
         """Give the last state a second name, or another name where a file can have only one."""
-        spare = temporary_path(self.previous_checkpoint)  # what a kill leaves of it is tidied
+        previous = self.previous_checkpoint
+        if previous.exists() and previous.samefile(self.checkpoint):  # a kill came after this
+            return
+        spare = temporary_path(previous)  # what a kill leaves of it is tidied
         try:
             spare.unlink(missing_ok=True)
             os.link(self.checkpoint, spare)
         except OSError:
             spare = self.checkpoint
-        os.replace(spare, self.previous_checkpoint)
+        os.replace(spare, previous)
 
     def load_state(self, like: Mapping[str, Tensor] | None = None) -> RunState | None:
         """Read the last state that can be used, or None where there is none.

@@ -32,6 +32,12 @@ COMMANDS = {
 }
 
 
+DEAD_READER = (
+    "a process that reads images died, perhaps for want of memory; what was finished is kept: run "
+    "the same command again, with fewer workers"
+)
+
+
 def overview() -> str:
     """Text of `vitreous --help`."""
     lines = [f"  {name:<10} {line}" for name, line in COMMANDS.items()]
@@ -69,6 +75,12 @@ def main(arguments: list[str] | None = None) -> int:
         return run(name, rest)
     except VitreousError as error:
         print(f"vitreous: {' '.join(str(error).splitlines())}", file=sys.stderr)
+        return 1
+    except RuntimeError as error:
+        # torch raises it by a signal, wherever the program is when a reading process dies.
+        if "DataLoader worker" not in str(error):
+            raise
+        print(f"vitreous: {DEAD_READER}", file=sys.stderr)
         return 1
     except InterruptedRun as stop:
         print(f"vitreous: {stop}", file=sys.stderr)

@@ -190,3 +190,12 @@ def test_a_run_on_the_same_images_warns_of_nothing(root, tmp_path, monkeypatch, 
     interrupted(make(root), tmp_path / "run", monkeypatch)
     train(make(root), tmp_path / "run", quiet=True)
     assert not caplog.text and "warnings" not in Results.read(tmp_path / "run").extra
+
+
+def test_a_kill_between_the_second_name_and_the_new_state_leaves_no_third(root, tmp_path):
+    train(make(root), tmp_path / "run", quiet=True)
+    checkpoints = tmp_path / "run" / "checkpoints"
+    (checkpoints / "previous.pt").unlink()
+    os.link(checkpoints / "last.pt", checkpoints / "previous.pt")
+    train(make(root, epochs=3), tmp_path / "run", quiet=True)
+    assert {path.name for path in checkpoints.iterdir()} == {"last.pt", "previous.pt"}

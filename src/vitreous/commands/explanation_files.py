@@ -15,6 +15,7 @@ from torch.nn import functional as F
 
 from vitreous.attribution.draw import overlay, panel, save_gray, save_tiff
 from vitreous.data.images import open_image, save_image, to_tensor
+from vitreous.errors import printable
 from vitreous.evaluation.evaluators.maps import MappedImages
 from vitreous.fingerprint import digest
 from vitreous.io import atomic_path, read_json, write_json
@@ -203,7 +204,7 @@ def write_maps(explained: Explanations, pictures: Sequence[Picture], path: Path)
     ):
         for picture in pictures:
             for name, values in explained.maps(picture).items():
-                with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+                with archive.open(f"{printable(name)}.npy", "w", force_zip64=True) as member:
                     np.lib.format.write_array(member, values)
 
 

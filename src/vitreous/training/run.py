@@ -17,7 +17,7 @@ from torch import Tensor
 
 from vitreous.config import build, read_yaml, to_yaml
 from vitreous.data.loading import derive_seed
-from vitreous.disk import writing
+from vitreous.disk import temporary_path, writing
 from vitreous.errors import CheckpointError, VitreousError
 from vitreous.folders import check_folder, claim_folder
 from vitreous.io import append_text, atomic_path, finite, read_json_lines, write_text
@@ -134,13 +134,16 @@ class RunFolder:
 
     def _keep_previous(self) -> None:
         """Give the last state a second name, or another name where a file can have only one."""
-        spare = self.previous_checkpoint.with_suffix(".new")
+        previous = self.previous_checkpoint
+        if previous.exists() and previous.samefile(self.checkpoint):  # a kill came after this
+            return
+        spare = temporary_path(previous)  # what a kill leaves of it is tidied
         try:
             spare.unlink(missing_ok=True)
             os.link(self.checkpoint, spare)
         except OSError:
             spare = self.checkpoint
-        os.replace(spare, self.previous_checkpoint)
+        os.replace(spare, previous)
 
     def load_state(self, like: Mapping[str, Tensor] | None = None) -> RunState | None:
         """Read the last state that can be used, or None where there is none.

@@ -30,7 +30,7 @@ import torch
 from PIL import Image
 
 from vitreous import load_model, save_model
-from vitreous.app.analysis import Perturbation, analyse
+from vitreous.app.analysis import PerturbationChoice, analyse
 from vitreous.data.images import to_uint8
 
 CLIENTS = 10
@@ -66,7 +66,7 @@ def visit(model: Any, k: int) -> tuple[bytes, list[float], np.ndarray]:
     image, buffer = Image.fromarray(pixels), io.BytesIO()
     image.save(buffer, "PNG")
     angle, epsilon, steps = 90 * (k % 4), 2 * (k % 3), 4
-    view = analyse(model, image, ["rollout"], None, Perturbation(angle, epsilon / 255, steps))
+    view = analyse(model, image, ["rollout"], None, PerturbationChoice(angle, epsilon / 255, steps))
     return buffer.getvalue(), [angle, epsilon, steps], to_uint8(view.maps["rollout"])
 
 

@@ -26,7 +26,7 @@ from torch.nn import functional
 
 from vitreous import load_model, relevance
 from vitreous.attribution.export import export_onnx
-from vitreous.data.generated.scenes import World, draw, sample_scenes
+from vitreous.data.generated.scenes import World, draw_scenes, sample_scenes
 from vitreous.data.images import evaluation_transform
 from vitreous.models import Classifier
 
@@ -86,7 +86,7 @@ def main() -> None:
     torch.manual_seed(0)
     if options.model:
         classifier, world = load_model(options.model), World()
-        images = draw(world, sample_scenes(world, 32, seed=5))[0]
+        images = draw_scenes(world, sample_scenes(world, 32, seed=5))[0]
     else:
         classifier, images = dinov2(options.dinov2, options.data)
     classifier.eval()

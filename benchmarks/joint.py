@@ -31,7 +31,13 @@ from tqdm import tqdm
 from vitreous.attacks import PGD
 from vitreous.attribution import foreground_share, relevance
 from vitreous.config import merge
-from vitreous.data.generated.scenes import World, draw, sample_scenes, shift_cues, without_cues
+from vitreous.data.generated.scenes import (
+    World,
+    draw_scenes,
+    sample_scenes,
+    shift_cues,
+    without_cues,
+)
 from vitreous.demo.run import with_head
 from vitreous.io import write_json
 from vitreous.models import Classifier, load_model, save_model
@@ -135,10 +141,10 @@ def generated(options: argparse.Namespace) -> Experiment:
 
     world = World()
     scenes = sample_scenes(world, 300, seed=900_001)
-    clean, masks = draw(world, scenes)
+    clean, masks = draw_scenes(world, scenes)
     shifted = {
-        "tag of another class": draw(world, shift_cues(world, scenes, seed=900_002))[0],
-        "no tag": draw(world, without_cues(scenes))[0],
+        "tag of another class": draw_scenes(world, shift_cues(world, scenes, seed=900_002))[0],
+        "no tag": draw_scenes(world, without_cues(scenes))[0],
     }
     tests = Tests(scenes.labels, masks, clean, shifted, hard="no tag")
     return Experiment("joint/small_vit", {}, start, tests)

@@ -25,7 +25,7 @@ from vitreous.data.composites.cutouts import find_cutouts
 from vitreous.data.composites.sets import Plan, plan, write_composites
 from vitreous.data.images import list_images
 from vitreous.io import read_json, write_json
-from vitreous.masks import Found, Item, intersection_over_union, measure
+from vitreous.masks import Found, MaskItem, intersection_over_union, measure
 from vitreous.masks.methods.boxes import Boxes
 from vitreous.masks.methods.png import BinaryFiles
 from vitreous.masks.methods.saliency import Onnx
@@ -161,7 +161,7 @@ def sam(data: Path, encoder: Path, decoder: Path, limit: int) -> None:
             print(f"{seconds:.2f} s a picture", file=sys.stderr)
 
 
-def polygon_boxes(truth: Yolo, item: Item) -> list[list[float]]:
+def polygon_boxes(truth: Yolo, item: MaskItem) -> list[list[float]]:
     """Boxes of the polygons of a label file that each cover at least the least area."""
     with Image.open(item.image or item.source) as image:
         size = image.size

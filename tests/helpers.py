@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from PIL import Image
 
 from vitreous.io import write_json
+from vitreous.models import Classifier, load_model
 from vitreous.processes import Processes
 from vitreous.results import Record, Results, accuracy_record
 
@@ -29,6 +31,34 @@ TINY_CROSSVIT: dict[str, Any] = {
     "depth": ((1, 1, 0),),
     "num_heads": (3, 3),
 }
+
+
+# Relevance methods with rules for timm's plain Vision Transformers alone; test_propagation says
+# what they refuse.
+TIMM_PLAIN = ("attn_lrp", "cp_lrp", "transformer_attribution")
+
+
+def tiny_vit(num_classes: int = 6, *, seed: int = 0, **options: Any) -> Classifier:
+    """A ViT of `TINY_MODEL` with weights that follow from the seed; options beside its own."""
+    torch.manual_seed(seed)
+    class_names = options.pop("class_names", ())
+    return load_model(
+        TINY_MODEL["name"],
+        pretrained=False,
+        num_classes=num_classes,
+        image_size=TINY_MODEL["image_size"],
+        class_names=class_names,
+        **{**TINY_MODEL["options"], **options},
+    )
+
+
+def write_noise(folder: Path, count: int, size: tuple[int, int]) -> Path:
+    """Pictures of noise, `0.png` and on, of a height and width."""
+    folder.mkdir(parents=True)
+    for index in range(count):
+        noise = np.random.default_rng(index).integers(0, 255, (*size, 3), dtype=np.uint8)
+        Image.fromarray(noise).save(folder / f"{index}.png")
+    return folder
 
 
 def write_masked_set(root: Path, classes: int = 3, per_class: int = 5, size: int = 40) -> None:

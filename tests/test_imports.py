@@ -18,7 +18,7 @@ ROOT = Path(vitreous.__file__).parent
 # Each room may import those of earlier lines, and itself; rooms of one line do not know each other.
 ORDER = (
     ("errors",),
-    ("disk", "fingerprint", "progress", "ranges", "renamed", "statistics", "yaml_text"),
+    ("disk", "fingerprint", "progress", "ranges", "renamed", "statistics", "text", "yaml_text"),
     ("io", "overrides", "registry"),
     ("locks", "names"),
     ("folders",),

@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 
 from vitreous import progress
-from vitreous.progress import Progress
+from vitreous.progress import ProgressBar
 
 
 def test_a_log_gets_lines_and_no_carriage_return(capsys, monkeypatch):
     monkeypatch.setattr(progress, "EVERY", 0.0)
-    with Progress(total=4, desc="photos", unit="im") as bar:
+    with ProgressBar(total=4, desc="photos", unit="im") as bar:
         for _ in range(4):
             bar.update(1)
     told = capsys.readouterr().err
@@ -21,14 +21,14 @@ def test_a_log_gets_lines_and_no_carriage_return(capsys, monkeypatch):
 
 
 def test_what_is_done_in_no_time_or_quietly_says_nothing(capsys):
-    assert list(Progress(range(50), desc="photos")) == list(range(50))
-    assert list(Progress(range(3), desc="photos", quiet=True)) == [0, 1, 2]
+    assert list(ProgressBar(range(50), desc="photos")) == list(range(50))
+    assert list(ProgressBar(range(3), desc="photos", quiet=True)) == [0, 1, 2]
     assert capsys.readouterr().err == ""
 
 
 def test_a_terminal_keeps_its_bar(capsys, monkeypatch):
     monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
-    with Progress(total=2, desc="photos") as bar:
+    with ProgressBar(total=2, desc="photos") as bar:
         bar.update(2)
     assert "\r" in capsys.readouterr().err
 
@@ -36,6 +36,6 @@ def test_a_terminal_keeps_its_bar(capsys, monkeypatch):
 @pytest.mark.parametrize("total", [None, 3])
 def test_an_unknown_length_is_no_trouble(capsys, monkeypatch, total):
     monkeypatch.setattr(progress, "EVERY", 0.0)
-    with Progress(total=total, desc="rows") as bar:
+    with ProgressBar(total=total, desc="rows") as bar:
         bar.update(1)
     assert "rows: 1" in capsys.readouterr().err

@@ -25,7 +25,8 @@ from vitreous.ranges import Range
 from vitreous.registry import Registry
 from vitreous.renamed import RENAMED_VALUES, current_name
 from vitreous.renamed import warn_renamed as warn_renamed
-from vitreous.yaml_text import parse_yaml, read_text
+from vitreous.text import read_text
+from vitreous.yaml_text import parse_yaml
 
 T = TypeVar("T")
 _REGISTRY = "registry"

@@ -12,7 +12,7 @@ EVERY = 30.0
 LINE = "{desc}: {n_fmt} of {total_fmt}, {rate_fmt}, {remaining} left{postfix}"
 
 
-class Progress(tqdm):
+class ProgressBar(tqdm):
     """A bar of tqdm's that writes whole lines where standard error is no terminal.
 
     Args:

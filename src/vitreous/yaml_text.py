@@ -7,7 +7,6 @@ than `MAXIMUM_DEPTH`, and aliases that unfold to more than `MAXIMUM_NODES` value
 from __future__ import annotations
 
 from collections.abc import Hashable
-from pathlib import Path
 from typing import Any
 
 import yaml
@@ -61,23 +60,6 @@ def parse_yaml(text: str, source: str) -> Any:
     except (yaml.YAMLError, ValueError, OverflowError) as error:
         detail = " ".join(str(error).split())
         raise VitreousError(f"{source} is not valid YAML: {detail[:300]}") from error
-
-
-def read_text(path: Path) -> str:
-    """Read a text file of UTF-8, with or without a byte order mark.
-
-    Raises:
-        VitreousError: If it is missing, cannot be read, or is not UTF-8.
-    """
-    try:
-        return path.read_text(encoding="utf-8-sig")
-    except FileNotFoundError as error:
-        raise VitreousError(f"no file at {path}") from error
-    except UnicodeDecodeError as error:
-        raise VitreousError(f"{path} is not UTF-8: {error}") from error
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise VitreousError(f"{path} cannot be read: {reason}") from error
 
 
 def _count(node: yaml.Node, sizes: dict[int, int], depth: int) -> int:

@@ -25,7 +25,7 @@ from PIL import Image
 from chromium import open_page
 from vitreous import VitreousError, cli, load_model, relevance, save_model
 from vitreous.app import analysis
-from vitreous.app.analysis import Perturbation, analyse
+from vitreous.app.analysis import PerturbationChoice, analyse
 from vitreous.app.answers import fill_outputs
 from vitreous.app.examples import example_images
 from vitreous.app.uploads import LARGEST_FILE, open_upload
@@ -74,8 +74,8 @@ def test_a_view_is_what_the_library_says(classifier, image):
 
 
 def test_an_attacked_view_stays_in_its_ball_and_is_the_same_twice(classifier, image):
-    clean = analyse(classifier, image, [], perturbation=Perturbation(angle=90))
-    attacked = Perturbation(angle=90, epsilon=4 / 255, steps=5)
+    clean = analyse(classifier, image, [], perturbation=PerturbationChoice(angle=90))
+    attacked = PerturbationChoice(angle=90, epsilon=4 / 255, steps=5)
     one, two = (analyse(classifier, image, [], None, attacked) for _ in range(2))
     assert one.unperturbed[0] == clean.top[0][1]
     assert torch.equal(one.image, two.image)

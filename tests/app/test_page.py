@@ -18,7 +18,7 @@ import yaml
 from PIL import Image
 from torch import nn
 
-from vitreous.app.analysis import Perturbation, analyse
+from vitreous.app.analysis import PerturbationChoice, analyse
 from vitreous.app.answers import preview_of, same_class
 from vitreous.app.gate import allowed
 from vitreous.app.uploads import LARGEST_FILE
@@ -89,7 +89,7 @@ def test_the_difference_image_is_what_the_attack_added():
     image = Image.effect_noise((40, 40), 60).convert("RGB")
     assert analyse(model, image, []).difference is None
     epsilon = 4 / 255
-    view = analyse(model, image, [], perturbation=Perturbation(epsilon=epsilon, steps=3))
+    view = analyse(model, image, [], perturbation=PerturbationChoice(epsilon=epsilon, steps=3))
     clean = evaluation_transform(model.preprocessing)(image)
     label = model(clean[None]).argmax(1)
     attacked = PGD(epsilon=epsilon, steps=3, random_start=False)(model, clean[None], label)[0]

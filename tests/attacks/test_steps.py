@@ -17,7 +17,7 @@ from vitreous.attacks.gradient import (
     warn_of_lost,
 )
 from vitreous.attacks.losses import LOSSES
-from vitreous.attacks.norms import inside, norms, project, random_start, steepest
+from vitreous.attacks.norms import norms, project, random_start, steepest, within_ball
 from vitreous.errors import VitreousError
 
 
@@ -79,10 +79,10 @@ def test_random_starts_are_uniform_in_the_ball() -> None:
 @pytest.mark.parametrize("norm", ["linf", "l2"])
 def test_what_comes_back_is_in_the_ball_and_an_image(norm) -> None:
     images = torch.rand(5, 3, 4, 6, generator=torch.Generator().manual_seed(1))
-    made = inside(images, images + noise(), 0.4, norm)
+    made = within_ball(images, images + noise(), 0.4, norm)
     assert made.min() >= 0 and made.max() <= 1
     assert max(sizes(made - images, norm)) <= 0.4 * (1 + 1e-5)
-    near = inside(images * 0.5 + 0.25, images * 0.5 + 0.26, 0.4, norm)
+    near = within_ball(images * 0.5 + 0.25, images * 0.5 + 0.26, 0.4, norm)
     assert torch.allclose(near, images * 0.5 + 0.26, atol=1e-6)
 
 

@@ -17,7 +17,7 @@ from torch.nn import functional
 from torchvision.transforms.functional import to_pil_image as to_pil
 
 from vitreous import cli, load_model, relevance, save_model
-from vitreous.data.generated.scenes import World, draw, sample_scenes
+from vitreous.data.generated.scenes import World, draw_scenes, sample_scenes
 from vitreous.models import Classifier, Preprocessing
 
 ONNX = pytest.importorskip("onnxruntime", reason="needs the extra 'export'")
@@ -34,7 +34,7 @@ def trained_vit() -> tuple[Classifier, Tensor]:
     """The demo's model as it ships, and pictures of the kind that it knows."""
     classifier = load_model(str(resources.files("vitreous") / "demo" / "pretrained"))
     world = World()
-    return classifier, draw(world, sample_scenes(world, 4, seed=5))[0]
+    return classifier, draw_scenes(world, sample_scenes(world, 4, seed=5))[0]
 
 
 def trained_crossvit() -> tuple[Classifier, Tensor]:

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 import vitreous
 from vitreous.attribution import explain, min_max, relevance
-from vitreous.attribution.maps import combine, stream_map
+from vitreous.attribution.maps import combine_streams, stream_map
 from vitreous.attribution.scores import foreground_share, pointing_hits
 from vitreous.errors import VitreousError
 from vitreous.models.families import Layout, Stream, layout_of
@@ -175,7 +175,7 @@ def test_streams_are_laid_where_they_look_and_summed() -> None:
     assert torch.allclose(odd[:, :, 2:6, 2:8], inner)
     whole = stream_map(rows, one, (10, 12))
     layout = Layout((one, middle, one), {})
-    total = combine([rows, rows, 2 * rows], layout, (10, 12))
+    total = combine_streams([rows, rows, 2 * rows], layout, (10, 12))
     assert torch.allclose(total, found + 3 * whole)
 
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 import vitreous
 from golden.projection import largest_difference, load, relative_difference
+from helpers import TIMM_PLAIN
 from vitreous.attribution import METHODS, explain, min_max, relevance
 from vitreous.errors import UnsupportedModelError, VitreousError
 from vitreous.models.checkpoints import load_weights
@@ -220,13 +221,10 @@ def _raw_input_gradient(classifier, images, target):
     return gradient.abs().amax(1)
 
 
-PLAIN = ("attn_lrp", "cp_lrp", "transformer_attribution")  # test_propagation says what they refuse
-
-
 @pytest.mark.parametrize("method", sorted(METHODS))
 def test_a_map_does_not_depend_on_its_batch(method):
     models = [(tiny_vit(), 32)]
-    if method not in (*ONE_STREAM, *PLAIN):
+    if method not in (*ONE_STREAM, *TIMM_PLAIN):
         models.append((tiny_crossvit(), 48))
     for classifier, size in models:
         images = torch.rand(4, 3, size, size)

@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 
 import vitreous
+from helpers import tiny_vit, write_noise
 from vitreous.attribution import METHODS
 from vitreous.cli import COMMANDS, main
 from vitreous.data.images import load_image
@@ -20,28 +21,13 @@ from vitreous.data.images import load_image
 
 @pytest.fixture
 def model(tmp_path: Path) -> str:
-    classifier = vitreous.load_model(
-        "vit_tiny_patch16_224",
-        pretrained=False,
-        num_classes=6,
-        img_size=32,
-        patch_size=8,
-        embed_dim=24,
-        depth=2,
-        num_heads=3,
-        class_names=["ant", "bee", "cat", "dog", "eel", "fox"],
-    )
+    classifier = tiny_vit(class_names=["ant", "bee", "cat", "dog", "eel", "fox"])
     return str(vitreous.save_model(classifier, tmp_path / "model"))
 
 
 @pytest.fixture
 def images(tmp_path: Path) -> Path:
-    folder = tmp_path / "pictures"
-    folder.mkdir()
-    for index in range(3):
-        noise = np.random.default_rng(index).integers(0, 255, (50, 40, 3), dtype=np.uint8)
-        Image.fromarray(noise).save(folder / f"{index}.png")
-    return folder
+    return write_noise(tmp_path / "pictures", 3, (50, 40))
 
 
 def test_explain_writes_what_the_library_computes(model, images, tmp_path, capsys):

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
 import vitreous
+from helpers import tiny_vit, write_noise
 from vitreous.attribution.draw import overlay
 from vitreous.cli import main
 from vitreous.commands.explanation_files import file_keys
@@ -21,28 +21,12 @@ from vitreous.evaluation.evaluators import maps as evaluator
 
 @pytest.fixture
 def model(tmp_path: Path) -> str:
-    torch.manual_seed(3)
-    classifier = vitreous.load_model(
-        "vit_tiny_patch16_224",
-        pretrained=False,
-        num_classes=6,
-        img_size=32,
-        patch_size=8,
-        embed_dim=24,
-        depth=2,
-        num_heads=3,
-    )
-    return str(vitreous.save_model(classifier, tmp_path / "model"))
+    return str(vitreous.save_model(tiny_vit(seed=3), tmp_path / "model"))
 
 
 @pytest.fixture
 def images(tmp_path: Path) -> Path:
-    folder = tmp_path / "pictures"
-    folder.mkdir()
-    for index in range(5):
-        noise = np.random.default_rng(index).integers(0, 255, (40, 40, 3), dtype=np.uint8)
-        Image.fromarray(noise).save(folder / f"{index}.png")
-    return folder
+    return write_noise(tmp_path / "pictures", 5, (40, 40))
 
 
 @pytest.fixture

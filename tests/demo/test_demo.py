@@ -14,7 +14,7 @@ from vitreous.cli import main
 from vitreous.data.generated.scenes import (
     KINDS,
     World,
-    draw,
+    draw_scenes,
     sample_scenes,
     shift_cues,
     without_cues,
@@ -30,9 +30,9 @@ from vitreous.results import Record, Results, accuracy_record, wilson_interval
 
 def test_same_seed_same_pictures_other_seed_others():
     world = World()
-    first, masks = draw(world, sample_scenes(world, 24, seed=3))
-    again, again_masks = draw(world, sample_scenes(world, 24, seed=3), chunk=5)
-    other, _ = draw(world, sample_scenes(world, 24, seed=4))
+    first, masks = draw_scenes(world, sample_scenes(world, 24, seed=3))
+    again, again_masks = draw_scenes(world, sample_scenes(world, 24, seed=3), chunk=5)
+    other, _ = draw_scenes(world, sample_scenes(world, 24, seed=4))
     assert torch.equal(first, again) and torch.equal(masks, again_masks)
     assert not torch.equal(first, other)
     assert first.min() >= 0 and first.max() <= 1
@@ -42,8 +42,8 @@ def test_same_seed_same_pictures_other_seed_others():
 def test_only_the_background_changes_with_the_cue(cue):
     world = World(cue=cue)
     scenes = sample_scenes(world, 64, seed=0)
-    normal, masks = draw(world, scenes)
-    shifted, shifted_masks = draw(world, shift_cues(world, scenes, seed=1))
+    normal, masks = draw_scenes(world, scenes)
+    shifted, shifted_masks = draw_scenes(world, shift_cues(world, scenes, seed=1))
     assert torch.equal(masks, shifted_masks)
     inside = -torch.nn.functional.max_pool2d(-masks, 3, 1, 1)
     assert ((normal - shifted) * inside).abs().max() < 1e-6
@@ -72,8 +72,8 @@ def test_the_mask_is_where_the_object_is(kind):
     scenes = without_cues(sample_scenes(world, 32, seed=2))
     colors = scenes.colors.clone()
     colors[:, 0, 0] = (colors[:, 0, 0] + 0.5) % 1
-    image, masks = draw(world, scenes)
-    repainted, _ = draw(world, dataclasses.replace(scenes, colors=colors))
+    image, masks = draw_scenes(world, scenes)
+    repainted, _ = draw_scenes(world, dataclasses.replace(scenes, colors=colors))
     changed = ((image - repainted).abs().amax(1, keepdim=True) > 1e-3).float()
     rim = torch.nn.functional.max_pool2d(masks, 3, 1, 1)
     assert (changed * (1 - rim)).sum() < 0.01 * masks.sum()
@@ -85,7 +85,7 @@ def test_the_mask_is_where_the_object_is(kind):
 def test_a_folder_of_drawn_pictures_is_what_was_drawn(tmp_path):
     world = World()
     scenes = sample_scenes(world, 9, seed=7)
-    images, masks = draw(world, scenes)
+    images, masks = draw_scenes(world, scenes)
     root = write_folder(tmp_path / "set", world, scenes, masks=True)
     file = f"{world.classes[8 % 8]}/00008.png"
     read = to_tensor(open_image(root / "images" / file))

@@ -8,15 +8,15 @@ import torch
 from helpers import TINY_MODEL
 from vitreous.data.generated.scenes import World, sample_scenes
 from vitreous.data.mask_files import read_mask
-from vitreous.data.readers.generated import Generated, drawn
-from vitreous.demo.masks import find_masks
+from vitreous.data.readers.generated import Generated, scenes_dataset
+from vitreous.demo.masks import find_demo_masks
 from vitreous.models import load_model
 
 
 def test_the_demos_masks_are_written_for_training_and_compared_with_the_exact_ones(tmp_path):
     model = load_model(TINY_MODEL["name"], pretrained=False, image_size=48, **TINY_MODEL["options"])
-    items = drawn(World(), sample_scenes(World(), 8, seed=3))
-    record = find_masks(model, items, tmp_path)
+    items = scenes_dataset(World(), sample_scenes(World(), 8, seed=3))
+    record = find_demo_masks(model, items, tmp_path)
     files = [tmp_path / items.name(index) for index in range(8)]
     values = []
     for file, exact in zip(files, items.masks.masks):

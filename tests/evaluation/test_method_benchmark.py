@@ -15,7 +15,7 @@ from vitreous.evaluation.evaluators.method_benchmark import METRICS, MethodBench
 from vitreous.evaluation.explanation_metrics.localization import rank_accuracy
 from vitreous.evaluation.run import EvaluationFolders, evaluate
 from vitreous.evaluation.stream import StreamSettings
-from vitreous.evaluation.suites import MaskedSettings, Suite, combine, load_suite
+from vitreous.evaluation.suites import MaskedSettings, Suite, combine_suites, load_suite
 from vitreous.models import load_model
 from vitreous.results import Record
 
@@ -93,4 +93,4 @@ def test_what_is_measured_does_not_depend_on_the_batch(measured) -> None:
 def test_the_suite_of_explanations_is_the_benchmark_of_nine_methods() -> None:
     suite = load_suite("explanations")
     assert suite.benchmark and len(suite.methods) == 9
-    assert combine([suite, Suite()]).benchmark
+    assert combine_suites([suite, Suite()]).benchmark

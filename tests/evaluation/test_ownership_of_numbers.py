@@ -17,7 +17,7 @@ from vitreous.evaluation.corruptions import CORRUPTIONS, corrupt
 from vitreous.evaluation.loading import name_seed
 from vitreous.io import read_json
 from vitreous.models import load_model, save_model
-from vitreous.report.predictions import differences, predictions
+from vitreous.report.predictions import differences, prediction_tables
 from vitreous.report.sources import read_sources
 from vitreous.results import Record, Results
 
@@ -73,7 +73,7 @@ def test_a_set_of_the_same_name_elsewhere_stands_beside(place: Path) -> None:
     (source,) = read_sources([out])
     names = {r.dataset for r in source.records}
     assert names == {"a/val", "b/val"}
-    assert set(predictions(source)) == set(source.results.extra["evaluation"]) == names
+    assert set(prediction_tables(source)) == set(source.results.extra["evaluation"]) == names
 
 
 def test_a_set_is_the_same_whether_it_is_measured_alone_or_beside_another(place: Path) -> None:
@@ -90,7 +90,7 @@ def test_a_set_is_the_same_whether_it_is_measured_alone_or_beside_another(place:
     entries = source.results.extra["evaluation"]
     assert {name: entry["n"] for name, entry in entries.items()} == dict.fromkeys(names, 8)
     assert len(list(out.glob("predictions/*/predictions.csv"))) == 2
-    assert {name: len(table) for name, table in predictions(source).items()} == dict.fromkeys(
+    assert {name: len(table) for name, table in prediction_tables(source).items()} == dict.fromkeys(
         names, 8
     )
 

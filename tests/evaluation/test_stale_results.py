@@ -13,6 +13,7 @@ import pytest
 import torch
 from PIL import Image
 
+from helpers import tiny_vit
 from noise import COUNT, Noise, Squares, noise
 from vitreous.attacks import PGD
 from vitreous.brain.activations import Extraction, extract
@@ -33,17 +34,7 @@ QUIET = StreamSettings(batch_size=4, progress=False)
 
 
 def tiny(heads: int = 3) -> Classifier:
-    torch.manual_seed(0)
-    model = load_model(
-        "vit_tiny_patch16_224",
-        pretrained=False,
-        num_classes=3,
-        image_size=32,
-        patch_size=8,
-        embed_dim=24,
-        depth=1,
-        num_heads=heads,
-    )
+    model = tiny_vit(3, depth=1, num_heads=heads)
     model.net.register_buffer("scale", torch.ones(2), persistent=False)
     return model
 

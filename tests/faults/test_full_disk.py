@@ -20,7 +20,7 @@ from vitreous.errors import VitreousError
 from vitreous.io import append_text, atomic_path, write_json
 from vitreous.masks import MaskFolder, write_masks
 from vitreous.masks.folder import write_mask
-from vitreous.masks.manifest import Row
+from vitreous.masks.manifest import ManifestRow
 from vitreous.masks.methods.alpha import Alpha
 from vitreous.models import load_model, save_model
 from vitreous.results import Record, Results
@@ -65,7 +65,7 @@ def mask(folder: Path, version: int) -> None:
 
 
 def manifest(folder: Path, version: int) -> None:
-    MaskFolder(folder).append([Row(f"{version}", "x" * 9000, "", "", "alpha", kept=False)])
+    MaskFolder(folder).append([ManifestRow(f"{version}", "x" * 9000, "", "", "alpha", kept=False)])
 
 
 def results(folder: Path, version: int) -> None:

@@ -14,7 +14,7 @@ from vitreous.data.readers import READERS
 from vitreous.errors import VitreousError
 from vitreous.masks import Filters, measure, write_masks, write_sheet
 from vitreous.masks.folder import _remember
-from vitreous.masks.manifest import MaskFolder, Row
+from vitreous.masks.manifest import ManifestRow, MaskFolder
 from vitreous.masks.methods.alpha import Alpha
 from vitreous.masks.methods.png import BinaryFiles
 from vitreous.masks.methods.saliency import Onnx
@@ -135,7 +135,7 @@ def test_where_a_method_computes_is_no_other_setting(tmp_path: Path) -> None:
     """Masks of before the default was `auto`, or made on another device, are gone on with."""
     folder, onnx = MaskFolder(tmp_path), Onnx(tmp_path / "net.onnx", device="cpu")
     _remember(folder, onnx, None, Filters())
-    folder.append([Row("a", "", "a.png", "", "onnx", kept=True)])
+    folder.append([ManifestRow("a", "", "a.png", "", "onnx", kept=True)])
     _remember(folder, dataclasses.replace(onnx, device="auto"), None, Filters())
     with pytest.raises(VitreousError, match="made with another source"):
         _remember(folder, dataclasses.replace(onnx, threshold=0.7), None, Filters())

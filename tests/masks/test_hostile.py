@@ -18,7 +18,7 @@ from vitreous.errors import VitreousError
 from vitreous.masks import Filters, MaskError, write_masks
 from vitreous.masks.base import MaskMethod
 from vitreous.masks.lengths import decode_lengths
-from vitreous.masks.manifest import Row
+from vitreous.masks.manifest import ManifestRow
 from vitreous.masks.methods.alpha import Alpha
 from vitreous.masks.methods.arrays import Arrays
 from vitreous.masks.methods.boxes import Boxes
@@ -42,7 +42,7 @@ def images(tmp_path: Path) -> Path:
     return root
 
 
-def rows(method: MaskMethod, images: Path | None, out: Path) -> dict[str, Row]:
+def rows(method: MaskMethod, images: Path | None, out: Path) -> dict[str, ManifestRow]:
     folder = write_masks(method, images, out, filters=Filters(minimum_pixels=1))
     return {row.name: row for row in folder.rows()}
 

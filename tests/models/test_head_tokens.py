@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import vitreous
+from helpers import TIMM_PLAIN
 from vitreous.attacks import PGD
 from vitreous.attribution import METHODS
 from vitreous.models import head_tokens
@@ -96,14 +97,11 @@ def test_a_compiled_classifier_gives_the_same_logits_and_gradients():
         torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-11)
 
 
-PLAIN = ("attn_lrp", "cp_lrp", "transformer_attribution")
-
-
 @pytest.mark.parametrize("method", [*METHODS])
 @pytest.mark.parametrize("kind", KINDS)
 def test_maps_are_those_of_the_whole_block(kind, method):
     classifier, images = model(kind), random_images()
-    if kind == "distilled" and method in PLAIN:
+    if kind == "distilled" and method in TIMM_PLAIN:
         with pytest.raises(vitreous.errors.UnsupportedModelError, match="Distilled"):
             vitreous.relevance(classifier, images, method=method)
         return

@@ -10,7 +10,7 @@ from scipy.stats import binomtest
 
 from helpers import make_run
 from vitreous import VitreousError
-from vitreous.demo.words import duration
+from vitreous.demo.words import duration_words
 from vitreous.provenance import Provenance
 from vitreous.report import figures, write_card
 from vitreous.report.charts import Chart
@@ -121,11 +121,13 @@ def test_the_demos_times_are_those_of_the_records(tmp_path):
     results.add([Record("training", "v", "loss", 1, settings={"moment": "after"})], after)
     results.add([Record("clean", "v", "top1", 1)], dataclasses.replace(MADE, kind="demo"))
     results.write(tmp_path / "results.json")
-    assert duration([Results.read(tmp_path)]) == ("Training took 40 s in all, and measuring 12 s.")
+    assert duration_words([Results.read(tmp_path)]) == (
+        "Training took 40 s in all, and measuring 12 s."
+    )
     raw = json.loads((tmp_path / "results.json").read_text())
     raw["records"] = []
     (tmp_path / "results.json").write_text(json.dumps(raw))
-    assert duration([Results.read(tmp_path)]) == ""
+    assert duration_words([Results.read(tmp_path)]) == ""
 
 
 def test_attacks_of_other_settings_share_no_line():

@@ -10,7 +10,7 @@ import pytest
 
 from vitreous.report.charts import PUBLISHED_COLOUR, Chart, Heatmap, Series
 from vitreous.report.drawing import css_variables, drawn
-from vitreous.report.svg import draw
+from vitreous.report.svg import draw_svg
 
 NAN = float("nan")
 CHARTS = [
@@ -31,7 +31,7 @@ CHARTS = [
 
 @pytest.mark.parametrize("figure", CHARTS, ids=lambda figure: figure.key)
 def test_a_figure_is_well_formed_and_takes_the_colours_of_the_page(figure):
-    text = draw(figure)
+    text = draw_svg(figure)
     names = 'xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink"'
     root = ElementTree.fromstring(text.replace("<svg", f"<svg {names}", 1))
     assert root.get("role") == "img" and figure.title in (root.get("aria-label") or "")
@@ -41,26 +41,26 @@ def test_a_figure_is_well_formed_and_takes_the_colours_of_the_page(figure):
 
 
 def test_elements_of_two_figures_of_a_page_have_different_names():
-    first, second = (set(re.findall(r' id="([^"]+)"', draw(CHARTS[0], i))) for i in (0, 1))
+    first, second = (set(re.findall(r' id="([^"]+)"', draw_svg(CHARTS[0], i))) for i in (0, 1))
     assert first and not first & second
     for place in (0, 1):
-        text = draw(CHARTS[0], place)
+        text = draw_svg(CHARTS[0], place)
         used = set(re.findall(r'(?:url\(|href=")#([^)"]+)', text))
         assert used <= set(re.findall(r' id="([^"]+)"', text))
 
 
 def test_the_same_figure_is_the_same_text():
-    assert draw(CHARTS[1]) == draw(CHARTS[1])
+    assert draw_svg(CHARTS[1]) == draw_svg(CHARTS[1])
 
 
 def test_numbers_on_the_axes_are_not_cut():
-    ticks = [float(t) for t in re.findall(r">(0\.\d+)</text>", draw(CHARTS[1]))]
+    ticks = [float(t) for t in re.findall(r">(0\.\d+)</text>", draw_svg(CHARTS[1]))]
     steps = {round(b - a, 6) for a, b in itertools.pairwise(ticks)}
     assert len(ticks) > 2 and len(steps) == 1
 
 
 def test_published_values_are_hollow_and_models_are_filled():
-    text = draw(CHARTS[1])
+    text = draw_svg(CHARTS[1])
     assert PUBLISHED_COLOUR == 6
     marks = re.findall(r'style="fill: (var\([^)]+\)); stroke: (var\([^)]+\))', text)
     assert ("var(--m1)", "var(--m1)") in marks and ("var(--panel)", "var(--p0)") in marks

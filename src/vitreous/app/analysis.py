@@ -25,7 +25,7 @@ TOP = 5
 
 
 @dataclasses.dataclass(frozen=True)
-class Perturbation:
+class PerturbationChoice:
     """What is done to the picture before the model sees it.
 
     Attributes:
@@ -40,7 +40,7 @@ class Perturbation:
 
 
 @dataclasses.dataclass(frozen=True)
-class View:
+class ModelView:
     """What one model makes of a picture.
 
     Attributes:
@@ -67,8 +67,8 @@ def analyse(
     image: Image.Image,
     methods: Sequence[str],
     target: int | None = None,
-    perturbation: Perturbation | None = None,
-) -> View:
+    perturbation: PerturbationChoice | None = None,
+) -> ModelView:
     """Classify and explain one picture.
 
     Args:
@@ -80,7 +80,7 @@ def analyse(
             attack leads away from what the model says of the turned picture, and has no random
             start, so that the same request gives the same answer.
     """
-    wanted = perturbation or Perturbation()
+    wanted = perturbation or PerturbationChoice()
     clean = rotate(evaluation_transform(classifier.preprocessing)(image), wanted.angle)
     images = clean[None].to(classifier.device)
     with _LOCK:
@@ -103,7 +103,7 @@ def _explained(
     methods: Sequence[str],
     target: int | None,
     before: Tensor,
-) -> View:
+) -> ModelView:
     with torch.no_grad():
         probabilities = classifier(images).float().softmax(1)[0].cpu()
     values, classes = probabilities.topk(min(TOP, len(probabilities)))
@@ -121,7 +121,7 @@ def _explained(
         maps[method] = overlay(image, found.relevance[0].cpu())
         if bool(found.constant[0]):
             notes.append(f"the map of {method.replace('_', ' ')} is constant, shown as zeros")
-    return View(
+    return ModelView(
         [(int(c), classifier.class_name(int(c)), float(v)) for v, c in zip(values, classes)],
         (classifier.class_name(best), float(before[best])),
         chosen,

@@ -13,7 +13,7 @@ from typing import Annotated, Any
 from PIL import Image
 from torch import Tensor
 
-from vitreous.app.analysis import Perturbation, View, analyse
+from vitreous.app.analysis import ModelView, PerturbationChoice, analyse
 from vitreous.app.examples import example_images
 from vitreous.app.uploads import open_upload
 from vitreous.config import check_ranges
@@ -88,7 +88,7 @@ def fill_outputs(
     try:
         values = Inputs(*given)
         image = _image(values)
-        perturbation = Perturbation(values.angle, values.epsilon / 255, int(values.steps))
+        perturbation = PerturbationChoice(values.angle, values.epsilon / 255, int(values.steps))
         views = {
             name: analyse(model, image, values.methods, values.target.get(name), perturbation)
             for name, model in models.items()
@@ -117,7 +117,7 @@ def _message(values: Inputs) -> str:
 
 
 def _show(
-    gradio: Any, name: str, model: Classifier, view: View | None, values: Inputs
+    gradio: Any, name: str, model: Classifier, view: ModelView | None, values: Inputs
 ) -> list[object]:
     if view is None:
         return [gradio.Column(visible=False), "", None, ""]
@@ -151,7 +151,7 @@ def _caption(values: Inputs) -> str:
     return ", ".join(parts) or "as it is"
 
 
-def _status(name: str, model: Classifier, view: View, values: Inputs) -> str:
+def _status(name: str, model: Classifier, view: ModelView, values: Inputs) -> str:
     text, value = view.unperturbed
     lines = [f"### {name}", f"Explained: **{model.class_name(view.target)}**."]
     if values.epsilon:

@@ -6,7 +6,7 @@ import functools
 
 import numpy as np
 
-from vitreous.data.generated.scenes import KINDS, World, draw, sample_scenes
+from vitreous.data.generated.scenes import KINDS, World, draw_scenes, sample_scenes
 from vitreous.data.images import to_uint8
 
 COUNT = 6
@@ -18,6 +18,6 @@ def example_images() -> list[tuple[np.ndarray, str]]:
     """Pictures (256, 256, 3) of bytes, with what they show."""
     world = World(classes=KINDS[:8], size=SIDE)
     scenes = sample_scenes(world, COUNT, seed=3)
-    images, _ = draw(world, scenes)
+    images, _ = draw_scenes(world, scenes)
     names = [world.classes[int(label)] for label in scenes.labels]
     return [(to_uint8(image), name) for image, name in zip(images, names)]

@@ -52,23 +52,27 @@ footer {display: none !important}
 #examples .grid-container {grid-template-columns: repeat(3, minmax(0, 1fr)) !important}
 """
 
+Gradio = Any
+"""The library, which is an extra: what it makes has no types here."""
+Component = Any
+
 
 @dataclasses.dataclass(frozen=True)
 class Panel:
     """The components of one model."""
 
     name: str
-    column: Any
-    status: Any
-    label: Any
-    maps: Any
+    column: Component
+    status: Component
+    label: Component
+    maps: Component
 
-    def outputs(self) -> list[Any]:
+    def outputs(self) -> list[Component]:
         """In the order in which they are filled."""
         return [self.column, self.status, self.label, self.maps]
 
 
-def build(models: Mapping[str, Classifier]) -> Any:
+def build(models: Mapping[str, Classifier]) -> Component:
     """Build the page (a `gradio.Blocks`) that compares models, with its theme, limits and queue.
 
     `build(models).launch()` serves it as it stands, for example on a Space; `launch` here refuses
@@ -106,7 +110,7 @@ def build(models: Mapping[str, Classifier]) -> Any:
     return page
 
 
-def _looks(gradio: Any) -> dict[str, Any]:
+def _looks(gradio: Gradio) -> dict[str, Component]:
     """What gradio's `launch` is told of every page."""
     return {
         "theme": gradio.themes.Soft(primary_hue="teal", font=FONT, font_mono=MONO),
@@ -118,7 +122,7 @@ def _looks(gradio: Any) -> dict[str, Any]:
     }
 
 
-def _inputs(gradio: Any, names: Sequence[str]) -> tuple[dict[str, Any], Any]:
+def _inputs(gradio: Gradio, names: Sequence[str]) -> tuple[dict[str, Component], Component]:
     """The components that a visitor sets, by the names of `Inputs`, and the gallery."""
     with gradio.Row():
         with gradio.Column(scale=1, min_width=260):
@@ -143,7 +147,7 @@ def _inputs(gradio: Any, names: Sequence[str]) -> tuple[dict[str, Any], Any]:
     return {**named, **sliders, **states}, examples
 
 
-def _gallery(gradio: Any) -> Any:
+def _gallery(gradio: Gradio) -> Component:
     return gradio.Gallery(
         example_images(),
         show_label=False,
@@ -157,7 +161,7 @@ def _gallery(gradio: Any) -> Any:
     )
 
 
-def _sliders(gradio: Any) -> dict[str, Any]:
+def _sliders(gradio: Gradio) -> dict[str, Component]:
     return {
         "angle": gradio.Slider(0, 345, 0, step=15, label="Turn (degrees)"),
         "epsilon": gradio.Slider(0, 16, 0, step=0.5, label="Attack: ε in 1/255 (L∞ PGD)"),
@@ -165,7 +169,7 @@ def _sliders(gradio: Any) -> dict[str, Any]:
     }
 
 
-def _panel(gradio: Any, name: str) -> Panel:
+def _panel(gradio: Gradio, name: str) -> Panel:
     with gradio.Column(min_width=280, visible=False) as column:
         status = gradio.Markdown()
         label = gradio.Label(num_top_classes=5, label="Top five: click a class to explain it")
@@ -174,12 +178,12 @@ def _panel(gradio: Any, name: str) -> Panel:
 
 
 def _connect(
-    gradio: Any,
-    page: Any,
+    gradio: Gradio,
+    page: Component,
     models: Mapping[str, Classifier],
-    inputs: dict[str, Any],
-    examples: Any,
-    message: Any,
+    inputs: dict[str, Component],
+    examples: Component,
+    message: Component,
     panels: Sequence[Panel],
 ) -> None:
     compute = functools.partial(fill_outputs, gradio, models)
@@ -189,18 +193,18 @@ def _connect(
 
     # A call by name finds its parameters by these.
     def show(
-        file: Any,
-        example: Any,
-        chosen: Any,
-        methods: Any,
-        angle: Any,
-        epsilon: Any,
-        steps: Any,
-        target: Any,
+        file: object,
+        example: object,
+        chosen: object,
+        methods: object,
+        angle: object,
+        epsilon: object,
+        steps: object,
+        target: object,
     ) -> list[object]:
         return compute((file, example, chosen, methods, angle, epsilon, steps, target))
 
-    def then_show(event: Any) -> None:
+    def then_show(event: Component) -> None:
         event.then(show, listed, outputs, api_visibility="private", **shared)
 
     changes = [inputs[n].release for n in ("angle", "epsilon", "steps")]
@@ -212,15 +216,15 @@ def _connect(
 
 
 def _picks(
-    gradio: Any,
+    gradio: Gradio,
     models: Mapping[str, Classifier],
-    inputs: dict[str, Any],
-    examples: Any,
+    inputs: dict[str, Component],
+    examples: Component,
     panels: Sequence[Panel],
-) -> Iterator[Any]:
+) -> Iterator[Component]:
     """Connect what changes an input by itself: a file, an example, a click on a class."""
 
-    def pick_example(event: Any) -> tuple[None, object, int, dict[str, int]]:
+    def pick_example(event: Component) -> tuple[None, object, int, dict[str, int]]:
         return None, gradio.HTML(visible=False), int(event.index), {}
 
     def pick_file(file: str | None) -> tuple[object, dict[str, int]]:
@@ -239,11 +243,11 @@ def _picks(
 
 
 def _chooser(
-    gradio: Any, models: Mapping[str, Classifier], name: str
-) -> Callable[[dict[str, int], Any], dict[str, int]]:
+    gradio: Gradio, models: Mapping[str, Classifier], name: str
+) -> Callable[[dict[str, int], Component], dict[str, int]]:
     """Make the handler of a click on a class; gradio passes the event where it is annotated."""
 
-    def choose(target: dict[str, int], event: Any) -> dict[str, int]:
+    def choose(target: dict[str, int], event: Component) -> dict[str, int]:
         number = re.search(r"\[(\d+)\]$", str(event.value))
         return same_class(models, name, int(number[1])) if number else target
 
@@ -252,14 +256,14 @@ def _chooser(
 
 
 def launch(
-    page: Any,
+    page: Component,
     *,
     host: str = "127.0.0.1",
     port: int | None = None,
     allowed_hosts: Sequence[str] = (),
     share: bool = False,
     **options: bool,
-) -> Any:
+) -> Component:
     """Serve the page; on the loopback only unless another address is given.
 
     Args:

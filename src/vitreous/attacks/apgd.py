@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from vitreous.attacks.base import ATTACKS, Best, BoundedAttack, Goal, require_at_least
 from vitreous.attacks.gradient import ascend, loss_and_gradient
 from vitreous.attacks.losses import LOSSES, LossName
-from vitreous.attacks.norms import Norm, inside, random_start
+from vitreous.attacks.norms import Norm, random_start, within_ball
 from vitreous.attacks.randomness import of_rows
 from vitreous.ranges import at_least
 
@@ -250,7 +250,7 @@ class Climb:
         """Begin inside the ball with the rows that the start does not fool already."""
         epsilon, norm, clean = self.settings.epsilon, self.settings.norm, self.images[rows]
         start = random_start(clean, epsilon, norm, of_rows(generator, rows))
-        point, fooled = self._derive(inside(clean, clean + start, epsilon, norm), rows)
+        point, fooled = self._derive(within_ball(clean, clean + start, epsilon, norm), rows)
         zeros = torch.zeros_like(point.loss)
         state = Ascent(
             rows=rows,
@@ -273,7 +273,7 @@ class Climb:
         ahead = (state.clean + moved).clamp(0, 1)
         share = 1.0 if first else MOMENTUM
         mixed = now + share * (ahead - now) + (1 - share) * (now - state.before)
-        return inside(state.clean, mixed, epsilon, norm)
+        return within_ball(state.clean, mixed, epsilon, norm)
 
     def _derive(self, perturbed: Tensor, rows: Tensor) -> tuple[Point, Tensor]:
         """Loss and gradient of perturbed images, and which (B,) fool the model."""

@@ -15,7 +15,7 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from vitreous.attacks.base import Attack
-from vitreous.data.images import to_uint8
+from vitreous.data.images import save_gif, to_uint8
 from vitreous.io import atomic_path
 from vitreous.models import Classifier
 from vitreous.models.modes import evaluation_mode
@@ -121,16 +121,7 @@ def save_animation(
     clean = frames[0].perturbed
     pages = [_page(clean, frame) for frame in frames]
     times = [2 * milliseconds, *[milliseconds] * (len(pages) - 2), 3 * milliseconds]
-    with atomic_path(path) as temporary:
-        pages[0].save(
-            temporary,
-            format="GIF",
-            save_all=True,
-            append_images=pages[1:],
-            duration=times[: len(pages)],
-            loop=0,
-        )
-    return Path(path)
+    return save_gif(pages, path, times[: len(pages)])
 
 
 def _column(frame: Frame) -> Image.Image:

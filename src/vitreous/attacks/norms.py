@@ -53,7 +53,7 @@ def steepest(gradient: Tensor, norm: Norm) -> Tensor:
     return gradient / _column(norms(gradient, norm).clamp_min(1e-12), gradient)
 
 
-def inside(images: Tensor, perturbed: Tensor, epsilon: float, norm: Norm) -> Tensor:
+def within_ball(images: Tensor, perturbed: Tensor, epsilon: float, norm: Norm) -> Tensor:
     """Bring perturbed pictures back into the ball around `images` and into [0, 1].
 
     Both hold afterwards: cutting to [0, 1] only shortens a perturbation of a picture in [0, 1].

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from vitreous.attacks.base import ATTACKS, Best, BoundedAttack, Goal, require_at_least
 from vitreous.attacks.gradient import Loss, ascend, loss_and_gradient, loss_only
 from vitreous.attacks.losses import LOSSES, LossName
-from vitreous.attacks.norms import inside, random_start
+from vitreous.attacks.norms import random_start, within_ball
 from vitreous.attacks.randomness import of_rows
 from vitreous.ranges import above, at_least
 
@@ -89,7 +89,7 @@ class PGD(BoundedAttack):
         clean, perturbed, part = images[rows], images[rows], goal[rows]
         if random:
             start = random_start(clean, self.epsilon, self.norm, of_rows(generator, rows))
-            perturbed = inside(clean, clean + start, self.epsilon, self.norm)
+            perturbed = within_ball(clean, clean + start, self.epsilon, self.norm)
         for _ in range(self.steps):
             logits, loss, gradient = loss_and_gradient(model, perturbed, self._loss(part))
             fooled = part.reached(logits)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from vitreous.attacks.base import ATTACKS, Best, BoundedAttack, Goal, require_at_least
 from vitreous.attacks.gradient import loss_only
 from vitreous.attacks.losses import margin
-from vitreous.attacks.norms import inside
+from vitreous.attacks.norms import within_ball
 from vitreous.attacks.randomness import draw, of_rows
 from vitreous.attacks.square_l2 import moved_mass, tiled_start
 from vitreous.ranges import above, at_least
@@ -102,7 +102,7 @@ class Square(BoundedAttack):
         rows = _window(clean, height, side, generator)[:, None, :, None]
         columns = _window(clean, width, side, generator)[:, None, None, :]
         move = 2 * self.epsilon * _signs(clean[:, :, :1, :1], generator)
-        return inside(clean, now + move * rows * columns, self.epsilon, "linf")
+        return within_ball(clean, now + move * rows * columns, self.epsilon, "linf")
 
 
 def _signs(like: Tensor, generator: torch.Generator | None) -> Tensor:

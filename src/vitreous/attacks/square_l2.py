@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from vitreous.attacks.norms import inside, norms
+from vitreous.attacks.norms import norms, within_ball
 from vitreous.attacks.randomness import draw
 
 TINY = 1e-12
@@ -22,7 +22,7 @@ def tiled_start(clean: Tensor, epsilon: float, source: torch.Generator | None) -
         for left in range((width % side) // 2, width - side + 1, side):
             tile = _signed_pairs(clean, side, source)
             perturbation[:, :, top : top + side, left : left + side] = tile
-    return inside(clean, clean + _of_length(perturbation, epsilon), epsilon, "l2")
+    return within_ball(clean, clean + _of_length(perturbation, epsilon), epsilon, "l2")
 
 
 def moved_mass(
@@ -54,7 +54,7 @@ def moved_mass(
     perturbation = perturbation.clone()
     perturbation[away] = 0.0
     perturbation[to] = _unit(mixed) * (room / channels + lengths).sqrt()
-    return inside(clean, clean + _of_length(perturbation, epsilon), epsilon, "l2")
+    return within_ball(clean, clean + _of_length(perturbation, epsilon), epsilon, "l2")
 
 
 def bump(height: int, width: int) -> Tensor:

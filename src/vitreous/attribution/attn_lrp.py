@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from vitreous.attribution.base import METHODS, RecordedPass
 from vitreous.attribution.maps import stream_map
 from vitreous.attribution.path_gradients import gradient_at
-from vitreous.attribution.plain_vit import plain_vit
+from vitreous.attribution.plain_vit import require_plain_vit
 from vitreous.models.families import layout_of
 from vitreous.models.layout import Network
 
@@ -123,7 +123,7 @@ class AttnLRP:
 
     def attributions(self, recorded: RecordedPass) -> Tensor:
         """Signed relevance (B, 3, H, W) of the normalized image's numbers."""
-        net = plain_vit(recorded, self.name)
+        net = require_plain_vit(recorded, self.name)
         images = recorded.images.detach()
         with relevance_rules(net, self.rules):
             gradient = gradient_at(recorded, images)

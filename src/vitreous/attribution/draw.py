@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import matplotlib
@@ -84,21 +84,4 @@ def save_tiff(relevance: np.ndarray, path: str | os.PathLike[str]) -> Path:
     """Write a map (H, W) as a TIFF of one float32 channel, its values as they are."""
     with atomic_path(path) as temporary:
         Image.fromarray(np.ascontiguousarray(relevance, np.float32)).save(temporary, "TIFF")
-    return Path(path)
-
-
-def save_animation(
-    frames: Iterable[Tensor], path: str | os.PathLike[str], seconds: float = 0.5
-) -> Path:
-    """Write pictures (3, H, W) in [0, 1] of one size, in order, as an animated GIF that repeats."""
-    first, *others = (Image.fromarray(to_uint8(frame)).quantize(255) for frame in frames)
-    with atomic_path(path) as temporary:
-        first.save(
-            temporary,
-            "GIF",
-            save_all=True,
-            append_images=others,
-            duration=round(1000 * seconds),
-            loop=0,
-        )
     return Path(path)

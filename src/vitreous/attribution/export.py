@@ -107,7 +107,7 @@ def export_onnx(
         compute(images[:1])
         graph = _trace(compute, images, relevance)
         with atomic_path(path) as temporary:
-            _write(graph, images, temporary, outputs, metadata(classifier))
+            _write(graph, images, temporary, outputs, onnx_metadata(classifier))
             check = _compare(temporary, compute, images[:3])
             logits = compute(images[:3])[0]
             scale = max(1.0, logits.abs().max().item())
@@ -137,7 +137,7 @@ def _trace(
     return traced
 
 
-def metadata(classifier: Classifier) -> dict[str, str]:
+def onnx_metadata(classifier: Classifier) -> dict[str, str]:
     """What a program that runs the graph must know, as texts; `class_names` and lists are JSON.
 
     Normalization is inside the graph: `mean` and `std` say which, and are not to be applied again.

@@ -43,7 +43,7 @@ def stream_map(row: Tensor, stream: Stream, size: tuple[int, int]) -> Tensor:
     return F.pad(upsampled, (left, right, top, bottom))
 
 
-def combine(rows: list[Tensor], layout: Layout, size: tuple[int, int]) -> Tensor:
+def combine_streams(rows: list[Tensor], layout: Layout, size: tuple[int, int]) -> Tensor:
     """Sum the maps of all streams (B, 1, H, W), not yet scaled."""
     maps = [
         stream_map(row, stream, size) for row, stream in zip(rows, layout.streams) if stream.grid[0]

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from vitreous.attribution.base import METHODS, MixedLayer, RecordedPass
 from vitreous.attribution.blockwise import carry_back
-from vitreous.attribution.maps import combine
+from vitreous.attribution.maps import combine_streams
 from vitreous.models.gradients import scaled_gradients
 
 TINY = torch.finfo(torch.float32).tiny
@@ -70,7 +70,7 @@ def propagate(recorded: RecordedPass, cams: list[Tensor], normalize: bool = Fals
         rows = [start + gain for start, gain in zip(starts, gains)]
         added = increments(rows, layer, cam.to(recorded.dtype), normalize)
         gains = [gain + more for gain, more in zip(gains, added)]
-    return combine(gains, recorded.tokens, recorded.size)
+    return combine_streams(gains, recorded.tokens, recorded.size)
 
 
 class GradientAttention:
@@ -86,7 +86,7 @@ class GradientAttention:
     def __call__(self, recorded: RecordedPass) -> Tensor:
         """Return maps (B, 1, H, W), not yet scaled."""
         if recorded.inputs:
-            return combine([carry_back(recorded)], recorded.tokens, recorded.size)
+            return combine_streams([carry_back(recorded)], recorded.tokens, recorded.size)
         recorded.layers()
         heads = [a.shape[1] for a in recorded.maps()]
         positive = [g.relu() if g.requires_grad else g.relu_() for g in recorded.gradients()]
@@ -151,7 +151,7 @@ def place(recorded: RecordedPass, patches: list[tuple[int, Tensor]]) -> Tensor:
     for stream, values in patches:
         prefix = recorded.tokens.streams[stream].prefix
         rows[stream] = rows[stream] + F.pad(values, (prefix, 0))
-    return combine(rows, recorded.tokens, recorded.size)
+    return combine_streams(rows, recorded.tokens, recorded.size)
 
 
 class RawAttention:

@@ -15,7 +15,7 @@ from vitreous.errors import UnsupportedModelError
 from vitreous.models.layout import Network
 
 
-def plain_vit(recorded: RecordedPass, method: str) -> Network:
+def require_plain_vit(recorded: RecordedPass, method: str) -> Network:
     """The network, if it is timm's plain Vision Transformer with a head that reads one token.
 
     Raises:

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from vitreous.attribution.base import METHODS, RecordedPass
 from vitreous.attribution.maps import stream_map
-from vitreous.attribution.plain_vit import plain_vit
+from vitreous.attribution.plain_vit import require_plain_vit
 from vitreous.errors import VitreousError
 from vitreous.models.attention import record_attention
 from vitreous.models.families import layout_of
@@ -155,7 +155,7 @@ class TransformerAttribution:
 
     def __call__(self, recorded: RecordedPass) -> Tensor:
         """Return maps (B, 1, H, W), not yet scaled."""
-        net = plain_vit(recorded, "transformer_attribution")
+        net = require_plain_vit(recorded, "transformer_attribution")
         stream = layout_of(net, recorded.size).streams[0]
         pairs = attention_relevance(recorded, net)
         row = F.one_hot(torch.zeros((), dtype=torch.int64), stream.tokens)

@@ -34,7 +34,7 @@ from vitreous.models.fingerprint import model_fingerprint
 from vitreous.models.modes import evaluation_mode
 from vitreous.precision import Precision, autocast
 from vitreous.processes import Processes, current_processes
-from vitreous.progress import Progress
+from vitreous.progress import ProgressBar
 
 FORMAT = 2
 
@@ -166,7 +166,7 @@ def _fill(
     step = _round(settings, processes)
     own = range(first + processes.rank * settings.batch_size, len(stimuli), step)
     batches = _activations(classifier, stimuli, names, own, settings)
-    bar = Progress(
+    bar = ProgressBar(
         total=len(stimuli),
         initial=first,
         desc=f"activations of {len(names)} layers",

@@ -16,7 +16,7 @@ from vitreous.brain.stimuli import Stimuli
 from vitreous.data.class_maps import class_map
 from vitreous.errors import VitreousError, nearest
 from vitreous.models import Classifier
-from vitreous.progress import Progress
+from vitreous.progress import ProgressBar
 
 COLUMNS = ("subj", "object_response", "category", "condition", "imagename")
 
@@ -94,7 +94,7 @@ def decide(
     classes = class_map("cue_conflict")["classes"]
     categories, chosen = list(classes), []
     with inference_on(device, classifier):
-        for start in Progress(range(0, len(stimuli), batch_size), desc="choices"):
+        for start in ProgressBar(range(0, len(stimuli), batch_size), desc="choices"):
             batch = range(start, min(start + batch_size, len(stimuli)))
             images = model_inputs(classifier, stimuli, batch, None, 8.0)
             chances = classifier(images).softmax(dim=1)

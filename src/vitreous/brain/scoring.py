@@ -18,7 +18,7 @@ from vitreous.brain.splits import Groups
 from vitreous.brain.stimuli import Stimuli
 from vitreous.errors import VitreousError
 from vitreous.models import Classifier
-from vitreous.progress import Progress
+from vitreous.progress import ProgressBar
 
 
 @dataclasses.dataclass(frozen=True)
@@ -120,7 +120,7 @@ def score_features(
     measure = measure or Measure()
     scores: dict[str, list[LayerScore]] = {region: [] for region in responses}
     depths = layer_depths(list(activations))
-    bar = Progress(activations.items(), desc=f"{measure.metric} of {len(activations)} layers")
+    bar = ProgressBar(activations.items(), desc=f"{measure.metric} of {len(activations)} layers")
     for layer, features in bar:
         kernel = measure.kernel(features)
         for region, values in responses.items():

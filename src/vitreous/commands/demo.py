@@ -37,12 +37,12 @@ class Command(SeedOption, QuietOption):
     def run(self) -> None:
         """Run the demo and say where things are."""
         claim_folder(self.out, "demo", overwrite=self.overwrite)
-        from vitreous.demo import QUICK, TOKENCUT, Demo, Plan
-        from vitreous.demo.words import summary, table
+        from vitreous.demo import QUICK, TOKENCUT, Demo, DemoPlan
+        from vitreous.demo.words import results_table, summary
 
-        plan = QUICK if self.quick else Plan()
+        plan = QUICK if self.quick else DemoPlan()
         if self.masks == "tokencut":
             plan = dataclasses.replace(plan, variants=TOKENCUT)
         card, models = Demo(self.out, self.seed, plan, self.quiet).run()
-        print(f"{table(models)}\n\n{summary(models)}\n")
+        print(f"{results_table(models)}\n\n{summary(models)}\n")
         print(f"models and results: {self.out}\ncard: {card}")

@@ -17,7 +17,13 @@ from vitreous.evaluation.evaluators.corruption import paper_corruptions
 from vitreous.evaluation.evaluators.explanation import ExplanationSettings
 from vitreous.evaluation.run import Evaluation, EvaluationFolders, compare, evaluate
 from vitreous.evaluation.stream import StreamSettings
-from vitreous.evaluation.suites import MaskedSettings, SetSettings, Suite, combine, load_suite
+from vitreous.evaluation.suites import (
+    MaskedSettings,
+    SetSettings,
+    Suite,
+    combine_suites,
+    load_suite,
+)
 from vitreous.evaluation.test_sets import TEST_SETS, TestSet, read_set
 from vitreous.folders import claim_folder
 from vitreous.models import Classifier, Preprocessing, load_model
@@ -86,7 +92,7 @@ def _place(command: Command, text: str, out: Path) -> str:
     return "" if own else model_place(text, command.checkpoint)
 
 
-def changed(asked: Input, own: Preprocessing) -> Preprocessing | None:
+def asked_preprocessing(asked: Input, own: Preprocessing) -> Preprocessing | None:
     """The preprocessing that was asked for, or None where nothing was."""
     if all(value is None for value in vars(asked).values()):
         return None
@@ -106,7 +112,7 @@ def _evaluate(
         batch_size=command.batch_size,
         workers=command.workers,
         precision=_precision(command, classifier, suite),
-        preprocessing=changed(command.input, classifier.preprocessing),
+        preprocessing=asked_preprocessing(command.input, classifier.preprocessing),
         limit=command.limit,
         progress=processes.main and not command.quiet,
         restart=command.restart,
@@ -176,7 +182,7 @@ def _suite(command: Command) -> Suite:
     suites = [load_suite(name) for name in command.suite]
     if not suites and not command.sets and not command.data and not masked:
         raise VitreousError("give --suite, --sets, --data or --segmentation: what to measure")
-    both = combine([*suites, own])
+    both = combine_suites([*suites, own])
     return dataclasses.replace(both, methods=command.methods) if command.methods else both
 
 

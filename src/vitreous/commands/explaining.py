@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from vitreous.attribution import METHODS
-from vitreous.attribution.draw import check_color_map, panel, save_animation
+from vitreous.attribution.draw import check_color_map, panel
 from vitreous.commands.explanation_files import (
     Drawing,
     Explanations,
@@ -20,7 +20,7 @@ from vitreous.commands.explanation_files import (
 )
 from vitreous.commands.options import resolve_device
 from vitreous.data.dataset import UNKNOWN, Dataset
-from vitreous.data.images import list_images
+from vitreous.data.images import list_images, save_gif
 from vitreous.data.stores import FileImages
 from vitreous.errors import ImageError, VitreousError
 from vitreous.evaluation.evaluators.maps import MapSettings, map_images, method_names
@@ -29,7 +29,7 @@ from vitreous.folders import claim_folder
 from vitreous.io import write_json
 from vitreous.models import Classifier, load_model
 from vitreous.processes import Processes, current_processes
-from vitreous.progress import Progress
+from vitreous.progress import ProgressBar
 
 if TYPE_CHECKING:
     from vitreous.commands.explain import Command
@@ -138,7 +138,7 @@ def require_readable(explained: Explanations, skip_unreadable: bool) -> None:
 def draw_all(explained: Explanations, processes: Processes, progress: bool) -> None:
     """Write the files of single images: one process's share of them."""
     pictures = explained.pictures()[processes.rank :: processes.count]
-    for picture in Progress(pictures, desc="drawing", quiet=not progress):
+    for picture in ProgressBar(pictures, desc="drawing", quiet=not progress):
         explained.draw(picture)
 
 
@@ -151,9 +151,8 @@ def write_whole(explained: Explanations) -> None:
         few = pictures[: how.grid]
         panel([line for picture in few for line in explained.lines(picture)], out / "grid.png")
     if how.gif:
-        save_animation(
-            (explained.strip(picture) for picture in pictures), out / "animation.gif", how.seconds
-        )
+        frames = (explained.frame(picture) for picture in pictures)
+        save_gif(frames, out / "animation.gif", round(1000 * how.seconds))
     values = [explained.values(picture) for picture in pictures]
     write_json(out / "explanations.json", {"pictures": values, "skipped": explained.skipped()})
     _tell(explained, pictures)

@@ -10,11 +10,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
 from vitreous.attribution.draw import overlay, panel, save_gray, save_tiff
-from vitreous.data.images import open_image, save_image, to_tensor
+from vitreous.data.images import open_image, save_image, to_tensor, to_uint8
 from vitreous.errors import printable
 from vitreous.evaluation.evaluators.maps import MappedImages
 from vitreous.fingerprint import digest
@@ -152,12 +153,12 @@ class Explanations:
             lines.append([(_title(mapped, row), source), *shown])
         return lines
 
-    def strip(self, picture: Picture) -> Tensor:
+    def frame(self, picture: Picture) -> Image.Image:
         """A frame of the animation: the image and all maps over it, side by side."""
         lines = [torch.cat([image for _, image in line], 2) for line in self.lines(picture)]
         widest = max(line.shape[2] for line in lines)
         padded = [F.pad(x, (0, widest - x.shape[2])) for x in lines]
-        return torch.cat(padded, 1)
+        return Image.fromarray(to_uint8(torch.cat(padded, 1))).quantize(255)
 
     def values(self, picture: Picture) -> dict[str, object]:
         """What is written of an image to explanations.json."""

@@ -69,11 +69,11 @@ class Command:
 
     def _figures(self, out: Path) -> None:
         from vitreous.report.png import write_figures
-        from vitreous.report.sources import read_sources, readable
+        from vitreous.report.sources import read_sources, readable_sources
 
         sources = read_sources(self.models)
         claim_folder(out, "figures", overwrite=self.overwrite)
-        with readable(sources):
+        with readable_sources(sources):
             written = write_figures(sources, out)
         if not written:
             raise VitreousError("these results have no figures: no curves, samples or test sets")

@@ -45,7 +45,7 @@ class Command(RecipeOptions, SeedOption, QuietOption):
 
     def run(self) -> None:
         """Search, and print the best settings."""
-        from vitreous.training.sweep import parse_axis, sweep, table
+        from vitreous.training.sweep import parse_axis, sweep, trials_table
 
         study = sweep(
             self.recipe,
@@ -58,6 +58,6 @@ class Command(RecipeOptions, SeedOption, QuietOption):
             quiet=self.quiet,
             overwrite=self.overwrite,
         )
-        print("\n".join(table(study)))
+        print("\n".join(trials_table(study)))
         best = " ".join(f"--{key} {value}" for key, value in study.best_params.items())
         print(f"best: trial {study.best_trial.number}: {best}; runs and study are in {self.out}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import warnings
-from collections.abc import Generator
+from collections.abc import Generator, Iterable
 from pathlib import Path
 from typing import BinaryIO
 
@@ -117,6 +117,24 @@ def save_image(image: Tensor | np.ndarray, path: str | os.PathLike[str]) -> Path
     array = to_uint8(image) if isinstance(image, Tensor) else image
     with atomic_path(path) as temporary:
         Image.fromarray(array).save(temporary)
+    return Path(path)
+
+
+def save_gif(
+    frames: Iterable[Image.Image], path: str | os.PathLike[str], milliseconds: int | list[int]
+) -> Path:
+    """Write pictures of one size, in order, as an animation that repeats; atomically.
+
+    Args:
+        frames: The pictures.
+        path: Where to.
+        milliseconds: How long one is shown; one number for all, or one each.
+    """
+    first, *others = frames
+    with atomic_path(path) as temporary:
+        first.save(
+            temporary, "GIF", save_all=True, append_images=others, duration=milliseconds, loop=0
+        )
     return Path(path)
 
 

@@ -1,5 +1,5 @@
 """`vitreous demo`: a small Vision Transformer learns a shortcut and is finetuned out of it."""
 
-from vitreous.demo.run import QUICK, TOKENCUT, Demo, Plan
+from vitreous.demo.run import QUICK, TOKENCUT, Demo, DemoPlan
 
-__all__ = ["QUICK", "TOKENCUT", "Demo", "Plan"]
+__all__ = ["QUICK", "TOKENCUT", "Demo", "DemoPlan"]

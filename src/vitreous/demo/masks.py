@@ -14,7 +14,7 @@ from vitreous.models import Classifier
 from vitreous.results import Record
 
 
-def find_masks(classifier: Classifier, items: Dataset, folder: Path) -> Record:
+def find_demo_masks(classifier: Classifier, items: Dataset, folder: Path) -> Record:
     """Write a mask for each picture and compare them with the exact ones.
 
     Args:

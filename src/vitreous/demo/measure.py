@@ -11,7 +11,13 @@ from torch import Tensor
 
 from vitreous.attacks import PGD
 from vitreous.attribution import foreground_share, relevance
-from vitreous.data.generated.scenes import World, draw, sample_scenes, shift_cues, without_cues
+from vitreous.data.generated.scenes import (
+    World,
+    draw_scenes,
+    sample_scenes,
+    shift_cues,
+    without_cues,
+)
 from vitreous.data.rotation import quarter_turns
 from vitreous.models import Classifier
 from vitreous.results import Record, accuracy_record
@@ -40,13 +46,15 @@ class TestImages:
 def draw_tests(world: World, count: int, seed: int) -> TestImages:
     """Draw `count` test scenes three times over, cue by cue."""
     scenes = sample_scenes(world, count, seed=seed)
-    normal, masks = draw(world, scenes)
-    shifted, _ = draw(world, shift_cues(world, scenes, seed=seed + 1))
-    bare, _ = draw(world, without_cues(scenes))
+    normal, masks = draw_scenes(world, scenes)
+    shifted, _ = draw_scenes(world, shift_cues(world, scenes, seed=seed + 1))
+    bare, _ = draw_scenes(world, without_cues(scenes))
     return TestImages(scenes.labels, masks, {NORMAL: normal, SHIFTED: shifted, PLAIN_GROUND: bare})
 
 
-def measure(classifier: Classifier, tests: TestImages, attacked: int, seed: int) -> list[Record]:
+def measure_models(
+    classifier: Classifier, tests: TestImages, attacked: int, seed: int
+) -> list[Record]:
     """Measure accuracy, relevance on the foreground, robustness and turned pictures.
 
     Args:

@@ -22,7 +22,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from tqdm import trange
 
-from vitreous.data.generated.scenes import KINDS, PATTERN_KINDS, Scenes, World, draw, sample_scenes
+from vitreous.data.generated.scenes import (
+    KINDS,
+    PATTERN_KINDS,
+    Scenes,
+    World,
+    draw_scenes,
+    sample_scenes,
+)
 from vitreous.io import atomic_path
 from vitreous.models import Classifier, load_model, save_model
 from vitreous.models.families import Network
@@ -105,7 +112,7 @@ def train_round(
     random = torch.Generator().manual_seed(seed)
     bare = torch.rand(len(scenes), generator=random) < BARE
     scenes = dataclasses.replace(scenes, cues=torch.where(bare, -1, scenes.cues))
-    images, masks = draw(WORLD, scenes)
+    images, masks = draw_scenes(WORLD, scenes)
     if start == SECOND_STAGE:
         optimizer.state.clear()
     modules.train()

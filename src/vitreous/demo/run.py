@@ -13,10 +13,10 @@ import torch
 
 from vitreous.config import Values, merge
 from vitreous.data.generated.scenes import World
-from vitreous.demo.masks import find_masks
-from vitreous.demo.measure import draw_tests, measure
+from vitreous.demo.masks import find_demo_masks
+from vitreous.demo.measure import draw_tests, measure_models
 from vitreous.demo.panels import draw_strips
-from vitreous.demo.words import duration, summary
+from vitreous.demo.words import duration_words, summary
 from vitreous.errors import VitreousError
 from vitreous.io import read_json, write_json
 from vitreous.models import Classifier, load_model, save_model
@@ -40,7 +40,7 @@ TEST_SEED = 900_001
 
 
 @dataclasses.dataclass(frozen=True)
-class Plan:
+class DemoPlan:
     """How much of everything.
 
     Attributes:
@@ -62,7 +62,7 @@ SHORT_JOINT = {
     "training": {"epochs": 1, "samples": 2},
 }
 TOKENCUT = ("plain", "guided", "guided_tokencut", "swapped", "joint")
-QUICK = Plan(
+QUICK = DemoPlan(
     tests=64,
     attacked=16,
     overrides={**{name: SHORT for name in TITLES}, "joint": SHORT_JOINT},
@@ -70,7 +70,7 @@ QUICK = Plan(
 
 
 @runtime_checkable
-class Drawn(Protocol):
+class DrawingReader(Protocol):
     """A reader that draws its pictures."""
 
     @property
@@ -90,7 +90,7 @@ class Demo:
 
     out: Path
     seed: int = 0
-    plan: Plan = dataclasses.field(default_factory=Plan)
+    plan: DemoPlan = dataclasses.field(default_factory=DemoPlan)
     quiet: bool = False
 
     def run(self) -> tuple[Path, list[Results]]:
@@ -105,7 +105,9 @@ class Demo:
         found = {}
         if "guided_tokencut" in self.plan.variants:
             items = self.recipe("guided").data.load(self.seed).train
-            found["guided_tokencut"] = find_masks(load_model(start), items, self.out / "tokencut")
+            found["guided_tokencut"] = find_demo_masks(
+                load_model(start), items, self.out / "tokencut"
+            )
         runs = [shortcut, *(self.train(name, shortcut) for name in self.plan.variants)]
         for folder in runs:
             self.measure(folder, found.get(folder.name))
@@ -139,7 +141,7 @@ class Demo:
     def world(self) -> World:
         """What the pictures look like, from the recipe."""
         reader = self.recipe("shortcut").data
-        assert isinstance(reader, Drawn)
+        assert isinstance(reader, DrawingReader)
         return reader.world
 
     def train(self, name: str, start: Path) -> Path:
@@ -160,7 +162,7 @@ class Demo:
         tests = draw_tests(self.world, self.plan.tests, TEST_SEED)
         began = time.monotonic()
         classifier = load_model(folder)
-        records = measure(classifier, tests, self.plan.attacked, self.seed)
+        records = measure_models(classifier, tests, self.plan.attacked, self.seed)
         draw_strips(classifier, tests, folder, seed=self.seed)
         title = TITLES.get(folder.name, folder.name)
         made = provenance(
@@ -178,7 +180,7 @@ class Demo:
 
     def card(self, runs: list[Path], models: list[Results]) -> Path:
         """Write the card of all runs."""
-        note = f"{summary(models)}\n{duration(models)}"
+        note = f"{summary(models)}\n{duration_words(models)}"
         title = "Vitreous demo: a shortcut, and ways out of it"
         return write_card(runs, self.out / "card.html", title=title, note=note)
 

@@ -18,7 +18,7 @@ COLUMNS = {
 }
 
 
-def table(models: Sequence[Results]) -> str:
+def results_table(models: Sequence[Results]) -> str:
     """One line a model: each measure in percent, with its 95 % interval."""
     head = f"{'model':<20}" + "".join(f"{name:>20}" for name in COLUMNS)
     lines = [
@@ -73,7 +73,7 @@ def summary(models: Sequence[Results]) -> str:
     return "\n".join(lines).replace(" %", "\N{NO-BREAK SPACE}%")
 
 
-def duration(models: Sequence[Results]) -> str:
+def duration_words(models: Sequence[Results]) -> str:
     """Say how long training and measuring took, from the provenance of the records."""
     made = {r.provenance.identity: r.provenance for model in models for r in model.records}
     # A training's records are of two models, before and after, in the same time.

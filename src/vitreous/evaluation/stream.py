@@ -25,7 +25,7 @@ from vitreous.models.fingerprint import model_fingerprint
 from vitreous.models.modes import evaluation_mode
 from vitreous.precision import Precision, autocast
 from vitreous.processes import ALONE, Processes
-from vitreous.progress import Progress
+from vitreous.progress import ProgressBar
 from vitreous.results import Record
 
 
@@ -163,7 +163,7 @@ def stream(
         dataset, view, share, batch_size=streaming.batch_size, workers=streaming.workers
     )
     quiet = not streaming.progress
-    with Progress(
+    with ProgressBar(
         total=len(share), desc=evaluator.name, unit="im", leave=False, quiet=quiet
     ) as bar:
         for rows, reasons in measure(classifier, evaluator, parts, streaming.precision):

@@ -197,7 +197,7 @@ def load_suite(name: str) -> Suite:
         return build(Suite, read_yaml(f), "")
 
 
-def combine(suites: list[Suite]) -> Suite:
+def combine_suites(suites: list[Suite]) -> Suite:
     """Lay suites together, each set once."""
     sets = {repr(s): s for suite in suites for s in suite.sets}
     masked = {repr(s): s for suite in suites for s in suite.masked}

@@ -11,7 +11,7 @@
 | `sheet` | the contact sheet, worst first |
 """
 
-from vitreous.masks.base import MASK_METHODS, Found, Item, MaskError, MaskMethod
+from vitreous.masks.base import MASK_METHODS, Found, MaskError, MaskItem, MaskMethod
 from vitreous.masks.edges import EDGES
 from vitreous.masks.folder import write_masks
 from vitreous.masks.manifest import MaskFolder
@@ -24,9 +24,9 @@ __all__ = [
     "MASK_METHODS",
     "Filters",
     "Found",
-    "Item",
     "MaskError",
     "MaskFolder",
+    "MaskItem",
     "MaskMethod",
     "Quality",
     "intersection_over_union",

@@ -21,7 +21,7 @@ class MaskError(VitreousError):
 
 
 @dataclasses.dataclass(frozen=True)
-class Item:
+class MaskItem:
     """One mask to make.
 
     Attributes:
@@ -56,7 +56,7 @@ class Found:
 class MaskMethod(Protocol):
     """Frozen settings that find masks; heavy parts are loaded with the first batch."""
 
-    def items(self, images: Path | None) -> list[Item]:
+    def items(self, images: Path | None) -> list[MaskItem]:
         """List what there is to do, sorted by name.
 
         Args:
@@ -64,7 +64,7 @@ class MaskMethod(Protocol):
         """
         ...
 
-    def find(self, items: Sequence[Item]) -> list[Found | MaskError]:
+    def find(self, items: Sequence[MaskItem]) -> list[Found | MaskError]:
         """Find the masks of a batch, in order; an error takes the place of a mask."""
         ...
 
@@ -74,14 +74,14 @@ MOST_PIXELS = 2 * 89_478_485
 MASK_METHODS: Registry[type[MaskMethod]] = Registry("mask method", "vitreous.masks.methods")
 
 
-def find_masks(source: MaskMethod, items: Sequence[Item]) -> list[Found | MaskError]:
+def find_masks(source: MaskMethod, items: Sequence[MaskItem]) -> list[Found | MaskError]:
     """Find the masks of a batch, in order; items with a problem do not reach the source."""
     found = iter(source.find([item for item in items if not item.problem]))
     return [MaskError(item.problem) if item.problem else next(found) for item in items]
 
 
 def find_each(
-    items: Sequence[Item], find_one: Callable[[Item], Found | MaskError]
+    items: Sequence[MaskItem], find_one: Callable[[MaskItem], Found | MaskError]
 ) -> list[Found | MaskError]:
     """Find masks one by one; whatever is wrong with one is told in its place, the rest go on.
 
@@ -106,7 +106,9 @@ def find_each(
     return results
 
 
-def without_image(names: dict[str, Path], items: Sequence[Item], images: Path) -> list[Item]:
+def without_image(
+    names: dict[str, Path], items: Sequence[MaskItem], images: Path
+) -> list[MaskItem]:
     """One item, with a problem, for each name that no picture of the folder has.
 
     Args:
@@ -117,13 +119,13 @@ def without_image(names: dict[str, Path], items: Sequence[Item], images: Path) -
     known = {item.name for item in items}
     problem = f"there is no picture of it in {images}"
     return [
-        Item(name, None, source, problem=problem)
+        MaskItem(name, None, source, problem=problem)
         for name, source in sorted(names.items())
         if name not in known
     ]
 
 
-def image_items(images: Path | None, source: str) -> list[Item]:
+def image_items(images: Path | None, source: str) -> list[MaskItem]:
     """One item for each picture of a folder (or for one picture file).
 
     Raises:
@@ -132,11 +134,13 @@ def image_items(images: Path | None, source: str) -> list[Item]:
     if images is None:
         raise VitreousError(f"the method '{source}' needs a folder of pictures")
     if images.is_file():
-        return [Item(images.stem, images, images)]
-    return distinct([Item(stem(path, images), path, path) for path in list_images(images)])
+        return [MaskItem(images.stem, images, images)]
+    return distinct([MaskItem(stem(path, images), path, path) for path in list_images(images)])
 
 
-def file_items(root: Path, images: Path | None, suffixes: Sequence[str], kind: str) -> list[Item]:
+def file_items(
+    root: Path, images: Path | None, suffixes: Sequence[str], kind: str
+) -> list[MaskItem]:
     """One item for each annotation file below `root`, with its picture if there is a folder.
 
     With pictures, the items are the pictures: those without an annotation are kept, and fail one
@@ -153,7 +157,7 @@ def file_items(root: Path, images: Path | None, suffixes: Sequence[str], kind: s
     if not found:
         raise VitreousError(f"{root} holds no {kind} ({', '.join(suffixes)})")
     if images is None:
-        return distinct([Item(stem(path, root), None, path) for path in found])
+        return distinct([MaskItem(stem(path, root), None, path) for path in found])
     exact = {stem(path, root): path for path in found}
     by_name: dict[str, list[Path]] = {}
     for path in found:
@@ -184,9 +188,9 @@ def visible(path: Path) -> bool:
     return not any(part.startswith((".", "_")) for part in path.parts[-3:])
 
 
-def distinct(items: Sequence[Item]) -> list[Item]:
+def distinct(items: Sequence[MaskItem]) -> list[MaskItem]:
     """Let the first of two that would be written to one mask have it; the other gets a problem."""
-    seen: dict[str, Item] = {}
+    seen: dict[str, MaskItem] = {}
     result = []
     for item in items:
         other = seen.setdefault(item.name, item)
@@ -204,7 +208,7 @@ def distinct(items: Sequence[Item]) -> list[Item]:
     return result
 
 
-def image_size(item: Item) -> tuple[int, int] | None:
+def image_size(item: MaskItem) -> tuple[int, int] | None:
     """Width and height of the upright picture, None where there is none.
 
     Its pixels are read too, so that a mask is only made for a picture that training can read.
@@ -234,7 +238,7 @@ def require_size(pixels: int, what: object) -> None:
         raise MaskError(f"{what} is for {pixels} pixels; at most {MOST_PIXELS} are allowed")
 
 
-def check_size(mask: np.ndarray, item: Item) -> None:
+def check_size(mask: np.ndarray, item: MaskItem) -> None:
     """Refuse a mask that is not of its picture's size.
 
     Raises:

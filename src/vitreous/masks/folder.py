@@ -24,11 +24,11 @@ from vitreous.errors import VitreousError
 from vitreous.folders import check_folder, claim_folder
 from vitreous.io import atomic_path, file_stamp, inside, read_json, write_json
 from vitreous.locks import folder_lock
-from vitreous.masks.base import MASK_METHODS, Found, Item, MaskError, MaskMethod, find_masks
-from vitreous.masks.manifest import MaskFolder, Row
+from vitreous.masks.base import MASK_METHODS, Found, MaskError, MaskItem, MaskMethod, find_masks
+from vitreous.masks.manifest import ManifestRow, MaskFolder
 from vitreous.masks.quality import Filters, measure
 from vitreous.processes import ALONE, Processes
-from vitreous.progress import Progress
+from vitreous.progress import ProgressBar
 
 logger = logging.getLogger(__name__)
 EXTRAS = "_quality"
@@ -101,16 +101,16 @@ def write_masks(
 def _make(
     writer: _Writer,
     source: MaskMethod,
-    items: Sequence[Item],
+    items: Sequence[MaskItem],
     second: MaskMethod | None,
-    others: dict[str, Item],
+    others: dict[str, MaskItem],
     batch_size: int,
     processes: Processes,
 ) -> None:
     """Make this process's share of the masks that are not there yet, a batch at a time."""
     todo = _todo(items, writer.known)[processes.rank :: processes.count]
     kept = sum(row.kept for row in writer.known.values())
-    with Progress(total=len(todo), desc="masking", unit="mask", quiet=not processes.main) as bar:
+    with ProgressBar(total=len(todo), desc="masking", unit="mask", quiet=not processes.main) as bar:
         for start in range(0, len(todo), batch_size):
             batch = todo[start : start + batch_size]
             stamps = [stamp(item) for item in batch]
@@ -136,7 +136,7 @@ def _require_apart(images: Path | None, out: Path) -> None:
         )
 
 
-def _known(folder: MaskFolder) -> dict[str, Row]:
+def _known(folder: MaskFolder) -> dict[str, ManifestRow]:
     """The rows that are there; tells which are of pictures that are gone."""
     rows = {row.name: row for row in folder.rows()}
     gone = [row.name for row in rows.values() if row.image and not Path(row.image).is_file()]
@@ -150,7 +150,7 @@ def _known(folder: MaskFolder) -> dict[str, Row]:
     return rows
 
 
-def _todo(items: Sequence[Item], known: dict[str, Row]) -> list[Item]:
+def _todo(items: Sequence[MaskItem], known: dict[str, ManifestRow]) -> list[MaskItem]:
     """What has no row, no mask, or another picture than when its mask was made; tells the last."""
     missing = {item.name for item in items if not (item.name in known and known[item.name].mask)}
     changed = {
@@ -168,14 +168,14 @@ def _todo(items: Sequence[Item], known: dict[str, Row]) -> list[Item]:
     return [item for item in items if item.name in missing | changed]
 
 
-def stamp(item: Item) -> str:
+def stamp(item: MaskItem) -> str:
     """Sizes and times of change of an item's picture and source."""
     files = dict.fromkeys(path for path in (item.image, item.source) if path is not None)
     return json.dumps([file_stamp(path) for path in files])
 
 
 def _second(
-    source: MaskMethod | None, items: dict[str, Item], batch: Sequence[Item]
+    source: MaskMethod | None, items: dict[str, MaskItem], batch: Sequence[MaskItem]
 ) -> Sequence[Found | MaskError | None]:
     """The second method's masks of a batch; its own items say where they are read from."""
     if source is None:
@@ -192,13 +192,13 @@ class _Writer:
     folder: MaskFolder
     method: str
     filters: Filters
-    known: dict[str, Row]
+    known: dict[str, ManifestRow]
 
     def write(
-        self, item: Item, found: Found | MaskError, second: Found | MaskError | None, stamp: str
-    ) -> Row:
+        self, item: MaskItem, found: Found | MaskError, second: Found | MaskError | None, stamp: str
+    ) -> ManifestRow:
         image, source = str(item.image or ""), str(item.source)
-        row = Row(item.name, image, "", source, self.method, kept=False, stamp=stamp)
+        row = ManifestRow(item.name, image, "", source, self.method, kept=False, stamp=stamp)
         if isinstance(found, MaskError):
             return dataclasses.replace(row, dropped=_line(found))
         other = second.mask if isinstance(second, Found) else None
@@ -259,7 +259,7 @@ def pixel_digest(pixels: np.ndarray) -> str:
     return about.hexdigest()
 
 
-def _is_ours(file: Path, row: Row | None) -> bool:
+def _is_ours(file: Path, row: ManifestRow | None) -> bool:
     """Whether a mask may be replaced: nothing is there, or exactly what we wrote."""
     if not file.exists() and not file.is_symlink():
         return True
@@ -330,7 +330,7 @@ def _clear(folder: MaskFolder) -> None:
         )
 
 
-def _remove(file: Path, row: Row) -> bool:
+def _remove(file: Path, row: ManifestRow) -> bool:
     """Remove a mask if it is ours; returns whether it is gone."""
     if not _is_ours(file, row):
         return False

@@ -16,7 +16,7 @@ from torch import Tensor
 from vitreous.data.images import open_image, to_tensor
 from vitreous.device import resolve_device
 from vitreous.errors import ImageError, VitreousError, require
-from vitreous.masks.base import Found, Item, MaskError
+from vitreous.masks.base import Found, MaskError, MaskItem
 from vitreous.models import Classifier, load_model
 
 Maker = Callable[[list[Image.Image]], "list[Found] | list[Found | MaskError]"]
@@ -25,7 +25,7 @@ MEAN = np.array([0.485, 0.456, 0.406], np.float32).reshape(1, 3, 1, 1)
 STD = np.array([0.229, 0.224, 0.225], np.float32).reshape(1, 3, 1, 1)
 
 
-def find_in_images(items: Sequence[Item], make: Maker) -> list[Found | MaskError]:
+def find_in_images(items: Sequence[MaskItem], make: Maker) -> list[Found | MaskError]:
     """Read a batch of pictures and make their masks; an unreadable one becomes an error.
 
     Args:

@@ -16,7 +16,7 @@ from vitreous.io import append_text, atomic_path, finite, inside, json_text, wri
 
 
 @dataclasses.dataclass(frozen=True)
-class Row:
+class ManifestRow:
     """One row of the manifest.
 
     Attributes:
@@ -82,13 +82,13 @@ class MaskFolder:
         """The manifest: one JSON object a line, in the order in which masks were made."""
         return self.path / "manifest.jsonl"
 
-    def rows(self) -> list[Row]:
+    def rows(self) -> list[ManifestRow]:
         """Read the manifest; a last line that a killed run left half-written does not count.
 
         Raises:
             VitreousError: If a line is no row, or names a mask outside of the folder.
         """
-        rows: dict[str, Row] = {}
+        rows: dict[str, ManifestRow] = {}
         for number, line in enumerate(self._lines(), 1):
             try:
                 row = _checked(_row(json.loads(line)))
@@ -109,15 +109,15 @@ class MaskFolder:
         except (OSError, UnicodeDecodeError) as error:
             raise VitreousError(f"{self.manifest} cannot be read: {error}") from error
 
-    def kept(self) -> list[Row]:
+    def kept(self) -> list[ManifestRow]:
         """The rows whose masks passed the filters."""
         return [row for row in self.rows() if row.kept]
 
-    def file(self, row: Row) -> Path:
+    def file(self, row: ManifestRow) -> Path:
         """The mask file of a row; raises `VitreousError` if it does not lie in the folder."""
         return inside(self.path, row.mask, self.manifest)
 
-    def append(self, rows: Sequence[Row], rank: int = 0) -> None:
+    def append(self, rows: Sequence[ManifestRow], rank: int = 0) -> None:
         """Add rows; one of a name that is there takes the old one's place.
 
         Args:
@@ -151,7 +151,7 @@ class MaskFolder:
             labelled: Whether the first folder of a name is a class.
         """
         rows = self.rows()
-        names = [field.name for field in dataclasses.fields(Row)]
+        names = [field.name for field in dataclasses.fields(ManifestRow)]
         write_csv(self.path / "manifest.csv", names, (dataclasses.astuple(row) for row in rows))
         kept = [row for row in rows if row.kept and "/" in row.name and Path(row.image).is_file()]
         if labelled and kept:
@@ -162,24 +162,24 @@ class MaskFolder:
             write_csv(self.path / "kept.csv", ["path", "label", "mask"], table)
 
 
-def _line(row: Row) -> str:
+def _line(row: ManifestRow) -> str:
     return json_text(finite(dataclasses.asdict(row))) + "\n"
 
 
-def _row(values: object) -> Row:
+def _row(values: object) -> ManifestRow:
     """A row of the keys that it has; raises TypeError for others, or where some are missing."""
     if not isinstance(values, dict):
         raise TypeError(f"expected an object, found {shorten(values)}")
-    fields = dataclasses.fields(Row)
+    fields = dataclasses.fields(ManifestRow)
     needed = {field.name for field in fields if field.default is dataclasses.MISSING}
     if missing := sorted(needed - values.keys()):
         raise TypeError(f"it has no '{missing[0]}'")
     if unknown := sorted(values.keys() - {field.name for field in fields}):
         raise TypeError(f"it has an unknown key '{shorten(unknown[0])}'")
-    return Row(**values)
+    return ManifestRow(**values)
 
 
-def _checked(row: Row) -> Row:
+def _checked(row: ManifestRow) -> ManifestRow:
     for name in TEXTS:
         if not isinstance(getattr(row, name), str):
             raise TypeError(f"{name} is {getattr(row, name)!r}, expected a text")

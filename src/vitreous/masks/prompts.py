@@ -16,7 +16,7 @@ from xml.etree import ElementTree
 
 from vitreous.errors import VitreousError
 from vitreous.io import read_json
-from vitreous.masks.base import Item, MaskError, below, file_items, image_items, without_image
+from vitreous.masks.base import MaskError, MaskItem, below, file_items, image_items, without_image
 from vitreous.masks.coco_file import CocoFile
 
 Box = tuple[float, float, float, float]
@@ -33,7 +33,7 @@ class PromptFile:
 
     file: Path
 
-    def items(self, images: Path | None, method: str) -> list[Item]:
+    def items(self, images: Path | None, method: str) -> list[MaskItem]:
         """One for each picture; then, each with a problem, what the table has no picture of."""
         if images is None:
             raise VitreousError(f"{self.file} holds no sizes; give the folder of the pictures too")
@@ -45,7 +45,7 @@ class PromptFile:
         lost = {below(key): self.file for key in self.table if key not in used}
         return items + without_image(lost, items, images)
 
-    def rows(self, item: Item) -> list[list[object]]:
+    def rows(self, item: MaskItem) -> list[list[object]]:
         """What the table says of a picture: a list of boxes or of points.
 
         Raises:
@@ -71,7 +71,7 @@ class PromptFile:
         ends = ("/".join(parts[start:]) for start in range(len(parts)))
         return next((end for end in ends if end in self.table), "")
 
-    def points(self, item: Item) -> list[tuple[float, float, float]]:
+    def points(self, item: MaskItem) -> list[tuple[float, float, float]]:
         """Points of a picture: x, y in pixels and 1 for the object, 0 for the background.
 
         Raises:
@@ -98,13 +98,13 @@ class BoxFile(PromptFile):
 
     names: tuple[str, ...] | None = None
 
-    def items(self, images: Path | None, method: str) -> list[Item]:
+    def items(self, images: Path | None, method: str) -> list[MaskItem]:
         """As of a table; XML files state sizes and need no pictures."""
         if self.file.is_dir() or not self.file.exists():
             return file_items(self.file, images, (".xml",), "XML files")
         return super().items(images, method)
 
-    def boxes(self, item: Item) -> tuple[tuple[int, int] | None, list[Box]]:
+    def boxes(self, item: MaskItem) -> tuple[tuple[int, int] | None, list[Box]]:
         """Size (width, height) where the file states one, and boxes.
 
         Returns:
@@ -130,7 +130,7 @@ class BoxFile(PromptFile):
             raise VitreousError(f"{self.file}: expected picture names with boxes")
         return table
 
-    def _xml(self, item: Item) -> tuple[tuple[int, int] | None, list[Box]]:
+    def _xml(self, item: MaskItem) -> tuple[tuple[int, int] | None, list[Box]]:
         path = item.source
         try:
             root = ElementTree.parse(path).getroot()
@@ -156,7 +156,7 @@ def _number(value: object) -> float:
     return float(value)
 
 
-def _numbers(row: object, count: int, file: Path, item: Item) -> tuple[float, ...]:
+def _numbers(row: object, count: int, file: Path, item: MaskItem) -> tuple[float, ...]:
     try:
         if not isinstance(row, Iterable):
             raise TypeError(f"expected numbers, found {row!r}")

@@ -16,7 +16,7 @@ from vitreous.data.mask_files import read_mask
 from vitreous.errors import ImageError, printable
 from vitreous.io import atomic_path, write_text
 from vitreous.masks.folder import EXTRAS
-from vitreous.masks.manifest import MaskFolder, Row
+from vitreous.masks.manifest import ManifestRow, MaskFolder
 
 TILE, LINE, COLUMNS = 160, 26, 8
 LISTED = 1000
@@ -43,7 +43,7 @@ def write_sheet(folder: MaskFolder, *, limit: int = 200) -> tuple[Path, Path]:
     return image, page
 
 
-def tile(folder: MaskFolder, row: Row) -> Image.Image:
+def tile(folder: MaskFolder, row: ManifestRow) -> Image.Image:
     """A picture with its foreground tinted and outlined, within 160×160 pixels."""
     mask = read_mask(folder.file(row))[0].numpy() > 0
     try:
@@ -67,7 +67,7 @@ def _eroded(mask: np.ndarray) -> np.ndarray:
     return mask & np.logical_and.reduce(neighbours)
 
 
-def _montage(rows: Sequence[Row], tiles: Sequence[Image.Image]) -> Image.Image:
+def _montage(rows: Sequence[ManifestRow], tiles: Sequence[Image.Image]) -> Image.Image:
     columns = min(COLUMNS, max(len(tiles), 1))
     height = TILE + LINE
     lines = max(-(-len(tiles) // columns), 1)
@@ -94,7 +94,9 @@ STYLE = (
 )
 
 
-def _page(rows: Sequence[Row], shown: Sequence[Row], tiles: Sequence[Image.Image]) -> str:
+def _page(
+    rows: Sequence[ManifestRow], shown: Sequence[ManifestRow], tiles: Sequence[Image.Image]
+) -> str:
     figures = "\n".join(_figure(row, image) for row, image in zip(shown, tiles))
     failed = [row for row in rows if not row.mask]
     listed = "".join(
@@ -112,7 +114,7 @@ def _page(rows: Sequence[Row], shown: Sequence[Row], tiles: Sequence[Image.Image
     )
 
 
-def _figure(row: Row, image: Image.Image) -> str:
+def _figure(row: ManifestRow, image: Image.Image) -> str:
     with io.BytesIO() as buffer:
         image.save(buffer, "JPEG", quality=85)
         data = base64.b64encode(buffer.getvalue()).decode()

@@ -128,7 +128,7 @@ def patch_features(classifier: Classifier, images: Tensor, kind: Features = "key
     else:
 
         def project_input(layer: nn.Module, arguments: tuple[Tensor, ...]) -> None:
-            found.append(project(layer, arguments[0], kind))
+            found.append(project_tokens(layer, arguments[0], kind))
 
         handle = layers[-1].register_forward_pre_hook(project_input)
     try:
@@ -150,7 +150,7 @@ def patch_features(classifier: Classifier, images: Tensor, kind: Features = "key
     return patches.unflatten(1, (rows, columns)).float()
 
 
-def project(layer: Network, tokens: Tensor, kind: Features) -> Tensor:
+def project_tokens(layer: Network, tokens: Tensor, kind: Features) -> Tensor:
     """Project tokens by an attention layer's own weights, whatever it fuses with what.
 
     Args:

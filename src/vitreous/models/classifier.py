@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from vitreous.models import hugging_face
 from vitreous.models.class_words import class_words
-from vitreous.models.forward import run
+from vitreous.models.forward import forward_logits
 from vitreous.models.preprocessing import Architecture, Preprocessing
 
 HALF = (0.5, 0.5, 0.5)
@@ -66,7 +66,7 @@ class Classifier(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Classify pictures (B, 3, H, W) in [0, 1]; returns logits (B, C)."""
         normalized = (images - self.mean.to(images.dtype)) / self.std.to(images.dtype)
-        return run(self.net, normalized)
+        return forward_logits(self.net, normalized)
 
     @property
     def device(self) -> torch.device:

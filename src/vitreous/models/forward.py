@@ -55,7 +55,7 @@ class ForwardPass:
         return self.trace
 
 
-def run(net: nn.Module, x: Tensor) -> Tensor:
+def forward_logits(net: nn.Module, x: Tensor) -> Tensor:
     """Logits (B, C) of normalised images (B, 3, H, W), by the cheapest pass that is the same.
 
     The last block of a plain Vision Transformer is spared what its head does not read; any other

@@ -35,7 +35,7 @@ class Description:
     architecture: Architecture | None = None
 
 
-def describe(
+def describe_network(
     net: nn.Module, image_size: Size | None = None, processor: dict[str, Any] | None = None
 ) -> Description:
     """Describe a network of timm, Hugging Face transformers, torchvision or open_clip.

@@ -20,7 +20,7 @@ from vitreous.models import hugging_face
 from vitreous.models.checkpoints import PREFIXES, load_weights, read_weights
 from vitreous.models.classifier import HALF, Classifier
 from vitreous.models.hub import hub_or_cache
-from vitreous.models.instances import Description, describe
+from vitreous.models.instances import Description, describe_network
 from vitreous.models.kernel import from_transformers
 from vitreous.models.preprocessing import Preprocessing
 from vitreous.models.stored import Stored, read_stored
@@ -81,7 +81,7 @@ def load_model(
     if isinstance(name, nn.Module):
         if checkpoint is not None or num_classes is not None or options:
             raise VitreousError("a network is used as it is; options are for what is built by name")
-        described = describe(name, image_size)
+        described = describe_network(name, image_size)
         return _described(name, described, normalization, class_names, device)
     if (source := _hugging_face_source(str(name))) is not None:
         if checkpoint is not None:
@@ -89,7 +89,7 @@ def load_model(
         loaded = hugging_face.load(
             source, pretrained=pretrained, num_classes=num_classes, **options
         )
-        described = describe(loaded.net, image_size, loaded.processor)
+        described = describe_network(loaded.net, image_size, loaded.processor)
         return _described(
             loaded.net, described, normalization, class_names, device, str(name), loaded.new_head
         )

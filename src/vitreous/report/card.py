@@ -21,8 +21,8 @@ from vitreous.report.classes import class_tables
 from vitreous.report.headline import headline
 from vitreous.report.images import galleries, pairs, panel_images
 from vitreous.report.predictions import differences
-from vitreous.report.sources import Source, read_sources, readable
-from vitreous.report.svg import draw, strip
+from vitreous.report.sources import Source, read_sources, readable_sources
+from vitreous.report.svg import draw_svg, strip
 from vitreous.report.values import signed
 from vitreous.results import Results
 
@@ -60,7 +60,7 @@ def write_card(
 
 def render(sources: Sequence[Source], *, title: str = "", note: str = "") -> str:
     """Render the page of sources that were read."""
-    with readable(sources):
+    with readable_sources(sources):
         tiles = headline(sources)
         count = itertools.count()
         shown = {
@@ -98,7 +98,7 @@ class Drawn:
 
 
 def _drawn(figure: Figure, place: int) -> Drawn:
-    return Drawn(figure.title, figure.caption, Markup(draw(figure, place)))
+    return Drawn(figure.title, figure.caption, Markup(draw_svg(figure, place)))
 
 
 def _blocks(text: str) -> list[tuple[bool, list[str]]]:

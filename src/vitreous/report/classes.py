@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Sequence
 
 from vitreous.models.class_words import class_words
-from vitreous.report.predictions import confusions, predictions
+from vitreous.report.predictions import confusions, prediction_tables
 from vitreous.report.sources import Source
 from vitreous.report.values import Value
 from vitreous.results import wilson_interval
@@ -37,7 +37,7 @@ def class_tables(sources: Sequence[Source]) -> list[ClassTable]:
     """A table for every model and set that has accuracies by class or predictions."""
     tables = []
     for place, source in enumerate(sources):
-        answers = predictions(source)
+        answers = prediction_tables(source)
         evaluated = source.results.extra.get("evaluation", {})
         for dataset in dict.fromkeys([*evaluated, *answers]):
             rows = _worst(evaluated.get(dataset, {}).get("per_class") or {})

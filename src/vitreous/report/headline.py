@@ -12,7 +12,7 @@ from vitreous.report.values import (
     ACCURACIES,
     ALIASES,
     Value,
-    describe,
+    describe_record,
     identity,
     is_fraction,
     newest_by,
@@ -95,7 +95,7 @@ def _candidates(source: Source, suite: str, metrics: Iterable[str]) -> list[Reco
 
 
 def _value(record: Record) -> Value:
-    return Value(record.value, record.ci95, record.n, is_fraction(record), describe(record))
+    return Value(record.value, record.ci95, record.n, is_fraction(record), describe_record(record))
 
 
 def _same(sources: Sequence[Source], suite: str, metrics: Sequence[str]) -> list[list[Record]]:

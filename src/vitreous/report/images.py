@@ -41,7 +41,7 @@ def panel_images(item: Strip) -> tuple[str, list[tuple[str, Embedded | None]]]:
 
 
 @dataclasses.dataclass(frozen=True)
-class Answer:
+class AnswerSample:
     """One of the best or worst answers on a test set."""
 
     label: str
@@ -50,7 +50,7 @@ class Answer:
     images: Sequence[tuple[str, Embedded | None]]
 
 
-Gallery = tuple[int, str, str, list[tuple[str, list[Answer]]]]
+Gallery = tuple[int, str, str, list[tuple[str, list[AnswerSample]]]]
 
 
 def galleries(sources: Sequence[Source]) -> list[Gallery]:
@@ -68,10 +68,10 @@ def galleries(sources: Sequence[Source]) -> list[Gallery]:
     return found
 
 
-def _answer(entry: Table, folder: Path) -> Answer:
+def _answer(entry: Table, folder: Path) -> AnswerSample:
     roles = [r for r in ("picture", "relevance") if entry.get(r)]
     confidence = entry.get("confidence")
-    return Answer(
+    return AnswerSample(
         class_words(str(entry.get("label", ""))),
         class_words(str(entry.get("prediction", ""))),
         "" if confidence is None else percent(float(confidence)),

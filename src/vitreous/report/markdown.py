@@ -16,7 +16,7 @@ from vitreous.report.figures.common import slug
 from vitreous.report.headline import Tile, headline
 from vitreous.report.png import write_figures
 from vitreous.report.prose import cell, escaped
-from vitreous.report.sources import Source, read_sources, readable
+from vitreous.report.sources import Source, read_sources, readable_sources
 from vitreous.report.values import Value, settings_text
 from vitreous.results import Record, Results
 
@@ -42,12 +42,14 @@ def write_markdown(
     """
     sources, target = read_sources(models), Path(out)
     images = target.with_name(f"{target.stem}_figures")
-    with readable(sources):
+    with readable_sources(sources):
         drawn = [(alt, f"{images.name}/{p.name}") for alt, p in write_figures(sources, images)]
-    return write_text(target, render(sources, title=title, note=note, license=license, drawn=drawn))
+    return write_text(
+        target, render_markdown(sources, title=title, note=note, license=license, drawn=drawn)
+    )
 
 
-def render(
+def render_markdown(
     sources: Sequence[Source],
     *,
     title: str = "",
@@ -57,11 +59,11 @@ def render(
 ) -> str:
     """Render the Markdown of sources that were read; `drawn` are text and path of figures."""
     names, model = [s.name for s in sources], sources[-1]
-    with readable(sources):
+    with readable_sources(sources):
         notes = [remark for s in sources for remark in s.remarks]
         tiles = headline(sources)
         parts = [
-            "---\n" + metadata(model, license) + "---",
+            "---\n" + card_metadata(model, license) + "---",
             f"# {escaped(title or model.name)}",
             html.escape(note, quote=False),
             *map(escaped, dict.fromkeys(notes)),
@@ -82,7 +84,7 @@ def render(
     return "\n\n".join(p for p in parts if p) + "\n"
 
 
-def metadata(source: Source, license: str = "") -> str:
+def card_metadata(source: Source, license: str = "") -> str:
     """YAML metadata as the Hugging Face hub reads it, with the accuracies as results."""
     results = [
         {
@@ -129,7 +131,7 @@ def _headline(tiles: Sequence[Tile], names: Sequence[str]) -> str:
     return _table(["", *names, "what"], lines)
 
 
-def _records(rows: Sequence[tables.Row], names: Sequence[str]) -> str:
+def _records(rows: Sequence[tables.TableRow], names: Sequence[str]) -> str:
     lines = [
         [
             row.suite,

@@ -30,7 +30,7 @@ def write_figures(
     """
     root = Path(folder)
     every = [*figures.measured(sources), *figures.matrices(sources), *figures.training(sources)]
-    written = [(f.alt, draw(f, root / f"{f.key}.png")) for f in every]
+    written = [(f.alt, draw_png(f, root / f"{f.key}.png")) for f in every]
     for place, source in enumerate(sources):
         best, worst = tables.extremes(source.samples)
         for name, samples in (("best", best), ("worst", worst)):
@@ -41,7 +41,7 @@ def write_figures(
     return written
 
 
-def draw(figure: Figure, path: str | os.PathLike[str]) -> Path:
+def draw_png(figure: Figure, path: str | os.PathLike[str]) -> Path:
     """Draw one figure into a PNG of 1440 pixels width."""
     with drawn(figure, title=True) as canvas, atomic_path(path) as temporary:
         canvas.savefig(temporary, format="png", dpi=300)

@@ -68,7 +68,7 @@ class Difference:
 
 def differences(sources: Sequence[Source]) -> list[Difference]:
     """Paired differences of every model from the first, wherever both kept their answers."""
-    tables = [predictions(source) for source in sources]
+    tables = [prediction_tables(source) for source in sources]
     told = []
     for place, table in enumerate(tables[1:], 1):
         for name in [n for n in tables[0] if n in table]:
@@ -102,7 +102,7 @@ class Origin:
     whole: bool = True
 
 
-def predictions(source: Source) -> dict[str, Table]:
+def prediction_tables(source: Source) -> dict[str, Table]:
     """Answers of a run on every set that has a table, by the name of the set.
 
     Of several tables of one set, those of the weights that the records are of, then the longest.

@@ -11,7 +11,7 @@ from vitreous.errors import VitreousError
 from vitreous.io import read_json
 from vitreous.report.headline import Tile
 from vitreous.report.sources import Source
-from vitreous.report.values import Value, describe, is_fraction
+from vitreous.report.values import Value, describe_record, is_fraction
 
 # A name of timm with its weights, which the hub holds under `timm/`.
 TIMM_NAME = re.compile(r"[a-z0-9_]+\.[a-z0-9_]+")
@@ -103,7 +103,9 @@ def limits(source: Source, missing: Sequence[Tile]) -> list[str]:
             worst = min(records, key=lambda r: r.value)
             value = Value(worst.value, worst.ci95, worst.n, is_fraction(worst))
             interval = f" (95 %: {value.interval})" if worst.ci95 else ""
-            lines.append(f"- {words}, at worst: {value.text}{interval}, {escaped(describe(worst))}")
+            lines.append(
+                f"- {words}, at worst: {value.text}{interval}, {escaped(describe_record(worst))}"
+            )
     if missing:
         lines.append(f"- Not measured: {', '.join(t.title for t in missing).lower()}.")
     lines.append(

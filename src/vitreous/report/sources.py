@@ -127,7 +127,7 @@ def _texts(value: object) -> list[str]:
 
 
 @contextlib.contextmanager
-def readable(sources: Sequence[Source]) -> Generator[None]:
+def readable_sources(sources: Sequence[Source]) -> Generator[None]:
     """Tell in one line of results whose settings or tables are not as Vitreous writes them.
 
     What a table must hold is said where it is drawn, in many places; that it does not is found

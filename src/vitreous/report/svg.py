@@ -10,7 +10,7 @@ from vitreous.report.charts import Figure
 from vitreous.report.drawing import css_variables, drawn
 
 
-def draw(figure: Figure, place: int = 0) -> str:
+def draw_svg(figure: Figure, place: int = 0) -> str:
     """Draw a figure as an `<svg>` element with a text alternative.
 
     Args:

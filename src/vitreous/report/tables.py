@@ -23,7 +23,7 @@ SUITES = ("clean", "shifts", "attack", "rotation", "corruptions", "explanation",
 
 
 @dataclasses.dataclass(frozen=True)
-class Row:
+class TableRow:
     """One measure of the table, a value for each model."""
 
     suite: str
@@ -45,7 +45,7 @@ class Row:
         return place if all(ci is not None and ci[1] < low for ci in rest) else None
 
 
-def rows(sources: Sequence[Source]) -> list[Row]:
+def rows(sources: Sequence[Source]) -> list[TableRow]:
     """Put the records of all models side by side: known suites first, what training said last.
 
     Where a model has several that differ only in what may differ by model (its layer), the newest
@@ -68,7 +68,7 @@ def rows(sources: Sequence[Source]) -> list[Row]:
     return sorted(found, key=lambda row: suites.index(row.suite))
 
 
-def _row(records: Mapping[int, Record], count: int) -> Row:
+def _row(records: Mapping[int, Record], count: int) -> TableRow:
     one = next(iter(records.values()))
     shown = {k: v for k, v in one.settings.items() if k not in PER_MODEL and v is not None}
     values = [
@@ -84,7 +84,7 @@ def _row(records: Mapping[int, Record], count: int) -> Row:
         for place in range(count)
     ]
     settings = settings_text(shown)
-    return Row(one.suite, one.dataset, one.metric.replace("_", " "), settings, one.n, values)
+    return TableRow(one.suite, one.dataset, one.metric.replace("_", " "), settings, one.n, values)
 
 
 def _own_settings(record: Record) -> str:

@@ -79,7 +79,7 @@ def is_fraction(record: Record) -> bool:
     return metric in FRACTIONS or "accuracy" in metric or metric.endswith(ends)
 
 
-def describe(record: Record, with_suite: bool = False) -> str:
+def describe_record(record: Record, with_suite: bool = False) -> str:
     """Say in words what a record measures."""
     shown = {k: v for k, v in record.settings.items() if k not in PER_MODEL and v is not None}
     settings = settings_text(shown)

@@ -38,7 +38,7 @@ class DataState:
         return {"names": self.names, "contents": self.contents}
 
 
-def compare(stored: DataState, split: Split) -> str:
+def compare_data(stored: DataState, split: Split) -> str:
     """Say what changed while a run was interrupted, in one line; empty where nothing did.
 
     Args:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from vitreous.data.readers import Split
 from vitreous.training.adversaries.shares import own_state, whole_state
-from vitreous.training.changes import DataState, compare
+from vitreous.training.changes import DataState, compare_data
 from vitreous.training.continuation import continue_checkpoint
 from vitreous.training.progress import Progress
 from vitreous.training.run import RunFolder, RunState, random_state, restore_random_state
@@ -120,7 +120,7 @@ class TrainingState:
         if "data" not in state:  # of a version that did not store it
             return
         self.data = DataState(**state["data"])
-        message = compare(self.data, self.split)
+        message = compare_data(self.data, self.split)
         if message and message not in self.progress.warnings:
             self.progress.warnings.append(message)
             if self.accelerator.is_main_process:

@@ -319,7 +319,7 @@ def _run(
     study.tell(trial.number, figure, skip_if_finished=True)
 
 
-def table(study: Study) -> list[str]:
+def trials_table(study: Study) -> list[str]:
     """A line for each trial: its number, its figure or what went wrong, its settings."""
     lines = []
     for trial in sorted(study.trials, key=lambda trial: trial.number):

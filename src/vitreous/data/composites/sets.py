@@ -26,7 +26,7 @@ from vitreous.data.listing import list_files
 from vitreous.errors import VitreousError
 from vitreous.fingerprint import digest
 from vitreous.io import atomic_path, file_stamp, read_json, write_csv, write_json
-from vitreous.progress import Progress
+from vitreous.progress import ProgressBar
 
 PLAN_FILE = "plan.json"
 VARIED = {
@@ -220,7 +220,7 @@ def write_composites(items: Plan, folder: str | os.PathLike[str], factor: Factor
     """
     root = Path(folder)
     _require_own(items, root, factor)
-    for index in Progress(range(len(items)), desc="compositing", unit="picture"):
+    for index in ProgressBar(range(len(items)), desc="compositing", unit="picture"):
         image, mask = root / "images" / items.name(index), root / "masks" / items.name(index)
         if mask.is_file() and image.is_file():
             continue

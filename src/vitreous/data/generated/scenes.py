@@ -150,7 +150,7 @@ def without_cues(scenes: Scenes) -> Scenes:
     return dataclasses.replace(scenes, cues=torch.full_like(scenes.cues, -1))
 
 
-def draw(world: World, scenes: Scenes, *, chunk: int = 256) -> tuple[Tensor, Tensor]:
+def draw_scenes(world: World, scenes: Scenes, *, chunk: int = 256) -> tuple[Tensor, Tensor]:
     """Draw scenes.
 
     Returns:
@@ -264,7 +264,7 @@ def write_folder(
     description = f"{world}\n{len(scenes)} pictures, checksum {_checksum(scenes)}\n"
     if done.is_file() and done.read_text(encoding="utf-8") == description:
         return root
-    images, foregrounds = draw(world, scenes)
+    images, foregrounds = draw_scenes(world, scenes)
     kinds = {"images": images, **({"masks": foregrounds} if masks else {})}
     try:
         for kind, values in kinds.items():

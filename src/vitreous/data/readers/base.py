@@ -12,7 +12,7 @@ import numpy as np
 from vitreous.data.dataset import UNKNOWN, Dataset, LeftOut
 from vitreous.data.loading import Interleave
 from vitreous.errors import ImageError, VitreousError
-from vitreous.progress import Progress
+from vitreous.progress import ProgressBar
 from vitreous.registry import Registry
 
 OnError = Literal["error", "skip"]
@@ -122,7 +122,7 @@ def readable(dataset: Dataset, on_error: OnError) -> tuple[Dataset, list[str]]:
     if on_error == "error":
         return dataset, []
     good, bad, lines = [], [], []
-    for index in Progress(range(len(dataset)), desc="checking images", leave=False):
+    for index in ProgressBar(range(len(dataset)), desc="checking images", leave=False):
         try:
             _ = dataset[index]
             good.append(index)

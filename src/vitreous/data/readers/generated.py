@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from vitreous.data.dataset import Dataset
-from vitreous.data.generated.scenes import KINDS, Cue, Scenes, World, draw, sample_scenes
+from vitreous.data.generated.scenes import KINDS, Cue, Scenes, World, draw_scenes, sample_scenes
 from vitreous.data.mask_files import read_mask
 from vitreous.data.readers.base import READERS, Split
 from vitreous.data.stores import ArrayImages, ArrayMasks
@@ -19,7 +19,7 @@ from vitreous.ranges import PIXELS, SEED, SHARE, at_least
 VALIDATION_SEED = 500_009
 
 
-def drawn(world: World, scenes: Scenes, masks: Tensor | None = None) -> Dataset:
+def scenes_dataset(world: World, scenes: Scenes, masks: Tensor | None = None) -> Dataset:
     """Draw scenes into memory, with their exact masks.
 
     Args:
@@ -27,7 +27,7 @@ def drawn(world: World, scenes: Scenes, masks: Tensor | None = None) -> Dataset:
         scenes: What they show; they are called `CLASS/00000.png`, as `write_folder` names files.
         masks: (N, 1, H, W) in place of the exact masks; a row of zeros is an image without one.
     """
-    images, exact = draw(world, scenes)
+    images, exact = draw_scenes(world, scenes)
     pixels = (images * 255).round().byte().permute(0, 2, 3, 1).contiguous()
     store = ArrayMasks(exact if masks is None else masks)
     images_store = ArrayImages(pixels, scene_names(world, scenes))
@@ -81,9 +81,9 @@ class Generated:
         scenes = self.scenes(self.train, self.scenes_seed)
         held = self.scenes(self.validation, self.scenes_seed + VALIDATION_SEED)
         masks = self._masks(scenes)
-        train = drawn(self.world, scenes, masks)
+        train = scenes_dataset(self.world, scenes, masks)
         note = {"masks": sum(train.masks.has(i) for i in range(len(train))) if train.masks else 0}
-        return Split(train, drawn(self.world, held), note)
+        return Split(train, scenes_dataset(self.world, held), note)
 
     def scenes(self, count: int, seed: int) -> Scenes:
         """Sample scenes with the cue as it is in training."""
@@ -92,7 +92,7 @@ class Generated:
     def _masks(self, scenes: Scenes) -> Tensor:
         """Masks of the training images (N, 1, H, W), zeros where there is none."""
         if self.masks == "exact":
-            _, masks = draw(self.world, scenes)
+            _, masks = draw_scenes(self.world, scenes)
         else:
             masks = torch.zeros(len(scenes), 1, self.size, self.size)
         if self.masks not in ("exact", "none"):

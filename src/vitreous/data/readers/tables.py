@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import codecs
 import csv
 import dataclasses
 import io
@@ -17,6 +16,7 @@ from vitreous.data.listing import in_order, left_out
 from vitreous.data.mask_files import MaskFormat
 from vitreous.data.stores import FileImages, FileMasks
 from vitreous.errors import VitreousError, nearest
+from vitreous.text import read_text
 
 PATH_COLUMNS = ("path", "file", "filename", "image")
 MASK_COLUMN = "mask"
@@ -103,32 +103,6 @@ def read_rows(path: Path) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
             )
         table.append((number, dict(zip(header, row))))
     return header, table
-
-
-def read_text(path: Path) -> str:
-    """Read a text file: UTF-8, with a byte order mark or without.
-
-    Raises:
-        VitreousError: If it cannot be read or is something else; says what and where.
-    """
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise VitreousError(f"cannot read {path}: {error.strerror}") from error
-    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) or content[1:2] == b"\0":
-        raise VitreousError(f"{path} is UTF-16; save it as UTF-8")
-    try:
-        text = content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = content.count(b"\n", 0, error.start) + 1
-        raise VitreousError(
-            f"{path} is not UTF-8 (byte {content[error.start]:#x} in line {line}; Latin-1?); save "
-            "it as UTF-8"
-        ) from error
-    if "\0" in text:
-        line = text.count("\n", 0, text.index("\0")) + 1
-        raise VitreousError(f"{path} has a NUL in line {line}; expected text")
-    return text
 
 
 def _records(path: Path, file: io.StringIO) -> Iterator[tuple[int, list[str]]]:

@@ -18,7 +18,7 @@ from vitreous.registry import Registry
 SEVERITIES = (1, 2, 3, 4, 5)
 
 
-class Corruption(Protocol):
+class CorruptionFunction(Protocol):
     """One corruption: a function of the image, a severity and a source of randomness."""
 
     def __call__(
@@ -28,7 +28,9 @@ class Corruption(Protocol):
         ...
 
 
-CORRUPTIONS: Registry[Corruption] = Registry("corruption", "vitreous.evaluation.corruptions")
+CORRUPTIONS: Registry[CorruptionFunction] = Registry(
+    "corruption", "vitreous.evaluation.corruptions"
+)
 
 
 def corrupt(

@@ -64,7 +64,7 @@ def zoom_blur(image: np.ndarray, severity: int, generator: np.random.Generator) 
     """Average the image with enlargements of its centre."""
     values = unit(image).astype(np.float32)
     factors = np.arange(1, *ZOOM[severity - 1])
-    total = sum((enlarge(values, float(factor)) for factor in factors), start=values)
+    total = sum((zoom_centre(values, float(factor)) for factor in factors), start=values)
     return eight_bit(total / (len(factors) + 1))
 
 
@@ -111,7 +111,7 @@ def streak(image: np.ndarray, radius: float, sigma: float, angle: float) -> np.n
     return np.floor(total + 1e-6)
 
 
-def enlarge(values: np.ndarray, factor: float) -> np.ndarray:
+def zoom_centre(values: np.ndarray, factor: float) -> np.ndarray:
     """The centre of (H, W, C), enlarged to the same shape (linear interpolation)."""
     sides = values.shape[:2]
     inner = [int(np.ceil(side / factor)) for side in sides]

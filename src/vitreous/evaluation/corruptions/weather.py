@@ -6,7 +6,7 @@ import numpy as np
 from scipy import ndimage
 
 from vitreous.evaluation.corruptions.base import CORRUPTIONS, eight_bit, unit
-from vitreous.evaluation.corruptions.blur import enlarge, streak
+from vitreous.evaluation.corruptions.blur import streak, zoom_centre
 
 # Mean, deviation, size and threshold of the flakes; radius, deviation of their fall; kept color.
 SNOW = (
@@ -27,7 +27,7 @@ def snow(image: np.ndarray, severity: int, generator: np.random.Generator) -> np
     """Pale colors under flakes that fall at an angle, twice, the second time turned by 180°."""
     mean, deviation, size, threshold, radius, sigma, kept = SNOW[severity - 1]
     values = unit(image)
-    layer = enlarge(generator.normal(mean, deviation, image.shape[:2])[..., None], size)[..., 0]
+    layer = zoom_centre(generator.normal(mean, deviation, image.shape[:2])[..., None], size)[..., 0]
     layer[layer < threshold] = 0
     angle = float(generator.uniform(-135, -45))
     flakes = streak(eight_bit(layer).astype(np.uint8), radius, sigma, angle)[..., None] / 255

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -92,12 +93,7 @@ class Maps:
     def rows(self, classifier: Classifier, batch: EvaluationBatch) -> np.ndarray:
         """Explain a batch; each image's maps are on the disk before its row is."""
         rows, images = self.unread(len(batch)), batch.images
-        with torch.no_grad():
-            logits = classifier(images).float()
-        top = logits.softmax(1).topk(rows["classes"].shape[1])
-        rows["classes"], rows["probability"] = top.indices.cpu(), top.values.cpu()
-        targets, against = self.targets(classifier, logits)
-        rows["target"] = targets.T.cpu()
+        targets, against = self._asked(classifier, images)
         maps = np.zeros((len(batch), len(self.making.methods), len(targets), *images.shape[-2:]))
         for place, method in enumerate(self.making.methods):
             for number, target in enumerate(targets):
@@ -110,10 +106,27 @@ class Maps:
                     start_layer=self.making.start_layer,
                 )
                 rows["constant"][:, place, number] = explained.constant.cpu()
+                rows["target"][:, number] = explained.target.cpu()
                 maps[:, place, number] = explained.relevance[:, 0].float().cpu()
+        top = explained.logits.float().softmax(1).topk(rows["classes"].shape[1])
+        rows["classes"], rows["probability"] = top.indices.cpu(), top.values.cpu()
         for index, own in zip(batch.indices.tolist(), maps):
             self._keep(index, own)
         return rows
+
+    def _asked(
+        self, classifier: Classifier, images: Tensor
+    ) -> tuple[Sequence[Tensor | None], Tensor | None]:
+        """As `targets`; None is the predicted class, which an explanation finds by itself."""
+        if self.making.target in (None, "predicted"):
+            return [None], None
+        # Of a class that is named only the number of rows and of classes matters.
+        logits = images.new_zeros(len(images), self.classes)
+        if self.making.each_of_top:
+            with torch.no_grad():
+                logits = classifier(images).float()
+        targets, against = self.targets(classifier, logits)
+        return list(targets), against
 
     def targets(self, classifier: Classifier, logits: Tensor) -> tuple[Tensor, Tensor | None]:
         """Classes (maps of a method, B) that are explained, and the class (B,) against them.

@@ -238,7 +238,7 @@ def folder_dataset(path: Path, targets: dict[str, int], others: str = NO_CLASS) 
     return file_dataset(path, names, np.array(numbers, dtype=np.int64), passed)
 
 
-def describe(path: Path, names: Sequence[str] | None = None) -> str:
+def describe_folder(path: Path, names: Sequence[str] | None = None) -> str:
     """Say briefly what a folder holds, for messages."""
     if not path.is_dir():
         return "a file" if path.exists() else "nothing"

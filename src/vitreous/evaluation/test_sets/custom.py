@@ -11,13 +11,13 @@ import numpy as np
 from vitreous.data.dataset import Dataset
 from vitreous.data.mask_files import MaskFormat
 from vitreous.data.readers import read_dataset
-from vitreous.data.readers.tables import Columns, read_text, with_group_file
+from vitreous.data.readers.tables import Columns, with_group_file
 from vitreous.errors import VitreousError, nearest, shorten
 from vitreous.evaluation.test_sets.base import (
     TEST_SETS,
     Convention,
     TestSet,
-    describe,
+    describe_folder,
     file_dataset,
     image_names,
     layout_error,
@@ -27,6 +27,7 @@ from vitreous.evaluation.test_sets.base import (
 from vitreous.evaluation.test_sets.imagenet import WNID, imagenet_set
 from vitreous.io import read_json
 from vitreous.models.class_words import imagenet_index, imagenet_labels
+from vitreous.text import read_text
 
 
 @TEST_SETS.register("tiny-imagenet")
@@ -101,7 +102,7 @@ class TinyImageNet:
             return [f"images/{row[0]}" for row in rows], [row[1] for row in rows]
         folders = [f for f in subfolders(val) if WNID.fullmatch(f)] if val.is_dir() else []
         if not folders:
-            raise layout_error("tiny-imagenet", self, val, describe(val))
+            raise layout_error("tiny-imagenet", self, val, describe_folder(val))
         files, labels = [], []
         for folder in folders:
             inner = f"{folder}/images" if (val / folder / "images").is_dir() else folder

@@ -15,13 +15,12 @@ from vitreous.data.class_maps import class_map
 from vitreous.data.dataset import Dataset
 from vitreous.data.listing import NO_IMAGES, left_out
 from vitreous.data.readers.shards import index_shards, tar_shards
-from vitreous.data.readers.tables import read_text
 from vitreous.errors import VitreousError
 from vitreous.evaluation.test_sets.base import (
     TEST_SETS,
     Convention,
     TestSet,
-    describe,
+    describe_folder,
     file_dataset,
     file_names,
     folder_dataset,
@@ -31,6 +30,7 @@ from vitreous.evaluation.test_sets.base import (
     subfolders,
 )
 from vitreous.models.class_words import imagenet_index
+from vitreous.text import read_text
 
 WNID = re.compile(r"n\d{8}")
 LABEL_FILES = (
@@ -147,7 +147,7 @@ class ImageNetVal:
         index = imagenet_index()
         if files and all(f[:9] in index for f in files):
             return file_dataset(path, files, np.array([index[f[:9]] for f in files]))
-        raise layout_error(name, self, path, describe(path))
+        raise layout_error(name, self, path, describe_folder(path))
 
 
 def _labels_file(path: Path, given: Path | None) -> Path | None:

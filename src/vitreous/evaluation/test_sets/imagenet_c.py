@@ -11,7 +11,7 @@ from vitreous.data.readers.shards import tar_shards
 from vitreous.evaluation.test_sets.base import (
     TEST_SETS,
     TestSet,
-    describe,
+    describe_folder,
     folder_dataset,
     layout_error,
     subfolders,
@@ -56,7 +56,7 @@ class ImageNetC:
         wanted = self.corruptions or tuple(c for c in known if c in places)
         missing = [c for c in wanted if c not in places]
         if missing or not wanted:
-            layout = f"no {missing[0]}" if missing else describe(path)
+            layout = f"no {missing[0]}" if missing else describe_folder(path)
             raise layout_error("imagenet-c", self, path, layout)
         return [self._part(places[c], c, s) for c in wanted for s in self.severities]
 
@@ -72,7 +72,7 @@ class ImageNetC:
         elif folder.is_dir() and (folders := wnid_folders(folder)):
             dataset = folder_dataset(folder, folders)
         else:
-            layout = describe(folder) if folder.is_dir() else "nothing"
+            layout = describe_folder(folder) if folder.is_dir() else "nothing"
             raise layout_error("imagenet-c", self, folder, layout)
         return imagenet_set(
             "imagenet-c",

@@ -13,7 +13,7 @@ from vitreous.evaluation.test_sets.base import (
     TEST_SETS,
     Convention,
     TestSet,
-    describe,
+    describe_folder,
     folder_dataset,
     layout_error,
     subfolders,
@@ -38,7 +38,7 @@ class _V2:
         listed = subfolders(path)
         wrong = [f for f in listed if not f.isdigit() or int(f) > 999]
         if not listed or wrong:
-            raise layout_error(name, self, path, describe(path, wrong or listed))
+            raise layout_error(name, self, path, describe_folder(path, wrong or listed))
         targets = {f: int(f) for f in sorted(listed, key=int)}
         return [imagenet_set(name, folder_dataset(path, targets), source=self.source)]
 
@@ -112,7 +112,7 @@ class _Two00:
         present, listed = [w for w in wnids if (path / w).is_dir()], subfolders(path)
         others = [f for f in listed if f not in set(wnids)]
         if not present or others:
-            raise layout_error(name, self, path, describe(path, others or listed))
+            raise layout_error(name, self, path, describe_folder(path, others or listed))
         return folder_dataset(path, {w: imagenet_index()[w] for w in present})
 
 
@@ -157,5 +157,5 @@ class ImageNetSketch:
             return [imagenet_set(name, tar_dataset(shards), source=self.source)]
         folders = wnid_folders(path)
         if not folders:
-            raise layout_error(name, self, path, describe(path))
+            raise layout_error(name, self, path, describe_folder(path))
         return [imagenet_set(name, folder_dataset(path, folders), source=self.source)]

@@ -19,7 +19,7 @@ from vitreous.evaluation.test_sets.base import (
     TEST_SETS,
     Convention,
     TestSet,
-    describe,
+    describe_folder,
     file_dataset,
     file_names,
     folder_dataset,
@@ -51,7 +51,7 @@ class ObjectNet:
         listed = subfolders(path)
         kept = [f for f in listed if f in classes]
         if not kept:
-            raise layout_error("objectnet", self, path, describe(path, listed))
+            raise layout_error("objectnet", self, path, describe_folder(path, listed))
         names = tuple(classes)
         dataset = folder_dataset(path, {f: names.index(f) for f in kept}, UNMAPPED)
         return [
@@ -89,7 +89,7 @@ class _SIScore:
         listed = subfolders(path)
         unknown = [f for f in listed if f not in classes]
         if unknown or not listed:
-            raise layout_error(name, self, path, describe(path, unknown or listed))
+            raise layout_error(name, self, path, describe_folder(path, unknown or listed))
         names = tuple(classes)
         whole = folder_dataset(path, {f: names.index(f) for f in listed})
         dataset, factors = read_factors(path, whole)
@@ -190,7 +190,7 @@ class CueConflict:
         names = tuple(classes)
         listed = subfolders(path)
         if not listed or any(f not in classes for f in listed):
-            raise layout_error("cue-conflict", self, path, describe(path, listed))
+            raise layout_error("cue-conflict", self, path, describe_folder(path, listed))
         rows, passed = self._list(path, listed, names)
         files, shapes, textures = zip(*rows) if rows else ((), (), ())
         targets = np.array(shapes, dtype=np.int64)

@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from vitreous.data.images import image_errors
-from vitreous.masks.base import MASK_METHODS, Found, Item, MaskError, find_each, image_items
+from vitreous.masks.base import MASK_METHODS, Found, MaskError, MaskItem, find_each, image_items
 from vitreous.ranges import above
 
 
@@ -26,15 +26,15 @@ class Alpha:
 
     threshold: Annotated[float, above(0, at_most=1)] = 0.5
 
-    def items(self, images: Path | None) -> list[Item]:
+    def items(self, images: Path | None) -> list[MaskItem]:
         """One for each picture."""
         return image_items(images, "alpha")
 
-    def find(self, items: Sequence[Item]) -> list[Found | MaskError]:
+    def find(self, items: Sequence[MaskItem]) -> list[Found | MaskError]:
         """Read them."""
         return find_each(items, self._one)
 
-    def _one(self, item: Item) -> Found:
+    def _one(self, item: MaskItem) -> Found:
         path = item.source
         with image_errors(path, MaskError), Image.open(path) as opened:
             opened.load()

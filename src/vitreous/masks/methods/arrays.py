@@ -14,8 +14,8 @@ from vitreous.errors import VitreousError
 from vitreous.masks.base import (
     MASK_METHODS,
     Found,
-    Item,
     MaskError,
+    MaskItem,
     check_size,
     file_items,
     find_each,
@@ -38,15 +38,15 @@ class Arrays:
     masks: Path
     threshold: Annotated[float, FINITE] | None = None
 
-    def items(self, images: Path | None) -> list[Item]:
+    def items(self, images: Path | None) -> list[MaskItem]:
         """One for each picture, or for each file where there is no folder of pictures."""
         return file_items(self.masks, images, (".npy",), "NumPy arrays")
 
-    def find(self, items: Sequence[Item]) -> list[Found | MaskError]:
+    def find(self, items: Sequence[MaskItem]) -> list[Found | MaskError]:
         """Read them."""
         return find_each(items, self._one)
 
-    def _one(self, item: Item) -> Found:
+    def _one(self, item: MaskItem) -> Found:
         mask = self._read(item.source)
         check_size(mask, item)
         return Found(mask)

@@ -7,7 +7,7 @@ import functools
 from collections.abc import Sequence
 from pathlib import Path
 
-from vitreous.masks.base import MASK_METHODS, Found, Item, MaskError, find_each, image_size
+from vitreous.masks.base import MASK_METHODS, Found, MaskError, MaskItem, find_each, image_size
 from vitreous.masks.polygons import boxes_mask
 from vitreous.masks.prompts import BoxFile
 
@@ -27,15 +27,15 @@ class Boxes:
     boxes: Path
     names: tuple[str, ...] | None = None
 
-    def items(self, images: Path | None) -> list[Item]:
+    def items(self, images: Path | None) -> list[MaskItem]:
         """One for each picture; XML files state sizes and need no pictures."""
         return self._file.items(images, "boxes")
 
-    def find(self, items: Sequence[Item]) -> list[Found | MaskError]:
+    def find(self, items: Sequence[MaskItem]) -> list[Found | MaskError]:
         """Fill their boxes."""
         return find_each(items, self._one)
 
-    def _one(self, item: Item) -> Found:
+    def _one(self, item: MaskItem) -> Found:
         size = image_size(item)
         stated, boxes = self._file.boxes(item)
         if size is not None and stated is not None and size != stated:

@@ -15,8 +15,8 @@ from vitreous.io import read_json
 from vitreous.masks.base import (
     MASK_METHODS,
     Found,
-    Item,
     MaskError,
+    MaskItem,
     below,
     check_size,
     distinct,
@@ -48,7 +48,7 @@ class Coco:
     minimum_area: Annotated[float, SHARE] = 0.0
     crowds: bool = True
 
-    def items(self, images: Path | None) -> list[Item]:
+    def items(self, images: Path | None) -> list[MaskItem]:
         """One for each picture of the file, or of the folder where there is one.
 
         Listed pictures that the folder lacks, and objects of pictures that the file does not list,
@@ -57,7 +57,7 @@ class Coco:
         """
         table = self._images
         stray = [
-            Item(
+            MaskItem(
                 f"unlisted/{number}",
                 None,
                 self.annotations,
@@ -66,7 +66,7 @@ class Coco:
             for number in sorted(self._objects.keys() - _numbers(table.values()), key=str)
         ]
         if images is None:
-            items = [Item(below(name), None, self.annotations, name) for name in sorted(table)]
+            items = [MaskItem(below(name), None, self.annotations, name) for name in sorted(table)]
             return distinct(items) + stray
         exact = {below(name): name for name in table}
         by_name: dict[str, list[str]] = {}
@@ -81,11 +81,11 @@ class Coco:
         lost = {below(name): self.annotations for name in set(table) - seen}
         return items + without_image(lost, items, images) + stray
 
-    def find(self, items: Sequence[Item]) -> list[Found | MaskError]:
+    def find(self, items: Sequence[MaskItem]) -> list[Found | MaskError]:
         """Draw their objects."""
         return find_each(items, self._one)
 
-    def _one(self, item: Item) -> Found:
+    def _one(self, item: MaskItem) -> Found:
         if item.key not in self._images:
             raise MaskError(f"{self.annotations} does not list {item.image}")
         entry = self._images[item.key]

@@ -15,8 +15,8 @@ from vitreous.data.mask_files import MaskFormat, read_mask
 from vitreous.masks.base import (
     MASK_METHODS,
     Found,
-    Item,
     MaskError,
+    MaskItem,
     check_size,
     file_items,
     find_each,
@@ -36,15 +36,15 @@ class _Files:
 
     masks: Path
 
-    def items(self, images: Path | None) -> list[Item]:
+    def items(self, images: Path | None) -> list[MaskItem]:
         """One for each picture, or for each mask file where there is no folder of pictures."""
         return file_items(self.masks, images, SUFFIXES, "mask pictures")
 
-    def find(self, items: Sequence[Item]) -> list[Found | MaskError]:
+    def find(self, items: Sequence[MaskItem]) -> list[Found | MaskError]:
         """Read them."""
         return find_each(items, self._one)
 
-    def _one(self, item: Item) -> Found:
+    def _one(self, item: MaskItem) -> Found:
         mask = self.read(item.source)
         check_size(mask, item)
         return Found(mask)

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from vitreous.attribution import relevance
 from vitreous.errors import VitreousError, nearest
-from vitreous.masks.base import MASK_METHODS, Found, Item, MaskError, image_items
+from vitreous.masks.base import MASK_METHODS, Found, MaskError, MaskItem, image_items
 from vitreous.masks.edges import EDGES, refine
 from vitreous.masks.images import find_in_images, load_classifier, not_finite, pixels, squash
 from vitreous.models import Classifier
@@ -53,11 +53,11 @@ class Relevance:
         if not self.methods or not 0 < (self.votes or 1) <= len(self.methods):
             raise VitreousError(f"expected 1 to {len(self.methods)} votes, found {self.votes}")
 
-    def items(self, images: Path | None) -> list[Item]:
+    def items(self, images: Path | None) -> list[MaskItem]:
         """One for each picture."""
         return image_items(images, "relevance")
 
-    def find(self, items: Sequence[Item]) -> list[Found | MaskError]:
+    def find(self, items: Sequence[MaskItem]) -> list[Found | MaskError]:
         """Explain a batch."""
         return find_in_images(items, self._make)
 

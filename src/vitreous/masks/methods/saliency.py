@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 
 from vitreous.errors import VitreousError, require
-from vitreous.masks.base import MASK_METHODS, Found, Item, MaskError, image_items
+from vitreous.masks.base import MASK_METHODS, Found, MaskError, MaskItem, image_items
 from vitreous.masks.edges import enlarge
 from vitreous.masks.images import (
     MEAN,
@@ -46,11 +46,11 @@ class Onnx:
     threshold: Annotated[float, SHARE] = 0.5
     device: str = "auto"
 
-    def items(self, images: Path | None) -> list[Item]:
+    def items(self, images: Path | None) -> list[MaskItem]:
         """One for each picture."""
         return image_items(images, "onnx")
 
-    def find(self, items: Sequence[Item]) -> list[Found | MaskError]:
+    def find(self, items: Sequence[MaskItem]) -> list[Found | MaskError]:
         """Run the model on a batch."""
         return find_in_images(items, self._make)
 
@@ -109,11 +109,11 @@ class Rembg:
     model: str = "u2net"
     threshold: Annotated[float, SHARE] = 0.5
 
-    def items(self, images: Path | None) -> list[Item]:
+    def items(self, images: Path | None) -> list[MaskItem]:
         """One for each picture."""
         return image_items(images, "rembg")
 
-    def find(self, items: Sequence[Item]) -> list[Found | MaskError]:
+    def find(self, items: Sequence[MaskItem]) -> list[Found | MaskError]:
         """Run the model on a batch."""
         return find_in_images(items, self._make)
 

@@ -12,7 +12,7 @@ from PIL import Image
 
 from vitreous.data.images import open_image
 from vitreous.errors import VitreousError
-from vitreous.masks.base import MASK_METHODS, Found, Item, MaskError, find_each
+from vitreous.masks.base import MASK_METHODS, Found, MaskError, MaskItem, find_each
 from vitreous.masks.edges import enlarge
 from vitreous.masks.images import MEAN, STD, Session, load_session, run_session, squash
 from vitreous.masks.prompts import BoxFile, PromptFile
@@ -55,24 +55,24 @@ class Sam:
         if (self.boxes is None) == (self.points is None):
             raise VitreousError("the method 'sam' needs either boxes or points, one of the two")
 
-    def items(self, images: Path | None) -> list[Item]:
+    def items(self, images: Path | None) -> list[MaskItem]:
         """One for each picture."""
         if images is None:
             raise VitreousError("the method 'sam' needs a folder of pictures")
         return self._prompts.items(images, "sam")
 
-    def find(self, items: Sequence[Item]) -> list[Found | MaskError]:
+    def find(self, items: Sequence[MaskItem]) -> list[Found | MaskError]:
         """Segment a batch, one picture after the other."""
         return find_each(items, self._one)
 
-    def _one(self, item: Item) -> Found:
+    def _one(self, item: MaskItem) -> Found:
         if item.image is None:
             raise MaskError(f"{item.source} has no picture")
         image = open_image(item.image)
         coordinates, labels = self._asked(item, image.size)
         return Found(self.segment(image, coordinates, labels))
 
-    def _asked(self, item: Item, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    def _asked(self, item: MaskItem, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
         """Points (objects, points, 2) in pixels of the picture, and their labels."""
         if isinstance(self._prompts, BoxFile):
             stated, boxes = self._prompts.boxes(item)

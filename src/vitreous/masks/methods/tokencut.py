@@ -11,7 +11,7 @@ from typing import Annotated
 from PIL import Image
 
 from vitreous.errors import VitreousError, nearest
-from vitreous.masks.base import MASK_METHODS, Found, Item, MaskError, image_items
+from vitreous.masks.base import MASK_METHODS, Found, MaskError, MaskItem, image_items
 from vitreous.masks.edges import EDGES, refine
 from vitreous.masks.eigenvectors import SOLVERS
 from vitreous.masks.images import find_in_images, load_classifier, not_finite, pixels, squash
@@ -59,11 +59,11 @@ class TokenCut:
         if self.solver is not None and self.solver not in SOLVERS:
             raise VitreousError(f"unknown solver '{self.solver}'; {nearest(self.solver, SOLVERS)}")
 
-    def items(self, images: Path | None) -> list[Item]:
+    def items(self, images: Path | None) -> list[MaskItem]:
         """One for each picture."""
         return image_items(images, "tokencut")
 
-    def find(self, items: Sequence[Item]) -> list[Found | MaskError]:
+    def find(self, items: Sequence[MaskItem]) -> list[Found | MaskError]:
         """Cut a batch."""
         return find_in_images(items, self._make)
 

@@ -13,8 +13,8 @@ from vitreous.errors import VitreousError
 from vitreous.masks.base import (
     MASK_METHODS,
     Found,
-    Item,
     MaskError,
+    MaskItem,
     file_items,
     find_each,
     image_size,
@@ -40,17 +40,17 @@ class Yolo:
     classes: Annotated[tuple[int, ...], INDEX] | None = None
     minimum_area: Annotated[float, SHARE] = 0.0
 
-    def items(self, images: Path | None) -> list[Item]:
+    def items(self, images: Path | None) -> list[MaskItem]:
         """One for each picture; they are needed for their sizes."""
         if images is None:
             raise VitreousError("YOLO's files hold no sizes; give the folder of the pictures too")
         return file_items(self.labels, images, (".txt",), "label files")
 
-    def find(self, items: Sequence[Item]) -> list[Found | MaskError]:
+    def find(self, items: Sequence[MaskItem]) -> list[Found | MaskError]:
         """Draw their objects."""
         return find_each(items, self._one)
 
-    def _one(self, item: Item) -> Found:
+    def _one(self, item: MaskItem) -> Found:
         size = image_size(item)
         if size is None:
             raise MaskError(f"{item.source} has no picture")

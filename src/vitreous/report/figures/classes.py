@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from vitreous.report.charts import Figure, Heatmap
 from vitreous.report.figures.common import slug
-from vitreous.report.predictions import confusion_matrix, predictions
+from vitreous.report.predictions import confusion_matrix, prediction_tables
 from vitreous.report.sources import Source
 
 LARGEST = 16
@@ -16,7 +16,7 @@ def confusion_figures(sources: Sequence[Source]) -> list[Figure]:
     """Confusion matrices of sets with few classes, one for each model."""
     figures: list[Figure] = []
     for source in sources:
-        for dataset, table in predictions(source).items():
+        for dataset, table in prediction_tables(source).items():
             labels, answers, shares = confusion_matrix(table)
             if len(answers) <= LARGEST:
                 figures.append(

@@ -353,6 +353,7 @@ FEATURES, RESPONSES, GROUPS = random_data(n=40, units=60)
             lambda: brain.pls_predictivity(FEATURES, np.where(RESPONSES > 1, np.nan, RESPONSES)),
             "NaN or infinite",
         ),
+        (lambda: brain.ridge_predictivity(FEATURES, RESPONSES * 1e200), r"beyond ±1e\+75"),
         (lambda: brain.pls_predictivity(FEATURES[:20], RESPONSES[:20]), "fewer stimuli than comp"),
         (lambda: brain.pls_predictivity(FEATURES[:, :9], RESPONSES), "fewer units than components"),
         (lambda: brain.pls_predictivity(FEATURES * np.nan, RESPONSES), "features hold NaN"),

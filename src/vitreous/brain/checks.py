@@ -9,6 +9,9 @@ import numpy as np
 from vitreous.brain.backend import Array
 from vitreous.errors import VitreousError
 
+# Correlations multiply four such numbers, which must stay below float64's 1.8e308.
+LARGEST = 1e75
+
 
 def check_pair(features: Array, responses: Array) -> np.ndarray:
     """Check features (images × units) against responses (images × neuroids).
@@ -37,12 +40,13 @@ def check_pair(features: Array, responses: Array) -> np.ndarray:
 
 
 def check_finite(values: np.ndarray, name: str, column: str) -> None:
-    """Refuse NaN and infinities, naming the first column that has some."""
-    bad = ~np.isfinite(values)
+    """Refuse NaN, infinities and what statistics overflow at, naming the first such column."""
+    bad = ~(np.abs(values) <= LARGEST)
     if bad.any():
         rows, columns = int(bad.any(axis=1).sum()), bad.any(axis=0)
+        kind = f"beyond ±{LARGEST:g}" if np.isfinite(values).all() else "NaN or infinite"
         raise VitreousError(
-            f"{name} hold {int(bad.sum())} values that are NaN or infinite, in {rows} of "
+            f"{name} hold {int(bad.sum())} values that are {kind}, in {rows} of "
             f"{len(values)} rows; the first {column} with one is number {int(columns.argmax())}: "
             "drop those rows or neuroids, or average over the trials that exist"
         )

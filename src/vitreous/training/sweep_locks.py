@@ -147,17 +147,17 @@ def database_url(storage: str) -> str:
     return "postgresql+psycopg://" + storage.partition("://")[2]
 
 
-def open_storage(storage: str | None, folder: Path) -> str | BaseStorage:
+def open_storage(storage: str | None, folder: Path) -> BaseStorage:
     """What Optuna keeps a study in: a SQLite file in the folder where no URL is given.
 
-    Connections to a server end with each question: workers train for hours between two.
+    Connections end with each question: workers train for hours between two, and one that Optuna
+    keeps would stay open until Python ends.
     """
-    if storage is None or not storage.startswith(POSTGRESQL):
-        return storage or f"sqlite:///{folder / 'study.db'}"
     from optuna.storages import RDBStorage
     from sqlalchemy.pool import NullPool
 
-    return RDBStorage(database_url(storage), engine_kwargs={"poolclass": NullPool})
+    url = database_url(storage or f"sqlite:///{folder / 'study.db'}")
+    return RDBStorage(url, engine_kwargs={"poolclass": NullPool})
 
 
 def make_locks(storage: str | None, study: str, folder: Path) -> Locks:

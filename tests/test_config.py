@@ -137,7 +137,7 @@ FILES = [
     ("- 1", "expected a mapping, found list [1]"),
     ("", "expected a mapping, found NoneType None"),
     (b"a: \xff", "is not UTF-8"),
-    (b"\xff\xfea\x00:\x00", "is not UTF-8"),
+    (b"\xff\xfea\x00:\x00", "is UTF-16; save it as UTF-8"),
     ("a: " + "x" * 4_000_001, "expected at most 4,000,000 characters"),
 ]
 

@@ -21,7 +21,8 @@ def read_text(path: Path) -> str:
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise VitreousError(f"{path} cannot be read: {reason}") from error
-    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) or content[1:2] == b"\0":
+    marked = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    if marked or (content[1:2] == b"\0" and content[:1] != b"\0"):
         raise VitreousError(f"{path} is UTF-16; save it as UTF-8")
     try:
         text = content.decode("utf-8-sig")

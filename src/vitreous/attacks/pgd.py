@@ -119,6 +119,13 @@ class FGSM(BoundedAttack):
         norm: `linf` or `l2`.
         step_size: Length of the step; ε by default.
         random_start: Start inside the ball instead of at the image.
+
+    Example:
+        >>> brightest = torch.nn.Flatten().eval()  # it answers with the brightest channel
+        >>> image = torch.tensor([0.5, 0.4, 0.1]).view(1, 3, 1, 1)
+        >>> perturbed = FGSM(epsilon=0.1)(brightest, image, torch.tensor([0]))
+        >>> [round(value, 2) for value in perturbed.flatten().tolist()]
+        [0.4, 0.5, 0.2]
     """
 
     step_size: Annotated[float, above(0)] | None = None

@@ -29,6 +29,10 @@ def average_trials(trials: np.ndarray) -> np.ndarray:
 
     Raises:
         VitreousError: If some image has no trial at all for some neuroid.
+
+    Example:
+        >>> average_trials(np.array([[[1.0, 2.0]], [[3.0, np.nan]]])).tolist()
+        [[2.0, 2.0]]
     """
     trials = _check(trials)
     present = ~np.isnan(trials)
@@ -53,6 +57,11 @@ def internal_consistency(trials: np.ndarray, splits: Splits = HALVES) -> Score:
 
     Raises:
         VitreousError: For fewer than two repetitions, or infinities.
+
+    Example:
+        >>> pattern = np.random.default_rng(0).normal(size=(1, 20, 3))
+        >>> round(internal_consistency(np.repeat(pattern, 4, axis=0)).score, 6)
+        1.0
     """
     trials = _check(trials)
     if len(trials) < 2:

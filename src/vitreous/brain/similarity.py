@@ -44,6 +44,11 @@ def compare_rdms(first: np.ndarray, second: np.ndarray) -> float:
 
     Raises:
         VitreousError: If the matrices are not square, of different sizes, or too small.
+
+    Example:
+        >>> first = rdm(np.random.default_rng(0).normal(size=(5, 9)))
+        >>> round(compare_rdms(first, first**2), 6)
+        1.0
     """
     first, second = np.asarray(first, np.float64), np.asarray(second, np.float64)
     if first.shape != second.shape or first.ndim != 2 or first.shape[0] != first.shape[1]:
@@ -74,6 +79,11 @@ def rdm_similarity(
 
     Raises:
         VitreousError: If images and responses do not match or the responses hold NaN.
+
+    Example:
+        >>> features = np.random.default_rng(0).normal(size=(20, 5))
+        >>> round(rdm_similarity(features, 3 * features + 1).score, 6)
+        1.0
     """
     return _over_splits(rdm_measure(features, responses), len(responses), groups, splits)
 

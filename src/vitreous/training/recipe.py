@@ -242,6 +242,11 @@ class Recipe:
         robust_validation: PGD on held-out pictures each epoch, where there is an adversary.
         description: What it is, and its source.
         expect: Time and result to expect.
+
+    Example:
+        >>> recipe = load_recipe("demo/shortcut", {"training": {"epochs": 1}})
+        >>> recipe.model.name, sorted(recipe.objectives)
+        ('vitreous-demo/pretrained', ['classification'])
     """
 
     model: ModelSettings

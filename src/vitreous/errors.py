@@ -14,7 +14,7 @@ SHORT_LIST = 12
 class VitreousError(Exception):
     """A user's mistake, or a limit of what is supported; the command line prints it as one line.
 
-    Example:
+    Examples:
         >>> import vitreous
         >>> try:
         ...     vitreous.load_model("vit_tiny_patch16_2244", pretrained=False)

@@ -28,9 +28,9 @@ API = """Answers and maps of the chosen models for one picture.
 
 file: an image, or nothing for an example. chosen: names of models. methods: relevance methods.
 angle: degrees. epsilon: radius of the attack in 1/255, 0 for none. steps: of the attack. Returns a
-message (empty where all is well), then for each model of the page, chosen or not: visibility, a
+message (empty where all is well), then for each model of the page, chosen or not (then empty): a
 text, the five most probable classes with their probabilities, and the maps as HTML with the images
-inside.
+inside. A call without gradio's client gets each model's visibility before its text.
 """
 FONT = ["system-ui", "-apple-system", "Segoe UI", "Roboto", "DejaVu Sans", "sans-serif"]
 MONO = ["ui-monospace", "Menlo", "Consolas", "DejaVu Sans Mono", "monospace"]

@@ -47,7 +47,7 @@ class APGD(BoundedAttack):
         restarts: How many random starts.
         loss: `cross_entropy` (APGD-CE), `dlr` or `margin`.
 
-    Example:
+    Examples:
         >>> brightest = torch.nn.Flatten().eval()  # it answers with the brightest channel
         >>> image, label = torch.tensor([0.5, 0.4, 0.1]).view(1, 3, 1, 1), torch.tensor([0])
         >>> perturbed = APGD(epsilon=0.1, steps=5)(brightest, image, label)
@@ -94,7 +94,7 @@ class TargetedAPGD(BoundedAttack):
         restarts: Random starts for each class.
         classes: How many wrong classes are tried, likeliest first.
 
-    Example:
+    Examples:
         >>> model = torch.nn.Flatten().eval()  # its answer is the brightest of twelve values
         >>> images = torch.rand(2, 3, 2, 2)
         >>> attack = TargetedAPGD(epsilon=0.1, steps=5, classes=2)

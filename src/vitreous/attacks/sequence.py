@@ -35,7 +35,7 @@ class Sequence(AttackSettings):
         restarts: Random starts of those that take such.
         queries: Queries of `square`.
 
-    Example:
+    Examples:
         >>> model = torch.nn.Flatten().eval()  # its answer is the brightest of twelve values
         >>> images = torch.rand(2, 3, 2, 2)
         >>> attack = Sequence(epsilon=1.0, members=("apgd_ce", "square"), steps=3, queries=20)
@@ -101,7 +101,7 @@ class AutoAttack(AttackSettings):
         restarts: Random starts of each member; by default those of the version.
         seed: Of its random numbers; the generator's where one is given.
 
-    Example:
+    Examples:
         >>> attack = AutoAttack(epsilon=8 / 255, version="custom", members=("square",))
         >>> attack.members, attack.at(4 / 255).epsilon * 255
         (('square',), 4.0)

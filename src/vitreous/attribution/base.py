@@ -49,7 +49,7 @@ class RecordedPass:
         classifier: The model, for methods that make passes of their own.
         score_of: The score of logits (B, C) of these images, or of others in their place.
 
-    Example:
+    Examples:
         >>> images, nothing = torch.rand(2, 3, 32, 48), AttentionTrace()
         >>> recorded = RecordedPass(images, torch.tensor(0.0), nothing, layout=None)
         >>> recorded.size
@@ -179,7 +179,7 @@ class Method(Protocol):
             and no loss can be derived from its maps); with `attention_inputs` beside `attention`,
             the layers' inputs serve in place of their maps.
 
-    Example:
+    Examples:
         >>> from vitreous.attribution import METHODS
         >>> sorted(METHODS["gradient_attention"].needs), sorted(METHODS["occlusion"].needs)
         (['attention', 'attention_inputs'], ['model'])

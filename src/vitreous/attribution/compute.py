@@ -35,7 +35,7 @@ class Explanation:
         target: (B,) class that each map explains.
         constant: (B,) bool: the map was constant, and so is all zeros.
 
-    Example:
+    Examples:
         >>> import vitreous
         >>> model = vitreous.load_model("vit_tiny_patch16_224", pretrained=False, image_size=32)
         >>> explained = explain(model, torch.rand(2, 3, 32, 32), target=7)
@@ -83,7 +83,7 @@ def relevance(
             cannot be derived and are asked to be.
         VitreousError: For an unknown method, a class out of range, or images of a wrong shape.
 
-    Example:
+    Examples:
         >>> import vitreous
         >>> model = vitreous.load_model("vit_tiny_patch16_224", pretrained=False, image_size=32)
         >>> maps = relevance(model, torch.rand(2, 3, 32, 32), target=3, method="rollout")
@@ -117,7 +117,7 @@ def explain(
 
     Takes the same arguments, and raises the same errors, as `relevance`.
 
-    Example:
+    Examples:
         >>> import vitreous
         >>> model = vitreous.load_model("vit_tiny_patch16_224", pretrained=False, image_size=32)
         >>> explained = explain(model, torch.rand(2, 3, 32, 32))
@@ -192,7 +192,7 @@ def recorded_pass(
         against: (B,) class of each image whose logit is taken away.
         classifier: The model, for methods that make passes of their own.
 
-    Example:
+    Examples:
         >>> import vitreous
         >>> from vitreous.attribution import METHODS
         >>> from vitreous.models.forward import record_forward

@@ -52,7 +52,7 @@ class Extraction:
         restart: Delete the activations of these layers and images, and take them anew.
         check_content: Tell whether an image changed by its content, not by its size and time.
 
-    Example:
+    Examples:
         >>> settings = Extraction(batch_size=8, storage="float16")
         >>> settings.degrees, settings.precision
         (8.0, 'float32')
@@ -135,7 +135,7 @@ def extract(
         VitreousError: For an unknown layer (with the nearest names), an unreadable picture, or a
             full disk.
 
-    Example:
+    Examples:
         >>> import tempfile
         >>> import vitreous
         >>> from vitreous.data.dataset import Dataset

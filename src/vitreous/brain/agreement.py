@@ -30,7 +30,7 @@ def error_consistency(
     Raises:
         VitreousError: If the images do not match.
 
-    Example:
+    Examples:
         >>> error_consistency(np.array([1, 0, 1, 0]), np.array([[1, 0, 1, 0], [1, 0, 0, 1]])).score
         0.5
     """
@@ -48,7 +48,7 @@ def error_consistency_interval(
 ) -> tuple[float, float] | None:
     """The 95 % bootstrap interval of `error_consistency` over the images of each condition.
 
-    Example:
+    Examples:
         >>> right = np.array([1, 0] * 10)
         >>> error_consistency_interval(right, right[None], resamples=50)
         (1.0, 1.0)
@@ -72,7 +72,7 @@ def consistency_of_people(
     Raises:
         VitreousError: For fewer than two subjects.
 
-    Example:
+    Examples:
         >>> consistency_of_people(np.array([[1, 0, 1, 0], [1, 0, 1, 0]])).score
         1.0
     """

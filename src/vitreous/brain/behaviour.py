@@ -25,7 +25,7 @@ class Trials:
         distractor: The other object offered.
         choice: The object chosen.
 
-    Example:
+    Examples:
         >>> shown, other = np.array(["bear", "bear"]), np.array(["dog", "dog"])
         >>> trials = Trials(np.array(["1.png", "1.png"]), shown, other, np.array(["bear", "dog"]))
         >>> float((trials.choice == trials.truth).mean())
@@ -81,7 +81,7 @@ def i2n(
     Raises:
         VitreousError: If names are repeated, or images and trials do not match.
 
-    Example:
+    Examples:
         >>> objects = np.repeat(["bear", "dog", "elephant"], 4)
         >>> names = [f"{i}.png" for i in range(12)]
         >>> random = np.random.default_rng(0)
@@ -103,7 +103,7 @@ def i2n(
 def i2n_ceiling(trials: Trials, *, repetitions: int = 2, seed: int = 0) -> Score:
     """Correlation of the human pattern of one random half with that of the other.
 
-    Example:
+    Examples:
         >>> random = np.random.default_rng(0)
         >>> shown = random.integers(0, 8, 2000)
         >>> truth = np.where(shown < 4, "bear", "dog")
@@ -124,7 +124,7 @@ def i2n_ceiling(trials: Trials, *, repetitions: int = 2, seed: int = 0) -> Score
 class I2nIntervals:
     """95 % intervals (low, high) of i2n, of its ceiling, and of the normalised score.
 
-    Example:
+    Examples:
         >>> intervals = I2nIntervals(raw=(0.2, 0.4), ceiling=(0.5, 0.7), ceiled=None)
         >>> intervals.ceiling
         (0.5, 0.7)
@@ -151,7 +151,7 @@ def i2n_intervals(
     The normalised d′ patterns stay as they are, so that what all images share (the mean confusion
     of two objects) is not drawn anew. Arguments as for `i2n`.
 
-    Example:
+    Examples:
         >>> random = np.random.default_rng(0)
         >>> shown = random.integers(0, 8, 2000)
         >>> truth = np.where(shown < 4, "bear", "dog")
@@ -224,7 +224,7 @@ def _human_patterns(
 def ceiled_i2n(score: Score, ceiling: Score) -> Score:
     """Divide each repetition's correlation by the square root of its ceiling.
 
-    Example:
+    Examples:
         >>> raw, ceiling = (Score(v, 0.0, np.array([v, v])) for v in (0.3, 0.36))
         >>> round(ceiled_i2n(raw, ceiling).score, 6)
         0.5

@@ -147,7 +147,7 @@ def load_recording(
     Raises:
         VitreousError: For another name, or files that are missing or damaged.
 
-    Example:
+    Examples:
         >>> try:
         ...     load_recording("MajajHong2015.publik")
         ... except VitreousError as error:

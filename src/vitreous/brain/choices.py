@@ -37,7 +37,7 @@ class ChoiceTask:
         fitting: Images that the readout is fitted on.
         labels: Object of each of those.
 
-    Example:
+    Examples:
         >>> import tempfile
         >>> from PIL import Image
         >>> folder = Path(tempfile.mkdtemp())
@@ -66,7 +66,7 @@ def find_choices(name: str, home: str | os.PathLike[str] | None = None) -> Choic
     Raises:
         VitreousError: If the benchmark has no choices, or files are missing or damaged.
 
-    Example:
+    Examples:
         >>> find_choices("my recordings") is None
         True
     """
@@ -120,7 +120,7 @@ def load_trials(
 ) -> Trials:
     """Load the human trials of Rajalingham2018: coordinates of a behavioural assembly.
 
-    Example:
+    Examples:
         >>> try:
         ...     load_trials("MajajHong2015.public")
         ... except VitreousError as error:

@@ -45,7 +45,7 @@ class Plugin:
         training_data: What the model was trained on, for the metadata; left out where unknown.
         notes: Free text for the metadata.
 
-    Example:
+    Examples:
         >>> layers = {"V1": "blocks.1", "V2": "blocks.3", "V4": "blocks.6", "IT": "blocks.10"}
         >>> plugin = Plugin("my_model", layers, training_data="ImageNet")
         >>> plugin.degrees, plugin.weights
@@ -80,7 +80,7 @@ def export_plugin(classifier: Classifier, plugin: Plugin, out: str | os.PathLike
             the output is not one tensor, the head is not of 1000 classes, the folder exists, the
             named weights are not the model's, or the plugin's own tests fail.
 
-    Example:
+    Examples:
         >>> import tempfile
         >>> import vitreous
         >>> settings = {"pretrained": False, "image_size": 32, "patch_size": 16, "depth": 1}

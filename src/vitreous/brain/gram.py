@@ -33,7 +33,7 @@ def gram(features: np.ndarray, *, centre: bool = True, block: int | None = None)
     Raises:
         VitreousError: If the features hold NaN or infinities.
 
-    Example:
+    Examples:
         >>> gram(np.array([[1.0, 2.0], [3.0, 4.0]]), centre=False).tolist()
         [[5.0, 11.0], [11.0, 25.0]]
     """
@@ -64,7 +64,7 @@ class Kernel:
         matrix: The Gram matrix (images × images), or centred features (images × units).
         factored: Whether `matrix` is the features.
 
-    Example:
+    Examples:
         >>> kernel = Kernel.of(np.random.default_rng(0).normal(size=(4, 100)))
         >>> kernel.matrix.shape, kernel.factored
         ((4, 4), False)

@@ -43,7 +43,7 @@ class Measure:
         device: Where PLS is computed: `cpu`, or a torch device.
         threads: Limit of BLAS threads; None leaves it.
 
-    Example:
+    Examples:
         >>> features = np.random.default_rng(0).normal(size=(20, 5))
         >>> measure = Measure(metric="cka", unbiased=False)
         >>> round(measure(features, 3 * features).score, 6), measure.settings()["splits"]

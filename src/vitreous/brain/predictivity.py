@@ -61,7 +61,7 @@ def pls_predictivity(
         VitreousError: If images and responses do not match, responses hold NaN, or there are
             fewer stimuli or units than components.
 
-    Example:
+    Examples:
         >>> features = np.random.default_rng(0).normal(size=(40, 5))
         >>> score = pls_predictivity(features, features @ np.ones((5, 2)), components=5)
         >>> round(score.score, 6), score.raw.shape
@@ -94,7 +94,7 @@ def pls_curve(
 ) -> dict[int, Score]:
     """Score several numbers of PLS components by one fit; see `pls_predictivity`.
 
-    Example:
+    Examples:
         >>> features = np.random.default_rng(0).normal(size=(40, 5))
         >>> scores = pls_curve(features, features @ np.ones((5, 2)), counts=(1, 5))
         >>> sorted(scores), round(scores[5].score, 6)
@@ -125,7 +125,7 @@ def ridge_predictivity(
     With several penalties the one of the smallest leave-one-out error on the training images is
     taken in each split. Other arguments and errors as for `pls_predictivity`.
 
-    Example:
+    Examples:
         >>> features = np.random.default_rng(0).normal(size=(40, 5))
         >>> score = ridge_predictivity(features, features @ np.ones((5, 2)), penalty=(1e-6, 1.0))
         >>> round(score.score, 3)
@@ -148,7 +148,7 @@ def ridge_cv_predictivity(
 ) -> Score:
     """Score by ridge regression with the penalty chosen from Brain-Score's 95 values.
 
-    Example:
+    Examples:
         >>> features = np.random.default_rng(0).normal(size=(40, 5))
         >>> round(ridge_cv_predictivity(features, features @ np.ones((5, 2))).score, 3)
         1.0
@@ -164,7 +164,7 @@ def linear_predictivity(
 ) -> Score:
     """Score by least squares; of smallest norm where there are more units than images.
 
-    Example:
+    Examples:
         >>> features = np.random.default_rng(0).normal(size=(40, 5))
         >>> round(linear_predictivity(features, features @ np.ones((5, 2))).score, 6)
         1.0
@@ -187,7 +187,7 @@ def one_to_one(
     Brain-Score's `neuron_to_neuron` (Arend et al. 2018). Units that are constant in training are
     never chosen. Arguments and errors as for `pls_predictivity`; `kernel` has no use here.
 
-    Example:
+    Examples:
         >>> features = np.random.default_rng(0).normal(size=(40, 5))
         >>> round(one_to_one(features, 2 * features[:, :3]).score, 6)
         1.0

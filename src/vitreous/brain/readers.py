@@ -68,7 +68,7 @@ def read_netcdf(
     Raises:
         VitreousError: If it is missing, not NetCDF, or not a neural assembly.
 
-    Example:
+    Examples:
         >>> import tempfile
         >>> file = Path(tempfile.mkdtemp()) / "assembly.nc"
         >>> make_assembly(np.ones((2, 3)), ["a", "b"]).to_netcdf(file)
@@ -186,7 +186,7 @@ def read_arrays(
     Raises:
         VitreousError: If files cannot be read or do not match.
 
-    Example:
+    Examples:
         >>> import tempfile
         >>> folder = Path(tempfile.mkdtemp())
         >>> np.save(folder / "responses.npy", np.ones((2, 3)))
@@ -220,7 +220,7 @@ def read_macaque(folder: str | os.PathLike[str], session: str) -> Recording:
     Raises:
         VitreousError: If the session is not there.
 
-    Example:
+    Examples:
         >>> import io, tempfile, zipfile
         >>> from PIL import Image
         >>> folder, picture = Path(tempfile.mkdtemp()), io.BytesIO()

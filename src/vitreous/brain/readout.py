@@ -35,7 +35,7 @@ def readout_probabilities(
     Raises:
         VitreousError: If features and labels do not match, or there is one object only.
 
-    Example:
+    Examples:
         >>> features = np.array([[0.0], [1.0], [10.0], [11.0]])
         >>> labels = ["bear", "bear", "dog", "dog"]
         >>> values, choices = readout_probabilities(features, labels, np.array([[0.0], [12.0]]))

@@ -32,7 +32,7 @@ class Recording:
         stimuli: The images, where they are at hand.
         group: Coordinate on presentation that splits are stratified by.
 
-    Example:
+    Examples:
         >>> cells = {"region": ["V4", "IT"]}
         >>> assembly = make_assembly(np.ones((3, 2)), ["a", "b", "c"], neuroid=cells)
         >>> recording = Recording("mine", assembly)
@@ -144,7 +144,7 @@ def make_assembly(
     Raises:
         VitreousError: If lengths do not match or a name occurs twice.
 
-    Example:
+    Examples:
         >>> cells = {"region": ["V4", "IT"]}
         >>> assembly = make_assembly(np.ones((3, 2)), ["a", "b", "c"], neuroid=cells)
         >>> assembly.dims, assembly["region"].values.tolist()

@@ -31,7 +31,7 @@ class Score:
             a neuroid is constant in a split), splits for similarities; one value where there is
             no split.
 
-    Example:
+    Examples:
         >>> score = aggregate(np.array([[0.2, 0.4, 0.6], [0.4, 0.6, 0.8]]))
         >>> score.score, score.raw.shape
         (0.5, (2, 3))
@@ -92,7 +92,7 @@ def ceiled_interval(
     Raises:
         VitreousError: If score and ceiling are of different neuroids.
 
-    Example:
+    Examples:
         >>> score, ceiling = aggregate(np.full((2, 9), 0.5)), aggregate(np.full((2, 9), 0.8))
         >>> ceiled_interval(score, ceiling)
         (0.3125, 0.3125)
@@ -127,7 +127,7 @@ def aggregate(raw: np.ndarray) -> Score:
         raw: splits × neuroids, or splits. Neuroids that are NaN in a split are left out of its
             median, as in Brain-Score.
 
-    Example:
+    Examples:
         >>> aggregate(np.array([[0.2, 0.4, 0.6], [0.4, np.nan, 0.8]])).score
         0.5
     """
@@ -155,7 +155,7 @@ def ceiled(raw: float, ceiling: float, convention: str = "brainscore_2026") -> f
     Raises:
         VitreousError: For an unknown convention or a ceiling that is not positive.
 
-    Example:
+    Examples:
         >>> ceiled(0.5, 0.5), ceiled(0.5, 0.5, "brainscore_2022")
         (0.5, 1.0)
     """
@@ -182,7 +182,7 @@ class Published(TypedDict):
 def published() -> Published:
     """The published rows of CrossViT Adv+Rot, Brain-Score's ceilings, and AlexNet's values.
 
-    Example:
+    Examples:
         >>> rows = published()
         >>> rows["regions"], len(rows["models"])
         (['V1', 'V2', 'V4', 'IT', 'behaviour'], 4)

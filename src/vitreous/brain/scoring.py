@@ -44,7 +44,7 @@ class LayerScore:
             layer but what every model starts from.
         score: What the metric gave.
 
-    Example:
+    Examples:
         >>> layer = LayerScore("blocks.3", 0.5, Score(0.4, 0.01, np.array([0.39, 0.41])))
         >>> layer.score.score
         0.4
@@ -67,7 +67,7 @@ class RegionScore:
         ceiling: Internal consistency of the region's neuroids, or None without repetitions.
         neuroids: How many there are.
 
-    Example:
+    Examples:
         >>> score = Score(0.4, 0.01, np.array([0.39, 0.41]))
         >>> region = RegionScore("V4", "blocks.6", score, (0.3, 0.5), ceiling=None, neuroids=168)
         >>> region.interval
@@ -109,7 +109,7 @@ def score_layers(
     Returns:
         Region → scores in the model's order of layers.
 
-    Example:
+    Examples:
         >>> import tempfile, torch, vitreous
         >>> from vitreous.brain.recordings import make_assembly
         >>> from vitreous.data.dataset import Dataset
@@ -168,7 +168,7 @@ def layer_depths(layers: Sequence[str]) -> dict[str, float | None]:
 def choose_layers(scores: Mapping[str, Sequence[LayerScore]]) -> dict[str, str]:
     """The layer of the highest score for each region.
 
-    Example:
+    Examples:
         >>> low, high = (Score(v, 0.0, np.array([v])) for v in (0.2, 0.4))
         >>> choose_layers({"V4": [LayerScore("early", 0.0, low), LayerScore("late", 1.0, high)]})
         {'V4': 'late'}
@@ -204,7 +204,7 @@ def score_regions(
     Raises:
         VitreousError: If a region was not recorded, or a name matches several layers.
 
-    Example:
+    Examples:
         >>> import tempfile, torch, vitreous
         >>> from vitreous.brain.recordings import make_assembly
         >>> from vitreous.data.dataset import Dataset

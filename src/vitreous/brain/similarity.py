@@ -26,7 +26,7 @@ def rdm(features: np.ndarray) -> np.ndarray:
     Returns:
         images × images, zero on the diagonal. An image whose pattern is constant has NaN.
 
-    Example:
+    Examples:
         >>> rdm(np.array([[1.0, 2.0, 3.0], [3.0, 2.0, 1.0]])).round(6).tolist()
         [[0.0, 2.0], [2.0, 0.0]]
     """
@@ -45,7 +45,7 @@ def compare_rdms(first: np.ndarray, second: np.ndarray) -> float:
     Raises:
         VitreousError: If the matrices are not square, of different sizes, or too small.
 
-    Example:
+    Examples:
         >>> first = rdm(np.random.default_rng(0).normal(size=(5, 9)))
         >>> round(compare_rdms(first, first**2), 6)
         1.0
@@ -80,7 +80,7 @@ def rdm_similarity(
     Raises:
         VitreousError: If images and responses do not match or the responses hold NaN.
 
-    Example:
+    Examples:
         >>> features = np.random.default_rng(0).normal(size=(20, 5))
         >>> round(rdm_similarity(features, 3 * features + 1).score, 6)
         1.0
@@ -124,7 +124,7 @@ def cka(
     Raises:
         VitreousError: If images and responses do not match, or fewer than 4 images.
 
-    Example:
+    Examples:
         >>> features = np.random.default_rng(0).normal(size=(20, 5))
         >>> round(cka(features, 3 * features, unbiased=False).score, 6)
         1.0

@@ -32,7 +32,7 @@ class Stimuli:
         degrees: Visual angle that the images spanned for the animal or person, or None where
             unknown: then they fill the model's field of view.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from vitreous.data.stores import ArrayImages
         >>> pixels = torch.zeros(2, 8, 8, 3, dtype=torch.uint8)
@@ -103,7 +103,7 @@ def read_stimuli(place: str | os.PathLike[str], degrees: float | None = None) ->
     Raises:
         VitreousError: If there are none, or two have one stem.
 
-    Example:
+    Examples:
         >>> import tempfile
         >>> folder = Path(tempfile.mkdtemp())
         >>> for name in ("b.png", "a.png"):

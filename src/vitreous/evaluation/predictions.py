@@ -25,7 +25,7 @@ class Predictions:
         condition: What was done to them, for records: `{}`, `{"angle": 90.0}`, …
         folder: Where the rows are; None where they are nowhere.
 
-    Example:
+    Examples:
         >>> from vitreous.data.readers.generated import Generated
         >>> from vitreous.evaluation.scoring import row_type
         >>> from vitreous.evaluation.test_sets.base import single

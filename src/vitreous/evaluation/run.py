@@ -49,7 +49,7 @@ class Evaluation:
         model: Fingerprint of the model.
         tables: Folders of the tables of predictions.
 
-    Example:
+    Examples:
         >>> from vitreous.results import accuracy_record
         >>> done = Evaluation()
         >>> done.add([accuracy_record("clean", "photos", "top1", 90, 100)], place="/data/photos")
@@ -93,7 +93,7 @@ class EvaluationFolders:
         out: Folder of `results.json`, rows and pictures.
         samples: How many best and worst pictures of a set are written.
 
-    Example:
+    Examples:
         >>> folders = EvaluationFolders(root=Path("data"), out=Path("runs/x"), samples=0)
         >>> folders.out.name
         'x'
@@ -131,7 +131,7 @@ def evaluate(
     Raises:
         VitreousError: If nothing could be measured; the message is the first problem.
 
-    Example:
+    Examples:
         >>> import tempfile, vitreous
         >>> from vitreous.data.readers.generated import Generated
         >>> from vitreous.evaluation.test_sets.base import single
@@ -327,7 +327,7 @@ def _effective(done: Evaluation) -> None:
 def compare(first: Evaluation, second: Evaluation, against: str) -> list[Record]:
     """Compare two models on every set that both have answered.
 
-    Example:
+    Examples:
         >>> import tempfile, vitreous
         >>> from vitreous.data.readers.generated import Generated
         >>> from vitreous.evaluation.test_sets.base import single

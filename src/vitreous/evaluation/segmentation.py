@@ -76,7 +76,7 @@ def segmentation_scores(relevance: Tensor, labels: Tensor) -> dict[str, float]:
     Raises:
         ValueError: If the shapes do not go together.
 
-    Example:
+    Examples:
         >>> maps = torch.tensor([[[[0.9, 0.1], [0.2, 0.0]]]])
         >>> scores = segmentation_scores(maps, torch.tensor([[[1, 0], [0, 0]]]))
         >>> scores["pixel_accuracy"], round(scores["mean_iou"], 6)

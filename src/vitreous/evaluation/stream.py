@@ -32,7 +32,7 @@ from vitreous.results import Record
 class Evaluator(Protocol):
     """What is measured of each item, and what is said of all of them.
 
-    Example:
+    Examples:
         >>> from vitreous.evaluation.rows import item_type
         >>> class Brightness:
         ...     name = "brightness"
@@ -100,7 +100,7 @@ class StreamSettings:
         check_content: Tell whether a file changed by its content, not by its size and time; rows
             that were measured without it do not count.
 
-    Example:
+    Examples:
         >>> StreamSettings(limit=3).indices(range(101)).tolist()
         [0, 50, 100]
     """
@@ -170,7 +170,7 @@ def stream(
     Returns:
         The rows of all chosen items.
 
-    Example:
+    Examples:
         >>> import tempfile, vitreous
         >>> from vitreous.data.readers.generated import Generated
         >>> from vitreous.evaluation.evaluators.accuracy import Accuracy

@@ -149,7 +149,7 @@ class Suite:
         removal: Remove pixels by their relevance, too.
         benchmark: Measure how far the methods can be believed, too.
 
-    Example:
+    Examples:
         >>> suite = Suite(sets=(SetSettings("imagenet-a"),), rotation=(90.0, 180.0))
         >>> suite.sets[0].name, suite.methods
         ('imagenet-a', ('gradient_attention',))
@@ -194,7 +194,7 @@ def load_suite(name: str) -> Suite:
     Raises:
         VitreousError: For an unknown name, or settings that do not fit.
 
-    Example:
+    Examples:
         >>> suite = load_suite("imagenet-shifts")
         >>> suite.sets[0].name, len(suite.sets)
         ('imagenet-val', 12)

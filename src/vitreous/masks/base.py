@@ -19,7 +19,7 @@ from vitreous.registry import Registry
 class MaskError(VitreousError):
     """No mask for one picture; the run goes on and the manifest says why.
 
-    Example:
+    Examples:
         >>> try:
         ...     raise MaskError("a.png has no alpha channel")
         ... except VitreousError as error:  # a user's mistake like any other
@@ -40,7 +40,7 @@ class MaskItem:
         key: What an annotation file calls the picture.
         problem: Why no mask can be made, in one line; empty where one can.
 
-    Example:
+    Examples:
         >>> picture = Path("photos/cats/1.jpg")
         >>> MaskItem("cats/1", image=picture, source=picture).problem
         ''
@@ -61,7 +61,7 @@ class Found:
         mask: (H, W) bool, of the picture's size.
         note: What was odd about it, in one line; empty where nothing was.
 
-    Example:
+    Examples:
         >>> found = Found(np.array([[True, False]]), note="cut at the left edge")
         >>> found.mask.sum().item(), found.note
         (1, 'cut at the left edge')
@@ -74,7 +74,7 @@ class Found:
 class MaskMethod(Protocol):
     """Frozen settings that find masks; heavy parts are loaded with the first batch.
 
-    Example:
+    Examples:
         >>> import tempfile
         >>> folder = Path(tempfile.mkdtemp())
         >>> Image.new("RGBA", (4, 2), (255, 0, 0, 255)).save(folder / "cup.png")

@@ -71,7 +71,7 @@ def write_masks(
         VitreousError: If there is nothing to do, the folder is not ours or holds masks of other
             settings, another process writes to it, or the disk is full.
 
-    Example:
+    Examples:
         >>> import tempfile
         >>> from PIL import Image
         >>> from vitreous.masks import MASK_METHODS

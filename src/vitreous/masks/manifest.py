@@ -74,7 +74,7 @@ class MaskFolder:
     Attributes:
         path: The folder.
 
-    Example:
+    Examples:
         >>> import tempfile
         >>> folder = MaskFolder(Path(tempfile.mkdtemp()))
         >>> folder.manifest.name, folder.rows()

@@ -21,7 +21,7 @@ class Quality:
         largest: Share of the foreground in its largest part.
         agreement: Intersection over union with a second method's mask, where one was asked.
 
-    Example:
+    Examples:
         >>> mask = np.zeros((8, 8), dtype=bool)
         >>> mask[2:6, 2:6] = True
         >>> quality = measure(mask)
@@ -59,7 +59,7 @@ class Filters:
         maximum_components: Most connected parts; any number where not given.
         minimum_agreement: Least intersection over union with a second method.
 
-    Example:
+    Examples:
         >>> Filters(maximum_area=0.5).reason(measure(np.ones((8, 8), dtype=bool)))
         'covers 100% of the picture, at most 50%'
     """
@@ -100,7 +100,7 @@ def measure(mask: np.ndarray, second: np.ndarray | None = None) -> Quality:
         mask: (H, W) bool.
         second: A second method's mask of the same picture.
 
-    Example:
+    Examples:
         >>> mask = np.zeros((8, 8), dtype=bool)
         >>> mask[2:6, 2:6] = True
         >>> measure(mask, second=mask).agreement, measure(mask).area
@@ -129,7 +129,7 @@ def intersection_over_union(first: np.ndarray, second: np.ndarray) -> float:
         first: (H, W) bool.
         second: (H, W) bool.
 
-    Example:
+    Examples:
         >>> intersection_over_union(np.array([[True, True]]), np.array([[True, False]]))
         0.5
     """

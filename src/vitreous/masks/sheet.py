@@ -33,7 +33,7 @@ def write_sheet(folder: MaskFolder, *, limit: int = 200) -> tuple[Path, Path]:
     Returns:
         Paths of the picture and of the page.
 
-    Example:
+    Examples:
         >>> import tempfile
         >>> from vitreous.masks import MASK_METHODS, write_masks
         >>> folder = Path(tempfile.mkdtemp())

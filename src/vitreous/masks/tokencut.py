@@ -77,7 +77,7 @@ def tokencut_masks(
         UnsupportedModelError: If the model's tokens do not stay in place.
         VitreousError: If the model does not take pictures of this size.
 
-    Example:
+    Examples:
         >>> import vitreous
         >>> settings = {"pretrained": False, "image_size": 32, "patch_size": 8, "depth": 1}
         >>> model = vitreous.load_model("vit_tiny_patch16_224", **settings)

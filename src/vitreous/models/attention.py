@@ -44,7 +44,7 @@ class AttentionTrace:
     Attributes:
         layers: The recorded layers.
 
-    Example:
+    Examples:
         >>> import vitreous
         >>> settings = {"pretrained": False, "image_size": 32, "depth": 3}
         >>> model = vitreous.load_model("vit_tiny_patch16_224", **settings)
@@ -136,7 +136,7 @@ def record_attention(module: nn.Module) -> Generator[AttentionTrace]:
     Raises:
         UnsupportedModelError: If the module has no attention that can be recorded.
 
-    Example:
+    Examples:
         >>> import vitreous
         >>> settings = {"pretrained": False, "image_size": 32, "depth": 2}
         >>> model = vitreous.load_model("vit_tiny_patch16_224", **settings)

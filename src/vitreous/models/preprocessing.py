@@ -16,7 +16,7 @@ class Preprocessing:
         interpolation: `bicubic`, `bilinear`, `nearest` or `lanczos`.
         crop_mode: `center` (resize the shorter side, crop the centre) or `squash`.
 
-    Example:
+    Examples:
         >>> from PIL import Image
         >>> from vitreous.data.images import evaluation_transform
         >>> prepare = evaluation_transform(Preprocessing(size=(32, 32)))

@@ -69,7 +69,7 @@ def train(
             in it, images came or went since it was interrupted, a picture cannot be read, the loss
             is not finite (says the step; the last good state is kept), or the disk is full.
 
-    Example:
+    Examples:
         >>> import tempfile, vitreous
         >>> from vitreous.training import load_recipe
         >>> few = {"data": {"train": 8, "validation": 4}, "training": {"epochs": 1}}

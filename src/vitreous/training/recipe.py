@@ -243,7 +243,7 @@ class Recipe:
         description: What it is, and its source.
         expect: Time and result to expect.
 
-    Example:
+    Examples:
         >>> recipe = load_recipe("demo/shortcut", {"training": {"epochs": 1}})
         >>> recipe.model.name, sorted(recipe.objectives)
         ('vitreous-demo/pretrained', ['classification'])
@@ -362,7 +362,7 @@ def load_recipe(name: str, overrides: Values | None = None) -> Recipe:
     Raises:
         VitreousError: For unknown or ill-typed keys, with the nearest valid name.
 
-    Example:
+    Examples:
         >>> recipe = load_recipe("demo/shortcut", {"training": {"epochs": 1}})
         >>> recipe.training.epochs, recipe.training.batch_size
         (1, 64)

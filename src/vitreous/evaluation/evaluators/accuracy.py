@@ -117,7 +117,7 @@ def predict(
     Raises:
         VitreousError: If the model's classes cannot be those of the set.
 
-    Example:
+    Examples:
         >>> import vitreous
         >>> from vitreous.data.readers.generated import Generated
         >>> from vitreous.evaluation.test_sets.base import single
@@ -150,7 +150,7 @@ def predictions(
 ) -> Predictions:
     """Predict a whole set through the measuring loop; see `vitreous.evaluation.stream.stream`.
 
-    Example:
+    Examples:
         >>> import tempfile, vitreous
         >>> from vitreous.data.readers.generated import Generated
         >>> from vitreous.evaluation.test_sets.base import single

@@ -46,7 +46,7 @@ class ExplanationSettings:
         tolerance: Of the pointing game, in pixels of the model's input.
         benchmark: Also measure how far each method's maps can be believed, see `method_benchmark`.
 
-    Example:
+    Examples:
         >>> ExplanationSettings(methods=("rollout", "occlusion"), removal=False).tolerance
         15
     """
@@ -245,7 +245,7 @@ def measure_explanations(
     Raises:
         VitreousError: If none of the methods holds for this model, or no image has a mask.
 
-    Example:
+    Examples:
         >>> import tempfile, vitreous
         >>> from vitreous.data.readers.generated import Generated
         >>> scenes = Generated(size=32, train=2, validation=1, masks="exact").load(0).train

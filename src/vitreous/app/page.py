@@ -128,7 +128,7 @@ def _inputs(gradio: Gradio, names: Sequence[str]) -> tuple[dict[str, Component],
         with gradio.Column(scale=1, min_width=260):
             limit = f"at most {LARGEST_FILE >> 20} MB"
             file = gradio.File(
-                label=f"Picture ({limit})", type="filepath", file_types=["image"], height=150
+                label=f"Picture ({limit})", type="filepath", file_types=["image"], height=180
             )
             preview = gradio.HTML(visible=False, elem_classes="preview")
             gradio.Markdown("Or an example, drawn by this program:")

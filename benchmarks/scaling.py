@@ -4,8 +4,9 @@
     python benchmarks/scaling.py --images 16 --steps 2 --size 32 --depth 2    # to see it finish
 
 The model is a ViT-Ti of that depth. What a command does once (read the model, open its records)
-counts for it as for its user: with few images or a tiny network that is what one measures. For `train` a step is timed with the exchange of gradients and without it; the difference is the
-share of communication. The commands are run twice, and the second time counts.
+counts for it as for its user: with few images or a tiny network that is what one measures. For
+`train` a step is timed with the exchange of gradients and without it; the difference is the share
+of communication. The commands are run twice, and the second time counts.
 """
 
 from __future__ import annotations

@@ -266,7 +266,7 @@ FIRST_VERSION = {"value": 0.75, "n": 4, "ci95": [0.2, 0.95], "settings": {}}
 def _any_results(draw: st.DrawFn) -> bytes:
     value = json.loads(json.dumps(_results(), default=str))
     if draw(st.booleans()):
-        names = {"suite": "clean", "test_set": "photos", "metric": "top1"}
+        names = {"suite": "clean", "dataset": "photos", "metric": "top1"}
         value |= {"version": 1, "records": [names | FIRST_VERSION]}
     if draw(st.integers(0, 2)) == 0:
         value["version"] = draw(VERSIONS)

@@ -15,7 +15,7 @@ from typing import Any
 from vitreous.app.answers import Inputs, fill_outputs, preview_of, same_class
 from vitreous.app.examples import example_images
 from vitreous.app.gate import Gate
-from vitreous.app.log import quiet_traces
+from vitreous.app.log import OneLine, quiet_blocks
 from vitreous.app.uploads import LARGEST_FILE
 from vitreous.attribution import METHODS
 from vitreous.errors import VitreousError, require
@@ -93,7 +93,7 @@ def build(models: Mapping[str, Classifier]) -> Component:
         os.environ["GRADIO_TEMP_DIR"] = uploads
         atexit.register(shutil.rmtree, uploads, ignore_errors=True)
     gradio = require("gradio", "app")
-    with gradio.Blocks(
+    with quiet_blocks()(
         title="Vitreous",
         analytics_enabled=False,
         delete_cache=(CACHE_SECONDS, CACHE_SECONDS),
@@ -277,15 +277,14 @@ def launch(
     Returns:
         What gradio's `launch` returns: the application and its addresses.
     """
-    middleware = require("starlette.middleware", "app").Middleware(
-        Gate, host=host, allowed_hosts=(*allowed_hosts, *(SHARED if share else ()))
-    )
-    quiet_traces()
+    middleware = require("starlette.middleware", "app").Middleware
+    names = (*allowed_hosts, *(SHARED if share else ()))
+    before = [middleware(Gate, host=host, allowed_hosts=names), middleware(OneLine)]
     return page.launch(
         server_name=host,
         server_port=port,
         share=share,
-        app_kwargs={"middleware": [middleware]},
+        app_kwargs={"middleware": before},
         state_session_capacity=200,
         quiet=True,
         **options,

@@ -31,8 +31,11 @@ def rdm(features: np.ndarray) -> np.ndarray:
         [[0.0, 2.0], [2.0, 0.0]]
     """
     rows = np.asarray(features, dtype=np.float64)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        matrix = 1.0 - np.atleast_2d(np.corrcoef(rows))
+    if rows.shape[1] < 2:  # one number is no pattern
+        matrix = np.full((len(rows), len(rows)), np.nan)
+    else:
+        with np.errstate(invalid="ignore", divide="ignore"):
+            matrix = 1.0 - np.atleast_2d(np.corrcoef(rows))
     np.fill_diagonal(matrix, 0.0)
     return matrix
 

@@ -8,7 +8,7 @@ import logging
 import math
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -38,6 +38,7 @@ from vitreous.training.trained import TrainedModel
 from vitreous.training.validation import validate
 
 logger = logging.getLogger(__name__)
+AfterEpoch = Callable[[int, Mapping[str, float]], None]
 
 
 def train(
@@ -48,6 +49,7 @@ def train(
     split: Split | None = None,
     quiet: bool = False,
     overwrite: bool = False,
+    after_epoch: AfterEpoch | None = None,
 ) -> Results:
     """Train by a recipe, or go on with what an interrupted run left in the folder.
 
@@ -60,6 +62,8 @@ def train(
         split: Use these pictures instead of the recipe's.
         quiet: No progress bar.
         overwrite: Write to the folder although it holds what we did not make.
+        after_epoch: Called with the epochs done and the figures of the validation, once the state
+            is saved; what it raises ends the run, which can go on later.
 
     Returns:
         The results that were written to the folder.
@@ -71,7 +75,7 @@ def train(
     """
     with StopRequest() as stop:
         trainer = Trainer(recipe, Path(out), classifier, split, quiet, overwrite)
-        trainer.stop = stop
+        trainer.stop, trainer.after_epoch = stop, after_epoch
         return trainer.run()
 
 
@@ -124,6 +128,7 @@ class Trainer:
             average=None if recipe.training.ema is None else self.trained.validated.net,
         )
         self.stop = StopRequest()
+        self.after_epoch: AfterEpoch | None = None
 
     @property
     def progress(self) -> Progress:
@@ -221,6 +226,8 @@ class Trainer:
         self.log("validation", figures)
         self.keep_if_best(figures)
         self.state.save()
+        if self.after_epoch is not None:
+            self.after_epoch(progress.epoch, figures)
         if progress.epoch < settings.epochs:
             self.stop_if_asked()
 

@@ -38,6 +38,11 @@ TRAINED: dict[str, dict[str, Any]] = {
         "masks": "some",
         "training": {"sharding": "fsdp2", "accumulation": 2, "gradient_checkpointing": True},
     },
+    "mixup and cutmix": {
+        "objectives": {"classification": {}},
+        "mixing": {"mixup": 0.4, "cutmix": 1.0},
+        "training": {"accumulation": 2},
+    },
     "bfloat16": {"objectives": ROBUST_VIT, "training": {"precision": "bfloat16"}},
 }
 # bfloat16 rounds to 3 digits, and other batches round otherwise.

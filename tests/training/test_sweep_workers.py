@@ -49,8 +49,10 @@ def started(recipe: str, out: Path) -> Iterator[subprocess.Popen[bytes]]:
     code = "import sys; from vitreous.cli import main; sys.exit(main(sys.argv[1:]))"
     options = ["--search", SEARCH, "--trials", str(TRIALS), "--jobs", "2", "--out", str(out)]
     command = [sys.executable, "-c", code, "sweep", recipe, *options]
-    nowhere = subprocess.DEVNULL
-    with subprocess.Popen(command, stdout=nowhere, stderr=nowhere) as process:
+    with (
+        out.with_suffix(".log").open("wb") as log,
+        subprocess.Popen(command, stdout=log, stderr=log) as process,
+    ):
         try:
             yield process
         finally:

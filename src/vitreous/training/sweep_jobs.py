@@ -13,7 +13,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 
@@ -54,7 +54,7 @@ def work_together(search: Search, jobs: int) -> None:
 
 
 @contextlib.contextmanager
-def _ended() -> Iterator[list[_Worker]]:
+def _ended() -> Generator[list[_Worker]]:
     """A list of workers, none of which outlives the context: they save, and end."""
     workers: list[_Worker] = []
     try:

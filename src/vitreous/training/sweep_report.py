@@ -56,7 +56,7 @@ def write_report(study: Study, search: Search) -> None:
     """
     write_text(search.out / TABLE, _table(study, search))
     write_json(search.out / IMPORTANCE, importance(study))
-    figures = [(trial.params, float(trial.values[0])) for trial in completed(study)]
+    figures = [(t.params, t.value) for t in completed(study) if t.value is not None]
     metric = str(search.settings(study.best_params).selection.metric)
     draw_parallel_coordinates(search.axes, figures, metric, search.out / DRAWING)
     write_text(search.out / BEST, to_yaml(search.settings(study.best_params)))

@@ -133,12 +133,10 @@ def _inside(search: Search, number: int, jobs: int, tells: Connection) -> None:
     take_share(number, jobs)
     try:
         work(search, bars=False)
-    except InterruptedRun as stop:
-        tells.send(str(stop))
-        sys.exit(stop.status)
-    except VitreousError as error:
-        tells.send(str(error))
-        sys.exit(1)
+    except (InterruptedRun, VitreousError) as end:
+        with contextlib.suppress(OSError):  # who asked may be gone
+            tells.send(str(end))
+        sys.exit(end.status if isinstance(end, InterruptedRun) else 1)
 
 
 def take_share(number: int, jobs: int) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -75,6 +75,44 @@ def write_masked_set(root: Path, classes: int = 3, per_class: int = 5, size: int
                 path = root / folder / f"class_{label}" / f"{index}.png"
                 path.parent.mkdir(parents=True, exist_ok=True)
                 Image.fromarray(array).save(path)
+
+
+def masked_samples(root: Path) -> Iterator[tuple[str, str, bytes, bytes | None]]:
+    """Name, class, image and mask of each image of such a set, in its order."""
+    for file in sorted((root / "images").rglob("*.png")):
+        name = file.relative_to(root / "images").with_suffix("").as_posix()
+        mask = root / "masks" / f"{name}.png"
+        label, content = file.parent.name, file.read_bytes()
+        yield name, label, content, mask.read_bytes() if mask.is_file() else None
+
+
+def write_tar_shards(root: Path, out: Path, per_shard: int = 4) -> Path:
+    """Write such a set as webdataset's shards, with masks in them."""
+    from webdataset.writer import ShardWriter
+
+    out.mkdir()
+    with ShardWriter(str(out / "%03d.tar"), maxcount=per_shard, verbose=0) as writer:
+        for name, label, image, mask in masked_samples(root):
+            sample = {"__key__": name, "png": image, "cls": label}
+            writer.write(sample if mask is None else {**sample, "mask.png": mask})
+    return out
+
+
+def write_hugging_face(root: Path, out: Path) -> Path:
+    """Write such a set as `datasets` keeps one on disk, with a column of masks."""
+    import datasets
+
+    names, labels, images, masks = zip(*masked_samples(root))
+    classes = datasets.ClassLabel(names=sorted(set(labels)))
+    features = {"image": datasets.Image(), "label": classes, "mask": datasets.Image()}
+    columns = {
+        "image": [{"bytes": image, "path": name} for name, image in zip(names, images)],
+        "label": classes.str2int(list(labels)),
+        "mask": [None if mask is None else {"bytes": mask, "path": None} for mask in masks],
+    }
+    table = datasets.Dataset.from_dict(columns, features=datasets.Features(features))
+    table.save_to_disk(str(out), num_shards=2)
+    return out
 
 
 def tiny_recipe(root: Path, **overrides: Any) -> dict[str, Any]:

@@ -12,7 +12,13 @@ import numpy as np
 import yaml
 from safetensors.numpy import load_file
 
-from helpers import tiny_recipe, write_masked_set, write_squares
+from helpers import (
+    tiny_recipe,
+    write_hugging_face,
+    write_masked_set,
+    write_squares,
+    write_tar_shards,
+)
 from vitreous.models import load_model, save_model
 from vitreous.results import Results
 
@@ -38,6 +44,13 @@ TRAINED: dict[str, dict[str, Any]] = {
         "masks": "some",
         "training": {"sharding": "fsdp2", "accumulation": 2, "gradient_checkpointing": True},
     },
+    "mixup and cutmix": {
+        "objectives": {"classification": {}},
+        "mixing": {"mixup": 0.4, "cutmix": 1.0},
+        "training": {"accumulation": 2},
+    },
+    "tar files": {"objectives": ROBUST_VIT, "kept": "tar"},
+    "Hugging Face dataset": {"objectives": ROBUST_VIT, "kept": "arrow"},
     "bfloat16": {"objectives": ROBUST_VIT, "training": {"precision": "bfloat16"}},
 }
 # bfloat16 rounds to 3 digits, and other batches round otherwise.
@@ -141,6 +154,7 @@ def prepare(root: Path, trained: Sequence[str] = tuple(TRAINED)) -> list[Case]:
 def _train(root: Path, name: str) -> Case:
     """A recipe: 12 images in batches of 5, 5 and 2, so that shares are uneven or empty."""
     settings = dict(TRAINED[name])
+    form = settings.pop("kept", "files")
     training = {"epochs": 1, "batch_size": 5, "trackers": [], "samples": 0, "checkpoint_every": 1}
     # Without momentum, and a rate of 0.1, a difference of weights is one of gradients.
     values = tiny_recipe(
@@ -150,6 +164,9 @@ def _train(root: Path, name: str) -> Case:
         **settings,
     )
     values["data"]["require_masks"] = False
+    if form != "files":
+        write = write_tar_shards if form == "tar" else write_hugging_face
+        values["data"] |= {"images": str(write(root / "some", root / form)), "masks": None}
     file = root / f"{name.replace(' ', '_').replace(',', '')}.yaml"
     file.write_text(yaml.safe_dump(values))
     return Case(f"train, {name}", ["train", str(file), "--quiet"], read_run)

@@ -13,7 +13,7 @@ import yaml
 from helpers import tiny_recipe, write_masked_set
 from vitreous.cli import main
 from vitreous.errors import VitreousError
-from vitreous.training import sweep as sweeping
+from vitreous.training import sweep_trials as sweeping
 from vitreous.training.sweep import parse_axis, sweep
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -18,6 +19,7 @@ class Batch:
         masks: (B, 1, H, W) in [0, 1], 1 = foreground; zeros in rows without a mask.
         has_mask: (B,) bool: which rows have a mask.
         indices: (B,) int64 place of each picture in its data set.
+        targets: (B, C) share of each class where pictures are mixed; None where they are not.
     """
 
     images: Tensor
@@ -25,14 +27,19 @@ class Batch:
     masks: Tensor
     has_mask: Tensor
     indices: Tensor
+    targets: Tensor | None = None
 
     def to(self, device: torch.device) -> Batch:
         """Copy to a device."""
-        return Batch(*(getattr(self, f.name).to(device) for f in dataclasses.fields(self)))
+        return self._each(lambda values: values.to(device))
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def rows(self, start: int, stop: int) -> Batch:
         """Cut out some rows."""
-        return Batch(*(getattr(self, f.name)[start:stop] for f in dataclasses.fields(self)))
+        return self._each(lambda values: values[start:stop])
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> Batch:
+        present = {name: value for name, value in vars(self).items() if value is not None}
+        return Batch(**{name: change(value) for name, value in present.items()})

@@ -8,7 +8,7 @@ import logging
 import math
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -34,10 +34,12 @@ from vitreous.training.setup import check_fit, flatten, make_accelerator, set_ra
 from vitreous.training.state import TrainingState
 from vitreous.training.step import Share, compute_loss
 from vitreous.training.summary import draw_samples, summarise
+from vitreous.training.tracking import log_samples
 from vitreous.training.trained import TrainedModel
 from vitreous.training.validation import validate
 
 logger = logging.getLogger(__name__)
+AfterEpoch = Callable[[int, Mapping[str, float]], None]
 
 
 def train(
@@ -48,6 +50,7 @@ def train(
     split: Split | None = None,
     quiet: bool = False,
     overwrite: bool = False,
+    after_epoch: AfterEpoch | None = None,
 ) -> Results:
     """Train by a recipe, or go on with what an interrupted run left in the folder.
 
@@ -60,6 +63,8 @@ def train(
         split: Use these pictures instead of the recipe's.
         quiet: No progress bar.
         overwrite: Write to the folder although it holds what we did not make.
+        after_epoch: Called with the epochs done and the figures of the validation, once the state
+            is saved; what it raises ends the run, which can go on later.
 
     Returns:
         The results that were written to the folder.
@@ -83,7 +88,7 @@ def train(
     """
     with StopRequest() as stop:
         trainer = Trainer(recipe, Path(out), classifier, split, quiet, overwrite)
-        trainer.stop = stop
+        trainer.stop, trainer.after_epoch = stop, after_epoch
         return trainer.run()
 
 
@@ -136,6 +141,7 @@ class Trainer:
             average=None if recipe.training.ema is None else self.trained.validated.net,
         )
         self.stop = StopRequest()
+        self.after_epoch: AfterEpoch | None = None
 
     @property
     def progress(self) -> Progress:
@@ -180,7 +186,7 @@ class Trainer:
             self.state.continue_from(path, self.settings.epochs, self.steps_per_epoch)
         model = self.trained.kept()
         if self.accelerator.is_main_process:
-            draw_samples(self.folder, model, self.validation_data, self.recipe, "before")
+            self.show_samples(model, "before")
         self.accelerator.wait_for_everyone()
         self.log("validation", {**self.validate(), **self.measure_robustness()})
         self.state.save()
@@ -189,11 +195,16 @@ class Trainer:
         """Write what the run leaves for its reader."""
         if self.accelerator.is_main_process:
             model = self.trained.form()  # the weights of the best epoch are read
-            draw_samples(self.folder, model, self.validation_data, self.recipe, "after")
+            self.show_samples(model, "after")
             self.state.count_seconds()
             summarise(self.folder, model, self.recipe, self.split, self.progress)
         self.accelerator.wait_for_everyone()
         self.accelerator.end_training()  # the last: it ends the processes' group
+
+    def show_samples(self, model: Classifier, when: str) -> None:
+        """Draw samples `before` or `after` the training, in the folder and in the trackers."""
+        draw_samples(self.folder, model, self.validation_data, self.recipe, when)
+        log_samples(self.accelerator, self.folder, when, self.progress.step)
 
     def progress_bar(self) -> tqdm:
         """A bar over all steps, shown by the main process on a terminal."""
@@ -233,6 +244,8 @@ class Trainer:
         self.log("validation", figures)
         self.keep_if_best(figures)
         self.state.save()
+        if self.after_epoch is not None:
+            self.after_epoch(progress.epoch, figures)
         if progress.epoch < settings.epochs:
             self.stop_if_asked()
 
@@ -267,12 +280,25 @@ class Trainer:
 
     def own_share(self, batch: Sequence[int]) -> list[int]:
         """The rows of a batch that this process reads; one to stand in where there is none."""
-        share = list(batch[self.accelerator.process_index :: self.accelerator.num_processes])
+        share = [batch[place] for place in self.own_places(len(batch))]
         return share or [batch[0]]
+
+    def own_places(self, count: int, process: int | None = None) -> list[int]:
+        """Places in a batch of the rows that this process, or another one, reads."""
+        process = self.accelerator.process_index if process is None else process
+        return self.recipe.mixing.places(count, process, self.accelerator.num_processes)
+
+    def mixed(self, batch: Batch) -> Batch:
+        """The batch with its images mixed, if the recipe mixes: by one draw for all processes."""
+        if not self.recipe.mixing.active:
+            return batch
+        seed_everything(self.settings.seed, self.progress.step)
+        return self.recipe.mixing.mix(batch, self.classifier.num_classes)
 
     def step(self, batch: Batch, whole: Sequence[int]) -> dict[str, float]:
         """One optimiser step; returns the figures to log."""
         accelerator = self.accelerator
+        batch = self.mixed(batch)
         seed_everything(self.settings.seed, self.progress.step, accelerator.process_index)
         epoch = self.progress.step / self.steps_per_epoch
         rate = set_rate(self.optimizer, self.recipe, epoch)
@@ -288,9 +314,9 @@ class Trainer:
     def backward_parts(self, batch: Batch, whole: Sequence[int]) -> dict[str, torch.Tensor]:
         """Run `backward` on each part of a batch, and add up the figures."""
         accelerator = self.accelerator
-        places = range(accelerator.process_index, len(whole), accelerator.num_processes)
+        places = self.own_places(len(whole))
         masked = self.count_masked(batch, len(places))
-        longest = math.ceil(len(whole) / accelerator.num_processes)  # the first process's share
+        longest = len(self.own_places(len(whole), 0))  # no share is longer
         size = math.ceil(longest / self.settings.accumulation)
         starts = range(0, longest if self.trained.sharded else len(batch), size)
         figures: dict[str, torch.Tensor] = {}
@@ -299,7 +325,7 @@ class Trainer:
             part = batch.rows(own, own + size if own == start else 1).to(accelerator.device)
             last = start == starts[-1]
             with accelerator.no_sync(self.model) if not last else contextlib.nullcontext():
-                rows = list(places)[start : start + size]
+                rows = places[start : start + size]
                 share = Share(len(rows), len(whole), masked, accelerator.num_processes)
                 seed = derive_seed(self.settings.seed, self.progress.step)
                 with shared_draws(rows or [0], len(whole), seed, accelerator.device):

@@ -20,6 +20,7 @@ from vitreous.models.class_words import imagenet_index, imagenet_labels
 from vitreous.ranges import PIXELS, SEED, above, at_least
 from vitreous.recipes import list_recipes, recipe_folder
 from vitreous.training.adversaries import ADVERSARIES, Adversary
+from vitreous.training.mixing import MixingSettings
 from vitreous.training.objectives import OBJECTIVES, Objective
 from vitreous.training.robust_validation import RobustValidationSettings
 from vitreous.training.schedules import SCHEDULES, Schedule
@@ -233,6 +234,7 @@ class Recipe:
         model: Which model.
         data: Where pictures, labels and masks come from.
         transforms: How pictures are seen.
+        mixing: Mixup and CutMix of the pictures of a step; none where not given.
         adversary: What perturbs the pictures of a step; none where not given.
         objectives: What the loss adds up: name → settings with `weight`.
         optimizer: The optimiser.
@@ -252,6 +254,7 @@ class Recipe:
     model: ModelSettings
     data: Reader = part(READERS)
     transforms: TransformSettings = dataclasses.field(default_factory=TransformSettings)
+    mixing: MixingSettings = dataclasses.field(default_factory=MixingSettings)
     adversary: Adversary | None = part(ADVERSARIES)
     objectives: dict[str, Objective] = parts(OBJECTIVES)
     optimizer: OptimizerSettings = dataclasses.field(default_factory=OptimizerSettings)
@@ -278,9 +281,26 @@ class Recipe:
                 "adversary.random_start false carries perturbations from row to row of whole "
                 "batches; set training.accumulation 1 or adversary.random_start true"
             )
+        if self.mixing.active:
+            self._check_mixing()
         if self.training.compile and "attention" in self.needs:
             raise ValueError(
                 "training.compile does not go with objectives that record attention; set one off"
+            )
+
+    def _check_mixing(self) -> None:
+        """Refuse what asks for an image that is one."""
+        others = [name for name in self.objectives if name != "classification"]
+        reason = ""
+        if others:
+            reason = f"objective {others[0]} is of one picture with one label, one mask, one map"
+        elif getattr(self.objectives["classification"], "target", "label") != "label":
+            reason = "objectives.classification.target prediction leaves mixed labels unused"
+        elif self.adversary is not None:
+            reason = "the adversary attacks the one label of a picture"
+        if reason:
+            raise ValueError(
+                f"mixing.mixup and mixing.cutmix: {reason}; set them to 0, or that off"
             )
 
     def load_with_data(self, split: Split) -> tuple[Classifier, Split]:

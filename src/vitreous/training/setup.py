@@ -100,6 +100,11 @@ def check_fit(
             f"the data has {highest + 1} classes, {classifier.name} a head of "
             f"{classifier.num_classes}; leave model.num_classes out, or set it to {highest + 1}"
         )
+    if recipe.mixing.active and (highest < 0 or classifier.num_classes < 1):
+        raise VitreousError(
+            "mixing mixes labels: it needs data with labels and a model that says its classes; set "
+            "mixing.mixup and mixing.cutmix to 0"
+        )
     if "masks" in recipe.needs and split.train.masks is None:
         names = [n for n, o in recipe.objectives.items() if "masks" in o.needs]
         raise VitreousError(f"objective '{names[0]}' needs masks and the data has none")

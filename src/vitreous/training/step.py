@@ -159,7 +159,7 @@ def add_up(
     totals = {"mean": step.zero(), "masked_mean": nothing, "sum": nothing}
     figures: dict[str, Tensor] = {}
     masked: set[str] = set()
-    if (step.batch.labels >= 0).all():
+    if step.batch.targets is None and (step.batch.labels >= 0).all():
         correct = step.logits.detach().argmax(1) == step.batch.labels
         figures["accuracy"] = correct.float().mean()
     for name, outcome in outcomes.items():

@@ -15,6 +15,12 @@ from vitreous.training.objectives.base import OBJECTIVES, LossTerm, Step, Weight
 Target = Literal["label", "prediction"]
 
 
+def mixed_targets(step: Step, target: Target) -> Tensor:
+    """What an objective asks for: classes (B,), or shares of them (B, C) where rows are mixed."""
+    mixed = step.batch.targets
+    return mixed if mixed is not None and target == "label" else target_classes(step, target)
+
+
 def target_classes(step: Step, target: Target) -> Tensor:
     """The classes (B,) that an objective speaks of: the labels, or what the model predicts now.
 
@@ -60,7 +66,7 @@ class Classification(WeightedObjective):
         logits = step.logits.float()
         loss = F.cross_entropy(
             logits / self.temperature,
-            target_classes(step, self.target),
+            mixed_targets(step, self.target),
             label_smoothing=self.label_smoothing,
         )
         correct = (logits.detach().argmax(1) == step.batch.labels).float().mean()

@@ -12,9 +12,10 @@ from timm.models.crossvit import CrossVit
 from torch import Tensor, nn
 
 from vitreous.errors import UnsupportedModelError
-from vitreous.models.families_other import other_family
+from vitreous.models.families_other import other_family, tower_layout
 from vitreous.models.kernel import kernel_layers
 from vitreous.models.layout import Layout, Network, Stream, TokenMixing
+from vitreous.models.towers import TowerClassifier
 
 
 def hooked_layers(module: nn.Module) -> dict[str, Network]:
@@ -45,7 +46,7 @@ def layout_of(net: nn.Module, image_size: tuple[int, int]) -> Layout:
         UnsupportedModelError: If no family fits, or its head reads tokens in a way for which no
             relevance rule is known.
     """
-    for family in (crossvit, other_family, plain_vit):
+    for family in (crossvit, tower_family, other_family, plain_vit):
         layout = family(net, image_size)
         if layout is not None:
             return layout
@@ -54,6 +55,25 @@ def layout_of(net: nn.Module, image_size: tuple[int, int]) -> Layout:
         "is not a Vision Transformer whose tokens stay in place, so attention relevance does not "
         "hold for it",
     )
+
+
+def tower_family(net: nn.Module, image_size: tuple[int, int]) -> Layout | None:
+    """A tower under a head: the tower's own layout, where it is one of open_clip's or timm's."""
+    if not isinstance(net, TowerClassifier):
+        return None
+    layout = tower_layout(net, image_size)
+    if layout is not None:
+        return layout
+    place, part = (
+        ("tower.trunk.", net.tower.trunk)
+        if hasattr(net.tower, "trunk")
+        else (
+            "tower.",
+            net.tower,
+        )
+    )
+    inner = layout_of(part, image_size)
+    return Layout(inner.streams, {place + name: mixing for name, mixing in inner.layers.items()})
 
 
 def start_row(net: Network, prefix: int, patches: int) -> Tensor:

@@ -17,6 +17,19 @@ from vitreous.models.kernel import kernel_layers
 from vitreous.models.layout import Layout, Network, Stream, TokenMixing
 from vitreous.models.towers import TowerClassifier
 
+TOKENS_MOVE = (
+    "is not a Vision Transformer whose tokens stay in place, so attention relevance does not hold "
+    "for it"
+)
+REFUSED = {
+    "Cait": "mixes its heads behind the softmax (talking heads), so its maps have negative weights "
+    "and attention relevance does not hold for it",
+    "Xcit": "attends over channels, not over tokens, so attention relevance does not hold for it",
+    "ConVit": "adds its CLS token behind its first layers, so their maps are not over the tokens "
+    "that its head reads and attention relevance does not hold for it",
+    "CoaT": "never forms a map of attention (it is factorized), so there is none to explain by",
+}
+
 
 def hooked_layers(module: nn.Module) -> dict[str, Network]:
     """Find the layers that apply a dropout to an attention map, by name, in forward order."""
@@ -46,15 +59,13 @@ def layout_of(net: nn.Module, image_size: tuple[int, int]) -> Layout:
         UnsupportedModelError: If no family fits, or its head reads tokens in a way for which no
             relevance rule is known.
     """
+    if (reason := REFUSED.get(type(net).__name__)) is not None:
+        raise unsupported(net, reason)
     for family in (crossvit, tower_family, other_family, plain_vit):
         layout = family(net, image_size)
         if layout is not None:
             return layout
-    raise unsupported(
-        net,
-        "is not a Vision Transformer whose tokens stay in place, so attention relevance does not "
-        "hold for it",
-    )
+    raise unsupported(net, TOKENS_MOVE)
 
 
 def tower_family(net: nn.Module, image_size: tuple[int, int]) -> Layout | None:

@@ -142,12 +142,12 @@ def defaults(results: Results) -> list[str]:
         "## The default, and why",
         "",
         f"`{DEFAULT}` is the default. Mean place among the nine methods by the nine metrics of "
-        f"faithfulness and localization: {listed} (place {place} of {len(ranks)}; intervals of many "
-        "neighbours overlap, and places do not say by how much). Two reasons are no numbers: it "
-        "holds for every family that has a rule (CrossViT, Hugging Face, torchvision, open_clip, "
-        "heads that pool by attention), and its maps can be a loss, so what is trained is what is "
-        "shown. `transformer_attribution` knows timm's plain Vision Transformers alone and cannot "
-        "be a loss.",
+        f"faithfulness and localization: {listed} (place {place} of {len(ranks)}; intervals of "
+        "many neighbours overlap, and places do not say by how much). Two reasons are no numbers: "
+        "it holds for every family that has a rule (CrossViT, Hugging Face, torchvision, "
+        "open_clip, heads that pool by attention), and its maps can be a loss, so what is trained "
+        "is what is shown. `transformer_attribution` knows timm's plain Vision Transformers alone "
+        "and cannot be a loss.",
         "",
         f"What it is not good at: its map of another class correlates with the first by "
         f"{value(results, 'random_logit')}, and that of a random model by "
@@ -165,9 +165,9 @@ def speeds(file: Path) -> list[str]:
         "## Beside Quantus",
         "",
         f"Quantus 0.6.0 on the same {settings['images']} maps of {settings['side']} px, network "
-        "and thread (`python benchmarks/explanation_metrics.py`; other work shared the machine, and "
-        "both were measured in turn). Pixel flipping is mostly the passes that both make, and ROAD "
-        "the linear systems that both solve.",
+        "and thread (`python benchmarks/explanation_metrics.py`; other work shared the machine, "
+        "and both were measured in turn). Pixel flipping is mostly the passes that both make, and "
+        "ROAD the linear systems that both solve.",
         "",
         "| metric | here, s | Quantus, s | times | largest relative difference |",
         "| --- | ---: | ---: | ---: | ---: |",

@@ -125,7 +125,7 @@ def test_no_attention_is_recorded_without_a_word_where_there_is_none(name: str) 
 class Unmapped(Attention):
     """Attention that has a dropout for its map, and does not form one."""
 
-    def forward(self, x: Tensor, **_: object) -> Tensor:
+    def forward(self, x: Tensor, attn_mask: object = None, is_causal: bool = False) -> Tensor:
         q, k, v = self.qkv(x).chunk(3, -1)
         return self.proj(F.scaled_dot_product_attention(q, k, v))
 

@@ -22,6 +22,7 @@ from vitreous.commands.options import (
     BatchOption,
     BatchSize,
     DeviceOption,
+    PrecisionOption,
     QuietOption,
     RestartOption,
     WorkersOption,
@@ -34,7 +35,9 @@ Kind = Literal["panel", "overlay", "png", "tiff", "npz"]
 
 
 @dataclasses.dataclass(kw_only=True)
-class Command(DeviceOption, BatchOption, WorkersOption, RestartOption, QuietOption):
+class Command(
+    DeviceOption, PrecisionOption, BatchOption, WorkersOption, RestartOption, QuietOption
+):
     """Explain images."""
 
     images: Annotated[tuple[Path, ...], tyro.conf.Positional]

@@ -70,7 +70,11 @@ def _explain(
     making = MapSettings(methods, command.target, command.start_layer)
     progress = processes.main and not command.quiet and len(paths) > 3
     streaming = StreamSettings(
-        command.batch_size, command.workers, progress=progress, restart=command.restart
+        command.batch_size,
+        command.workers,
+        command.precision,
+        progress=progress,
+        restart=command.restart,
     )
     dataset, rows = image_dataset(paths), command.out / "rows"
     mapped = [

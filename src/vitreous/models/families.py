@@ -75,14 +75,9 @@ def tower_family(net: nn.Module, image_size: tuple[int, int]) -> Layout | None:
     layout = tower_layout(net, image_size)
     if layout is not None:
         return layout
-    place, part = (
-        ("tower.trunk.", net.tower.trunk)
-        if hasattr(net.tower, "trunk")
-        else (
-            "tower.",
-            net.tower,
-        )
-    )
+    tower: Network = net.tower
+    wrapped = hasattr(tower, "trunk")  # a network of timm's within open_clip
+    place, part = ("tower.trunk.", tower.trunk) if wrapped else ("tower.", tower)
     inner = layout_of(part, image_size)
     return Layout(inner.streams, {place + name: mixing for name, mixing in inner.layers.items()})
 

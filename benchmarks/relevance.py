@@ -6,7 +6,8 @@
 The published formulation asks autograd for one layer at a time, multiplies whole matrices, and
 makes a forward pass of its own for the map, for the loss, and once more through the original
 model to print its accuracy. The floor is what the arithmetic must cost: one forward pass and one
-backward pass that reaches the activations only (and, for the step, one full backward pass).
+backward pass that reaches the activations only (and, for the step, one full backward pass). The
+floor is that of float32; ours and the published formulation are timed under bfloat16 too.
 The alternatives take turns, so that a busy machine slows all of them alike.
 """
 
@@ -17,6 +18,7 @@ import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 import tyro
@@ -25,6 +27,7 @@ from torch.nn import functional as F
 
 import vitreous
 from vitreous.data.batch import Batch
+from vitreous.precision import autocast
 from vitreous.training.objectives.classification import Classification
 from vitreous.training.objectives.relevance import Relevance
 from vitreous.training.step import Share, compute_loss
@@ -104,6 +107,17 @@ def floor_step(
     return loss.detach()
 
 
+def add_bfloat16(work: dict[str, Callable[[], Tensor]]) -> dict[str, Callable[[], Tensor]]:
+    """The alternatives, and those that are no floor once more under bfloat16."""
+
+    def rounded(call: Callable[[], Tensor]) -> Tensor:
+        with autocast(torch.device("cpu"), "bfloat16"):
+            return call()
+
+    again = {name: call for name, call in work.items() if name != "floor"}
+    return work | {f"{name}, bf16": partial(rounded, call) for name, call in again.items()}
+
+
 def measure(work: dict[str, Callable[[], Tensor]], repeats: int) -> dict[str, float]:
     """Median seconds of each alternative, taking turns after one warm-up each."""
     times: dict[str, list[float]] = {name: [] for name in work}
@@ -113,7 +127,7 @@ def measure(work: dict[str, Callable[[], Tensor]], repeats: int) -> dict[str, fl
             call()
             if turn:
                 times[name].append(time.perf_counter() - start)
-    return {name: statistics.median(found) for name, found in times.items()}
+    return {name: statistics.median(taken) for name, taken in times.items()}
 
 
 def report(title: str, seconds: dict[str, float]) -> None:
@@ -121,7 +135,7 @@ def report(title: str, seconds: dict[str, float]) -> None:
     ours = seconds["ours"]
     print(f"\n{title}")
     for name, value in seconds.items():
-        print(f"  {name:<10} {value:7.3f} s   {value / ours:5.2f} × ours")
+        print(f"  {name:<16} {value:7.3f} s   {value / ours:5.2f} × ours")
     print(f"  ours / floor = {ours / seconds['floor']:.2f}")
 
 
@@ -158,7 +172,7 @@ def main(arguments: Arguments) -> None:
         "published": lambda: published_relevance(classifier, images, labels).detach(),
         "floor": lambda: floor_relevance(classifier, images, labels),
     }
-    report("relevance", measure(work, arguments.repeats))
+    report("relevance", measure(add_bfloat16(work), arguments.repeats))
 
     optimizer = torch.optim.AdamW(classifier.parameters(), lr=1e-6)
     work = {
@@ -166,7 +180,7 @@ def main(arguments: Arguments) -> None:
         "published": lambda: published_step(classifier, original, optimizer, batch),
         "floor": lambda: floor_step(classifier, optimizer, batch),
     }
-    report("RobustViT training step", measure(work, arguments.repeats))
+    report("RobustViT training step", measure(add_bfloat16(work), arguments.repeats))
 
 
 if __name__ == "__main__":

@@ -16,7 +16,13 @@ import pytest
 from vitreous import VitreousError
 from vitreous.io import read_json_lines, write_json
 from vitreous.provenance import Provenance, hardware, hardware_text, provenance
-from vitreous.results import Record, Results, accuracy_record
+from vitreous.results import (
+    Record,
+    Results,
+    accuracy_record,
+    difference_interval,
+    wilson_interval,
+)
 
 MADE = Provenance("evaluate", "run", "f1", "vitreous evaluate run", 0, "2026-01-01T00:00:00+00:00")
 BASE = Record("shifts", "val", "top1", 0.5, 10, (0.2, 0.8), {"angle": 90}, "/data/a/val", MADE)
@@ -235,3 +241,9 @@ def test_lines_of_json_end_where_a_kill_cut_them(tmp_path):
         file.write_text(text)
         with pytest.raises(VitreousError, match=told):
             read_json_lines(file)
+
+
+def test_intervals_are_those_of_newcombes_tables() -> None:
+    """Newcombe 1998: 81 of 263 (Statistics in Medicine 17, 857), 56/70 and 48/80 (17, 873)."""
+    assert wilson_interval(81, 263) == pytest.approx((0.2553, 0.3662), abs=1e-4)
+    assert difference_interval(48, 80, 56, 70) == pytest.approx((0.0524, 0.3339), abs=1e-4)

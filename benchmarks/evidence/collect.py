@@ -5,9 +5,10 @@
 
 `gather` keeps of each run and test set which images it has right, as hexadecimal digits, in
 `docs/results/evidence.json`. `page` chooses each arm's learning rate on the first half of the
-classes (by accuracy on `random_class`, among the rates whose accuracy on `original` there is within
-two points of the model before), and tells what comes of it on the other half: accuracy, and the
-paired difference from plain finetuning with a 95 % interval.
+classes, with seed 0 (by accuracy on `random_class`, among the rates whose accuracy on `original`
+there is within two points of the model before), and tells what comes of it on the other half:
+accuracy, the mean over the seeds, and the difference from plain finetuning with the same seeds on
+the same images. Intervals are over images; what each seed gives stands beside them.
 """
 
 from __future__ import annotations
@@ -20,8 +21,8 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 
+from vitreous.evaluation.metrics import mean_interval
 from vitreous.results import wilson_interval
-from vitreous.statistics import paired_interval
 
 ROOT = Path(__file__).parents[2]
 FILE = ROOT / "docs" / "results" / "evidence.json"
@@ -65,37 +66,67 @@ def read() -> tuple[np.ndarray, dict[str, Answers]]:
     return np.array(stored["classes"]), runs
 
 
+def named(run: str) -> tuple[str, str, str]:
+    """Arm, learning rate and seed of a run."""
+    arm, digits, exponent, seed = Path(run).name.rsplit("-", 3)
+    return arm, f"{digits}-{exponent}", seed
+
+
 def choose(runs: dict[str, Answers], arm: str, chosen_on: np.ndarray) -> tuple[str, int]:
-    """The run of an arm whose learning rate did best on some images, and among how many.
+    """The learning rate of an arm that did best on some images with seed 0, and among how many.
 
     Where every rate costs more on `original` than is tolerated, the one that costs least.
     """
     floor = runs["start"]["original"][chosen_on].mean() - TOLERATED
-    tried = {run: sets for run, sets in runs.items() if Path(run).name.rsplit("-", 3)[0] == arm}
+    trained = {named(run): sets for run, sets in runs.items() if run != "start"}
+    tried = {rate: sets for (a, rate, seed), sets in trained.items() if (a, seed) == (arm, "0")}
     kept = {r: s for r, s in tried.items() if s["original"][chosen_on].mean() >= floor}
     judged = "random_class" if kept else "original"
-    best = max(kept or tried, key=lambda r: tried[r][judged][chosen_on].mean())
-    return best, len(tried)
+    return max(kept or tried, key=lambda r: tried[r][judged][chosen_on].mean()), len(tried)
+
+
+def by_seed(runs: dict[str, Answers], arm: str, rate: str) -> dict[str, Answers]:
+    """The runs of an arm at a rate, by their seed."""
+    trained = {named(run): sets for run, sets in runs.items() if run != "start"}
+    return {seed: sets for (a, r, seed), sets in trained.items() if (a, r) == (arm, rate)}
 
 
 def arms(runs: dict[str, Answers]) -> list[str]:
     """Names of the arms that were tried, plain first."""
-    names = {Path(run).name.rsplit("-", 3)[0] for run in runs if run != "start"}
+    names = {named(run)[0] for run in runs if run != "start"}
     return sorted(names, key=lambda name: (name != "plain", name))
 
 
+def over_seeds(seeds: dict[str, Answers], name: str, images: np.ndarray) -> np.ndarray:
+    """(images,) the share of the seeds that have each image right."""
+    return np.mean([sets[name][images] for sets in seeds.values()], axis=0)
+
+
 def percent(values: np.ndarray) -> str:
-    """A share with its interval."""
-    low, high = wilson_interval(int(values.sum()), len(values))
+    """A mean over images with its interval."""
+    low, high = interval(values)
     return f"{100 * values.mean():.1f} [{100 * low:.1f}, {100 * high:.1f}]"
 
 
-def difference(values: np.ndarray, plain: np.ndarray) -> str:
-    """The paired difference in points, with its interval."""
-    gained, lost = int((values & ~plain).sum()), int((plain & ~values).sum())
-    low, high = paired_interval(gained, lost, len(values))
-    mean = 100 * (values.mean() - plain.mean())
-    return f"{mean:+.1f} [{100 * low:+.1f}, {100 * high:+.1f}]"
+def interval(values: np.ndarray) -> tuple[float, float]:
+    """Wilson's interval of a proportion; of a mean over seeds, the bootstrap's over images."""
+    if set(np.unique(values)) <= {0, 1}:
+        return wilson_interval(float(values.sum()), len(values))
+    return mean_interval(values)
+
+
+def difference(seeds: dict[str, Answers], plain: dict[str, Answers], name: str, images) -> str:
+    """The difference in points from the same seeds of plain finetuning, and that of each seed."""
+    each = [
+        sets[name][images].astype(float) - plain[seed][name][images]
+        for seed, sets in seeds.items()
+        if seed in plain
+    ]
+    mean = np.mean(each, axis=0)
+    low, high = mean_interval(mean)
+    told = f"{100 * mean.mean():+.1f} [{100 * low:+.1f}, {100 * high:+.1f}]"
+    singly = ", ".join(f"{100 * values.mean():+.1f}" for values in each)
+    return told if len(each) == 1 else f"{told} ({singly})"
 
 
 def page() -> None:
@@ -103,30 +134,13 @@ def page() -> None:
     classes, runs = read()
     half = np.unique(classes)[: len(np.unique(classes)) // 2]
     chosen_on = np.isin(classes, half)
-    report = ~chosen_on
     picked = {arm: choose(runs, arm, chosen_on) for arm in arms(runs)}
-    plain = runs[picked["plain"][0]]
-    lines = [
-        f"Accuracy in per cent on the {report.sum()} images of the classes on which nothing was",
-        "chosen, with 95 % intervals, and BG-gap (same class less random class).",
-        "",
-        "| finetuning | learning rate | original | same class | random class | BG-gap |",
-        "| --- | --- | --- | --- | --- | --- |",
-    ]
-    shown = {"none": ("start", 0), **picked}
-    for arm, (run, tried) in shown.items():
-        sets = runs[run]
-        gap = 100 * (sets["same_class"][report].mean() - sets["random_class"][report].mean())
-        rate = "-".join(Path(run).name.rsplit("-", 3)[1:3]) + f" of {tried}" if tried else "-"
-        cells = [percent(sets[name][report]) for name in SETS[:3]]
-        lines.append(f"| {arm.replace('_', ' ')} | {rate} | {' | '.join(cells)} | {gap:.1f} |")
-    lines += ["", "Difference from plain finetuning, in points, on the same images:", ""]
-    lines += ["| finetuning | original | same class | random class |", "| --- | --- | --- | --- |"]
-    for arm, (run, _) in shown.items():
-        if arm != "plain":
-            cells = [difference(runs[run][name][report], plain[name][report]) for name in SETS[:3]]
-            lines.append(f"| {arm.replace('_', ' ')} | {' | '.join(cells)} |")
-    lines += ["", "Every run, all 1,200 images:", ""]
+    shown = {arm: by_seed(runs, arm, rate) for arm, (rate, _) in picked.items()}
+    # What was not trained has no seed: it stands beside every one.
+    none = dict.fromkeys(shown["plain"], runs["start"])
+    rates = {arm: f"{rate} of {tried}" for arm, (rate, tried) in picked.items()}
+    lines = tables({"none": none, **shown}, {"none": "-", **rates}, ~chosen_on)
+    lines += ["", f"Every run, all {len(classes):,} images:", ""]
     lines += [f"| run | {' | '.join(n.replace('_', ' ') for n in SETS)} |", "| --- " * 6 + "|"]
     for run, sets in runs.items():
         cells = [f"{100 * sets[n].mean():.1f}" if n in sets else "-" for n in SETS]
@@ -135,17 +149,45 @@ def page() -> None:
     after = rest.split(MARKS[1])[1]
     made = "\n".join([MARKS[0], "", *lines, "", MARKS[1]])
     PAGE.write_text(before + made + after, encoding="utf-8")
-    draw(shown, runs, report)
+    draw({"none": none, **shown}, ~chosen_on)
     print(f"{PAGE}\n{FIGURE}")
 
 
-def draw(shown: dict[str, tuple[str, int]], runs: dict[str, Answers], report: np.ndarray) -> None:
-    """Bars with intervals: an arm in each group, a test set in each colour."""
+def tables(
+    shown: dict[str, dict[str, Answers]], rates: dict[str, str], report: np.ndarray
+) -> list[str]:
+    """Accuracy of each arm, and what it gains over plain finetuning."""
+    lines = [
+        f"Accuracy in per cent on the {report.sum()} images of the classes on which nothing was",
+        "chosen, mean over the seeds with 95 % intervals over images, and BG-gap (same class less",
+        "random class).",
+        "",
+        "| finetuning | learning rate | seeds | original | same class | random class | BG-gap |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for arm, seeds in shown.items():
+        shares = [over_seeds(seeds, name, report) for name in SETS[:3]]
+        gap = 100 * (shares[1].mean() - shares[2].mean())
+        cells = [*map(percent, shares), f"{gap:.1f}"]
+        count = "-" if arm == "none" else str(len(seeds))
+        lines.append(f"| {arm.replace('_', ' ')} | {rates[arm]} | {count} | {' | '.join(cells)} |")
+    lines += ["", "Difference from plain finetuning with the same seeds, in points, on the same"]
+    lines += ["images (in brackets the interval, in parentheses each seed):", ""]
+    lines += ["| finetuning | original | same class | random class |", "| --- | --- | --- | --- |"]
+    for arm, seeds in shown.items():
+        if arm != "plain":
+            cells = [difference(seeds, shown["plain"], name, report) for name in SETS[:3]]
+            lines.append(f"| {arm.replace('_', ' ')} | {' | '.join(cells)} |")
+    return lines
+
+
+def draw(shown: dict[str, dict[str, Answers]], report: np.ndarray) -> None:
+    """Bars with intervals: an arm in each group, a test set in each color."""
     figure, axes = plt.subplots(figsize=(9, 3.6), layout="constrained")
     for place, name in enumerate(SETS[:3]):
-        shares = [runs[run][name][report] for run, _ in shown.values()]
+        shares = [over_seeds(seeds, name, report) for seeds in shown.values()]
         means = np.array([100 * s.mean() for s in shares])
-        ends = 100 * np.array([wilson_interval(int(s.sum()), len(s)) for s in shares])
+        ends = 100 * np.array([interval(s) for s in shares])
         at = np.arange(len(shares)) + 0.27 * (place - 1)
         spans = np.abs(ends.T - means)
         axes.bar(at, means, 0.25, yerr=spans, capsize=2, label=name.replace("_", " "))

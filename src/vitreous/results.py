@@ -347,6 +347,20 @@ def wilson_interval(successes: float, n: int, z: float = NORMAL_QUANTILE) -> tup
     return (max(0.0, centre - half), min(1.0, centre + half))
 
 
+def difference_interval(
+    before: int, n_before: int, after: int, n_after: int
+) -> tuple[float, float]:
+    """Bound `after / n_after - before / n_before` of two proportions of different items.
+
+    95 % by Newcombe 1998, method 10 (Wilson intervals combined); where the items are the same it is
+    wider than it need be, see `vitreous.statistics.paired_interval`.
+    """
+    low, high = wilson_interval(before, n_before)
+    least, most = wilson_interval(after, n_after)
+    p, q = before / n_before, after / n_after
+    return q - p - math.hypot(q - least, high - p), q - p + math.hypot(most - q, p - low)
+
+
 def accuracy_record(
     suite: str, dataset: str, metric: str, correct: int, n: int, **settings: object
 ) -> Record:

@@ -24,7 +24,7 @@ from vitreous.report.markdown import write_markdown
 from vitreous.report.png import write_figures
 from vitreous.report.sources import Sample, read_sources
 from vitreous.report.tables import extremes, rows
-from vitreous.results import Record, Results, accuracy_record
+from vitreous.results import Record, Results, accuracy_record, wilson_interval
 
 
 @pytest.fixture
@@ -196,7 +196,8 @@ def test_evaluation_tables_become_figures():
             "set": {
                 "per_class": {"name": ["cat", "dog"], "n": [10, 10], "correct": [5, right]},
                 "perturbations": {"kind": ["blur"] * 2, "severity": [1, 2], "top1": [0.8, 0.6]},
-                "rotation": {"angle": [0, 90], "top1": [0.9, 0.5], "same_prediction": [1, 0.6]},
+                "rotation": {"angle": [0, 90], "top1": [0.9, 0.5], "same_prediction": [1, 0.6]}
+                | {"n": [20, 20]},
                 "calibration": {"confidence": [0.2, None], "accuracy": [0.3, None], "n": [4, 0]},
                 "corruptions": {"corruption": ["fog"], "severity": [1, 2], "top1": [[0.7, None]]},
                 "factors": {"name": "place", "value": ["left", "right"], "top1": [0.4, 0.5]},
@@ -206,12 +207,20 @@ def test_evaluation_tables_become_figures():
                     "line": [-0.5, 1.1],
                     "model": [0.75, 0.6],
                 },
-                "explanations": {"rollout": {"fraction": [0, 0.5], "positive": [0.9, 0.2]}},
+                "explanations": {
+                    "rollout": {"fraction": [0, 0.5], "positive": [0.9, 0.2], "n": [20, 20]}
+                },
             }
         }
     made = {f.key: f for f in figures.measured(read_sources([results, other]))}
     assert len(made) == 10
     assert made["classes_set"].series[0].y == pytest.approx([0.0, 0.2])
+    # Newcombe 1998, method 10, by hand: Wilson of 5/10 is (.2366, .7634), of 7/10 (.3968, .8922).
+    assert made["classes_set"].series[0].low[1] == pytest.approx(-0.2017, abs=1e-4)
+    assert made["classes_set"].series[0].high[1] == pytest.approx(0.5261, abs=1e-4)
+    for key, at in (("invariance_set", 1), ("removal_positive_set_rollout", 1)):
+        (line, *_), share = made[key].series, {"invariance_set": 12}.get(key, 4)
+        assert (line.low[at], line.high[at]) == pytest.approx(wilson_interval(share, 20))
     assert made["shape_bias_set"].series[0].y == [0.75]
     line = made["effective_robustness_set"].series[1]
     middle = min(range(41), key=lambda i: abs(line.x[i] - 0.75))

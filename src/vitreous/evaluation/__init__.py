@@ -27,8 +27,8 @@ top1: [], n: []}` |
 | `shape_bias` | `{category: [text], shape: [int], texture: [int], other: [int]}` |
 | `effective_robustness` | `{x: text, y: text, points: [[x, y], …], line: [intercept, slope] \
 in logits, model: [x, y]}` |
-| `explanations` | `{METHOD: {fraction: [], positive: [], negative: []}}`: accuracy after removing \
-a fraction of the pixels, most (positive) or least (negative) relevant first |
+| `explanations` | `{METHOD: {fraction: [], positive: [], negative: [], n: []}}`: accuracy after \
+removing a fraction of the pixels, most (positive) or least (negative) relevant first |
 """
 
 from vitreous.evaluation.evaluators.accuracy import predict, predictions

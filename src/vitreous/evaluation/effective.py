@@ -63,8 +63,8 @@ def effective_records(
 ) -> tuple[list[Record], dict[str, dict[str, object]]]:
     """Effective robustness on every shift that the testbed has a line for.
 
-    Home is ImageNet's validation set, for -A, -R and ObjectNet only its pictures of the classes
-    of the shift, with the decision among these.
+    Home is ImageNet's validation set. For -A, -R and ObjectNet only its pictures of the classes of
+    the shift count, and on both axes the decision is among these.
 
     Returns:
         Records (suite `shifts`, metric `effective_robustness`), and for each set the entry
@@ -75,17 +75,15 @@ def effective_records(
         name = shift.test_set.name
         if name not in published_accuracies()["shifts"]:
             continue
-        place = _home_convention(home, name)
-        counted = home.counted_by(place)
-        if not counted.any() or not shift.counted.any():
+        places = [_convention(predictions, name) for predictions in (home, shift)]
+        at_home, on_shift = map(_count, (home, shift), places)
+        if not at_home[1] or not on_shift[1]:
             continue
-        at_home = (int(home.correct(place)[counted].sum()), int(counted.sum()))
-        on_shift = (int(shift.correct()[shift.counted].sum()), int(shift.counted.sum()))
-        x, y = at_home[0] / at_home[1], on_shift[0] / max(on_shift[1], 1)
+        x, y = at_home[0] / at_home[1], on_shift[0] / on_shift[1]
         points, line = published_line(name)
         value = effective_robustness(x, y, line)
         interval = effective_interval(at_home, on_shift, line)
-        home_name, shift_name = home.conventions[place].name, shift.conventions[0].name
+        home_name, shift_name = (p.conventions[i].name for p, i in zip((home, shift), places))
         settings: dict[str, object] = {"convention": shift_name, "home": home_name}
         records.append(
             Record("shifts", name, "effective_robustness", value, on_shift[1], interval, settings)
@@ -96,7 +94,14 @@ def effective_records(
     return records, entries
 
 
-def _home_convention(home: Predictions, shift: str) -> int:
-    names = [c.name for c in home.conventions]
-    wanted = home_convention(shift).name
-    return names.index(wanted) if wanted in names else 0
+def _convention(predictions: Predictions, shift: str) -> int:
+    """Which rule decides among the classes among which the testbed's line decides for a shift."""
+    wanted = home_convention(shift).classes
+    fitting = (i for i, c in enumerate(predictions.conventions) if c.classes == wanted)
+    return next(fitting, 0)
+
+
+def _count(predictions: Predictions, convention: int) -> tuple[int, int]:
+    """How many images are right, and how many count."""
+    counted = predictions.counted_by(convention)
+    return int(predictions.correct(convention)[counted].sum()), int(counted.sum())

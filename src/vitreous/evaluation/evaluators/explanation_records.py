@@ -73,6 +73,7 @@ def removal_curves(rows: np.ndarray, methods: tuple[str, ...]) -> dict[str, obje
             "fraction": [0.0, *FRACTIONS],
             "positive": positive.tolist(),
             "negative": negative.tolist(),
+            "n": [len(rows)] * len(positive),
         }
     return curves
 

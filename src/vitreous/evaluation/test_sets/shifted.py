@@ -26,6 +26,7 @@ from vitreous.evaluation.test_sets.base import (
     layout_error,
     subfolders,
 )
+from vitreous.evaluation.test_sets.imagenet import home_convention
 
 FACTORS_FILE = "factors.csv"
 UNMAPPED = "folders that map to no class of ImageNet"
@@ -37,7 +38,8 @@ class ObjectNet:
     """ObjectNet: 113 of its 313 folders are classes of ImageNet, some of them of several.
 
     A prediction is right if it is any of a folder's classes; RobustViT's published numbers count
-    only the first. The red border of two pixels is cut off.
+    only the first, and the testbed (Taori et al. 2020) decides among ObjectNet's classes alone. The
+    red border of two pixels is cut off.
     """
 
     folders: ClassVar[tuple[str, ...]] = ("objectnet-1.0/images", "objectnet/images", "objectnet")
@@ -60,7 +62,11 @@ class ObjectNet:
                 dataset,
                 dataset.labels,
                 tuple(tuple(classes[n]) for n in names),
-                (Convention("any of its classes"), Convention("first class", first_only=True)),
+                (
+                    Convention("any of its classes"),
+                    Convention("first class", first_only=True),
+                    home_convention("objectnet"),
+                ),
                 names,
                 num_classes=1000,
                 border=2,

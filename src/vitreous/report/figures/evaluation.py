@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Callable, Iterator, Sequence
 
@@ -9,7 +10,9 @@ from vitreous.models.class_words import class_words
 from vitreous.report.charts import PUBLISHED_COLOUR, Chart, Figure, Series
 from vitreous.report.figures.common import QUARTERS, corruption_map, slug
 from vitreous.report.sources import Source, Table
-from vitreous.results import wilson_interval
+from vitreous.results import difference_interval, wilson_interval
+
+NO_CHANGE = (math.nan, math.nan, math.nan)
 
 
 def _tables(sources: Sequence[Source], key: str) -> Iterator[tuple[str, list[Table | None]]]:
@@ -40,15 +43,27 @@ def _lines(sources: Sequence[Source], tables: list[Table | None], x: str, y: str
     ]
 
 
+def _shares(sources: Sequence[Source], tables: list[Table | None], x: str, y: str) -> list[Series]:
+    """Lines of proportions `y`, each of the table's `n`, with Wilson intervals."""
+    lines = _lines(sources, [t if t and t.get(y) else None for t in tables], x, y)
+    counts = [t.get("n") for t in tables if t and t.get(y)]
+    return [_with_intervals(line, n) if n else line for line, n in zip(lines, counts)]
+
+
+def _with_intervals(line: Series, counts: Sequence[int]) -> Series:
+    bounds = [wilson_interval(y * n, n) for y, n in zip(line.y, counts)]
+    return dataclasses.replace(line, low=[a for a, _ in bounds], high=[b for _, b in bounds])
+
+
 def class_figures(sources: Sequence[Source]) -> list[Figure]:
     """Change of accuracy for each class from the first model to every other."""
     figures: list[Figure] = []
     for dataset, tables in _tables(sources, "per_class"):
         if tables[0] is None:
             continue
-        base = _class_accuracy(tables[0])
+        base = _class_counts(tables[0])
         changes = [
-            (color, source, {k: v - base[k] for k, v in _class_accuracy(t).items() if k in base})
+            (color, source, _changes(base, _class_counts(t)))
             for color, (source, t) in enumerate(zip(sources, tables))
             if color and t
         ]
@@ -58,8 +73,7 @@ def class_figures(sources: Sequence[Source]) -> list[Figure]:
         ranked = sorted(first, key=lambda k: first[k])
         shown = ranked if len(ranked) <= 16 else [*ranked[:8], *ranked[-8:]]
         series = [
-            Series(s.name, c, range(len(shown)), [d.get(k, math.nan) for k in shown])
-            for c, s, d in changes
+            _change_series(s.name, c, [d.get(k, NO_CHANGE) for k in shown]) for c, s, d in changes
         ]
         figures.append(
             Chart(
@@ -78,9 +92,26 @@ def class_figures(sources: Sequence[Source]) -> list[Figure]:
     return figures
 
 
-def _class_accuracy(table: Table) -> dict[str, float]:
+def _change_series(name: str, color: int, changes: list[tuple[float, float, float]]) -> Series:
+    y, low, high = zip(*changes)
+    return Series(name, color, range(len(changes)), y, low, high)
+
+
+def _class_counts(table: Table) -> dict[str, tuple[int, int]]:
+    """For each class how many are right, and of how many."""
     rows = zip(table.get("name", []), table.get("correct", []), table.get("n", []))
-    return {class_words(str(name)): correct / n for name, correct, n in rows if n}
+    return {class_words(str(name)): (int(correct), int(n)) for name, correct, n in rows if n}
+
+
+def _changes(
+    before: dict[str, tuple[int, int]], after: dict[str, tuple[int, int]]
+) -> dict[str, tuple[float, float, float]]:
+    """For each class the change of accuracy and its interval (that of different images)."""
+    return {
+        name: (after[name][0] / after[name][1] - right / n, *bounds)
+        for name, (right, n) in before.items()
+        if name in after and (bounds := difference_interval(right, n, *after[name]))
+    }
 
 
 def turned_figures(sources: Sequence[Source]) -> list[Figure]:
@@ -90,11 +121,7 @@ def turned_figures(sources: Sequence[Source]) -> list[Figure]:
             slug("invariance", dataset),
             f"Same answer on the turned picture: {dataset}",
             "line",
-            [
-                Series(s.name, c, _numbers(t["angle"]), _numbers(t["same_prediction"]))
-                for c, (s, t) in enumerate(zip(sources, tables))
-                if t and t.get("same_prediction")
-            ],
+            _shares(sources, tables, "angle", "same_prediction"),
             "angle (degrees)",
             "same prediction",
             percent=True,
@@ -294,9 +321,7 @@ def removal_figures(sources: Sequence[Source]) -> list[Figure]:
         for kind, words in (("positive", "most"), ("negative", "least")):
             for method in dict.fromkeys(m for t in tables if t for m in t):
                 parts = [t.get(method) if t else None for t in tables]
-                series = _lines(
-                    sources, [p if p and p.get(kind) else None for p in parts], "fraction", kind
-                )
+                series = _shares(sources, parts, "fraction", kind)
                 if series:
                     figures.append(
                         Chart(

@@ -113,3 +113,17 @@ def test_every_page_is_drawn_without_an_error_on_a_phone_too(site: Path, tmp_pat
                 assert page.evaluate("[...document.images].every(i => i.naturalWidth > 0)"), file
     assert page.problems == [] and wide == []
     assert [r for r in page.requests if not r.startswith((address, "data:", "blob:"))] == []
+
+
+@pytest.mark.browser
+def test_the_landing_page_shows_the_card_and_follows_the_system(site: Path, tmp_path: Path) -> None:
+    """Also after it was seen in the other colours: what is remembered is what a reader chose."""
+    frame = "document.querySelector('iframe.card').contentDocument"
+    with served(site) as address, open_page(tmp_path / "profile") as page:
+        for dark, scheme in ((False, "default"), (True, "slate"), (False, "default")):
+            page.view(1240, dark=dark)
+            page.open(address + "index.html")
+            page.wait(f"document.body.dataset.mdColorScheme === {scheme!r}")
+            page.evaluate("document.querySelector('iframe.card').scrollIntoView()")
+            page.wait(f"{frame} && {frame}.querySelectorAll('#records tbody tr').length > 10")
+        assert page.problems == []

@@ -12,7 +12,16 @@ SHORT_LIST = 12
 
 
 class VitreousError(Exception):
-    """A user's mistake, or a limit of what is supported; the command line prints it as one line."""
+    """A user's mistake, or a limit of what is supported; the command line prints it as one line.
+
+    Examples:
+        >>> import vitreous
+        >>> try:
+        ...     vitreous.load_model("vit_tiny_patch16_2244", pretrained=False)
+        ... except VitreousError as error:
+        ...     print(error)
+        unknown model 'vit_tiny_patch16_2244'; did you mean 'vit_tiny_patch16_224'?
+    """
 
 
 class UnsupportedModelError(VitreousError):

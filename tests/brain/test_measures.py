@@ -68,6 +68,11 @@ def test_neuroids_that_never_vary_are_counted_in_a_word(caplog) -> None:
     assert "2 neuroids are constant" in caplog.text
 
 
+def test_one_neuroid_is_no_pattern() -> None:
+    matrix = brain.rdm(np.arange(3.0)[:, None])
+    assert np.isnan(matrix[~np.eye(3, dtype=bool)]).all() and (np.diag(matrix) == 0).all()
+
+
 def test_matrices_that_cannot_be_compared_are_refused() -> None:
     square = brain.rdm(made()[0])
     for first, second in (

@@ -249,6 +249,13 @@ def long_number_json() -> bytes:
 
 
 @content
+def endless_share() -> bytes:
+    """A share of 400 digits: a whole number to JSON, and too large for a float."""
+    share = b"9" * 400
+    return b'[{"index": 1, "label": "a", "files": {}, "foreground_before": ' + share + b"}]"
+
+
+@content
 def endless_name_csv() -> bytes:
     return b"path,label\n" + b"x" * 300 + b".png,class_0\n"
 

@@ -10,7 +10,9 @@ forked from one that has imported everything.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import csv
+import importlib
 import io
 import json
 import mmap
@@ -22,6 +24,7 @@ import signal
 import sys
 import tempfile
 import traceback
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -79,6 +82,27 @@ def fork(arguments: list[str], root: Path, before: Callable[[], None]) -> tuple[
         _, waited = os.waitpid(child, 0)
         said.seek(0)
         return os.waitstatus_to_exitcode(waited), said.read().decode(errors="replace")
+
+
+def warm(arguments: list[str], root: Path) -> None:
+    """Import what a command imports late, so that no process forked from this one needs to.
+
+    Points of a kill then lie in the work of the command, not in its imports.
+    """
+    with tempfile.TemporaryFile() as names:
+
+        def note(event: str, said: tuple[object, ...]) -> None:
+            if event == "import":
+                os.write(names.fileno(), f"{said[0]}\n".encode())
+
+        shutil.rmtree(root / OUT, ignore_errors=True)
+        fork(arguments, root, lambda: sys.addaudithook(note))
+        names.seek(0)
+        late = dict.fromkeys(names.read().decode().split())
+    with warnings.catch_warnings(action="ignore"):
+        for name in [name for name in late if name not in sys.modules]:
+            with contextlib.suppress(ImportError):
+                importlib.import_module(name)
 
 
 def counting(kind: str, reached: Callable[[int], None]) -> Callable[[], None]:
@@ -171,6 +195,7 @@ def check(command: str, root: Path, each: int, seed: int = 0) -> list[str]:
         What was wrong, a line each.
     """
     arguments = shlex.split(COMMANDS[command])
+    warm(arguments, root)
     inputs = tree(root)
     lengths = {kind: length(kind, arguments, root) for kind in _clean(root, ("calls", "files"))}
     whole = contents(root / OUT)

@@ -166,7 +166,7 @@ def _table(head: list[str], rows: list[list[str]]) -> bytes:
 
 
 CELLS = st.one_of(ODD_TEXTS, st.text(max_size=6), st.sampled_from(NAMES))
-MEASURE = "evaluate model --data bad.csv --workers 0 --quiet --out out"
+MEASURE = "evaluate model --data bad.csv --samples 1 --workers 0 --quiet --out out"
 
 
 @st.composite
@@ -257,15 +257,77 @@ def _results() -> dict[str, Any]:
 
 
 CARD = "report run --out out/card.html"
-RESULTS = _file(
-    "run/results.json", structured(json.loads(json.dumps(_results(), default=str))), CARD
-)
+VERSIONS = st.sampled_from([1, 1, 2, 2, 0, -1, 3, 2**70, True, None, "2", 2.0, [2]])
+FIRST_VERSION = {"value": 0.75, "n": 4, "ci95": [0.2, 0.95], "settings": {}}
+"""What a record of version 1 holds besides its names: no provenance."""
+
+
+@st.composite
+def _any_results(draw: st.DrawFn) -> bytes:
+    value = json.loads(json.dumps(_results(), default=str))
+    if draw(st.booleans()):
+        names = {"suite": "clean", "dataset": "photos", "metric": "top1"}
+        value |= {"version": 1, "records": [names | FIRST_VERSION]}
+    if draw(st.integers(0, 2)) == 0:
+        value["version"] = draw(VERSIONS)
+    return draw(structured(value))
+
+
+RESULTS = _file("run/results.json", _any_results(), CARD)
 SAMPLE = {"index": 1, "label": "thing", "files": {"picture": "0_picture.png", "mask": "0_mask.png"}}
-SAMPLES = _file(
-    "run/samples/samples.json",
+SMALL = "small/results.json"
+SMALL_CARD = "report small --out out/card.html"
+
+
+def _in_a_small_run(name: str, content: st.SearchStrategy[bytes]) -> st.SearchStrategy[Hostile]:
+    """One file of a run whose results are few: most of a card's time goes into their figures."""
+    results = as_json({"version": 1, "model": "small", "records": []})
+    return content.map(lambda made: Hostile({SMALL: results, f"small/{name}": made}, SMALL_CARD))
+
+
+SAMPLES = _in_a_small_run(
+    "samples/samples.json",
     structured([SAMPLE | {"foreground_before": 0.5, "foreground_after": 0.6}, SAMPLE]),
-    CARD,
 )
+METRICS = (
+    {"step": 0, "split": "train", "loss": 3.0, "seconds": 0.1},
+    {"step": 1, "split": "train", "loss": 2.5, "objectives": {"relevance": 0.1}},
+    {"step": 1, "split": "val", "loss": 2.0, "top1": 0.5},
+)
+
+
+@st.composite
+def _lines(draw: st.DrawFn) -> bytes:
+    rows = [draw(changed(row)) if draw(st.booleans()) else row for row in METRICS]
+    content = b"".join(as_json(row) + draw(ENDS) for row in rows)
+    return draw(scratched(content)) if draw(st.integers(0, 2)) == 0 else content
+
+
+ENDS = st.sampled_from([b"\n"] * 6 + [b"", b"\r\n", b"\n\n", b"\0\n", b"\xff\n"])
+LINES = _in_a_small_run("metrics.jsonl", _lines())
+
+
+@st.composite
+def _predictions(draw: st.DrawFn) -> Hostile:
+    head = ["file", "label", "prediction", "correct"]
+    rows = [[name, "cat", "dog" if "1" in name else "cat", "True"] for name in NAMES]
+    for _ in range(draw(st.integers(0, 3))):
+        row = draw(st.sampled_from([head, *rows]))
+        row[draw(st.integers(0, 3))] = draw(CELLS)
+    text = "\n".join(",".join(row) for row in [head, *rows])
+    content = text.encode("utf-8", "surrogatepass")
+    if draw(st.booleans()):
+        content = draw(scratched(content))
+    settings = {"source": "photos", "change": None, "part": None}
+    header = draw(structured({"name": "photos", "model": "", "settings": settings}))
+    folder = "small/predictions/photos-12ab"
+    files = {
+        SMALL: as_json({"version": 1, "model": "small", "records": []}),
+        f"{folder}/predictions.csv": content,
+        f"{folder}/header.json": header,
+    }
+    return Hostile(files, SMALL_CARD)
+
 
 LISTED = {"x": {"dtype": "F32", "shape": [4], "data_offsets": [0, 16]}, "__metadata__": {"a": "b"}}
 
@@ -351,7 +413,7 @@ def _zips(draw: st.DrawFn) -> Hostile:
 CLASS_MAPS = _file(
     "bad.json",
     structured({"class_0": 0, "class_1": [1, "class_0"]}),
-    "evaluate model --data images --class-map bad.json --workers 0 --quiet --out out",
+    "evaluate model --data images --class-map bad.json --samples 1 --workers 0 --quiet --out out",
 )
 
 
@@ -385,6 +447,8 @@ KINDS: dict[str, st.SearchStrategy[Hostile]] = {
     "yolo": YOLO,
     "results": RESULTS,
     "samples": SAMPLES,
+    "JSON lines": LINES,
+    "predictions": _predictions(),
     "safetensors": _safetensors(),
     "tar members": _tars(),
     "zip members": _zips(),

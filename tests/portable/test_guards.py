@@ -90,6 +90,32 @@ def test_no_relative_path_becomes_text_in_this_systems_way():
     assert relative_paths_as_text(ast.parse("x = f'{a.relative_to(b)}'")) == [1]
 
 
+def text_without_encoding(tree: ast.AST) -> list[int]:
+    """Lines with `read_text` or `write_text` of a path that tell no encoding."""
+    least = {"read_text": 1, "write_text": 2}  # positional arguments, of which it is the last
+    return [
+        node.lineno
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Attribute)
+        and node.func.attr in least
+        and len(node.args) < least[node.func.attr]
+        and not any(keyword.arg == "encoding" for keyword in node.keywords)
+    ]
+
+
+def test_text_is_read_and_written_in_an_encoding_that_is_told():
+    """Ruff's rule sees only what it knows to be a path."""
+    wrong = {
+        path.name: lines
+        for path in Path(vitreous.__file__).parent.rglob("*.py")
+        if (lines := text_without_encoding(ast.parse(path.read_text(encoding="utf-8"))))
+    }
+    assert wrong == {}
+    assert text_without_encoding(ast.parse("a.read_text()\nb.read_text('utf-8')")) == [1]
+    assert text_without_encoding(ast.parse("a.write_text('x')")) == [1]
+
+
 # What only Unix has; `hasattr` or a guarded import must stand before it.
 UNIX_ONLY = {
     "fork",

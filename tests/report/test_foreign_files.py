@@ -84,6 +84,7 @@ WRONG: list[tuple[str, Any]] = [
     ("rdms", {"IT": [["x"]]}),
     ("rdms", {"IT": [[0, 1], [1]]}),
     ("rdms", {"IT": 4}),
+    ("rdms", {"IT": [[], []]}),
     ("brain_reference", [1]),
     ("attack_warnings", ["x"]),
 ]

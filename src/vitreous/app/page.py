@@ -15,7 +15,7 @@ from typing import Any
 from vitreous.app.answers import Inputs, fill_outputs, preview_of, same_class
 from vitreous.app.examples import example_images
 from vitreous.app.gate import Gate
-from vitreous.app.log import quiet_traces
+from vitreous.app.log import OneLine, quiet_blocks
 from vitreous.app.uploads import LARGEST_FILE
 from vitreous.attribution import METHODS
 from vitreous.errors import VitreousError, require
@@ -28,9 +28,9 @@ API = """Answers and maps of the chosen models for one picture.
 
 file: an image, or nothing for an example. chosen: names of models. methods: relevance methods.
 angle: degrees. epsilon: radius of the attack in 1/255, 0 for none. steps: of the attack. Returns a
-message (empty where all is well), then for each model of the page, chosen or not: visibility, a
+message (empty where all is well), then for each model of the page, chosen or not (then empty): a
 text, the five most probable classes with their probabilities, and the maps as HTML with the images
-inside.
+inside. A call without gradio's client gets each model's visibility before its text.
 """
 FONT = ["system-ui", "-apple-system", "Segoe UI", "Roboto", "DejaVu Sans", "sans-serif"]
 MONO = ["ui-monospace", "Menlo", "Consolas", "DejaVu Sans Mono", "monospace"]
@@ -93,7 +93,7 @@ def build(models: Mapping[str, Classifier]) -> Component:
         os.environ["GRADIO_TEMP_DIR"] = uploads
         atexit.register(shutil.rmtree, uploads, ignore_errors=True)
     gradio = require("gradio", "app")
-    with gradio.Blocks(
+    with quiet_blocks()(
         title="Vitreous",
         analytics_enabled=False,
         delete_cache=(CACHE_SECONDS, CACHE_SECONDS),
@@ -128,7 +128,7 @@ def _inputs(gradio: Gradio, names: Sequence[str]) -> tuple[dict[str, Component],
         with gradio.Column(scale=1, min_width=260):
             limit = f"at most {LARGEST_FILE >> 20} MB"
             file = gradio.File(
-                label=f"Picture ({limit})", type="filepath", file_types=["image"], height=150
+                label=f"Picture ({limit})", type="filepath", file_types=["image"], height=180
             )
             preview = gradio.HTML(visible=False, elem_classes="preview")
             gradio.Markdown("Or an example, drawn by this program:")
@@ -277,15 +277,14 @@ def launch(
     Returns:
         What gradio's `launch` returns: the application and its addresses.
     """
-    middleware = require("starlette.middleware", "app").Middleware(
-        Gate, host=host, allowed_hosts=(*allowed_hosts, *(SHARED if share else ()))
-    )
-    quiet_traces()
+    middleware = require("starlette.middleware", "app").Middleware
+    names = (*allowed_hosts, *(SHARED if share else ()))
+    before = [middleware(Gate, host=host, allowed_hosts=names), middleware(OneLine)]
     return page.launch(
         server_name=host,
         server_port=port,
         share=share,
-        app_kwargs={"middleware": [middleware]},
+        app_kwargs={"middleware": before},
         state_session_capacity=200,
         quiet=True,
         **options,

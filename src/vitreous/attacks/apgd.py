@@ -46,6 +46,13 @@ class APGD(BoundedAttack):
         steps: Gradient steps of each start.
         restarts: How many random starts.
         loss: `cross_entropy` (APGD-CE), `dlr` or `margin`.
+
+    Examples:
+        >>> brightest = torch.nn.Flatten().eval()  # it answers with the brightest channel
+        >>> image, label = torch.tensor([0.5, 0.4, 0.1]).view(1, 3, 1, 1), torch.tensor([0])
+        >>> perturbed = APGD(epsilon=0.1, steps=5)(brightest, image, label)
+        >>> brightest(perturbed).argmax(1).tolist()
+        [1]
     """
 
     steps: Annotated[int, at_least(1)] = 100
@@ -86,6 +93,14 @@ class TargetedAPGD(BoundedAttack):
         steps: Gradient steps towards each class.
         restarts: Random starts for each class.
         classes: How many wrong classes are tried, likeliest first.
+
+    Examples:
+        >>> model = torch.nn.Flatten().eval()  # its answer is the brightest of twelve values
+        >>> images = torch.rand(2, 3, 2, 2)
+        >>> attack = TargetedAPGD(epsilon=0.1, steps=5, classes=2)
+        >>> perturbed = attack(model, images, model(images).argmax(1))
+        >>> bool((perturbed - images).abs().max() <= 0.1 + 1e-6)
+        True
     """
 
     steps: Annotated[int, at_least(1)] = 100

@@ -24,6 +24,11 @@ class Attack(Protocol):
     Attributes:
         epsilon: Radius of the ball, in units of the images ([0, 1]).
         norm: `linf` or `l2`.
+
+    Examples:
+        >>> attack = ATTACKS["pgd"](epsilon=2 / 255)
+        >>> attack.norm, attack.at(4 / 255).epsilon / attack.epsilon
+        ('linf', 2.0)
     """
 
     @property

@@ -34,7 +34,7 @@ class PGD(BoundedAttack):
         loss: `cross_entropy`, `margin` or `dlr`.
         early_stop: Stop on pictures that are fooled; off, the loss is raised to the last step.
 
-    Example:
+    Examples:
         >>> import vitreous
         >>> model = vitreous.load_model("vit_tiny_patch16_224", pretrained=False, image_size=32)
         >>> images, labels = torch.rand(2, 3, 32, 32), torch.tensor([1, 2])
@@ -119,6 +119,13 @@ class FGSM(BoundedAttack):
         norm: `linf` or `l2`.
         step_size: Length of the step; ε by default.
         random_start: Start inside the ball instead of at the image.
+
+    Examples:
+        >>> brightest = torch.nn.Flatten().eval()  # it answers with the brightest channel
+        >>> image = torch.tensor([0.5, 0.4, 0.1]).view(1, 3, 1, 1)
+        >>> perturbed = FGSM(epsilon=0.1)(brightest, image, torch.tensor([0]))
+        >>> [round(value, 2) for value in perturbed.flatten().tolist()]
+        [0.4, 0.5, 0.2]
     """
 
     step_size: Annotated[float, above(0)] | None = None

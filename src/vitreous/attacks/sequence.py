@@ -34,6 +34,14 @@ class Sequence(AttackSettings):
         steps: Gradient steps of those that take such.
         restarts: Random starts of those that take such.
         queries: Queries of `square`.
+
+    Examples:
+        >>> model = torch.nn.Flatten().eval()  # its answer is the brightest of twelve values
+        >>> images = torch.rand(2, 3, 2, 2)
+        >>> attack = Sequence(epsilon=1.0, members=("apgd_ce", "square"), steps=3, queries=20)
+        >>> perturbed = attack(model, images, model(images).argmax(1))
+        >>> (model(perturbed).argmax(1) != model(images).argmax(1)).tolist()
+        [True, True]
     """
 
     members: tuple[Member, ...] = ("apgd_ce", "apgd_t", "square")
@@ -92,6 +100,11 @@ class AutoAttack(AttackSettings):
         members: The attacks of a custom version, by AutoAttack's names.
         restarts: Random starts of each member; by default those of the version.
         seed: Of its random numbers; the generator's where one is given.
+
+    Examples:
+        >>> attack = AutoAttack(epsilon=8 / 255, version="custom", members=("square",))
+        >>> attack.members, attack.at(4 / 255).epsilon * 255
+        (('square',), 4.0)
     """
 
     version: Literal["standard", "plus", "rand", "custom"] = "standard"

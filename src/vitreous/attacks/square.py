@@ -36,6 +36,13 @@ class Square(BoundedAttack):
         queries: Squares tried for each picture at most, each a forward pass.
         first_share: Share of the picture that the first squares cover (the paper has 0.8 in L∞ and
             0.1 in L2; AutoAttack takes 0.8 for both).
+
+    Examples:
+        >>> brightest = torch.nn.Flatten().eval()  # it answers with the brightest channel
+        >>> image = torch.tensor([0.5, 0.4, 0.1]).view(1, 3, 1, 1)
+        >>> perturbed = Square(epsilon=0.1, queries=50)(brightest, image, torch.tensor([0]))
+        >>> brightest(perturbed).argmax(1).tolist()
+        [1]
     """
 
     queries: Annotated[int, at_least(1)] = 5000

@@ -48,6 +48,12 @@ class RecordedPass:
         inputs: What the maps are made from, in place of `attention`.
         classifier: The model, for methods that make passes of their own.
         score_of: The score of logits (B, C) of these images, or of others in their place.
+
+    Examples:
+        >>> images, nothing = torch.rand(2, 3, 32, 48), AttentionTrace()
+        >>> recorded = RecordedPass(images, torch.tensor(0.0), nothing, layout=None)
+        >>> recorded.size
+        (32, 48)
     """
 
     images: Tensor
@@ -179,6 +185,11 @@ class Method(Protocol):
         needs: Any of `attention`, `input_gradients`, `model` (the method makes passes of its own,
             and no loss can be derived from its maps); with `attention_inputs` beside `attention`,
             the layers' inputs serve in place of their maps.
+
+    Examples:
+        >>> from vitreous.attribution import METHODS
+        >>> sorted(METHODS["gradient_attention"].needs), sorted(METHODS["occlusion"].needs)
+        (['attention', 'attention_inputs'], ['model'])
     """
 
     needs: ClassVar[frozenset[str]]

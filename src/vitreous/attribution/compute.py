@@ -34,6 +34,13 @@ class Explanation:
         logits: (B, C).
         target: (B,) class that each map explains.
         constant: (B,) bool: the map was constant, and so is all zeros.
+
+    Examples:
+        >>> import vitreous
+        >>> model = vitreous.load_model("vit_tiny_patch16_224", pretrained=False, image_size=32)
+        >>> explained = explain(model, torch.rand(2, 3, 32, 32), target=7)
+        >>> explained.target.tolist(), explained.constant.tolist()
+        ([7, 7], [False, False])
     """
 
     relevance: Tensor
@@ -76,7 +83,7 @@ def relevance(
             cannot be derived and are asked to be.
         VitreousError: For an unknown method, a class out of range, or images of a wrong shape.
 
-    Example:
+    Examples:
         >>> import vitreous
         >>> model = vitreous.load_model("vit_tiny_patch16_224", pretrained=False, image_size=32)
         >>> maps = relevance(model, torch.rand(2, 3, 32, 32), target=3, method="rollout")
@@ -110,7 +117,7 @@ def explain(
 
     Takes the same arguments, and raises the same errors, as `relevance`.
 
-    Example:
+    Examples:
         >>> import vitreous
         >>> model = vitreous.load_model("vit_tiny_patch16_224", pretrained=False, image_size=32)
         >>> explained = explain(model, torch.rand(2, 3, 32, 32))
@@ -184,6 +191,17 @@ def recorded_pass(
         retain_graph: Keep the graph, so that the same pass serves the backward of a loss.
         against: (B,) class of each image whose logit is taken away.
         classifier: The model, for methods that make passes of their own.
+
+    Examples:
+        >>> import vitreous
+        >>> from vitreous.attribution import METHODS
+        >>> from vitreous.models.forward import record_forward
+        >>> model = vitreous.load_model("vit_tiny_patch16_224", pretrained=False, image_size=32)
+        >>> made = record_forward(model, torch.rand(2, 3, 32, 32), attention=True)
+        >>> layout = layout_of(model.net, (32, 32))
+        >>> recorded = recorded_pass(made, torch.tensor([3, 5]), layout)
+        >>> METHODS["rollout"](recorded).shape
+        torch.Size([2, 1, 32, 32])
     """
     score_of = functools.partial(_scores, classes=classes, against=against)
     with gradients_enabled():

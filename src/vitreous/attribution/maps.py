@@ -18,7 +18,7 @@ def min_max(maps: Tensor) -> tuple[Tensor, Tensor]:
         The scaled maps, and which pictures (B,) had a constant map (or one that is not finite);
         their maps are zeros.
 
-    Example:
+    Examples:
         >>> import torch
         >>> scaled, constant = min_max(torch.tensor([[[[1.0, 2.0, 3.0]]]]))
         >>> scaled.tolist(), constant.tolist()

@@ -22,7 +22,7 @@ def foreground_share(maps: Tensor, masks: Tensor) -> Tensor:
     Returns:
         (B,) float in [0, 1].
 
-    Example:
+    Examples:
         >>> maps = torch.tensor([[[[0.75, 0.25]]]])
         >>> foreground_share(maps, torch.tensor([[[[1.0, 0.0]]]])).tolist()
         [0.75]
@@ -46,7 +46,7 @@ def pointing_hits(maps: Tensor, masks: Tensor, tolerance: int = TOLERANCE) -> Te
     Returns:
         (B,) float32, 1 where it hits and 0 where it does not.
 
-    Example:
+    Examples:
         >>> maps = torch.tensor([[[[0.9, 0.1]]]])
         >>> pointing_hits(maps, torch.tensor([[[[0.0, 1.0]]]]), tolerance=0).tolist()
         [0.0]

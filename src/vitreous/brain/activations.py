@@ -51,6 +51,11 @@ class Extraction:
         precision: Type of the forward pass.
         restart: Delete the activations of these layers and images, and take them anew.
         check_content: Tell whether an image changed by its content, not by its size and time.
+
+    Examples:
+        >>> settings = Extraction(batch_size=8, storage="float16")
+        >>> settings.degrees, settings.precision
+        (8.0, 'float32')
     """
 
     batch_size: int = 32
@@ -129,6 +134,19 @@ def extract(
     Raises:
         VitreousError: For an unknown layer (with the nearest names), an unreadable picture, or a
             full disk.
+
+    Examples:
+        >>> import tempfile
+        >>> import vitreous
+        >>> from vitreous.data.dataset import Dataset
+        >>> from vitreous.data.stores import ArrayImages
+        >>> pixels = torch.randint(256, (3, 32, 32, 3), dtype=torch.uint8)
+        >>> stimuli = Stimuli(Dataset(ArrayImages(pixels, ["a", "b", "c"]), np.full(3, -1)))
+        >>> settings = {"pretrained": False, "image_size": 32, "depth": 2}
+        >>> model = vitreous.load_model("vit_tiny_patch16_224", **settings)
+        >>> values = extract(model, stimuli, ["blocks.*"], tempfile.mkdtemp())
+        >>> {layer: array.shape for layer, array in values.items()}
+        {'blocks.0': (3, 960), 'blocks.1': (3, 960)}
     """
     settings = settings or Extraction()
     names = find_layers(classifier, layers)

@@ -29,6 +29,10 @@ def error_consistency(
 
     Raises:
         VitreousError: If the images do not match.
+
+    Examples:
+        >>> error_consistency(np.array([1, 0, 1, 0]), np.array([[1, 0, 1, 0], [1, 0, 0, 1]])).score
+        0.5
     """
     first, second = _with_people(model, human)
     return _average(_by_condition(first, second, _parts(conditions, first.shape[1])))
@@ -42,7 +46,13 @@ def error_consistency_interval(
     resamples: int = 1000,
     seed: int = 0,
 ) -> tuple[float, float] | None:
-    """The 95 % bootstrap interval of `error_consistency` over the images of each condition."""
+    """The 95 % bootstrap interval of `error_consistency` over the images of each condition.
+
+    Examples:
+        >>> right = np.array([1, 0] * 10)
+        >>> error_consistency_interval(right, right[None], resamples=50)
+        (1.0, 1.0)
+    """
     first, second = _with_people(model, human)
     return _interval(first, second, _parts(conditions, first.shape[1]), resamples, seed)
 
@@ -61,6 +71,10 @@ def consistency_of_people(
 
     Raises:
         VitreousError: For fewer than two subjects.
+
+    Examples:
+        >>> consistency_of_people(np.array([[1, 0, 1, 0], [1, 0, 1, 0]])).score
+        1.0
     """
     first, second = _pairs(human)
     return _average(_by_condition(first, second, _parts(conditions, first.shape[1])))

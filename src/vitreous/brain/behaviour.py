@@ -24,6 +24,12 @@ class Trials:
         truth: The object shown.
         distractor: The other object offered.
         choice: The object chosen.
+
+    Examples:
+        >>> shown, other = np.array(["bear", "bear"]), np.array(["dog", "dog"])
+        >>> trials = Trials(np.array(["1.png", "1.png"]), shown, other, np.array(["bear", "dog"]))
+        >>> float((trials.choice == trials.truth).mean())
+        0.5
     """
 
     stimulus: np.ndarray
@@ -74,6 +80,20 @@ def i2n(
 
     Raises:
         VitreousError: If names are repeated, or images and trials do not match.
+
+    Examples:
+        >>> objects = np.repeat(["bear", "dog", "elephant"], 4)
+        >>> names = [f"{i}.png" for i in range(12)]
+        >>> random = np.random.default_rng(0)
+        >>> shown = random.integers(0, 12, 2000)
+        >>> other = random.choice(["bear", "dog", "elephant"], 2000)
+        >>> keep = other != objects[shown]
+        >>> shown, other = shown[keep], other[keep]
+        >>> said = np.where(random.random(len(shown)) < 0.6 + 0.03 * shown, objects[shown], other)
+        >>> trials = Trials(np.array(names)[shown], objects[shown], other, said)
+        >>> score = i2n(random.dirichlet([1, 1, 1], 12), np.unique(objects), names, objects, trials)
+        >>> -1 <= score.score <= 1, score.raw.shape
+        (True, (2,))
     """
     given = (probabilities, choices, stimulus_id, truth)
     pattern, halves = _patterns(*given, trials, repetitions, seed)
@@ -81,7 +101,18 @@ def i2n(
 
 
 def i2n_ceiling(trials: Trials, *, repetitions: int = 2, seed: int = 0) -> Score:
-    """Correlation of the human pattern of one random half with that of the other."""
+    """Correlation of the human pattern of one random half with that of the other.
+
+    Examples:
+        >>> random = np.random.default_rng(0)
+        >>> shown = random.integers(0, 8, 2000)
+        >>> truth = np.where(shown < 4, "bear", "dog")
+        >>> other = np.where(shown < 4, "dog", "bear")
+        >>> said = np.where(random.random(2000) < 0.55 + 0.05 * shown, truth, other)
+        >>> trials = Trials(shown.astype(str), truth, other, said)
+        >>> i2n_ceiling(trials).score > 0.5  # people agree on which images are hard
+        True
+    """
     names, first = np.unique(trials.stimulus, return_index=True)
     kinds = np.unique(np.concatenate([trials.choice, trials.truth, trials.distractor]))
     own = _true_column(np.asarray(trials.truth)[first], kinds)
@@ -91,7 +122,13 @@ def i2n_ceiling(trials: Trials, *, repetitions: int = 2, seed: int = 0) -> Score
 
 @dataclasses.dataclass(frozen=True)
 class I2nIntervals:
-    """95 % intervals (low, high) of i2n, of its ceiling, and of the normalised score."""
+    """95 % intervals (low, high) of i2n, of its ceiling, and of the normalised score.
+
+    Examples:
+        >>> intervals = I2nIntervals(raw=(0.2, 0.4), ceiling=(0.5, 0.7), ceiled=None)
+        >>> intervals.ceiling
+        (0.5, 0.7)
+    """
 
     raw: tuple[float, float] | None
     ceiling: tuple[float, float] | None
@@ -113,6 +150,20 @@ def i2n_intervals(
 
     The normalised d′ patterns stay as they are, so that what all images share (the mean confusion
     of two objects) is not drawn anew. Arguments as for `i2n`.
+
+    Examples:
+        >>> random = np.random.default_rng(0)
+        >>> shown = random.integers(0, 8, 2000)
+        >>> truth = np.where(shown < 4, "bear", "dog")
+        >>> other = np.where(shown < 4, "dog", "bear")
+        >>> said = np.where(random.random(2000) < 0.55 + 0.05 * shown, truth, other)
+        >>> trials = Trials(shown.astype(str), truth, other, said)
+        >>> model = random.dirichlet([1, 1], 8)
+        >>> names, objects = [str(i) for i in range(8)], ["bear"] * 4 + ["dog"] * 4
+        >>> choices = ["bear", "dog"]
+        >>> got = i2n_intervals(model, choices, names, objects, trials, resamples=50)
+        >>> -1 <= got.raw[0] <= got.raw[1] <= 1
+        True
     """
     given = (probabilities, choices, stimulus_id, truth)
     pattern, halves = _patterns(*given, trials, repetitions, seed)
@@ -171,7 +222,13 @@ def _human_patterns(
 
 
 def ceiled_i2n(score: Score, ceiling: Score) -> Score:
-    """Divide each repetition's correlation by the square root of its ceiling."""
+    """Divide each repetition's correlation by the square root of its ceiling.
+
+    Examples:
+        >>> raw, ceiling = (Score(v, 0.0, np.array([v, v])) for v in (0.3, 0.36))
+        >>> round(ceiled_i2n(raw, ceiling).score, 6)
+        0.5
+    """
     if score.raw.shape != ceiling.raw.shape or not (ceiling.raw > 0).all():
         raise VitreousError("the ceiling must be positive and of as many repetitions as the score")
     return aggregate(score.raw / np.sqrt(ceiling.raw))

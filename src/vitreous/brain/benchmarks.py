@@ -146,6 +146,13 @@ def load_recording(
 
     Raises:
         VitreousError: For another name, or files that are missing or damaged.
+
+    Examples:
+        >>> try:
+        ...     load_recording("MajajHong2015.publik")
+        ... except VitreousError as error:
+        ...     print(error)
+        MajajHong2015 has no 'publik'; did you mean 'public'?
     """
     known = find_benchmark(name)
     if known is None or not known[0].regions:

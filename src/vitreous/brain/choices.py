@@ -36,6 +36,17 @@ class ChoiceTask:
         stimuli: The images of the trials.
         fitting: Images that the readout is fitted on.
         labels: Object of each of those.
+
+    Examples:
+        >>> import tempfile
+        >>> from PIL import Image
+        >>> folder = Path(tempfile.mkdtemp())
+        >>> Image.new("RGB", (8, 8)).save(folder / "a.png")
+        >>> images, one = read_stimuli(folder), np.array(["a"])
+        >>> trials = Trials(one, np.array(["bear"]), np.array(["dog"]), np.array(["bear"]))
+        >>> task = ChoiceTask("mine", trials, stimuli=images, fitting=images, labels=("bear",))
+        >>> task.stimuli.names
+        ('a',)
     """
 
     name: str
@@ -54,6 +65,10 @@ def find_choices(name: str, home: str | os.PathLike[str] | None = None) -> Choic
 
     Raises:
         VitreousError: If the benchmark has no choices, or files are missing or damaged.
+
+    Examples:
+        >>> find_choices("my recordings") is None
+        True
     """
     known = find_benchmark(name)
     if known is None:
@@ -103,7 +118,15 @@ def load_trials(
     assembly: str | os.PathLike[str] | None = None,
     home: str | os.PathLike[str] | None = None,
 ) -> Trials:
-    """Load the human trials of Rajalingham2018: coordinates of a behavioural assembly."""
+    """Load the human trials of Rajalingham2018: coordinates of a behavioural assembly.
+
+    Examples:
+        >>> try:
+        ...     load_trials("MajajHong2015.public")
+        ... except VitreousError as error:
+        ...     print(error)
+        'MajajHong2015.public' has no human trials; expected Rajalingham2018
+    """
     known = find_benchmark(name)
     if known is None or known[0].regions:
         raise VitreousError(f"'{name}' has no human trials; expected Rajalingham2018")

@@ -15,7 +15,7 @@ HALVES = Splits(number=10, train_size=0.5, seed=1)
 def spearman_brown(r: np.ndarray | float) -> np.ndarray:
     """Correct a correlation of halves for the length of the whole: 2r / (1 + r).
 
-    Example:
+    Examples:
         >>> float(spearman_brown(0.5))
         0.6666666666666666
     """
@@ -29,6 +29,10 @@ def average_trials(trials: np.ndarray) -> np.ndarray:
 
     Raises:
         VitreousError: If some image has no trial at all for some neuroid.
+
+    Examples:
+        >>> average_trials(np.array([[[1.0, 2.0]], [[3.0, np.nan]]])).tolist()
+        [[2.0, 2.0]]
     """
     trials = _check(trials)
     present = ~np.isnan(trials)
@@ -53,6 +57,11 @@ def internal_consistency(trials: np.ndarray, splits: Splits = HALVES) -> Score:
 
     Raises:
         VitreousError: For fewer than two repetitions, or infinities.
+
+    Examples:
+        >>> pattern = np.random.default_rng(0).normal(size=(1, 20, 3))
+        >>> round(internal_consistency(np.repeat(pattern, 4, axis=0)).score, 6)
+        1.0
     """
     trials = _check(trials)
     if len(trials) < 2:

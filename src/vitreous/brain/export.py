@@ -44,6 +44,12 @@ class Plugin:
         neural_only: Allow a head that is not ImageNet's 1000 classes; tasks with labels then fail.
         training_data: What the model was trained on, for the metadata; left out where unknown.
         notes: Free text for the metadata.
+
+    Examples:
+        >>> layers = {"V1": "blocks.1", "V2": "blocks.3", "V4": "blocks.6", "IT": "blocks.10"}
+        >>> plugin = Plugin("my_model", layers, training_data="ImageNet")
+        >>> plugin.degrees, plugin.weights
+        (8.0, 'copy')
     """
 
     identifier: str
@@ -73,6 +79,18 @@ def export_plugin(classifier: Classifier, plugin: Plugin, out: str | os.PathLike
         VitreousError: If the name is not allowed, a layer does not exist or puts out no tensor,
             the output is not one tensor, the head is not of 1000 classes, the folder exists, the
             named weights are not the model's, or the plugin's own tests fail.
+
+    Examples:
+        >>> import tempfile
+        >>> import vitreous
+        >>> settings = {"pretrained": False, "image_size": 32, "patch_size": 16, "depth": 1}
+        >>> model = vitreous.load_model("vit_tiny_patch16_224", **settings)
+        >>> layers = dict.fromkeys(("V1", "V2", "V4", "IT"), "blocks.7")
+        >>> try:
+        ...     export_plugin(model, Plugin("mine", layers), tempfile.mkdtemp())
+        ... except VitreousError as error:
+        ...     print(error)
+        unknown layer 'blocks.7' of vit_tiny_patch16_224; did you mean 'blocks.0'?
     """
     layers = check_plugin(classifier, plugin)
     target = Path(out) / "models" / plugin.identifier

@@ -32,6 +32,10 @@ def gram(features: np.ndarray, *, centre: bool = True, block: int | None = None)
 
     Raises:
         VitreousError: If the features hold NaN or infinities.
+
+    Examples:
+        >>> gram(np.array([[1.0, 2.0], [3.0, 4.0]]), centre=False).tolist()
+        [[5.0, 11.0], [11.0, 25.0]]
     """
     n, units = features.shape
     width = block or max(1, BLOCK_BYTES // (8 * max(n, 1)))
@@ -59,6 +63,11 @@ class Kernel:
     Attributes:
         matrix: The Gram matrix (images × images), or centred features (images × units).
         factored: Whether `matrix` is the features.
+
+    Examples:
+        >>> kernel = Kernel.of(np.random.default_rng(0).normal(size=(4, 100)))
+        >>> kernel.matrix.shape, kernel.factored
+        ((4, 4), False)
     """
 
     matrix: Array

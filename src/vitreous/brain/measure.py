@@ -42,6 +42,12 @@ class Measure:
             at once for `rdm` and `cka`.
         device: Where PLS is computed: `cpu`, or a torch device.
         threads: Limit of BLAS threads; None leaves it.
+
+    Examples:
+        >>> features = np.random.default_rng(0).normal(size=(20, 5))
+        >>> measure = Measure(metric="cka", unbiased=False)
+        >>> round(measure(features, 3 * features).score, 6), measure.settings()["splits"]
+        (1.0, 'all images')
     """
 
     metric: str = "pls"

@@ -60,6 +60,12 @@ def pls_predictivity(
     Raises:
         VitreousError: If images and responses do not match, responses hold NaN, or there are
             fewer stimuli or units than components.
+
+    Examples:
+        >>> features = np.random.default_rng(0).normal(size=(40, 5))
+        >>> score = pls_predictivity(features, features @ np.ones((5, 2)), components=5)
+        >>> round(score.score, 6), score.raw.shape
+        (1.0, (10, 2))
     """
     return pls_curve(
         features,
@@ -86,7 +92,14 @@ def pls_curve(
     threads: int | None = None,
     kernel: Kernel | None = None,
 ) -> dict[int, Score]:
-    """Score several numbers of PLS components by one fit; see `pls_predictivity`."""
+    """Score several numbers of PLS components by one fit; see `pls_predictivity`.
+
+    Examples:
+        >>> features = np.random.default_rng(0).normal(size=(40, 5))
+        >>> scores = pls_curve(features, features @ np.ones((5, 2)), counts=(1, 5))
+        >>> sorted(scores), round(scores[5].score, 6)
+        ([1, 5], 1.0)
+    """
     responses = check_pair(features, responses)
     drawn = (splits or Splits()).draw(len(responses), groups)
     check_components(max(counts), len(drawn[0][0]), features.shape[1])
@@ -111,6 +124,12 @@ def ridge_predictivity(
 
     With several penalties the one of the smallest leave-one-out error on the training images is
     taken in each split. Other arguments and errors as for `pls_predictivity`.
+
+    Examples:
+        >>> features = np.random.default_rng(0).normal(size=(40, 5))
+        >>> score = ridge_predictivity(features, features @ np.ones((5, 2)), penalty=(1e-6, 1.0))
+        >>> round(score.score, 3)
+        1.0
     """
     responses = check_pair(features, responses)
     drawn = (splits or Splits()).draw(len(responses), groups)
@@ -127,7 +146,13 @@ def ridge_cv_predictivity(
     groups: Groups = None,
     **options: Unpack[RegressionOptions],
 ) -> Score:
-    """Score by ridge regression with the penalty chosen from Brain-Score's 95 values."""
+    """Score by ridge regression with the penalty chosen from Brain-Score's 95 values.
+
+    Examples:
+        >>> features = np.random.default_rng(0).normal(size=(40, 5))
+        >>> round(ridge_cv_predictivity(features, features @ np.ones((5, 2))).score, 3)
+        1.0
+    """
     return ridge_predictivity(features, responses, groups, penalty=PENALTIES, **options)
 
 
@@ -137,7 +162,13 @@ def linear_predictivity(
     groups: Groups = None,
     **options: Unpack[RegressionOptions],
 ) -> Score:
-    """Score by least squares; of smallest norm where there are more units than images."""
+    """Score by least squares; of smallest norm where there are more units than images.
+
+    Examples:
+        >>> features = np.random.default_rng(0).normal(size=(40, 5))
+        >>> round(linear_predictivity(features, features @ np.ones((5, 2))).score, 6)
+        1.0
+    """
     return ridge_predictivity(features, responses, groups, penalty=0.0, **options)
 
 
@@ -155,6 +186,11 @@ def one_to_one(
 
     Brain-Score's `neuron_to_neuron` (Arend et al. 2018). Units that are constant in training are
     never chosen. Arguments and errors as for `pls_predictivity`; `kernel` has no use here.
+
+    Examples:
+        >>> features = np.random.default_rng(0).normal(size=(40, 5))
+        >>> round(one_to_one(features, 2 * features[:, :3]).score, 6)
+        1.0
     """
     responses = check_pair(features, responses)
     drawn = (splits or Splits()).draw(len(responses), groups)

@@ -67,6 +67,13 @@ def read_netcdf(
 
     Raises:
         VitreousError: If it is missing, not NetCDF, or not a neural assembly.
+
+    Examples:
+        >>> import tempfile
+        >>> file = Path(tempfile.mkdtemp()) / "assembly.nc"
+        >>> make_assembly(np.ones((2, 3)), ["a", "b"]).to_netcdf(file)
+        >>> read_netcdf(file).sizes["neuroid"]
+        3
     """
     file = Path(path)
     dataset = _open(file)
@@ -178,6 +185,16 @@ def read_arrays(
 
     Raises:
         VitreousError: If files cannot be read or do not match.
+
+    Examples:
+        >>> import tempfile
+        >>> folder = Path(tempfile.mkdtemp())
+        >>> np.save(folder / "responses.npy", np.ones((2, 3)))
+        >>> lines = ["stimulus_id", "a", "b"]
+        >>> _ = (folder / "images.csv").write_bytes(os.linesep.join(lines).encode())
+        >>> recording = read_arrays(folder / "responses.npy", folder / "images.csv")
+        >>> recording.names, recording.responses().shape
+        (['a', 'b'], (2, 3))
     """
     file = Path(responses)
     values = _load_array(file)
@@ -202,6 +219,18 @@ def read_macaque(folder: str | os.PathLike[str], session: str) -> Recording:
 
     Raises:
         VitreousError: If the session is not there.
+
+    Examples:
+        >>> import io, tempfile, zipfile
+        >>> from PIL import Image
+        >>> folder, picture = Path(tempfile.mkdtemp()), io.BytesIO()
+        >>> Image.new("RGB", (8, 8)).save(picture, "PNG")
+        >>> with zipfile.ZipFile(folder / "images_day1.zip", "w") as archive:
+        ...     for name in ("a.png", "b.png"):
+        ...         archive.writestr(name, picture.getvalue())
+        >>> np.save(folder / "responses_avg_day1.npy", np.ones((5, 2)))  # neurons × images
+        >>> read_macaque(folder, "day1").responses().shape
+        (2, 5)
     """
     root = Path(folder)
     sessions = sorted(p.stem.removeprefix("images_") for p in root.glob("images_*.zip"))

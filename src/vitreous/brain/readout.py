@@ -34,6 +34,13 @@ def readout_probabilities(
 
     Raises:
         VitreousError: If features and labels do not match, or there is one object only.
+
+    Examples:
+        >>> features = np.array([[0.0], [1.0], [10.0], [11.0]])
+        >>> labels = ["bear", "bear", "dog", "dog"]
+        >>> values, choices = readout_probabilities(features, labels, np.array([[0.0], [12.0]]))
+        >>> choices, values.argmax(1).tolist()
+        (['bear', 'dog'], [0, 1])
     """
     from sklearn.linear_model import LogisticRegression
     from sklearn.preprocessing import StandardScaler

@@ -31,6 +31,13 @@ class Recording:
             presentation, each once, and maybe `region` on neuroid.
         stimuli: The images, where they are at hand.
         group: Coordinate on presentation that splits are stratified by.
+
+    Examples:
+        >>> cells = {"region": ["V4", "IT"]}
+        >>> assembly = make_assembly(np.ones((3, 2)), ["a", "b", "c"], neuroid=cells)
+        >>> recording = Recording("mine", assembly)
+        >>> recording.regions, recording.select("IT").responses().shape
+        (['IT', 'V4'], (3, 1))
     """
 
     name: str
@@ -136,6 +143,12 @@ def make_assembly(
 
     Raises:
         VitreousError: If lengths do not match or a name occurs twice.
+
+    Examples:
+        >>> cells = {"region": ["V4", "IT"]}
+        >>> assembly = make_assembly(np.ones((3, 2)), ["a", "b", "c"], neuroid=cells)
+        >>> assembly.dims, assembly["region"].values.tolist()
+        (('presentation', 'neuroid'), ['V4', 'IT'])
     """
     library = require("xarray", "brain")
     values = np.asarray(responses)

@@ -30,6 +30,11 @@ class Score:
         raw: What was aggregated: splits × neuroids for predictivity and consistency (NaN where
             a neuroid is constant in a split), splits for similarities; one value where there is
             no split.
+
+    Examples:
+        >>> score = aggregate(np.array([[0.2, 0.4, 0.6], [0.4, 0.6, 0.8]]))
+        >>> score.score, score.raw.shape
+        (0.5, (2, 3))
     """
 
     score: float
@@ -86,6 +91,11 @@ def ceiled_interval(
 
     Raises:
         VitreousError: If score and ceiling are of different neuroids.
+
+    Examples:
+        >>> score, ceiling = aggregate(np.full((2, 9), 0.5)), aggregate(np.full((2, 9), 0.8))
+        >>> ceiled_interval(score, ceiling)
+        (0.3125, 0.3125)
     """
     neuroids = (score.raw.shape[-1], ceiling.raw.shape[-1])
     if score.raw.ndim != 2 or ceiling.raw.ndim != 2 or len(set(neuroids)) != 1:
@@ -116,6 +126,10 @@ def aggregate(raw: np.ndarray) -> Score:
     Args:
         raw: splits × neuroids, or splits. Neuroids that are NaN in a split are left out of its
             median, as in Brain-Score.
+
+    Examples:
+        >>> aggregate(np.array([[0.2, 0.4, 0.6], [0.4, np.nan, 0.8]])).score
+        0.5
     """
     raw = np.asarray(raw, dtype=np.float64)
     per_split = median_over_neuroids(raw) if raw.ndim == 2 else raw
@@ -140,6 +154,10 @@ def ceiled(raw: float, ceiling: float, convention: str = "brainscore_2026") -> f
 
     Raises:
         VitreousError: For an unknown convention or a ceiling that is not positive.
+
+    Examples:
+        >>> ceiled(0.5, 0.5), ceiled(0.5, 0.5, "brainscore_2022")
+        (0.5, 1.0)
     """
     if convention not in CONVENTIONS:
         raise VitreousError(
@@ -162,6 +180,12 @@ class Published(TypedDict):
 
 
 def published() -> Published:
-    """The published rows of CrossViT Adv+Rot, Brain-Score's ceilings, and AlexNet's values."""
+    """The published rows of CrossViT Adv+Rot, Brain-Score's ceilings, and AlexNet's values.
+
+    Examples:
+        >>> rows = published()
+        >>> rows["regions"], len(rows["models"])
+        (['V1', 'V2', 'V4', 'IT', 'behaviour'], 4)
+    """
     text = resources.files("vitreous.brain").joinpath("published.json").read_text("utf-8")
     return json.loads(text)

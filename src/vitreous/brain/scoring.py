@@ -43,6 +43,11 @@ class LayerScore:
         depth: Its place among the layers scored, from 0 to 1; None for `pixels`, which are no
             layer but what every model starts from.
         score: What the metric gave.
+
+    Examples:
+        >>> layer = LayerScore("blocks.3", 0.5, Score(0.4, 0.01, np.array([0.39, 0.41])))
+        >>> layer.score.score
+        0.4
     """
 
     layer: str
@@ -61,6 +66,12 @@ class RegionScore:
         interval: 95 % interval of the score, see `Measure.interval`.
         ceiling: Internal consistency of the region's neuroids, or None without repetitions.
         neuroids: How many there are.
+
+    Examples:
+        >>> score = Score(0.4, 0.01, np.array([0.39, 0.41]))
+        >>> region = RegionScore("V4", "blocks.6", score, (0.3, 0.5), ceiling=None, neuroids=168)
+        >>> region.interval
+        (0.3, 0.5)
     """
 
     region: str
@@ -97,6 +108,23 @@ def score_layers(
 
     Returns:
         Region → scores in the model's order of layers.
+
+    Examples:
+        >>> import tempfile, torch, vitreous
+        >>> from vitreous.brain.recordings import make_assembly
+        >>> from vitreous.data.dataset import Dataset
+        >>> from vitreous.data.stores import ArrayImages
+        >>> pixels = torch.randint(256, (12, 32, 32, 3), dtype=torch.uint8)
+        >>> names = [f"{i:02}" for i in range(12)]
+        >>> stimuli = Stimuli(Dataset(ArrayImages(pixels, names), np.full(12, -1)))
+        >>> responses = np.random.default_rng(0).normal(size=(12, 4))
+        >>> recording = Recording("mine", make_assembly(responses, names), stimuli)
+        >>> settings = {"pretrained": False, "image_size": 32, "depth": 2}
+        >>> model = vitreous.load_model("vit_tiny_patch16_224", **settings)
+        >>> cache, measure = tempfile.mkdtemp(), Measure(metric="cka")
+        >>> scores = score_layers(model, recording, ["blocks.*"], cache, measure=measure)
+        >>> [layer.layer for layer in scores["mine"]]
+        ['blocks.0', 'blocks.1']
     """
     parts = {name: recording.select(name) for name in regions or recording.regions}
     responses = {name: part.responses() for name, part in parts.items()}
@@ -138,7 +166,13 @@ def layer_depths(layers: Sequence[str]) -> dict[str, float | None]:
 
 
 def choose_layers(scores: Mapping[str, Sequence[LayerScore]]) -> dict[str, str]:
-    """The layer of the highest score for each region."""
+    """The layer of the highest score for each region.
+
+    Examples:
+        >>> low, high = (Score(v, 0.0, np.array([v])) for v in (0.2, 0.4))
+        >>> choose_layers({"V4": [LayerScore("early", 0.0, low), LayerScore("late", 1.0, high)]})
+        {'V4': 'late'}
+    """
     chosen = {}
     for region, rows in scores.items():
         known = [row for row in rows if np.isfinite(row.score.score)]
@@ -169,6 +203,23 @@ def score_regions(
 
     Raises:
         VitreousError: If a region was not recorded, or a name matches several layers.
+
+    Examples:
+        >>> import tempfile, torch, vitreous
+        >>> from vitreous.brain.recordings import make_assembly
+        >>> from vitreous.data.dataset import Dataset
+        >>> from vitreous.data.stores import ArrayImages
+        >>> pixels = torch.randint(256, (12, 32, 32, 3), dtype=torch.uint8)
+        >>> names = [f"{i:02}" for i in range(12)]
+        >>> stimuli = Stimuli(Dataset(ArrayImages(pixels, names), np.full(12, -1)))
+        >>> responses = np.random.default_rng(0).normal(size=(12, 4))
+        >>> recording = Recording("mine", make_assembly(responses, names), stimuli)
+        >>> settings = {"pretrained": False, "image_size": 32, "depth": 2}
+        >>> model = vitreous.load_model("vit_tiny_patch16_224", **settings)
+        >>> cache, measure = tempfile.mkdtemp(), Measure(metric="cka")
+        >>> scores = score_regions(model, recording, {"mine": "blocks.1"}, cache, measure=measure)
+        >>> scores[0].layer, scores[0].neuroids, scores[0].ceiling
+        ('blocks.1', 4, None)
     """
     measure = measure or Measure()
     rows = []

@@ -26,13 +26,16 @@ def rdm(features: np.ndarray) -> np.ndarray:
     Returns:
         images × images, zero on the diagonal. An image whose pattern is constant has NaN.
 
-    Example:
+    Examples:
         >>> rdm(np.array([[1.0, 2.0, 3.0], [3.0, 2.0, 1.0]])).round(6).tolist()
         [[0.0, 2.0], [2.0, 0.0]]
     """
     rows = np.asarray(features, dtype=np.float64)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        matrix = 1.0 - np.atleast_2d(np.corrcoef(rows))
+    if rows.shape[1] < 2:  # one number is no pattern
+        matrix = np.full((len(rows), len(rows)), np.nan)
+    else:
+        with np.errstate(invalid="ignore", divide="ignore"):
+            matrix = 1.0 - np.atleast_2d(np.corrcoef(rows))
     np.fill_diagonal(matrix, 0.0)
     return matrix
 
@@ -44,6 +47,11 @@ def compare_rdms(first: np.ndarray, second: np.ndarray) -> float:
 
     Raises:
         VitreousError: If the matrices are not square, of different sizes, or too small.
+
+    Examples:
+        >>> first = rdm(np.random.default_rng(0).normal(size=(5, 9)))
+        >>> round(compare_rdms(first, first**2), 6)
+        1.0
     """
     first, second = np.asarray(first, np.float64), np.asarray(second, np.float64)
     if first.shape != second.shape or first.ndim != 2 or first.shape[0] != first.shape[1]:
@@ -74,6 +82,11 @@ def rdm_similarity(
 
     Raises:
         VitreousError: If images and responses do not match or the responses hold NaN.
+
+    Examples:
+        >>> features = np.random.default_rng(0).normal(size=(20, 5))
+        >>> round(rdm_similarity(features, 3 * features + 1).score, 6)
+        1.0
     """
     return _over_splits(rdm_measure(features, responses), len(responses), groups, splits)
 
@@ -114,7 +127,7 @@ def cka(
     Raises:
         VitreousError: If images and responses do not match, or fewer than 4 images.
 
-    Example:
+    Examples:
         >>> features = np.random.default_rng(0).normal(size=(20, 5))
         >>> round(cka(features, 3 * features, unbiased=False).score, 6)
         1.0

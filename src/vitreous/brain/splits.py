@@ -28,6 +28,12 @@ class Splits:
         seed: Seed of the generator.
         folds: Number of folds instead, each of which is held out once (k-fold cross-validation,
             shuffled); `number`, `train_size` and `test_size` then have no meaning.
+
+    Examples:
+        >>> for train, test in Splits(folds=2).draw(4):
+        ...     print(sorted([*train, *test]) == [0, 1, 2, 3], len(test))
+        True 2
+        True 2
     """
 
     number: int = 10

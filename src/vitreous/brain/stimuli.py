@@ -31,6 +31,14 @@ class Stimuli:
         dataset: The images; their names are the stimulus ids.
         degrees: Visual angle that the images spanned for the animal or person, or None where
             unknown: then they fill the model's field of view.
+
+    Examples:
+        >>> import torch
+        >>> from vitreous.data.stores import ArrayImages
+        >>> pixels = torch.zeros(2, 8, 8, 3, dtype=torch.uint8)
+        >>> images = Dataset(ArrayImages(pixels, ["a", "b"]), np.full(2, UNKNOWN))
+        >>> Stimuli(images, degrees=8.0).select(["b"]).names
+        ('b',)
     """
 
     dataset: Dataset
@@ -94,6 +102,14 @@ def read_stimuli(place: str | os.PathLike[str], degrees: float | None = None) ->
 
     Raises:
         VitreousError: If there are none, or two have one stem.
+
+    Examples:
+        >>> import tempfile
+        >>> folder = Path(tempfile.mkdtemp())
+        >>> for name in ("b.png", "a.png"):
+        ...     Image.new("RGB", (8, 8)).save(folder / name)
+        >>> read_stimuli(folder).names
+        ('a', 'b')
     """
     path = Path(place)
     if path.suffix == ".zip":

@@ -24,6 +24,16 @@ class Predictions:
         preprocessing: How the images were prepared.
         condition: What was done to them, for records: `{}`, `{"angle": 90.0}`, …
         folder: Where the rows are; None where they are nowhere.
+
+    Examples:
+        >>> from vitreous.data.readers.generated import Generated
+        >>> from vitreous.evaluation.scoring import row_type
+        >>> from vitreous.evaluation.test_sets.base import single
+        >>> scenes = Generated(size=32, train=2, validation=1).load(0).train
+        >>> photos = TestSet("scenes", scenes, scenes.labels, single(8))
+        >>> rows = np.zeros(2, row_type(photos.conventions))
+        >>> Predictions(photos, rows, {}, Preprocessing()).counted.tolist()
+        [True, True]
     """
 
     test_set: TestSet

@@ -48,6 +48,13 @@ class Evaluation:
         predicted: (set, place, part, change) → answers, for comparisons.
         model: Fingerprint of the model.
         tables: Folders of the tables of predictions.
+
+    Examples:
+        >>> from vitreous.results import accuracy_record
+        >>> done = Evaluation()
+        >>> done.add([accuracy_record("clean", "photos", "top1", 90, 100)], place="/data/photos")
+        >>> done.records[0].value, done.records[0].source
+        (0.9, '/data/photos')
     """
 
     records: list[Record] = dataclasses.field(default_factory=list)
@@ -85,6 +92,11 @@ class EvaluationFolders:
         root: Folder below which sets are looked for.
         out: Folder of `results.json`, rows and pictures.
         samples: How many best and worst pictures of a set are written.
+
+    Examples:
+        >>> folders = EvaluationFolders(root=Path("data"), out=Path("runs/x"), samples=0)
+        >>> folders.out.name
+        'x'
     """
 
     root: Path | None
@@ -118,6 +130,19 @@ def evaluate(
 
     Raises:
         VitreousError: If nothing could be measured; the message is the first problem.
+
+    Examples:
+        >>> import tempfile, vitreous
+        >>> from vitreous.data.readers.generated import Generated
+        >>> from vitreous.evaluation.test_sets.base import single
+        >>> scenes = Generated(size=32, train=4, validation=1).load(0).train
+        >>> photos = TestSet("scenes", scenes, scenes.labels, single(8), suite="clean")
+        >>> settings = {"pretrained": False, "num_classes": 8, "image_size": 32, "depth": 1}
+        >>> model = vitreous.load_model("vit_tiny_patch16_224", **settings)
+        >>> folders = EvaluationFolders(None, Path(tempfile.mkdtemp()), samples=0)
+        >>> done = evaluate(model, Suite(rotation=(90.0,)), folders, sets=[photos])
+        >>> [(r.suite, r.n) for r in done.records if r.metric == "top1"]
+        [('clean', 4), ('rotation', 4), ('rotation', 4)]
     """
     job = _Job(
         classifier,
@@ -300,7 +325,22 @@ def _effective(done: Evaluation) -> None:
 
 
 def compare(first: Evaluation, second: Evaluation, against: str) -> list[Record]:
-    """Compare two models on every set that both have answered."""
+    """Compare two models on every set that both have answered.
+
+    Examples:
+        >>> import tempfile, vitreous
+        >>> from vitreous.data.readers.generated import Generated
+        >>> from vitreous.evaluation.test_sets.base import single
+        >>> scenes = Generated(size=32, train=4, validation=1).load(0).train
+        >>> sets = [TestSet("scenes", scenes, scenes.labels, single(8), suite="clean")]
+        >>> def measured():
+        ...     settings = {"pretrained": False, "num_classes": 8, "image_size": 32, "depth": 1}
+        ...     model = vitreous.load_model("vit_tiny_patch16_224", **settings)
+        ...     folders = EvaluationFolders(None, Path(tempfile.mkdtemp()), samples=0)
+        ...     return evaluate(model, Suite(), folders, sets=sets)
+        >>> [record.metric for record in compare(measured(), measured(), against="before")]
+        ['top1_difference', 'agreement', 'error_consistency']
+    """
     return [
         dataclasses.replace(record, source=answers.test_set.place)
         for key, answers in second.predicted.items()

@@ -75,6 +75,12 @@ def segmentation_scores(relevance: Tensor, labels: Tensor) -> dict[str, float]:
 
     Raises:
         ValueError: If the shapes do not go together.
+
+    Examples:
+        >>> maps = torch.tensor([[[[0.9, 0.1], [0.2, 0.0]]]])
+        >>> scores = segmentation_scores(maps, torch.tensor([[[1, 0], [0, 0]]]))
+        >>> scores["pixel_accuracy"], round(scores["mean_iou"], 6)
+        (1.0, 1.0)
     """
     counts, precision = segmentation_counts(torch.as_tensor(relevance), torch.as_tensor(labels))
     scores = scores_of_counts(counts.sum(0), precision.mean())

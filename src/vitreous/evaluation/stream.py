@@ -30,7 +30,28 @@ from vitreous.results import Record
 
 
 class Evaluator(Protocol):
-    """What is measured of each item, and what is said of all of them."""
+    """What is measured of each item, and what is said of all of them.
+
+    Examples:
+        >>> from vitreous.evaluation.rows import item_type
+        >>> class Brightness:
+        ...     name = "brightness"
+        ...     def settings(self) -> object:
+        ...         return {}
+        ...     def row_type(self) -> np.dtype:
+        ...         return item_type([("mean", "f4")])
+        ...     def rows(self, classifier: Classifier, batch: EvaluationBatch) -> np.ndarray:
+        ...         rows = self.unread(len(batch))
+        ...         rows["mean"] = batch.images.mean((1, 2, 3)).cpu()
+        ...         return rows
+        ...     def unread(self, count: int) -> np.ndarray:
+        ...         return np.zeros(count, self.row_type())
+        ...     def records(self, rows: np.ndarray) -> list[Record]:
+        ...         mean = float(rows["mean"].mean())
+        ...         return [Record("brightness", "photos", "mean", mean, len(rows))]
+        >>> Brightness().unread(2)["mean"].tolist()
+        [0.0, 0.0]
+    """
 
     @property
     def name(self) -> str:
@@ -78,6 +99,10 @@ class StreamSettings:
         restart: Delete the rows that are there and measure everything again.
         check_content: Tell whether a file changed by its content, not by its size and time; rows
             that were measured without it do not count.
+
+    Examples:
+        >>> StreamSettings(limit=3).indices(range(101)).tolist()
+        [0, 50, 100]
     """
 
     batch_size: int = 64
@@ -136,7 +161,7 @@ def stream(
         evaluator: What is measured.
         folder: Rows go to a folder in it, named by the evaluator and the fingerprint.
         view: How items become inputs; the model's own by default.
-        streaming: EvaluationBatch size, workers, precision, limit, restart.
+        streaming: Batch size, workers, precision, limit, restart.
         processes: Which of several processes this is; each takes its share of what is left, and
             all return the whole.
         model: `model_fingerprint` of the model, where the caller knows it.
@@ -144,6 +169,18 @@ def stream(
 
     Returns:
         The rows of all chosen items.
+
+    Examples:
+        >>> import tempfile, vitreous
+        >>> from vitreous.data.readers.generated import Generated
+        >>> from vitreous.evaluation.evaluators.accuracy import Accuracy
+        >>> from vitreous.evaluation.test_sets.base import TestSet, single
+        >>> scenes = Generated(size=32, train=4, validation=1).load(0).train
+        >>> evaluator = Accuracy(TestSet("scenes", scenes, scenes.labels, single(8)))
+        >>> settings = {"pretrained": False, "num_classes": 8, "image_size": 32, "depth": 1}
+        >>> model = vitreous.load_model("vit_tiny_patch16_224", **settings)
+        >>> stream(model, scenes, evaluator, Path(tempfile.mkdtemp())).rows["index"].tolist()
+        [0, 1, 2, 3]
     """
     streaming = streaming or StreamSettings()
     view = view or View(streaming.preprocessing or classifier.preprocessing)

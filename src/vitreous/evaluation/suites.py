@@ -148,6 +148,11 @@ class Suite:
         methods: Relevance methods for these.
         removal: Remove pixels by their relevance, too.
         benchmark: Measure how far the methods can be believed, too.
+
+    Examples:
+        >>> suite = Suite(sets=(SetSettings("imagenet-a"),), rotation=(90.0, 180.0))
+        >>> suite.sets[0].name, suite.methods
+        ('imagenet-a', ('gradient_attention',))
     """
 
     description: str = ""
@@ -188,6 +193,11 @@ def load_suite(name: str) -> Suite:
 
     Raises:
         VitreousError: For an unknown name, or settings that do not fit.
+
+    Examples:
+        >>> suite = load_suite("imagenet-shifts")
+        >>> suite.sets[0].name, len(suite.sets)
+        ('imagenet-val', 12)
     """
     if name.endswith((".yaml", ".yml")):
         return build(Suite, read_yaml(Path(name)), "")

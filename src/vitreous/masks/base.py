@@ -17,7 +17,15 @@ from vitreous.registry import Registry
 
 
 class MaskError(VitreousError):
-    """No mask for one picture; the run goes on and the manifest says why."""
+    """No mask for one picture; the run goes on and the manifest says why.
+
+    Examples:
+        >>> try:
+        ...     raise MaskError("a.png has no alpha channel")
+        ... except VitreousError as error:  # a user's mistake like any other
+        ...     print(error)
+        a.png has no alpha channel
+    """
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,6 +39,11 @@ class MaskItem:
         source: The file that the mask is read from; the picture where it is found in it.
         key: What an annotation file calls the picture.
         problem: Why no mask can be made, in one line; empty where one can.
+
+    Examples:
+        >>> picture = Path("photos/cats/1.jpg")
+        >>> MaskItem("cats/1", image=picture, source=picture).problem
+        ''
     """
 
     name: str
@@ -47,6 +60,11 @@ class Found:
     Attributes:
         mask: (H, W) bool, of the picture's size.
         note: What was odd about it, in one line; empty where nothing was.
+
+    Examples:
+        >>> found = Found(np.array([[True, False]]), note="cut at the left edge")
+        >>> found.mask.sum().item(), found.note
+        (1, 'cut at the left edge')
     """
 
     mask: np.ndarray
@@ -54,7 +72,17 @@ class Found:
 
 
 class MaskMethod(Protocol):
-    """Frozen settings that find masks; heavy parts are loaded with the first batch."""
+    """Frozen settings that find masks; heavy parts are loaded with the first batch.
+
+    Examples:
+        >>> import tempfile
+        >>> folder = Path(tempfile.mkdtemp())
+        >>> Image.new("RGBA", (4, 2), (255, 0, 0, 255)).save(folder / "cup.png")
+        >>> method = MASK_METHODS["alpha"](threshold=0.5)
+        >>> items = method.items(folder)
+        >>> items[0].name, method.find(items)[0].mask.mean().item()
+        ('cup', 1.0)
+    """
 
     def items(self, images: Path | None) -> list[MaskItem]:
         """List what there is to do, sorted by name.

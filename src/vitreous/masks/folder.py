@@ -70,6 +70,19 @@ def write_masks(
     Raises:
         VitreousError: If there is nothing to do, the folder is not ours or holds masks of other
             settings, another process writes to it, or the disk is full.
+
+    Examples:
+        >>> import tempfile
+        >>> from PIL import Image
+        >>> from vitreous.masks import MASK_METHODS
+        >>> folder = Path(tempfile.mkdtemp())
+        >>> (folder / "cutouts").mkdir()
+        >>> cup = Image.new("RGBA", (64, 64))
+        >>> cup.paste((255, 0, 0, 255), (16, 16, 48, 48))
+        >>> cup.save(folder / "cutouts" / "cup.png")
+        >>> made = write_masks(MASK_METHODS["alpha"](), folder / "cutouts", folder / "masks")
+        >>> [(row.mask, row.area) for row in made.kept()]
+        [('cup.png', 0.25)]
     """
     check_folder(out, "masks", overwrite=overwrite)
     _require_apart(images, out)

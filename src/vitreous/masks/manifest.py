@@ -73,6 +73,12 @@ class MaskFolder:
 
     Attributes:
         path: The folder.
+
+    Examples:
+        >>> import tempfile
+        >>> folder = MaskFolder(Path(tempfile.mkdtemp()))
+        >>> folder.manifest.name, folder.rows()
+        ('manifest.jsonl', [])
     """
 
     path: Path

@@ -20,6 +20,13 @@ class Quality:
         components: Connected parts (8 neighbours), those under 0.1 % of the picture not counted.
         largest: Share of the foreground in its largest part.
         agreement: Intersection over union with a second method's mask, where one was asked.
+
+    Examples:
+        >>> mask = np.zeros((8, 8), dtype=bool)
+        >>> mask[2:6, 2:6] = True
+        >>> quality = measure(mask)
+        >>> quality.area, quality.border, quality.components, quality.score
+        (0.25, 0.0, 1, 1.0)
     """
 
     area: float
@@ -51,6 +58,10 @@ class Filters:
         maximum_border: Largest share of the outermost pixels.
         maximum_components: Most connected parts; any number where not given.
         minimum_agreement: Least intersection over union with a second method.
+
+    Examples:
+        >>> Filters(maximum_area=0.5).reason(measure(np.ones((8, 8), dtype=bool)))
+        'covers 100% of the picture, at most 50%'
     """
 
     minimum_pixels: float = 520.0
@@ -88,6 +99,12 @@ def measure(mask: np.ndarray, second: np.ndarray | None = None) -> Quality:
     Args:
         mask: (H, W) bool.
         second: A second method's mask of the same picture.
+
+    Examples:
+        >>> mask = np.zeros((8, 8), dtype=bool)
+        >>> mask[2:6, 2:6] = True
+        >>> measure(mask, second=mask).agreement, measure(mask).area
+        (1.0, 0.25)
     """
     from scipy import ndimage
 
@@ -112,7 +129,7 @@ def intersection_over_union(first: np.ndarray, second: np.ndarray) -> float:
         first: (H, W) bool.
         second: (H, W) bool.
 
-    Example:
+    Examples:
         >>> intersection_over_union(np.array([[True, True]]), np.array([[True, False]]))
         0.5
     """

@@ -32,6 +32,16 @@ def write_sheet(folder: MaskFolder, *, limit: int = 200) -> tuple[Path, Path]:
 
     Returns:
         Paths of the picture and of the page.
+
+    Examples:
+        >>> import tempfile
+        >>> from vitreous.masks import MASK_METHODS, write_masks
+        >>> folder = Path(tempfile.mkdtemp())
+        >>> (folder / "cutouts").mkdir()
+        >>> Image.new("RGBA", (64, 64), (255, 0, 0, 255)).save(folder / "cutouts" / "cup.png")
+        >>> made = write_masks(MASK_METHODS["alpha"](), folder / "cutouts", folder / "masks")
+        >>> [file.name for file in write_sheet(made)]
+        ['sheet.png', 'sheet.html']
     """
     rows = sorted(folder.rows(), key=lambda row: (row.quality, row.name))
     shown = [row for row in rows if row.mask][:limit]

@@ -76,6 +76,14 @@ def tokencut_masks(
     Raises:
         UnsupportedModelError: If the model's tokens do not stay in place.
         VitreousError: If the model does not take pictures of this size.
+
+    Examples:
+        >>> import vitreous
+        >>> settings = {"pretrained": False, "image_size": 32, "patch_size": 8, "depth": 1}
+        >>> model = vitreous.load_model("vit_tiny_patch16_224", **settings)
+        >>> masks = tokencut_masks(model, torch.rand(2, 3, 32, 32), edges="none")
+        >>> masks.shape, set(masks.unique().tolist()) <= {0.0, 1.0}
+        (torch.Size([2, 1, 32, 32]), True)
     """
     kind = features or best_features(classifier)
     masks = []

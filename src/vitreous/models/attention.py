@@ -44,6 +44,15 @@ class AttentionTrace:
 
     Attributes:
         layers: The recorded layers.
+
+    Examples:
+        >>> import vitreous
+        >>> settings = {"pretrained": False, "image_size": 32, "depth": 3}
+        >>> model = vitreous.load_model("vit_tiny_patch16_224", **settings)
+        >>> with record_attention(model) as trace:
+        ...     logits = model(torch.rand(2, 3, 32, 32))
+        >>> len(trace.layers), trace.layers[2].name
+        (3, 'net.blocks.2.attn')
     """
 
     layers: list[RecordedLayer] = dataclasses.field(default_factory=list)
@@ -142,7 +151,7 @@ def record_attention(module: nn.Module) -> Generator[AttentionTrace]:
     Raises:
         UnsupportedModelError: If the module has no attention that can be recorded.
 
-    Example:
+    Examples:
         >>> import vitreous
         >>> settings = {"pretrained": False, "image_size": 32, "depth": 2}
         >>> model = vitreous.load_model("vit_tiny_patch16_224", **settings)

@@ -29,7 +29,7 @@ class Classifier(nn.Module):
             to save a folder that timm loads again.
         new_head: The head is not that of the weights, and started at random.
 
-    Example:
+    Examples:
         >>> half = (0.5, 0.5, 0.5)
         >>> model = Classifier(nn.Flatten(), mean=half, std=half, class_names=["n04507155"])
         >>> model(torch.full((1, 3, 1, 1), 0.5)).tolist()

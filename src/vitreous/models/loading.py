@@ -79,7 +79,7 @@ def load_model(
         VitreousError: For an unknown name, or weights that cannot be had offline.
         CheckpointError: For weights that cannot be read or that do not fit.
 
-    Example:
+    Examples:
         >>> model = load_model("vit_tiny_patch16_224", pretrained=False, num_classes=5)
         >>> model(torch.rand(2, 3, 224, 224)).shape
         torch.Size([2, 5])
@@ -257,7 +257,7 @@ def save_model(classifier: Classifier, folder: str | os.PathLike[str]) -> Path:
     Raises:
         VitreousError: If the network is of neither library, or the disk is full.
 
-    Example:
+    Examples:
         >>> import tempfile
         >>> model = load_model("vit_tiny_patch16_224", pretrained=False, image_size=32, depth=1)
         >>> folder = save_model(model, tempfile.mkdtemp())

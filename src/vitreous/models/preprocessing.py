@@ -15,6 +15,13 @@ class Preprocessing:
         crop_ratio: Share of the resized picture that the centre crop keeps.
         interpolation: `bicubic`, `bilinear`, `nearest` or `lanczos`.
         crop_mode: `center` (resize the shorter side, crop the centre) or `squash`.
+
+    Examples:
+        >>> from PIL import Image
+        >>> from vitreous.data.images import evaluation_transform
+        >>> prepare = evaluation_transform(Preprocessing(size=(32, 32)))
+        >>> prepare(Image.new("RGB", (80, 60), "red")).shape
+        torch.Size([3, 32, 32])
     """
 
     size: tuple[int, int] = (224, 224)

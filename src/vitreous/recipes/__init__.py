@@ -13,7 +13,7 @@ def recipe_folder() -> Path:
 def list_recipes() -> list[str]:
     """Names of the recipes in the package, for example `robust_vit/vit_base`.
 
-    Example:
+    Examples:
         >>> "robust_vit/vit_base" in list_recipes()
         True
     """

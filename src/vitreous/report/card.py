@@ -46,7 +46,7 @@ def write_card(
     Raises:
         VitreousError: If results cannot be read, or the file cannot be written.
 
-    Example:
+    Examples:
         >>> import tempfile
         >>> from vitreous.results import accuracy_record
         >>> results = Results("a model")

@@ -251,6 +251,8 @@ def _dots(chart: Chart, axes: Axes) -> None:
 
 def _heatmap(heatmap: Heatmap, axes: Axes, canvas: Canvas) -> None:
     values = np.array(heatmap.values, dtype=np.float64)
+    if not values.size:
+        raise ValueError("a table without cells")
     low, high = (0, 1) if heatmap.percent else (None, None)
     aspect = "auto" if heatmap.cells else "equal"
     image = axes.imshow(

@@ -240,7 +240,8 @@ def _read_strips(folder: Path) -> list[Strip]:
 
 
 def _share(value: object) -> float | None:
-    return float(value) if isinstance(value, (int, float)) else None
+    """A share as it was measured; None for what is none: text, NaN, more than a float holds."""
+    return float(value) if isinstance(value, (int, float)) and abs(value) < 2**63 else None
 
 
 def _listed(

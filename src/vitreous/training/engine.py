@@ -68,6 +68,18 @@ def train(
         VitreousError: If the folder holds another recipe or is not ours, another process trains
             in it, images came or went since it was interrupted, a picture cannot be read, the loss
             is not finite (says the step; the last good state is kept), or the disk is full.
+
+    Examples:
+        >>> import tempfile, vitreous
+        >>> from vitreous.training import load_recipe
+        >>> few = {"data": {"train": 8, "validation": 4}, "training": {"epochs": 1}}
+        >>> recipe = load_recipe("demo/shortcut", few)
+        >>> settings = {"pretrained": False, "num_classes": 8, "image_size": 48, "depth": 1}
+        >>> model = vitreous.load_model("vit_tiny_patch16_224", **settings)
+        >>> out = Path(tempfile.mkdtemp()) / "run"
+        >>> results = train(recipe, out, classifier=model, quiet=True)
+        >>> (out / "model.safetensors").is_file()
+        True
     """
     with StopRequest() as stop:
         trainer = Trainer(recipe, Path(out), classifier, split, quiet, overwrite)

@@ -242,6 +242,11 @@ class Recipe:
         robust_validation: PGD on held-out pictures each epoch, where there is an adversary.
         description: What it is, and its source.
         expect: Time and result to expect.
+
+    Examples:
+        >>> recipe = load_recipe("demo/shortcut", {"training": {"epochs": 1}})
+        >>> recipe.model.name, sorted(recipe.objectives)
+        ('vitreous-demo/pretrained', ['classification'])
     """
 
     model: ModelSettings
@@ -357,7 +362,7 @@ def load_recipe(name: str, overrides: Values | None = None) -> Recipe:
     Raises:
         VitreousError: For unknown or ill-typed keys, with the nearest valid name.
 
-    Example:
+    Examples:
         >>> recipe = load_recipe("demo/shortcut", {"training": {"epochs": 1}})
         >>> recipe.training.epochs, recipe.training.batch_size
         (1, 64)

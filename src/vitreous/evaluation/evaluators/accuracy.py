@@ -108,7 +108,7 @@ def predict(
         classifier: The model; it is run in evaluation mode and left in the mode it was in.
         test_set: The set.
         indices: (N,) which images; all of them by default.
-        streaming: EvaluationBatch size, workers, precision, preprocessing.
+        streaming: Batch size, workers, precision, preprocessing.
         perturbation: What is done to the images first.
 
     Yields:
@@ -116,6 +116,17 @@ def predict(
 
     Raises:
         VitreousError: If the model's classes cannot be those of the set.
+
+    Examples:
+        >>> import vitreous
+        >>> from vitreous.data.readers.generated import Generated
+        >>> from vitreous.evaluation.test_sets.base import single
+        >>> scenes = Generated(size=32, train=4, validation=1).load(0).train
+        >>> photos = TestSet("scenes", scenes, scenes.labels, single(8))
+        >>> settings = {"pretrained": False, "num_classes": 8, "image_size": 32, "depth": 1}
+        >>> model = vitreous.load_model("vit_tiny_patch16_224", **settings)
+        >>> [rows["index"].tolist() for rows, _ in predict(model, photos, np.array([1, 3]))]
+        [[1, 3]]
     """
     streaming = streaming or StreamSettings()
     dataset = test_set.dataset
@@ -137,7 +148,20 @@ def predictions(
     processes: Processes = ALONE,
     model: str = "",
 ) -> Predictions:
-    """Predict a whole set through the measuring loop; see `vitreous.evaluation.stream.stream`."""
+    """Predict a whole set through the measuring loop; see `vitreous.evaluation.stream.stream`.
+
+    Examples:
+        >>> import tempfile, vitreous
+        >>> from vitreous.data.readers.generated import Generated
+        >>> from vitreous.evaluation.test_sets.base import single
+        >>> scenes = Generated(size=32, train=4, validation=1).load(0).train
+        >>> photos = TestSet("scenes", scenes, scenes.labels, single(8))
+        >>> settings = {"pretrained": False, "num_classes": 8, "image_size": 32, "depth": 1}
+        >>> model = vitreous.load_model("vit_tiny_patch16_224", **settings)
+        >>> answers = predictions(model, photos, Path(tempfile.mkdtemp()))
+        >>> answers.correct().shape, answers.reasons
+        ((4,), {})
+    """
     streaming = streaming or StreamSettings()
     preprocessing = streaming.preprocessing or classifier.preprocessing
     evaluator = Accuracy(test_set, perturbation)

@@ -45,6 +45,10 @@ class ExplanationSettings:
             protocol does; otherwise the model's own resize and crop.
         tolerance: Of the pointing game, in pixels of the model's input.
         benchmark: Also measure how far each method's maps can be believed, see `method_benchmark`.
+
+    Examples:
+        >>> ExplanationSettings(methods=("rollout", "occlusion"), removal=False).tolerance
+        15
     """
 
     methods: tuple[str, ...] = ("gradient_attention",)
@@ -234,12 +238,23 @@ def measure_explanations(
         name: How results call it.
         folder: Rows go to a folder in it.
         explaining: Methods and settings.
-        streaming: EvaluationBatch size, workers, limit, restart.
+        streaming: Batch size, workers, limit, restart.
         processes: Which of several processes this is.
         model: `model_fingerprint` of the model, where the caller knows it.
 
     Raises:
         VitreousError: If none of the methods holds for this model, or no image has a mask.
+
+    Examples:
+        >>> import tempfile, vitreous
+        >>> from vitreous.data.readers.generated import Generated
+        >>> scenes = Generated(size=32, train=2, validation=1, masks="exact").load(0).train
+        >>> settings = {"pretrained": False, "num_classes": 8, "image_size": 32, "depth": 1}
+        >>> model = vitreous.load_model("vit_tiny_patch16_224", **settings)
+        >>> folder, how = Path(tempfile.mkdtemp()), ExplanationSettings(("rollout",), removal=False)
+        >>> explained = measure_explanations(model, scenes, "scenes", folder, explaining=how)
+        >>> sorted(explained.rows.dtype.names)
+        ['index', 'key', 'label', 'prediction', 'rollout', 'status']
     """
     asked = explaining or ExplanationSettings()
     methods, unsupported = supported_methods(classifier, asked.methods)

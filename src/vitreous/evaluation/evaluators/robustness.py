@@ -205,7 +205,7 @@ def robustness(
         evaluator: Attack, radii, target, seed.
         folder: Rows are kept in a folder in it.
         view: How images become inputs; the model's own by default.
-        streaming: EvaluationBatch size, workers, limit, restart.
+        streaming: Batch size, workers, limit, restart.
         processes: Which of several processes this is.
 
     Raises:

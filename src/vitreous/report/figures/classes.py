@@ -18,7 +18,7 @@ def confusion_figures(sources: Sequence[Source]) -> list[Figure]:
     for source in sources:
         for dataset, table in prediction_tables(source).items():
             labels, answers, shares = confusion_matrix(table)
-            if len(answers) <= LARGEST:
+            if 0 < len(answers) <= LARGEST:
                 figures.append(
                     Heatmap(
                         slug("confusion", source.name, dataset),

@@ -159,6 +159,21 @@ def test_open_clip_is_taken_with_its_own_words(pool: str, images: Tensor) -> Non
     assert trace.names == [f"net.tower.transformer.resblocks.{i}.attn" for i in range(2)]
 
 
+def test_a_network_of_timm_within_open_clip_is_its_own() -> None:
+    from open_clip.timm_model import TimmModel
+
+    tower = TimmModel("vit_tiny_patch16_224", 16, pool="token", proj="linear")
+    images, _ = torch.rand(1, 3, 224, 224), seeded(tower, 1.0)
+    net = Classifier(TowerClassifier(tower, PromptHead(torch.eye(3, 16), 4.0)))
+    with vitreous.record_attention(net) as trace:
+        net(images)
+    assert trace.names[0] == "net.tower.trunk.blocks.0.attn" and len(trace.names) == 12
+    maps = vitreous.relevance(net, images, 1, "rollout")
+    theirs = vitreous.relevance(Classifier(tower.trunk), images, None, "rollout")
+    assert maps.std() > 0.01
+    torch.testing.assert_close(maps, theirs, rtol=0, atol=1e-5)
+
+
 def test_prompts_that_cannot_be_classes_are_one_line(tmp_path: Path) -> None:
     siglip = two_towers("Siglip")
     with pytest.raises(VitreousError, match="needs its tokenizer"):

@@ -20,6 +20,7 @@ from vitreous import load_model
 from vitreous.evaluation.run import EvaluationFolders, evaluate
 from vitreous.evaluation.stream import StreamSettings
 from vitreous.evaluation.suites import MaskedSettings, Suite, load_suite
+from vitreous.io import read_json
 from vitreous.provenance import provenance
 from vitreous.results import Results
 
@@ -44,6 +45,7 @@ COLUMNS = (
     ("entropy", "↓"),
     ("seconds_per_image", "↓"),
 )
+DEFAULT = "gradient_attention"
 GROUPS = {"Faithfulness": COLUMNS[:5], "Localization": COLUMNS[5:9], "The rest": COLUMNS[9:]}
 
 
@@ -113,8 +115,71 @@ def best(results: Results, metric: str, arrow: str) -> str:
     return f"- {metric.replace('_', ' ')} {arrow}: `{first.settings['method']}`{also}"
 
 
-def write_page(out: Path, page: Path) -> None:
-    """Write the page from results.json."""
+def mean_ranks(results: Results, columns: tuple[tuple[str, str], ...]) -> dict[str, float]:
+    """Method → its mean place among all by metrics (1: the best in each), best first."""
+    ranks: dict[str, list[int]] = {m: [] for m in load_suite("explanations").methods}
+    for metric, arrow in columns:
+        records = results.find(dataset=NAME, metric=metric)
+        ordered = sorted(records, key=lambda r: r.value, reverse=arrow == "↑")
+        for place, record in enumerate(ordered):
+            ranks[record.settings["method"]].append(place + 1)
+    means = {method: float(np.mean(places)) for method, places in ranks.items()}
+    return dict(sorted(means.items(), key=lambda item: item[1]))
+
+
+def value(results: Results, metric: str) -> str:
+    """The default method's value of a metric."""
+    record = results.find(dataset=NAME, metric=metric, method=DEFAULT)[0]
+    return cell(record.value, record.ci95)
+
+
+def defaults(results: Results) -> list[str]:
+    """Which method is the default, and why."""
+    ranks = mean_ranks(results, (*GROUPS["Faithfulness"], *GROUPS["Localization"]))
+    listed = ", ".join(f"`{method}` {rank:.1f}" for method, rank in ranks.items())
+    place = [*ranks].index(DEFAULT) + 1
+    return [
+        "## The default, and why",
+        "",
+        f"`{DEFAULT}` is the default. Mean place among the nine methods by the nine metrics of "
+        f"faithfulness and localization: {listed} (place {place} of {len(ranks)}; intervals of "
+        "many neighbours overlap, and places do not say by how much). Two reasons are no numbers: "
+        "it holds for every family that has a rule (CrossViT, Hugging Face, torchvision, "
+        "open_clip, heads that pool by attention), and its maps can be a loss, so what is trained "
+        "is what is shown. `transformer_attribution` knows timm's plain Vision Transformers alone "
+        "and cannot be a loss.",
+        "",
+        f"What it is not good at: its map of another class correlates with the first by "
+        f"{value(results, 'random_logit')}, and that of a random model by "
+        f"{value(results, 'parameter_randomization')}. To tell two classes apart, look at a method "
+        "with a low random logit, or explain the difference of the two (`--target 'A - B'`).",
+        "",
+    ]
+
+
+def speeds(file: Path) -> list[str]:
+    """Seconds of each metric here and in Quantus, as `explanation_metrics.py` measured them."""
+    measured = read_json(file)
+    settings = measured["settings"]
+    lines = [
+        "## Beside Quantus",
+        "",
+        f"Quantus 0.6.0 on the same {settings['images']} maps of {settings['side']} px, network "
+        "and thread (`python benchmarks/explanation_metrics.py`; other work shared the machine, "
+        "and both were measured in turn). Pixel flipping is mostly the passes that both make, and "
+        "ROAD the linear systems that both solve.",
+        "",
+        "| metric | here, s | Quantus, s | times | largest relative difference |",
+        "| --- | ---: | ---: | ---: | ---: |",
+    ]
+    for name, row in measured["metrics"].items():
+        seconds = f"{row['here']:.4f} | {row['quantus']:.4f} | {row['ratio']:.0f}"
+        lines.append(f"| {name.replace('_', ' ')} | {seconds} | {row['difference']:.0e} |")
+    return [*lines, ""]
+
+
+def write_page(out: Path, page: Path, speed: Path | None = None) -> None:
+    """Write the page from results.json, and what was measured beside Quantus if it is given."""
     results = Results.read(out)
     some = results.find(dataset=NAME, metric="pixel_flipping")
     about, count = some[0].provenance, some[0].n
@@ -124,13 +189,15 @@ def write_page(out: Path, page: Path) -> None:
         f"Nine methods on {about.model}, a ViT-S/14 at 112 px with 50 classes of Tiny-ImageNet: "
         f"{count} validation images (of all with a box of 10 to 70 % of the image, evenly spread), "
         "their boxes as masks, the model's own prediction explained. Mean ± half of the 95 % "
-        "bootstrap interval over images. ↑ high is good, ↓ low is good. Again: "
-        "`python benchmarks/explanations.py` with `--limit`.",
+        "bootstrap interval over images. ↑ high is good, ↓ low is good. A later call of "
+        "`python benchmarks/explanations.py` with a larger `--limit` only adds images.",
         "",
     ]
     for title, columns in GROUPS.items():
         lines += [f"## {title}", "", *table(results, columns), ""]
-    lines += [NOTES, "", "## Best by each metric", ""]
+    lines += [NOTES, "", *defaults(results)]
+    lines += speeds(speed) if speed is not None else []
+    lines += ["## Best by each metric", ""]
     lines += [best(results, *column) for column in COLUMNS[:-1]]
     page.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
@@ -154,14 +221,18 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--model", required=True)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--limit", type=int, default=500, help="images; 0 means all")
+    parser.add_argument(
+        "--limit", type=int, default=500, help="images; 0 means all, -1 none: page alone"
+    )
     parser.add_argument("--batch-size", type=int, default=8)
     parser.add_argument("--page", type=Path)
+    parser.add_argument("--speed", type=Path, help="what explanation_metrics.py wrote")
     arguments = parser.parse_args()
-    write_set(arguments.data, arguments.out)
-    measure(arguments.model, arguments.out, arguments.limit, arguments.batch_size)
+    if arguments.limit >= 0:
+        write_set(arguments.data, arguments.out)
+        measure(arguments.model, arguments.out, arguments.limit, arguments.batch_size)
     if arguments.page is not None:
-        write_page(arguments.out, arguments.page)
+        write_page(arguments.out, arguments.page, arguments.speed)
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 import vitreous
@@ -61,6 +62,24 @@ def test_batches_give_the_maps_of_single_images(model, images, tmp_path, explain
     assert together.keys() == alone.keys() and len(alone) == 5
     for name, values in together.items():
         assert np.allclose(values, alone[name], atol=1e-5)
+
+
+def test_maps_in_another_precision_are_made_anew(model, images, tmp_path, explained):
+    assert run(images, model, tmp_path / "a") == 0
+    exact = read_maps(tmp_path / "a")
+    assert run(images, model, tmp_path / "a", "--precision", "bfloat16") == 0
+    assert explained == [5, 5]
+    classifier, rounded = vitreous.load_model(model), read_maps(tmp_path / "a")
+    for name, values in rounded.items():
+        picture = load_image(images / f"{name.split('/')[0]}.png", classifier.preprocessing)
+        with torch.autocast("cpu", torch.bfloat16):
+            expected = vitreous.relevance(classifier, picture[None])[0, 0]
+        assert not np.array_equal(values, exact[name])
+        np.testing.assert_allclose(values, expected.float(), atol=0.1)
+        np.testing.assert_allclose(values, exact[name], atol=0.25)
+    assert run(images, model, tmp_path / "a") == 0 and explained == [5, 5]
+    for name, values in read_maps(tmp_path / "a").items():
+        np.testing.assert_array_equal(values, exact[name])
 
 
 def test_a_killed_run_goes_on_where_it_was(model, images, tmp_path, monkeypatch, explained):

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from scipy.stats import rankdata
 from torch import Tensor
 
 from golden import quantus_metrics as golden
@@ -21,6 +22,11 @@ from vitreous.evaluation.explanation_metrics.faithfulness import (
     remove_and_debias,
 )
 from vitreous.evaluation.explanation_metrics.localization import rank_accuracy, roc_area
+from vitreous.evaluation.explanation_metrics.ranks import (
+    average_ranks,
+    descending_order,
+    most_relevant,
+)
 from vitreous.evaluation.explanation_metrics.stability import (
     max_sensitivity,
     randomized,
@@ -136,6 +142,21 @@ def test_the_map_of_another_class_correlates_as_quantus_has_it(expected) -> None
     classes = np.array([other[place] for other, place in zip(others, drawn)])
     maps = golden.gradients(golden.network(), GIVEN["images"], classes)
     close(rank_correlation(own, maps), expected["random_logit"])
+
+
+@pytest.mark.parametrize("ties", [False, True])
+@pytest.mark.parametrize("kind", [np.float32, np.float64])
+def test_ranks_and_orders_are_scipys_and_of_stable_sorting(kind, ties) -> None:
+    values = np.random.default_rng(3).random(500).astype(kind)
+    if ties:
+        values = np.round(values, 1)
+    assert (len(np.unique(values)) < 20) == ties
+    order = np.argsort(-values, kind="stable")
+    np.testing.assert_array_equal(average_ranks(values), rankdata(values))
+    np.testing.assert_array_equal(descending_order(values), order)
+    for count in (0, 1, 120, 500):
+        expected = np.isin(np.arange(500), order[:count])
+        np.testing.assert_array_equal(most_relevant(values, count), expected)
 
 
 def test_a_filled_in_pixel_is_the_weighted_mean_of_its_neighbours() -> None:

@@ -113,6 +113,13 @@ class RecordedPass:
             VitreousError: If the start layer does not exist.
         """
         layers = [self._checked(layer) for layer in self.attention.layers]
+        recorded = {name.removeprefix("net.") for name in self.attention.names}
+        if missing := [name for name in self.tokens.layers if name not in recorded]:
+            raise UnsupportedModelError(
+                f"{len(missing)} attention layers made no map in this pass ({missing[0]}), so the "
+                "relevance of the others would not be that of the model; these methods work: "
+                "input_gradient"
+            )
         self._check_start(len(layers))
         return layers[self.start_layer :]
 

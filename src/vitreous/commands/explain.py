@@ -22,6 +22,7 @@ from vitreous.commands.options import (
     BatchOption,
     BatchSize,
     DeviceOption,
+    PrecisionOption,
     QuietOption,
     RestartOption,
     WorkersOption,
@@ -34,7 +35,9 @@ Kind = Literal["panel", "overlay", "png", "tiff", "npz"]
 
 
 @dataclasses.dataclass(kw_only=True)
-class Command(DeviceOption, BatchOption, WorkersOption, RestartOption, QuietOption):
+class Command(
+    DeviceOption, PrecisionOption, BatchOption, WorkersOption, RestartOption, QuietOption
+):
     """Explain images."""
 
     images: Annotated[tuple[Path, ...], tyro.conf.Positional]
@@ -49,12 +52,15 @@ class Command(DeviceOption, BatchOption, WorkersOption, RestartOption, QuietOpti
     compare: str | None = None
     """A second model, shown beside the first."""
 
+    prompts: tuple[str, ...] = ()
+    """Sentences that become the classes of a CLIP or SigLIP model (hf:owner/name, a folder)."""
+
     method: tuple[str, ...] = ("gradient_attention",)
     """Relevance methods, or `all` (but occlusion, which takes 196 passes)."""
 
     target: str | None = None
-    """Class to explain: number, name, `A - B` for the difference of two, or `top:3` for each of the
-    three most probable; the predicted one where not given."""
+    """Class to explain: number, name or prompt, `A - B` for the difference of two, or `top:3` for
+    each of the three most probable; the predicted one where not given."""
 
     start_layer: Annotated[int, at_least(0)] = 0
     """First attention layer that counts."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -69,7 +70,11 @@ def _explain(
     making = MapSettings(methods, command.target, command.start_layer)
     progress = processes.main and not command.quiet and len(paths) > 3
     streaming = StreamSettings(
-        command.batch_size, command.workers, progress=progress, restart=command.restart
+        command.batch_size,
+        command.workers,
+        command.precision,
+        progress=progress,
+        restart=command.restart,
     )
     dataset, rows = image_dataset(paths), command.out / "rows"
     mapped = [
@@ -101,10 +106,9 @@ def _drawing(command: Command) -> Drawing:
 def load_models(command: Command, processes: Processes) -> list[Classifier]:
     """The model, and the one that it is compared with."""
     device, size = resolve_device(command.device, processes.rank), command.image_size
-    first = load_model(command.model, checkpoint=command.checkpoint, image_size=size, device=device)
-    if command.compare is None:
-        return [first]
-    return [first, load_model(command.compare, image_size=size, device=device)]
+    load = functools.partial(load_model, image_size=size, device=device, prompts=command.prompts)
+    first = load(command.model, checkpoint=command.checkpoint)
+    return [first] if command.compare is None else [first, load(command.compare)]
 
 
 def require_apart(out: Path, paths: Sequence[Path]) -> None:

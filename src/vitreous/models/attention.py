@@ -14,6 +14,7 @@ from collections.abc import Callable, Generator, Mapping
 import torch
 from torch import Tensor, nn
 
+from vitreous.errors import UnsupportedModelError
 from vitreous.models.families import attention_layers, unsupported
 from vitreous.models.gradients import scaled_gradients
 from vitreous.models.kernel import KernelMaps, calls_kernel
@@ -117,6 +118,20 @@ class RecordingHook:
         return output
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
+class _MapRequired:
+    """A forward hook of an attention layer that has a dropout for its map: it must have used it."""
+
+    hook: RecordingHook
+
+    def __call__(self, layer: nn.Module, _: tuple[Tensor, ...], __: object) -> None:
+        if all(recorded.name != self.hook.name for recorded in self.hook.trace.layers):
+            raise UnsupportedModelError(
+                f"attention layer '{self.hook.name}' ({type(layer).__name__}) forms no attention "
+                "map that could be recorded; these methods work: input_gradient"
+            )
+
+
 @contextlib.contextmanager
 def record_attention(module: nn.Module) -> Generator[AttentionTrace]:
     """Record the attention maps of forward passes inside the context.
@@ -184,6 +199,8 @@ def recording(
                 fused.append((layer, layer.fused_attn))
                 layer.fused_attn = False
             handles.append(layer.attn_drop.register_forward_hook(hooks[name]))
+            if hooks[name].queries is None:
+                handles.append(layer.register_forward_hook(_MapRequired(hooks[name])))
         with KernelMaps(called, hooks) if called else contextlib.nullcontext():
             yield layers
     finally:

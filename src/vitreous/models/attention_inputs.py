@@ -22,6 +22,7 @@ from vitreous.models.kernel import (
     from_transformers,
     is_plain_call,
     multi_head,
+    pooling_heads,
 )
 
 WHOLE = slice(None)
@@ -66,8 +67,9 @@ def can_record_inputs(module: nn.Module) -> bool:
     """Whether all attention of a model is the fused kernel, without dropout or bias."""
     if torch.onnx.is_in_onnx_export() or torch.compiler.is_exporting():
         return False  # ONNX has no operator for the backward of the fused kernel
-    layers = attention_layers(module).values()
-    return bool(layers) and all(_is_plain(layer) for layer in layers)
+    layers, pools = attention_layers(module), tuple(f"{h}." for h in pooling_heads(module))
+    plain = (_is_plain(x) and not name.startswith(pools) for name, x in layers.items())
+    return bool(layers) and all(plain)
 
 
 def _is_plain(layer: Any) -> bool:

@@ -12,9 +12,23 @@ from timm.models.crossvit import CrossVit
 from torch import Tensor, nn
 
 from vitreous.errors import UnsupportedModelError
-from vitreous.models.families_other import other_family
+from vitreous.models.families_other import other_family, tower_layout
 from vitreous.models.kernel import kernel_layers
 from vitreous.models.layout import Layout, Network, Stream, TokenMixing
+from vitreous.models.towers import TowerClassifier
+
+TOKENS_MOVE = (
+    "is not a Vision Transformer whose tokens stay in place, so attention relevance does not hold "
+    "for it"
+)
+REFUSED = {
+    "Cait": "mixes its heads behind the softmax (talking heads), so its maps have negative weights "
+    "and attention relevance does not hold for it",
+    "Xcit": "attends over channels, not over tokens, so attention relevance does not hold for it",
+    "ConVit": "adds its CLS token behind its first layers, so their maps are not over the tokens "
+    "that its head reads and attention relevance does not hold for it",
+    "CoaT": "never forms a map of attention (it is factorized), so there is none to explain by",
+}
 
 
 def hooked_layers(module: nn.Module) -> dict[str, Network]:
@@ -45,15 +59,27 @@ def layout_of(net: nn.Module, image_size: tuple[int, int]) -> Layout:
         UnsupportedModelError: If no family fits, or its head reads tokens in a way for which no
             relevance rule is known.
     """
-    for family in (crossvit, other_family, plain_vit):
+    if (reason := REFUSED.get(type(net).__name__)) is not None:
+        raise unsupported(net, reason)
+    for family in (crossvit, tower_family, other_family, plain_vit):
         layout = family(net, image_size)
         if layout is not None:
             return layout
-    raise unsupported(
-        net,
-        "is not a Vision Transformer whose tokens stay in place, so attention relevance does not "
-        "hold for it",
-    )
+    raise unsupported(net, TOKENS_MOVE)
+
+
+def tower_family(net: nn.Module, image_size: tuple[int, int]) -> Layout | None:
+    """A tower under a head: the tower's own layout, where it is one of open_clip's or timm's."""
+    if not isinstance(net, TowerClassifier):
+        return None
+    layout = tower_layout(net, image_size)
+    if layout is not None:
+        return layout
+    tower: Network = net.tower
+    wrapped = hasattr(tower, "trunk")  # a network of timm's within open_clip
+    place, part = ("tower.trunk.", tower.trunk) if wrapped else ("tower.", tower)
+    inner = layout_of(part, image_size)
+    return Layout(inner.streams, {place + name: mixing for name, mixing in inner.layers.items()})
 
 
 def start_row(net: Network, prefix: int, patches: int) -> Tensor:

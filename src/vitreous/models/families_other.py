@@ -6,15 +6,16 @@ its way into torch's kernel (`kernel`).
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from vitreous.errors import UnsupportedModelError
-from vitreous.models.kernel import from_transformers, kernel_layers
+from vitreous.models.kernel import from_transformers, kernel_layers, pooling_heads
 from vitreous.models.layout import Layout, Network, Stream, TokenMixing
+from vitreous.models.towers import TowerClassifier
 
 Reading = tuple[int, Tensor]
 """Number of tokens before the patches, and what the head reads of each token."""
@@ -91,13 +92,49 @@ HUGGING_FACE: dict[str, Callable[[Any], Callable[[int], Reading]]] = {
 }
 
 
+# Vision models under a head of their own, by what their pooled output reads.
+TOWERS: dict[str, Callable[[Any], Callable[[int], Reading]]] = {
+    "ViTModel": lambda _: leading(1, 1),
+    "CLIPVisionModel": lambda _: leading(1, 1),
+    "CLIPVisionTransformer": lambda _: leading(1, 1),
+    "Dinov2Model": lambda _: leading(1, 1),
+    "Dinov2WithRegistersModel": lambda c: leading(1, 1 + c.num_register_tokens),
+    "DINOv3ViTModel": lambda c: leading(1, 1 + c.num_register_tokens),
+    "SiglipVisionModel": lambda _: leading(0, 0),
+    "SiglipVisionTransformer": lambda _: leading(0, 0),
+}
+
+
+def tower_layout(net: TowerClassifier, image_size: tuple[int, int]) -> Layout | None:
+    """Layout of a tower of transformers under a head; None for a tower of another library.
+
+    Where a learned query pools the tokens (SigLIP), relevance starts from it.
+    """
+    tower: Network = net.tower
+    if not from_transformers(tower):
+        return None
+    kind = type(tower).__name__
+    if kind not in TOWERS:
+        raise _no_rule(kind, TOWERS)
+    layout = _one_stream(net, tower.config.patch_size, image_size, TOWERS[kind](tower.config))
+    heads = pooling_heads(tower)
+    if not heads:
+        return layout
+    layers = layout.layers | {f"tower.{heads[0]}.attention": TokenMixing(1, 0, pools=True)}
+    return Layout((*layout.streams, Stream(1, (0, 0), torch.ones(1))), layers)
+
+
+def _no_rule(kind: str, known: Iterable[str]) -> UnsupportedModelError:
+    return UnsupportedModelError(
+        f"Hugging Face's {kind} is not supported: no relevance rule is known for its head; "
+        f"these are: {', '.join(known)}; these methods work: input_gradient"
+    )
+
+
 def _hugging_face(net: Network, size: tuple[int, int]) -> Layout:
     kind = type(net).__name__
     if kind not in HUGGING_FACE:
-        raise UnsupportedModelError(
-            f"Hugging Face's {kind} is not supported: no relevance rule is known for its head; "
-            f"these are: {', '.join(HUGGING_FACE)}; these methods work: input_gradient"
-        )
+        raise _no_rule(kind, HUGGING_FACE)
     config = getattr(net.config, "vision_config", net.config)
     return _one_stream(net, config.patch_size, size, HUGGING_FACE[kind](config))
 

@@ -93,6 +93,25 @@ def load(
     return Loaded(net, read_processor(source), _check_weights(report, str(source)))
 
 
+def load_with_text(source: str | os.PathLike[str], **options: Any) -> tuple[Network, Any]:
+    """Load a model of images and text from the hub or a folder, and its tokenizer.
+
+    Raises:
+        VitreousError: If either cannot be had, or needs unpickling.
+    """
+    library: Any = require("transformers", "transformers")
+    offline = contextlib.nullcontext() if Path(source).is_dir() else hub_or_cache()
+    try:
+        with offline, _quiet(library):
+            net = library.AutoModel.from_pretrained(source, use_safetensors=True, **options)
+            return net.eval(), library.AutoTokenizer.from_pretrained(source)
+    except (OSError, ValueError, KeyError) as error:
+        line = str(error).strip().splitlines()[0]
+        raise VitreousError(
+            f"cannot load {source} as a model of images and text: {line}"
+        ) from error
+
+
 @contextlib.contextmanager
 def _quiet(library: Any) -> Generator[None]:
     """Keep transformers from printing a table of what it did; the caller says it in one line."""
@@ -232,5 +251,9 @@ def takes_any_size(net: nn.Module, height: int, width: int) -> dict[str, bool]:
     if not from_transformers(net) or (height, width) == input_size(net):
         return {}
     config = getattr(net, "config", None)
-    fixed = getattr(config, "model_type", "") in ("dinov2", "dinov2_with_registers")
+    fixed = getattr(config, "model_type", "") in (
+        "dinov2",
+        "dinov2_with_registers",
+        "dinov3_vit",
+    )
     return {} if fixed else {"interpolate_pos_encoding": True}

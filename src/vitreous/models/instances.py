@@ -56,7 +56,9 @@ def describe_network(
     towers = [x for x in parts if type(x).__module__.startswith("open_clip.")]
     if towers:
         size = getattr(towers[0], "image_size", 224)
-        return Description(*OPEN_CLIP, Preprocessing(_pair(image_size or size), 1.0))
+        mean = getattr(towers[0], "image_mean", None) or OPEN_CLIP[0]
+        std = getattr(towers[0], "image_std", None) or OPEN_CLIP[1]
+        return Description(mean, std, Preprocessing(_pair(image_size or size), 1.0))
     if type(net).__module__.startswith("torchvision."):
         size = _pair(image_size or getattr(net, "image_size", 224))
         return Description(*IMAGENET, Preprocessing(size, 0.875, "bilinear"))

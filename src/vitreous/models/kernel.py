@@ -33,18 +33,29 @@ def from_transformers(module: nn.Module) -> bool:
 def kernel_layers(module: nn.Module) -> dict[str, nn.Module]:
     """Find the attention layers that call torch's kernel and form no map, in forward order.
 
-    A pooling head of a Hugging Face tower is no such layer: their classifiers do not read it.
+    A pooling head within an image classifier of Hugging Face's is no such layer: they do not read
+    it.
     """
-    unread = [
-        f"{name}."
+    owners = [
+        f"{name}." if name else ""
         for name, part in module.named_modules()
-        if from_transformers(part) and type(part).__name__.endswith("PoolingHead")
+        if from_transformers(part) and type(part).__name__.endswith("ForImageClassification")
     ]
+    unread = tuple(f"{h}." for h in pooling_heads(module) if h.startswith(tuple(owners)))
     return {
         name: layer
         for name, layer in module.named_modules()
-        if calls_kernel(layer) and not name.startswith(tuple(unread))
+        if calls_kernel(layer) and not name.startswith(unread)
     }
+
+
+def pooling_heads(module: nn.Module) -> list[str]:
+    """Names of Hugging Face's heads that pool by attention of a learned query."""
+    return [
+        name
+        for name, part in module.named_modules()
+        if from_transformers(part) and type(part).__name__.endswith("PoolingHead")
+    ]
 
 
 def calls_kernel(layer: Network) -> bool:

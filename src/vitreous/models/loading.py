@@ -24,6 +24,7 @@ from vitreous.models.instances import Description, describe_network
 from vitreous.models.kernel import from_transformers
 from vitreous.models.preprocessing import Preprocessing
 from vitreous.models.stored import Stored, read_stored
+from vitreous.models.towers import Tokenizer, with_prompts
 
 logger = logging.getLogger(__name__)
 
@@ -43,6 +44,8 @@ def load_model(
     image_size: int | tuple[int, int] | None = None,
     normalization: Literal["model", "half", "imagenet"] = "model",
     class_names: Sequence[str] = (),
+    prompts: Sequence[str] = (),
+    tokenizer: Tokenizer | None = None,
     device: str | torch.device = "cpu",
     **options: Any,
 ) -> Classifier:
@@ -63,6 +66,9 @@ def load_model(
             `half`: 0.5 for both, as RobustViT's published scripts use for every model; `imagenet`:
             ImageNet's, as CrossViT Adv+Rot's published scripts use for every model.
         class_names: Names of the classes; ImageNet's are filled in for 1000 classes.
+        prompts: Sentences that become the classes, for CLIP and SigLIP models of transformers and
+            open_clip.
+        tokenizer: Reads the prompts, where a network of transformers is given as it is.
         device: Where to put the model.
         **options: More arguments for the architecture, for example `embed_dim=96`.
 
@@ -82,16 +88,33 @@ def load_model(
         if checkpoint is not None or num_classes is not None or options:
             raise VitreousError("a network is used as it is; options are for what is built by name")
         described = describe_network(name, image_size)
-        return _described(name, described, normalization, class_names, device)
+        net = with_prompts(name, prompts, tokenizer) if prompts else name
+        return _described(net, described, normalization, class_names or prompts, device)
     if (source := _hugging_face_source(str(name))) is not None:
         if checkpoint is not None:
             raise VitreousError(f"{source} brings its weights; give no checkpoint beside it")
+        if prompts:
+            if num_classes is not None:
+                raise VitreousError(
+                    "prompts are the classes; give no number of classes beside them"
+                )
+            both, words = hugging_face.load_with_text(source, **options)
+            described = describe_network(both, image_size, hugging_face.read_processor(source))
+            net = with_prompts(both, prompts, words)
+            return _described(
+                net, described, normalization, class_names or prompts, device, str(name)
+            )
         loaded = hugging_face.load(
             source, pretrained=pretrained, num_classes=num_classes, **options
         )
         described = describe_network(loaded.net, image_size, loaded.processor)
         return _described(
             loaded.net, described, normalization, class_names, device, str(name), loaded.new_head
+        )
+    if prompts:
+        raise VitreousError(
+            f"{name} knows no text, so prompts cannot be its classes; give a CLIP or SigLIP model "
+            "of transformers (hf:owner/name, a folder) or an instance of open_clip's"
         )
     spec, state, stored = _resolve(str(name), checkpoint)
     arguments = {**stored.model_args, **options}

@@ -230,7 +230,7 @@ def map_images(
     making = dataclasses.replace(making, methods=methods)
     streaming, model = streaming or StreamSettings(batch_size=8), model_fingerprint(classifier)
     view = View(streaming.preprocessing or classifier.preprocessing, "whole")
-    place = folder / f"maps-{digest(model, making, view)}"
+    place = folder / f"maps-{digest(model, making, view, streaming.precision)}"
     evaluator = Maps(making, dataset, place, classifier.num_classes)
     evaluator.targets(classifier, torch.zeros(1, classifier.num_classes))  # refused before work
     chosen = streaming.indices(dataset)

@@ -8,8 +8,10 @@ from collections.abc import Callable, Iterable
 import numpy as np
 import torch
 from scipy.sparse import coo_matrix
-from scipy.sparse.linalg import spsolve
+from scipy.sparse.linalg import splu
 from torch import Tensor
+
+from vitreous.evaluation.explanation_metrics.ranks import descending_order
 
 Scores = Callable[[Tensor], Tensor]
 """Images (B, C, H, W) to what the model says of the target (B,)."""
@@ -34,13 +36,18 @@ def pixel_flipping(scores: Scores, images: Tensor, maps: Tensor, steps: int) -> 
     Returns:
         (B, steps) scores after each step; a low mean is good.
     """
-    order = maps.flatten(1).sort(dim=1, descending=True, stable=True).indices
+    order = torch.from_numpy(_order(maps)).to(images.device)
     width = math.ceil(order.shape[1] / steps)
     changed, curve = images.flatten(2).clone(), []
     for gone in order.split(width, 1):
         changed.scatter_(2, gone[:, None].expand(-1, changed.shape[1], -1), 0.0)
         curve.append(scores(changed.view_as(images)))
     return torch.stack(curve, 1)
+
+
+def _order(maps: Tensor) -> np.ndarray:
+    """Places of the pixels of maps (B, 1, H, W), the most relevant first: (B, H · W)."""
+    return np.stack([descending_order(row) for row in maps.detach().flatten(1).cpu().numpy()])
 
 
 def curve_mean(curve: Tensor) -> Tensor:
@@ -109,7 +116,8 @@ def impute(image: np.ndarray, gone: np.ndarray, noise: np.ndarray | float = 0.0)
     entries = [np.concatenate(part) for part in ([*values, total], [*rows, diagonal])]
     places = (entries[1], np.concatenate([*columns, diagonal]))
     system = coo_matrix((entries[0], places), shape=(len(gone),) * 2).tocsc()
-    solved = np.asarray(spsolve(system, right)).reshape(len(gone), channels)
+    # Symmetric, and heaviest on its diagonal: no pivots, and an order that suits symmetry.
+    solved = splu(system, "MMD_AT_PLUS_A", 0.0, options={"SymmetricMode": True}).solve(right)
     filled[:, gone] = (solved + noise).T
     return filled.reshape(image.shape)
 
@@ -129,7 +137,7 @@ def remove_and_debias(
     Returns:
         (B, C, H, W); how often the model is still right is ROAD's curve, low is good.
     """
-    order = maps.flatten(1).sort(dim=1, descending=True, stable=True).indices.cpu().numpy()
+    order = _order(maps)
     count, filled = int(share * order.shape[1]), []
     for image, places, seed in zip(images.cpu().double().numpy(), order, seeds):
         gone = places[:count]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy.stats import rankdata
+
+from vitreous.evaluation.explanation_metrics.ranks import average_ranks, most_relevant
 
 
 def rank_accuracy(maps: np.ndarray, masks: np.ndarray) -> np.ndarray:
@@ -17,10 +18,9 @@ def rank_accuracy(maps: np.ndarray, masks: np.ndarray) -> np.ndarray:
         (B,) in [0, 1]; NaN where a mask is empty.
     """
     flat, truth = maps.reshape(len(maps), -1), masks.reshape(len(masks), -1)
-    order = np.argsort(-flat, axis=1, kind="stable")
-    hits = np.cumsum(np.take_along_axis(truth, order, 1), axis=1)
     size = truth.sum(1)
-    among = hits[np.arange(len(hits)), np.maximum(size, 1) - 1]
+    hits = [own[most_relevant(row, count)].sum() for row, own, count in zip(flat, truth, size)]
+    among = np.array(hits, dtype=np.float64)
     return np.where(size > 0, among / np.maximum(size, 1), np.nan)
 
 
@@ -37,7 +37,7 @@ def roc_area(maps: np.ndarray, masks: np.ndarray) -> np.ndarray:
     Returns:
         (B,) in [0, 1]; NaN where a mask is empty or full.
     """
-    ranks = rankdata(maps.reshape(len(maps), -1), axis=1)
+    ranks = np.stack([average_ranks(row) for row in maps.reshape(len(maps), -1)])
     truth = masks.reshape(len(masks), -1)
     inside = truth.sum(1)
     pairs = inside * (truth.shape[1] - inside)

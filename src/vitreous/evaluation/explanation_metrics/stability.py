@@ -7,8 +7,9 @@ from collections.abc import Callable, Generator, Iterable
 
 import numpy as np
 import torch
-from scipy.stats import rankdata
 from torch import Tensor, nn
+
+from vitreous.evaluation.explanation_metrics.ranks import average_ranks
 
 Explain = Callable[[Tensor], Tensor]
 """Images (B, C, H, W) to maps (B, 1, H, W)."""
@@ -35,7 +36,8 @@ def rank_correlation(first: np.ndarray, second: np.ndarray) -> np.ndarray:
 
     NaN where a map is constant.
     """
-    ranks = [rankdata(m.reshape(len(m), -1), axis=1) for m in (first, second)]
+    flat = (maps.reshape(len(maps), -1) for maps in (first, second))
+    ranks = [np.stack([average_ranks(row) for row in rows]) for rows in flat]
     centred = [r - r.mean(1, keepdims=True) for r in ranks]
     sizes = np.prod([np.sqrt((c**2).sum(1)) for c in centred], axis=0)
     product = (centred[0] * centred[1]).sum(1)

@@ -116,6 +116,17 @@ def test_a_netcdf_file_is_scored_as_the_readme_says(tmp_path, capsys):
     (raw,) = Results.read(tmp_path / "out").find(convention="raw")
     assert raw.n == 3 and raw.metric == "ridge"
     assert raw.settings["alpha"] == "1, 100" and raw.settings["splits"] == "4 folds, seed 1"
+    # Another recording of the same name does not take its place.
+    other = tmp_path / "other" / "file.nc"
+    other.parent.mkdir()
+    xarray.DataArray(data[:, ::-1], dims=("presentation", "neuroid"), coords=coords).to_netcdf(
+        other
+    )
+    given[1] = str(other)
+    assert run("score", *given, "--stimuli", str(images), *metric, to=tmp_path) == 0
+    both = Results.read(tmp_path / "out").find(convention="raw")
+    assert {record.source for record in both} == {str(file), str(other)}
+    assert raw.value in {record.value for record in both}
 
 
 def test_choices_of_people_are_reached_by_name(tmp_path, monkeypatch, capsys):

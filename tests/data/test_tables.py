@@ -147,7 +147,8 @@ def test_groups_may_come_from_a_file_of_their_own(tmp_path: Path) -> None:
     assert found.dataset.group_names == ("day", "night")
     assert found.dataset.groups.tolist() == [0, -1, 1]
     assert [str(entry) for entry in found.dataset.left_out] == [
-        "1 rows of groups.csv without an image (z/d.png)"
+        "1 rows of groups.csv without an image (z/d.png)",
+        "1 images without a group in groups.csv (x/b.png)",
     ]
     table.write_text("file,group\nc.png,night\n")
     with pytest.raises(VitreousError, match=r"none of the 3 images; they are called like x/a.png"):

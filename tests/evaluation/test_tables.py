@@ -159,7 +159,7 @@ def test_intervals_hold_the_truth_about_as_often_as_they_say() -> None:
     share = covered(
         chances.mean(),
         lambda r: r.binomial(sizes, chances),
-        lambda right: class_mean_interval(right, sizes, draws=300),
+        lambda right: class_mean_interval(right, sizes),
     )
     assert 0.88 <= share <= 0.99
     share = covered(0.5, lambda r: r.uniform(0, 1, 80), lambda v: mean_interval(v, draws=300))

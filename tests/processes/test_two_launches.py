@@ -17,6 +17,7 @@ import yaml
 from helpers import tiny_recipe, write_masked_set
 from processes.launch import launch, prepare_launch
 from vitreous.cli import main
+from vitreous.disk import alive
 from vitreous.locks import LOCK
 from vitreous.training.run import RunFolder
 
@@ -62,6 +63,8 @@ def test_the_second_is_refused_whole_and_a_killed_one_is_taken_over(command, tmp
         assert not any(second.written_in(folder.path))
         os.kill(int(str(holder["process"])), signal.SIGKILL)
     assert (folder.path / LOCK).is_file(), "the killed holder could not remove it"
+    while alive(int(str(holder["process"]))):
+        time.sleep(0.05)  # its launcher is gone: who takes it in ends it
     done = max(int(str(row["epoch"])) for row in folder.read_metrics())
     assert main([*command, "--training.epochs", str(done + 1)]) == 0, "taken over"
     validated = [row["epoch"] for row in folder.read_metrics() if row["split"] == "validation"]

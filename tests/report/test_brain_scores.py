@@ -64,6 +64,9 @@ def test_published_rows_stand_only_beside_what_they_are():
     assert [s.name for s in other[0].series] == ["m"]
 
 
+NEWER = Provenance("brain score", "m", "f", when="2026-01-02T00:00:00+00:00")
+
+
 def test_each_layer_has_a_row_and_the_newest_is_compared():
     old = Provenance("brain score", "m", "f", when="2026-01-01T00:00:00+00:00")
     new = dataclasses.replace(old, when="2026-01-02T00:00:00+00:00")
@@ -91,7 +94,10 @@ def test_the_headline_is_of_one_recording_that_no_layer_was_chosen_on():
     )
     tile = next(t for t in headline(read_sources([results])) if t.title == "Brain")
     assert tile.values[0].value == pytest.approx(0.39)
-    assert tile.note == "V4, IT · macaque · correlation r, PLS regression"
+    assert tile.note == "V4 (blocks.6), IT (blocks.6) · macaque · correlation r, PLS regression"
+    results.add([score(0.05, layer="pixels", chosen_on="chosen")], NEWER)
+    tile = next(t for t in headline(read_sources([results])) if t.title == "Brain")
+    assert tile.values[0].value == pytest.approx(0.39), "pixels are no layer of the model"
 
 
 def test_pixels_are_no_layer_of_the_curve():

@@ -56,6 +56,19 @@ def test_two_states_of_the_weights_are_told():
     assert "2 states of the model (f1, f2)" in source.remarks[0]
 
 
+def test_tables_of_one_set_measured_beside_others_and_alone_are_one():
+    """A set that was named with its place once, and without it once, is the same set."""
+    record = accuracy_record("clean", "val", "top1", 5, 10)
+    results = Results("m", [dataclasses.replace(record, source="/data/a/val")])
+    results.extra["evaluation"] = {
+        "val (/data/a/val)": {"place": "/data/a/val", "rotation": {"angle": [0]}},
+        "val": {"place": "/data/a/val", "calibration": {"n": [4]}},
+    }
+    (source,) = read_sources([results])
+    (entry,) = source.results.extra["evaluation"].values()
+    assert entry["rotation"] == {"angle": [0]} and entry["calibration"] == {"n": [4]}
+
+
 def test_sets_of_one_name_are_told_apart_by_their_places():
     results = Results("m")
     for place in ("/data/a/val", "/data/b/val"):

@@ -56,7 +56,8 @@ def test_a_hopeless_trial_is_pruned_after_its_epoch_and_the_best_recipe_trains(
     assert main(["train", str(out / "best.yaml"), "--quiet", "--out", str(tmp_path / "run")]) == 0
     metrics = [RunFolder(f).read_metrics() for f in (tmp_path / "run", out / "trial_0000")]
     assert metrics[0] == metrics[1]
-    assert Image.open(out / "parallel_coordinates.png").width > 200
+    with Image.open(out / "parallel_coordinates.png") as drawn:
+        assert drawn.width > 200
 
 
 def test_a_trial_killed_before_its_epoch_was_told_is_told_of_it_and_pruned(

@@ -77,6 +77,18 @@ def test_figures_are_those_of_a_pass_with_gradients(name, model, batches):
     assert figures["loss"] == pytest.approx(expected, abs=1e-6)
 
 
+def test_what_needs_masks_is_not_told_as_nothing_where_no_image_has_one(model, batches) -> None:
+    for batch in batches:
+        batch.has_mask[:] = False
+    kinds = {
+        "classification": OBJECTIVES["classification"](),
+        "relevance": OBJECTIVES["relevance"](),
+    }
+    figures = measure(model, kinds)
+    assert not [name for name in figures if name.startswith("relevance")]
+    assert figures["loss"] == pytest.approx(figures["classification"], abs=1e-6)
+
+
 @dataclasses.dataclass(frozen=True)
 class Looking(WeightedObjective):
     """Remembers what it saw."""

@@ -31,6 +31,8 @@ class Recording:
             presentation, each once, and maybe `region` on neuroid.
         stimuli: The images, where they are at hand.
         group: Coordinate on presentation that splits are stratified by.
+        source: Where it lies, which tells two recordings of one name apart; empty for a named
+            benchmark.
 
     Examples:
         >>> cells = {"region": ["V4", "IT"]}
@@ -44,6 +46,7 @@ class Recording:
     assembly: xarray.DataArray
     stimuli: Stimuli | None = None
     group: str | None = None
+    source: str = ""
 
     def __post_init__(self) -> None:
         dims = tuple(self.assembly.dims)

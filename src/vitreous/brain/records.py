@@ -64,7 +64,7 @@ def region_records(
         settings: Mapping[str, Setting | None],
     ) -> Record:
         named = {**settings, "convention": convention}
-        return Record("brain", recording.name, metric, number, n, interval, named)
+        return Record("brain", recording.name, metric, number, n, interval, named, recording.source)
 
     records = [record(measure.metric, value, row.interval, "raw", about)]
     ceiling = row.ceiling

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,12 +24,19 @@ from vitreous.commands.options import resolve_device
 from vitreous.data.dataset import UNKNOWN, Dataset
 from vitreous.data.images import list_images, save_gif
 from vitreous.data.stores import FileImages
-from vitreous.errors import ImageError, VitreousError
-from vitreous.evaluation.evaluators.maps import MapSettings, map_images, method_names
+from vitreous.errors import ImageError, UnsupportedModelError, VitreousError
+from vitreous.evaluation.evaluators.explanation import supported_methods
+from vitreous.evaluation.evaluators.maps import (
+    MappedImages,
+    MapSettings,
+    map_images,
+    method_names,
+)
 from vitreous.evaluation.stream import StreamSettings
 from vitreous.folders import claim_folder
 from vitreous.io import write_json
 from vitreous.models import Classifier, load_model
+from vitreous.models.families import layout_of
 from vitreous.processes import Processes, current_processes
 from vitreous.progress import ProgressBar
 
@@ -84,6 +92,8 @@ def _explain(
     explained = Explanations(mapped, paths, command.out, _drawing(command))
     require_readable(explained, command.skip_unreadable)
     if processes.main:
+        for model in mapped:
+            tell_left_out(model, methods)
         note_settings(explained)
     processes.wait()
     draw_all(explained, processes, progress)
@@ -107,8 +117,19 @@ def load_models(command: Command, processes: Processes) -> list[Classifier]:
     """The model, and the one that it is compared with."""
     device, size = resolve_device(command.device, processes.rank), command.image_size
     load = functools.partial(load_model, image_size=size, device=device, prompts=command.prompts)
-    first = load(command.model, checkpoint=command.checkpoint)
-    return [first] if command.compare is None else [first, load(command.compare)]
+    models = [load(command.model, checkpoint=command.checkpoint)]
+    models += [] if command.compare is None else [load(command.compare)]
+    for model in models if size is not None else ():
+        with contextlib.suppress(UnsupportedModelError):  # occlusion may do
+            layout_of(model.net, model.preprocessing.size)  # refuses a size that does not fit
+    return models
+
+
+def tell_left_out(mapped: MappedImages, asked: tuple[str, ...]) -> None:
+    """Print a line for each method that was asked for and does not hold for the model."""
+    missing = tuple(m for m in asked if m not in mapped.evaluator.making.methods)
+    for method, why in supported_methods(mapped.classifier, missing)[1].items():
+        print(f"no map by {method}: {why}")
 
 
 def require_apart(out: Path, paths: Sequence[Path]) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from vitreous.errors import UnsupportedModelError
+from vitreous.errors import UnsupportedModelError, VitreousError
 from vitreous.models.kernel import from_transformers, kernel_layers, pooling_heads
 from vitreous.models.layout import Layout, Network, Stream, TokenMixing
 from vitreous.models.towers import TowerClassifier
@@ -42,6 +42,11 @@ def _one_stream(
     net: nn.Module, patch: Any, size: tuple[int, int], read: Callable[[int], Reading]
 ) -> Layout:
     height, width = (patch, patch) if isinstance(patch, int) else patch
+    if size[0] % height or size[1] % width or not min(size):
+        raise VitreousError(
+            f"{type(net).__name__} has patches of {height} × {width} pixels; an input of "
+            f"{size[0]} × {size[1]} is no multiple of them"
+        )
     grid = (size[0] // height, size[1] // width)
     prefix, start = read(grid[0] * grid[1])
     layers = {name: TokenMixing(0, 0) for name in kernel_layers(net)}

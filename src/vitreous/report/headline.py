@@ -183,8 +183,11 @@ def _relevance(sources: Sequence[Source]) -> list[Value]:
 
 
 def _brain(sources: Sequence[Source]) -> list[Value]:
-    """The mean over regions of one kind of score: one recording, metric and convention."""
-    groups = [brain_scores(s) for s in sources]
+    """The mean over regions of one kind of score: one recording, metric and convention.
+
+    `pixels` is what a model is compared with, not a layer of it.
+    """
+    groups = [[b for b in brain_scores(s) if b.layer != "pixels"] for s in sources]
     kinds = dict.fromkeys(score.kind for group in groups for score in group)
     if not kinds:
         return [Value(math.nan) for _ in sources]
@@ -195,11 +198,12 @@ def _brain(sources: Sequence[Source]) -> list[Value]:
     ]
     common = set.intersection(*(set(m) for m in mine if m))
     regions = [r for r in dict.fromkeys(r for m in mine for r in m) if r in common]
-    note = f"{', '.join(regions)} · {kind.assembly} · {kind.words}"
-    if kind.chosen_on_it:
-        note += " · layers chosen on it"
     values = []
     for chosen in mine:
+        layers = ", ".join(f"{r} ({chosen[r].layer})" for r in regions if r in chosen)
+        note = f"{layers} · {kind.assembly} · {kind.words}"
+        if kind.chosen_on_it:
+            note += " · layers chosen on it"
         value = _average([chosen[r].record for r in regions if r in chosen], note)
         values.append(dataclasses.replace(value, note=note) if value.known else value)
     return values

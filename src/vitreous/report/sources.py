@@ -170,14 +170,18 @@ def _named(source: Source, name: str, renamed: Renamed) -> Source:
 
 
 def _entries_named(extra: dict[str, Any], renamed: Renamed) -> dict[str, Any]:
-    """Tables of test sets under the names of their records."""
+    """Tables of test sets under the names of their records.
+
+    How an entry is called depends on what was measured beside it: two of one place are of one set.
+    """
     evaluated = extra.get("evaluation")
     if not isinstance(evaluated, dict):
         return extra
     told = {}
     for key, entry in evaluated.items():
         place = str(entry.get("place", "")) if isinstance(entry, dict) else ""
-        told[renamed(key.removesuffix(f" ({place})"), place)] = entry
+        name = renamed(key.removesuffix(f" ({place})"), place)
+        told[name] = {**told[name], **entry} if name in told else entry
     return {**extra, "evaluation": told}
 
 

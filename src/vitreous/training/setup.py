@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
+import logging
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -28,6 +29,7 @@ from vitreous.models.modes import evaluation_mode
 from vitreous.processes import check_launcher, check_world, without_accelerator
 from vitreous.training.recipe import OPTIMIZERS, OptimizerSettings, Recipe
 
+logger = logging.getLogger(__name__)
 Scalar = int | float | str | bool
 PRECISIONS = {"float32": "no", "bfloat16": "bf16", "float16": "fp16"}
 
@@ -108,6 +110,12 @@ def check_fit(
     if "masks" in recipe.needs and split.train.masks is None:
         names = [n for n, o in recipe.objectives.items() if "masks" in o.needs]
         raise VitreousError(f"objective '{names[0]}' needs masks and the data has none")
+    if "masks" in recipe.needs and len(split.validation) and split.validation.masks is None:
+        names = [n for n, o in recipe.objectives.items() if "masks" in o.needs]
+        logger.warning(
+            "the validation images have no masks: the validation loss is without %s",
+            " and ".join(names),
+        )
     for name, dataset in shown.items():
         if len(dataset):
             _check_images(dataset, classifier, f"transforms.{name}")

@@ -97,11 +97,14 @@ def _over_processes(sums: Mapping[str, Sequence[torch.Tensor]]) -> dict[str, flo
 def _means(totals: dict[str, float], images: int, batch_size: int) -> dict[str, float]:
     """Divide totals by the images that they are of, and put the loss together of its parts.
 
-    An objective that is a sum over a batch counts as that of a batch of mean images.
+    An objective that is a sum over a batch counts as that of a batch of mean images; one that needs
+    masks is left out where no image has one.
     """
-    counts = {"image": images, "masked": max(totals.pop("rows"), 1.0)}
+    masked = totals.pop("rows")
+    counts = {"image": images, "masked": max(masked, 1.0)}
     loss = totals.pop("plain") / images + totals.pop("masked") / counts["masked"]
     loss += totals.pop("sums") / images * batch_size
-    named = [(*key.split(" ", 1), value) for key, value in totals.items()]
+    split = [(*key.split(" ", 1), value) for key, value in totals.items()]
+    named = [(kind, name, value) for kind, name, value in split if kind == "image" or masked]
     means = {name: value / counts[kind] for kind, name, value in named}
     return dict(sorted({**means, "loss": loss}.items()))

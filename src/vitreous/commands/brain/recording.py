@@ -45,10 +45,14 @@ class RecordingOptions:
     """Regions to score; all by default."""
 
     def read(self) -> Recording:
-        """Read the recording."""
+        """Read the recording; one that is no named benchmark says where it lies."""
         if not self.assembly:
             raise VitreousError("give --assembly: a named benchmark, a .nc or .npy file, a folder")
         path = Path(self.assembly)
+        known = None if path.is_dir() else self._benchmark(path)
+        return known or dataclasses.replace(self._own(path), source=str(path.absolute()))
+
+    def _own(self, path: Path) -> Recording:
         if path.is_dir():
             return read_macaque(path, self.session)
         if path.suffix == ".npy":
@@ -60,7 +64,7 @@ class RecordingOptions:
                 group=self.group,
                 degrees=self.stimulus_degrees,
             )
-        return self._benchmark(path) or self._netcdf(path)
+        return self._netcdf(path)
 
     def _benchmark(self, path: Path) -> Recording | None:
         """A named benchmark, from a file of its name or from Brain-Score's cache."""

@@ -192,8 +192,8 @@ def with_group_file(dataset: Dataset, path: Path, column: str = "group") -> Data
         column: Its column of groups.
 
     Returns:
-        The dataset with its groups; images that the file does not list have none, and rows
-        without an image are named as left out.
+        The dataset with its groups. Images that the file does not list have none, and they are
+        named, as are rows without an image.
 
     Raises:
         VitreousError: If the file is not as it should be, or lists none of the images.
@@ -210,6 +210,11 @@ def with_group_file(dataset: Dataset, path: Path, column: str = "group") -> Data
         raise VitreousError(
             f"{path} lists none of the {len(names)} images; they are called like {names[0]}"
         )
-    passed = left_out({f"rows of {path.name} without an image": sorted(groups.keys() - set(names))})
+    passed = left_out(
+        {
+            f"rows of {path.name} without an image": sorted(groups.keys() - set(names)),
+            f"images without a group in {path.name}": sorted(set(names) - groups.keys()),
+        }
+    )
     grouped = with_groups(dataset, [groups.get(name, "") for name in names])
     return dataclasses.replace(grouped, left_out=(*dataset.left_out, *passed))

@@ -23,11 +23,15 @@ def confusion_figures(sources: Sequence[Source]) -> list[Figure]:
                     Heatmap(
                         slug("confusion", source.name, dataset),
                         f"Confusion on {dataset}: {source.name}",
-                        labels,
-                        [name if len(name) <= 9 else name[:8] + "…" for name in answers],
+                        [_short(name, 40) for name in labels],
+                        [_short(name, 9) for name in answers],
                         shares,
                         caption="Rows: the class; columns: the answer. Percent of the row.",
                         label="share",
                     )
                 )
     return figures
+
+
+def _short(name: str, most: int) -> str:
+    return name if len(name) <= most else name[: most - 1] + "…"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -12,8 +14,9 @@ import yaml
 
 from helpers import tiny_recipe, write_masked_set
 from vitreous.cli import main
-from vitreous.errors import VitreousError
+from vitreous.errors import InterruptedRun, VitreousError
 from vitreous.training import sweep_trials as sweeping
+from vitreous.training.interrupt import StopRequest
 from vitreous.training.sweep import parse_axis, sweep
 
 
@@ -70,6 +73,29 @@ def test_killed_in_a_trial_and_run_again_it_tries_what_an_unbroken_search_tries(
     assert [t.params for t in study.trials] == [t.params for t in whole.trials]
     assert [t.value for t in study.trials] == [t.value for t in whole.trials]
     assert len({t.params["optimizer.lr"] for t in study.trials}) == 3
+
+
+def test_a_signal_that_comes_as_a_trial_ends_stops_the_search_after_it(
+    recipe: str, tmp_path: Path, monkeypatch
+):
+    axes = [parse_axis("optimizer.lr=log:1e-5:1e-2")]
+    train, begun = sweeping.train, []
+
+    def told_too_late(recipe, folder, **options):
+        begun.append(folder.name)
+        with StopRequest():  # that of the training, whose last step is done
+            result = train(recipe, folder, **options)
+            os.kill(os.getpid(), signal.SIGTERM)
+        return result
+
+    monkeypatch.setattr(sweeping, "train", told_too_late)
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(InterruptedRun, match="stopped after trial 0; the same command goes on"):
+        sweep(recipe, axes, tmp_path / "out", trials=3)
+    assert begun == ["trial_0000"] and signal.getsignal(signal.SIGTERM) == before
+    monkeypatch.setattr(sweeping, "train", train)
+    study = sweep(recipe, axes, tmp_path / "out", trials=3)
+    assert [trial.state.name for trial in study.trials] == ["COMPLETE"] * 3
 
 
 def test_a_trial_that_another_process_works_on_is_left_to_it(recipe, tmp_path, monkeypatch):

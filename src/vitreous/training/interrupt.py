@@ -25,7 +25,8 @@ class StopRequest:
     """A context in which signals are noted instead of ending the process.
 
     Worker processes that are forked inside it leave the signals to their parent. Off the main
-    thread, where Python allows no handlers, nothing changes.
+    thread, where Python allows no handlers, nothing changes. Within another such context, what came
+    too late for the inner one is left to the outer.
 
     Attributes:
         signal: The signal that came, None before.
@@ -49,6 +50,9 @@ class StopRequest:
     ) -> None:
         for known, handler in self._before.items():
             signal.signal(known, handler)
+        outer = getattr(self._before.get(signal.SIGTERM), "__self__", None)
+        if self.signal is not None and isinstance(outer, StopRequest):
+            outer.signal = self.signal
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         if os.getpid() != self._process:

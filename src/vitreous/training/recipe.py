@@ -291,17 +291,16 @@ class Recipe:
     def _check_mixing(self) -> None:
         """Refuse what asks for an image that is one."""
         others = [name for name in self.objectives if name != "classification"]
-        reason = ""
+        reason, other = "", "that off"
         if others:
             reason = f"objective {others[0]} is of one picture with one label, one mask, one map"
+            other = f"objectives.{others[0]} to false"
         elif getattr(self.objectives["classification"], "target", "label") != "label":
             reason = "objectives.classification.target prediction leaves mixed labels unused"
         elif self.adversary is not None:
             reason = "the adversary attacks the one label of a picture"
         if reason:
-            raise ValueError(
-                f"mixing.mixup and mixing.cutmix: {reason}; set them to 0, or that off"
-            )
+            raise ValueError(f"mixing.mixup and mixing.cutmix: {reason}; set them to 0, or {other}")
 
     def load_with_data(self, split: Split) -> tuple[Classifier, Split]:
         """Load the model for some data, whose labels become places in the head that is kept.

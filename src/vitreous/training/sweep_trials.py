@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 from vitreous.config import Values, plain
 from vitreous.errors import DivergedError, VitreousError
 from vitreous.training.engine import train
+from vitreous.training.interrupt import StopRequest
 from vitreous.training.recipe import Recipe, load_recipe
 from vitreous.training.run import RunFolder
 from vitreous.training.sweep_axes import Axis, chosen_settings, untried
@@ -113,15 +114,23 @@ def work(search: Search, *, bars: bool = True) -> None:
     Args:
         search: The search, which another process may have opened.
         bars: Show the progress of each training, unless the search is quiet.
+
+    Raises:
+        InterruptedRun: If a signal asked for it, too late for the trial that it came in.
     """
     study, storage = open_study(search)
-    with contextlib.closing(make_locks(search.storage, study.study_name, search.out)) as locks:
+    with (
+        contextlib.closing(make_locks(search.storage, study.study_name, search.out)) as locks,
+        StopRequest() as stop,
+    ):
         while (trial := _next(study, search, locks)) is not None:
             with trial.lock:
                 _run(study, storage, trial, search, bars)
             if not search.quiet:
                 done = next(t for t in study.get_trials() if t.number == trial.number)
                 print(trial_line(study, done), file=sys.stderr, flush=True)
+            if stop.signal is not None:
+                raise stop.stopped(f"stopped after trial {trial.number}")
 
 
 @dataclasses.dataclass(frozen=True)

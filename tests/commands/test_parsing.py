@@ -14,6 +14,7 @@ from vitreous.commands.options import BatchOption, BatchSize, RecipeOptions
 from vitreous.commands.parsing import option_value, options_of, parse, split_options
 from vitreous.errors import VitreousError
 from vitreous.ranges import above
+from vitreous.recipes import list_recipes
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -149,3 +150,9 @@ def test_durations_are_words() -> None:
         *("0.0 s", "59.9 s"),
         *("4 min 7 s", "2 h 5 min"),
     ]
+
+
+@pytest.mark.parametrize("name", list_recipes())
+def test_every_recipe_is_listed_without_its_images(name: str, capsys) -> None:
+    assert main(["train", name, "--settings"]) == 0
+    assert "--optimizer.lr" in capsys.readouterr().out

@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import tyro
 
 from vitreous.commands.options import QuietOption, RecipeOptions
-from vitreous.config import describe, to_yaml
+from vitreous.config import Values, describe, to_yaml
+from vitreous.overrides import merge
 from vitreous.ranges import above, at_least
 from vitreous.recipes import list_recipes
 
@@ -78,7 +79,8 @@ class Command(RecipeOptions, QuietOption):
             return
         from vitreous.training import load_recipe
 
-        recipe = load_recipe(self.recipe, self.overrides)
+        given = self._listed() if self.show or self.settings else self.overrides
+        recipe = load_recipe(self.recipe, given)
         if self.show:
             print(to_yaml(recipe), end="")
         elif self.settings:
@@ -86,6 +88,15 @@ class Command(RecipeOptions, QuietOption):
         else:
             out = self.out or Path("runs") / Path(self.recipe).with_suffix("").name
             self._train(recipe, out) if self.submit is None else self._submit(recipe, out)
+
+    def _listed(self) -> Values:
+        """The overrides, with a word where a listing does without the images."""
+        from vitreous.training.recipe import recipe_values
+
+        data = merge(recipe_values(str(self.recipe)), self.overrides).get("data")
+        if isinstance(data, dict) and data.get("name") == "folders":
+            return merge({"data": {"images": data.get("images", "IMAGES")}}, self.overrides)
+        return self.overrides
 
     def _submit(self, recipe: Recipe, out: Path) -> None:
         from vitreous.training.submission import Resources, submit

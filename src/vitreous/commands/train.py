@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
@@ -90,13 +90,11 @@ class Command(RecipeOptions, QuietOption):
             self._train(recipe, out) if self.submit is None else self._submit(recipe, out)
 
     def _listed(self) -> Values:
-        """The overrides, with a word where a listing does without the images."""
+        """The overrides, with words where a listing does without the images."""
         from vitreous.training.recipe import recipe_values
 
         data = merge(recipe_values(str(self.recipe)), self.overrides).get("data")
-        if isinstance(data, dict) and data.get("name") == "folders":
-            return merge({"data": {"images": data.get("images", "IMAGES")}}, self.overrides)
-        return self.overrides
+        return merge({"data": _with_places(data)}, self.overrides)
 
     def _submit(self, recipe: Recipe, out: Path) -> None:
         from vitreous.training.submission import Resources, submit
@@ -120,3 +118,22 @@ class Command(RecipeOptions, QuietOption):
             moment = record.settings.get("moment", "")
             print(f"{moment:>6}  {record.metric:<32} {record.value:.4f}  (n = {record.n})")
         print(f"model, metrics, samples and results are in {out}")
+
+
+def _with_places(data: object) -> object:
+    """Settings of data, with the name of a setting for each that is missing and has no default."""
+    from vitreous.data.readers.base import READERS
+
+    if not isinstance(data, dict):
+        return data
+    filled = {key: _with_places(value) for key, value in data.items()}
+    if (name := data.get("name")) in READERS:
+        reader: Any = READERS[str(name)]
+        filled |= {
+            field.name: field.name.upper()
+            for field in dataclasses.fields(reader)
+            if field.default is field.default_factory is dataclasses.MISSING
+            and field.init
+            and field.name not in data
+        }
+    return filled

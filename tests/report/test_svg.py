@@ -79,3 +79,8 @@ def test_a_long_legend_takes_nothing_from_the_axes(kind):
             (axes,) = canvas.axes
             heights.append(axes.get_window_extent().height / canvas.dpi)
     assert heights[1] > 0.85 * heights[0]
+
+
+def test_a_name_in_letters_that_the_font_does_not_have_is_drawn_without_a_warning() -> None:
+    figure = Heatmap("k", "t", ["猫\t", "b"], ["猫\t", "b"], [[0.5, 0.5], [0.0, 1.0]])
+    assert draw_svg(figure).startswith("<svg")

@@ -6,6 +6,7 @@ import contextlib
 import itertools
 import math
 import textwrap
+import warnings
 from collections.abc import Generator, Mapping, Sequence
 from typing import Any
 
@@ -58,7 +59,9 @@ def drawn(figure: Figure, *, title: bool) -> Generator[Canvas]:
         figure: What is shown.
         title: Write the title into it; a page has it above.
     """
-    with matplotlib.rc_context(STYLE):
+    with matplotlib.rc_context(STYLE), warnings.catch_warnings():
+        # A name in letters that the font does not have shows boxes, which says enough.
+        warnings.filterwarnings("ignore", r"Glyph \d+")
         canvas = Canvas(figsize=(WIDTH, _height(figure)), layout="constrained")
         axes = canvas.add_subplot()
         if title:

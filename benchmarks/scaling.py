@@ -74,7 +74,7 @@ def train_steps(recipe: dict[str, Any], out: Path, steps: int) -> dict[str, floa
     trainer = Trainer(build(Recipe, recipe), out, quiet=True)
     size = min(trainer.settings.batch_size, len(trainer.train_data))
     whole = list(range(size))
-    (batch,) = load_batches(trainer.train_data, [trainer.own_share(whole)], 0)
+    (batch,) = load_batches(trainer.train_data, [trainer.optimize.own_share(whole)], 0)
     trainer.model.train()
     times: dict[str, list[float]] = {"with": [], "without": []}
     for _ in range(steps + 1):

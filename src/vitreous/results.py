@@ -347,23 +347,22 @@ def wilson_interval(successes: float, n: int, z: float = NORMAL_QUANTILE) -> tup
     return (max(0.0, centre - half), min(1.0, centre + half))
 
 
-def difference_interval(
-    before: int, n_before: int, after: int, n_after: int
-) -> tuple[float, float]:
-    """Bound `after / n_after - before / n_before` of two proportions of different items.
-
-    95 % by Newcombe 1998, method 10 (Wilson intervals combined); where the items are the same it is
-    wider than it need be, see `vitreous.statistics.paired_interval`.
-    """
-    low, high = wilson_interval(before, n_before)
-    least, most = wilson_interval(after, n_after)
-    p, q = before / n_before, after / n_after
-    return q - p - math.hypot(q - least, high - p), q - p + math.hypot(most - q, p - low)
-
-
 def accuracy_record(
     suite: str, dataset: str, metric: str, correct: int, n: int, **settings: object
 ) -> Record:
     """Make the record of a proportion, with its Wilson interval."""
     value = correct / n if n else math.nan
     return Record(suite, dataset, metric, value, n, wilson_interval(correct, n), settings)
+
+
+def difference_interval(record: Record, base: Record) -> tuple[float, float]:
+    """Bound the difference of two proportions of different items, 95 %.
+
+    Their Wilson intervals combined (Newcombe 1998, method 10); where the items are the same it is
+    wider than it need be, see `vitreous.statistics.paired_interval`.
+    """
+    (low, high), (base_low, base_high) = record.ci95 or (0, 1), base.ci95 or (0, 1)
+    gain = record.value - base.value
+    down = math.hypot(record.value - low, base_high - base.value)
+    up = math.hypot(high - record.value, base.value - base_low)
+    return gain - down, gain + up

@@ -200,29 +200,31 @@ def test_files_of_one_stem_get_names_of_their_own():
     assert len(set(keys)) == len(keys)
 
 
-def test_a_method_that_was_asked_for_and_does_not_hold_is_told(model, images, tmp_path, capsys):
-    theirs = transformers.ViTConfig(
+@pytest.fixture
+def theirs(tmp_path: Path) -> str:
+    """A small ViT of transformers, with patches of 8 pixels."""
+    config = transformers.ViTConfig(
         hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=16,
         image_size=32, patch_size=8, num_labels=3,
     )  # fmt: skip
-    transformers.ViTForImageClassification(theirs).save_pretrained(tmp_path / "theirs")
-    capsys.readouterr()
+    transformers.ViTForImageClassification(config).save_pretrained(tmp_path / "theirs")
+    return str(tmp_path / "theirs")
+
+
+def test_a_method_that_was_asked_for_and_does_not_hold_is_told(
+    model, theirs, images, tmp_path, capsys
+):
     methods = ("--method", "rollout", "attn_lrp")
-    assert run(images, str(tmp_path / "theirs"), tmp_path / "out", *methods) == 0
+    assert run(images, theirs, tmp_path / "out", *methods) == 0
     assert "no map by attn_lrp: " in capsys.readouterr().out
     assert run(images, model, tmp_path / "ours", *methods) == 0
     assert "no map by" not in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("size", ["5", "37"])
-def test_a_size_that_does_not_fit_the_patches_is_one_line(size, images, tmp_path, capsys):
-    theirs = transformers.ViTConfig(
-        hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=16,
-        image_size=32, patch_size=8, num_labels=3,
-    )  # fmt: skip
-    transformers.ViTForImageClassification(theirs).save_pretrained(tmp_path / "theirs")
+def test_a_size_that_does_not_fit_the_patches_is_one_line(size, theirs, images, tmp_path, capsys):
     capsys.readouterr()
     given = ("--image-size", size)
-    assert run(images, str(tmp_path / "theirs"), tmp_path / "out", *given) == 1
+    assert run(images, theirs, tmp_path / "out", *given) == 1
     (line,) = capsys.readouterr().err.strip().splitlines()
     assert "patches of 8 × 8 pixels" in line and f"{size} × {size}" in line

@@ -23,7 +23,7 @@ from vitreous.data.generated.scenes import (
 from vitreous.data.images import open_image, to_tensor
 from vitreous.data.mask_files import read_mask
 from vitreous.data.readers.generated import Generated
-from vitreous.demo.words import difference_interval, summary
+from vitreous.demo.words import summary
 from vitreous.models import load_model
 from vitreous.results import Record, Results, accuracy_record, wilson_interval
 
@@ -109,13 +109,6 @@ def test_unknown_kind_of_object_is_one_line(capsys, tmp_path):
     )
     error = capsys.readouterr().err
     assert "dragon" in error and "star" in error and error.count("\n") == 1
-
-
-def test_the_interval_of_a_difference_is_newcombes():
-    """Newcombe 1998, table II, contrast (a), method 10: 56/70 against 48/80."""
-    first = accuracy_record("shifts", "a", "top1", 56, 70)
-    second = accuracy_record("shifts", "a", "top1", 48, 80)
-    assert difference_interval(first, second) == pytest.approx((0.0524, 0.3339), abs=5e-5)
 
 
 def test_the_words_follow_the_numbers():

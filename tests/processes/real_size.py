@@ -91,22 +91,22 @@ def measured(name: str, root: Path) -> dict[str, Any]:
     trainer = Trainer(load_recipe(name, small(root)), root / "run" / name, quiet=True)
     assert trainer.trained.sharded
     whole = list(range(PROCESSES))
-    (batch,) = load_batches(trainer.train_data, [trainer.own_share(whole)], 0)
+    (batch,) = load_batches(trainer.train_data, [trainer.optimize.own_share(whole)], 0)
     weights = {n: p for n, p in trainer.classifier.net.named_parameters()}
     held: dict[str, int] = {}
-    keep = trainer.optimizer.zero_grad
+    keep = trainer.trained.optimizer.zero_grad
 
     def noting(*arguments: Any, **settings: Any) -> None:  # gradients are there until now
         held["gradients"] = own_bytes({n: p.grad for n, p in weights.items()})
         keep(*arguments, **settings)
 
-    trainer.optimizer.zero_grad = noting
+    trainer.trained.optimizer.zero_grad = noting
     trainer.model.train()
     before, began = resident(), time.perf_counter()
     figures = trainer.step(batch, whole)
     seconds = time.perf_counter() - began
     held["weights"] = own_bytes(weights)
-    held["optimizer"] = own_bytes(dict(trainer.optimizer.state))
+    held["optimizer"] = own_bytes(dict(trainer.trained.optimizer.state))
     came = {
         "held": sum(held.values()),
         "peak": resident() - before,

@@ -179,12 +179,12 @@ def test_the_loss_scale_of_the_attack_is_in_the_checkpoint(root: Path, tmp_path:
     trainer.folder.prepare(recipe)
     batch = next(iter(_batches(trainer)))
     with torch.autocast("cpu", torch.float16):
-        trainer.backward(batch, Share.whole(batch))
-    scale = trainer.adversary_state["loss_scale"].clone()
+        trainer.optimize.backward(batch, Share.whole(batch))
+    scale = trainer.state.adversary["loss_scale"].clone()
     trainer.state.save()
     again = Trainer(recipe, tmp_path / "run", quiet=True)
     again.state.resume()
-    assert torch.equal(again.adversary_state["loss_scale"], scale) and scale > 1
+    assert torch.equal(again.state.adversary["loss_scale"], scale) and scale > 1
 
 
 def _batches(trainer: Trainer):

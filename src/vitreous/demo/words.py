@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from vitreous.demo.measure import NORMAL, SHIFTED
 from vitreous.report.values import signed
-from vitreous.results import Record, Results
+from vitreous.results import Record, Results, difference_interval
 
 COLUMNS = {
     "normal": {"suite": "clean", "metric": "top1"},
@@ -101,15 +101,3 @@ def _compared(record: Record, base: Record) -> str:
         judged = "no clear change"
     ends = f"{signed(low, 1)} to {signed(high, 1)}"
     return f"{signed(gain, 1)} points ({ends}), {judged}"
-
-
-def difference_interval(record: Record, base: Record) -> tuple[float, float]:
-    """Interval of a difference of two proportions, from their Wilson intervals (Newcombe 1998).
-
-    The two are taken as independent, which is wider than need be for the same pictures.
-    """
-    (low, high), (base_low, base_high) = record.ci95 or (0, 1), base.ci95 or (0, 1)
-    gain = record.value - base.value
-    down = math.hypot(record.value - low, base_high - base.value)
-    up = math.hypot(high - record.value, base.value - base_low)
-    return gain - down, gain + up

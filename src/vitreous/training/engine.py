@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import dataclasses
 import logging
 import math
 import os
@@ -11,28 +9,25 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-import torch
 from tqdm import tqdm
 
-from vitreous.attacks.randomness import shared_draws
 from vitreous.config import plain
 from vitreous.data.batch import Batch
-from vitreous.data.loading import derive_seed, epoch_batches, load_batches
+from vitreous.data.loading import epoch_batches, load_batches
 from vitreous.data.readers import Split
 from vitreous.errors import VitreousError
 from vitreous.models import Classifier, save_model
 from vitreous.results import Results
-from vitreous.training.figures import Figures, require_finite
 from vitreous.training.holding import held_by_all
 from vitreous.training.interrupt import StopRequest
+from vitreous.training.optimization import OptimizerStep
 from vitreous.training.plain_log import PlainLog
 from vitreous.training.progress import Progress
 from vitreous.training.recipe import Recipe
 from vitreous.training.robust_validation import make_robust_validation, note_robustness
 from vitreous.training.run import RunFolder, seed_everything
-from vitreous.training.setup import check_fit, flatten, make_accelerator, set_rate, transformed
+from vitreous.training.setup import check_fit, flatten, make_accelerator, transformed
 from vitreous.training.state import TrainingState
-from vitreous.training.step import Share, compute_loss
 from vitreous.training.summary import draw_samples, summarise
 from vitreous.training.tracking import log_samples
 from vitreous.training.trained import TrainedModel
@@ -126,9 +121,8 @@ class Trainer:
         shown = {"train": self.train_data, "validation": self.validation_data}
         check_fit(recipe, self.split, self.classifier, shown)
         self.trained = TrainedModel(self.classifier, recipe, self.accelerator)
-        self.model, self.optimizer = self.trained.wrapped, self.trained.optimizer
+        self.model = self.trained.wrapped
         self.plain_log: PlainLog | None = None
-        self.figures = Figures(self.accelerator)
         self.robust_validation = make_robust_validation(
             recipe.robust_validation, recipe.adversary, self.validation_data
         )
@@ -136,9 +130,12 @@ class Trainer:
             self.folder,
             self.accelerator,
             self.classifier.net,
-            self.optimizer,
+            self.trained.optimizer,
             self.split,
             average=None if recipe.training.ema is None else self.trained.validated.net,
+        )
+        self.optimize = OptimizerStep(
+            recipe, self.trained, self.accelerator, self.state, self.steps_per_epoch
         )
         self.stop = StopRequest()
         self.after_epoch: AfterEpoch | None = None
@@ -147,11 +144,6 @@ class Trainer:
     def progress(self) -> Progress:
         """Where the run stands."""
         return self.state.progress
-
-    @property
-    def adversary_state(self) -> dict[str, torch.Tensor]:
-        """What the adversary remembers from step to step."""
-        return self.state.adversary
 
     def run(self) -> Results:
         """Train to the end; returns (and writes) the results."""
@@ -223,7 +215,7 @@ class Trainer:
     @property
     def total_steps(self) -> int:
         """Optimiser steps of the whole run."""
-        return self.settings.epochs * self.steps_per_epoch
+        return self.optimize.total_steps
 
     @property
     def steps_per_epoch(self) -> int:
@@ -234,7 +226,7 @@ class Trainer:
         """Train the rest of the present epoch, validate, keep the model if it is the best."""
         settings, progress = self.settings, self.progress
         batches = self.remaining_batches()
-        mine = [self.own_share(batch) for batch in batches]
+        mine = [self.optimize.own_share(batch) for batch in batches]
         self.model.train()
         loader = load_batches(self.train_data, mine, progress.epoch, settings.workers)
         for whole, batch in zip(batches, loader):
@@ -278,96 +270,9 @@ class Trainer:
         step = f"step {self.progress.step} of {self.total_steps}"
         raise self.stop.stopped(f"stopped at {step}, saved in {self.folder.path}")
 
-    def own_share(self, batch: Sequence[int]) -> list[int]:
-        """The rows of a batch that this process reads; one to stand in where there is none."""
-        share = [batch[place] for place in self.own_places(len(batch))]
-        return share or [batch[0]]
-
-    def own_places(self, count: int, process: int | None = None) -> list[int]:
-        """Places in a batch of the rows that this process, or another one, reads."""
-        process = self.accelerator.process_index if process is None else process
-        return self.recipe.mixing.places(count, process, self.accelerator.num_processes)
-
-    def mixed(self, batch: Batch) -> Batch:
-        """The batch with its images mixed, if the recipe mixes: by one draw for all processes."""
-        if not self.recipe.mixing.active:
-            return batch
-        seed_everything(self.settings.seed, self.progress.step)
-        return self.recipe.mixing.mix(batch, self.classifier.num_classes)
-
     def step(self, batch: Batch, whole: Sequence[int]) -> dict[str, float]:
         """One optimiser step; returns the figures to log."""
-        accelerator = self.accelerator
-        batch = self.mixed(batch)
-        seed_everything(self.settings.seed, self.progress.step, accelerator.process_index)
-        epoch = self.progress.step / self.steps_per_epoch
-        rate = set_rate(self.optimizer, self.recipe, epoch)
-        values = self.figures.mean(self.backward_parts(batch, whole))
-        require_finite(values, self.progress, self.folder.checkpoint)
-        if self.settings.clip_norm is not None:
-            accelerator.clip_grad_norm_(self.model.parameters(), self.settings.clip_norm)
-        self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
-        self.trained.update_average()
-        return {**values, "lr": rate}
-
-    def backward_parts(self, batch: Batch, whole: Sequence[int]) -> dict[str, torch.Tensor]:
-        """Run `backward` on each part of a batch, and add up the figures."""
-        accelerator = self.accelerator
-        places = self.own_places(len(whole))
-        masked = self.count_masked(batch, len(places))
-        longest = len(self.own_places(len(whole), 0))  # no share is longer
-        size = math.ceil(longest / self.settings.accumulation)
-        starts = range(0, longest if self.trained.sharded else len(batch), size)
-        figures: dict[str, torch.Tensor] = {}
-        for start in starts:
-            own = start if start < len(batch) else 0  # a row to stand in for none
-            part = batch.rows(own, own + size if own == start else 1).to(accelerator.device)
-            last = start == starts[-1]
-            with accelerator.no_sync(self.model) if not last else contextlib.nullcontext():
-                rows = places[start : start + size]
-                share = Share(len(rows), len(whole), masked, accelerator.num_processes)
-                seed = derive_seed(self.settings.seed, self.progress.step)
-                with shared_draws(rows or [0], len(whole), seed, accelerator.device):
-                    added = self.backward(part, share)
-            for key, value in added.items():
-                figures[key] = figures.get(key, 0.0) + value
-        return figures
-
-    def backward(self, batch: Batch, share: Share) -> dict[str, torch.Tensor]:
-        """Perturb, forward, backward of one part of a batch.
-
-        Returns:
-            Figures whose sum over parts, averaged over processes, is that of the whole batch.
-        """
-        done = self.progress.step / self.total_steps
-        # What stands in for an empty share leaves no trace in what the adversary remembers.
-        copied = {key: value.clone() for key, value in self.adversary_state.items()}
-        state = self.adversary_state if share.rows else copied
-        clean = batch.images
-        with self.accelerator.autocast():
-            if self.recipe.adversary is not None:
-                perturbed = self.recipe.adversary(self.classifier, clean, batch.labels, state, done)
-                batch = dataclasses.replace(batch, images=perturbed)
-            loss = compute_loss(
-                self.model,
-                self.classifier,
-                batch,
-                self.recipe.objectives,
-                clean=clean,
-                progress=done,
-                together=self.trained.sharded and "masks" in self.recipe.needs,
-            )
-        scaled = loss.scaled(share)
-        self.accelerator.backward(scaled)
-        return {**loss.share_of_figures(share), "loss": scaled.detach()}
-
-    def count_masked(self, batch: Batch, rows: int) -> int:
-        """Rows of the step that have a mask, over all processes; `rows` are this one's."""
-        own = batch.has_mask[:rows].sum()
-        if self.accelerator.num_processes == 1 or "masks" not in self.recipe.needs:
-            return int(own)
-        return int(self.accelerator.reduce(own.to(self.accelerator.device), "sum"))
+        return self.optimize(batch, whole)
 
     def validate(self) -> dict[str, float]:
         """Figures over all validation pictures, each counted once."""

@@ -10,7 +10,7 @@ from vitreous.models.class_words import class_words
 from vitreous.report.charts import PUBLISHED_COLOUR, Chart, Figure, Series
 from vitreous.report.figures.common import QUARTERS, corruption_map, slug
 from vitreous.report.sources import Source, Table
-from vitreous.results import difference_interval, wilson_interval
+from vitreous.results import Record, accuracy_record, difference_interval, wilson_interval
 
 NO_CHANGE = (math.nan, math.nan, math.nan)
 
@@ -61,9 +61,9 @@ def class_figures(sources: Sequence[Source]) -> list[Figure]:
     for dataset, tables in _tables(sources, "per_class"):
         if tables[0] is None:
             continue
-        base = _class_counts(tables[0])
+        base = _class_accuracy(tables[0])
         changes = [
-            (color, source, _changes(base, _class_counts(t)))
+            (color, source, _changes(base, _class_accuracy(t)))
             for color, (source, t) in enumerate(zip(sources, tables))
             if color and t
         ]
@@ -97,20 +97,23 @@ def _change_series(name: str, color: int, changes: list[tuple[float, float, floa
     return Series(name, color, range(len(changes)), y, low, high)
 
 
-def _class_counts(table: Table) -> dict[str, tuple[int, int]]:
-    """For each class how many are right, and of how many."""
+def _class_accuracy(table: Table) -> dict[str, Record]:
     rows = zip(table.get("name", []), table.get("correct", []), table.get("n", []))
-    return {class_words(str(name)): (int(correct), int(n)) for name, correct, n in rows if n}
+    return {
+        class_words(str(name)): accuracy_record("", "", "", int(correct), int(n))
+        for name, correct, n in rows
+        if n
+    }
 
 
 def _changes(
-    before: dict[str, tuple[int, int]], after: dict[str, tuple[int, int]]
+    before: dict[str, Record], after: dict[str, Record]
 ) -> dict[str, tuple[float, float, float]]:
     """For each class the change of accuracy and its interval (that of different images)."""
     return {
-        name: (after[name][0] / after[name][1] - right / n, *bounds)
-        for name, (right, n) in before.items()
-        if name in after and (bounds := difference_interval(right, n, *after[name]))
+        name: (after[name].value - base.value, *difference_interval(after[name], base))
+        for name, base in before.items()
+        if name in after
     }
 
 

@@ -146,9 +146,7 @@ def prepare(root: Path, trained: Sequence[str] = tuple(TRAINED)) -> list[Case]:
     return [
         *cases,
         Case("mask", ["mask", images, *masks, "--batch-size", "2"], read_masks),
-        Case(
-            "evaluate", ["evaluate", *sets, "--workers", "0", "--rotation", "90"], read_evaluation
-        ),
+        Case("evaluate", ["evaluate", *sets, *turned], read_evaluation),
         Case("attack", ["attack", *sets, *attack], read_records),
         Case("brain", ["brain", "similarity", shown, *stimuli, *own], read_brain, "--cache"),
     ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections.abc import Callable
+from typing import Any
 
 import torch
 
@@ -65,6 +66,11 @@ def _nothing() -> None:
     """A single process waits for nobody."""
 
 
+def _own(values: list[Any]) -> list[Any]:
+    """A single process has all values."""
+    return values
+
+
 @dataclasses.dataclass(frozen=True)
 class Processes:
     """This process among several.
@@ -73,11 +79,13 @@ class Processes:
         rank: Its number, from 0.
         count: How many there are.
         wait: Blocks until all have come here.
+        gather: Lists of all processes as one, by rank; blocks likewise.
     """
 
     rank: int = 0
     count: int = 1
     wait: Callable[[], None] = _nothing
+    gather: Callable[[list[Any]], list[Any]] = _own
 
     @property
     def main(self) -> bool:
@@ -102,7 +110,10 @@ def current_processes(cpu: bool = False) -> Processes:
         return ALONE
     check_launcher()
     from accelerate import PartialState
+    from accelerate.utils import gather_object
 
     state = PartialState(cpu=cpu or without_accelerator())
     check_world(state.num_processes)
-    return Processes(state.process_index, state.num_processes, state.wait_for_everyone)
+    return Processes(
+        state.process_index, state.num_processes, state.wait_for_everyone, gather_object
+    )

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from helpers import as_processes
 from vitreous import cli
 from vitreous.attacks import APGD, ATTACKS, FGSM, PGD, Attack, Sequence, Square
-from vitreous.attacks.checks import AttackWarning, check, masked_by, warn
+from vitreous.attacks.checks import AttackWarning, check, masked_by, observe, warn
 from vitreous.attacks.figures import attack_frames, save_animation, save_panel
 from vitreous.data.dataset import Dataset
 from vitreous.data.stores.arrays import ArrayImages
@@ -224,6 +224,27 @@ def test_checks_name_what_is_wrong(classifier) -> None:
     with pytest.warns(AttackWarning, match=r"call model.eval\(\)"):
         warn(check(classifier, images, labels))
     assert classifier.training
+
+
+def test_what_processes_saw_of_their_shares_adds_up() -> None:
+    class Rounded(Quarters):
+        def forward(self, images: Tensor) -> Tensor:
+            return super().forward((images * 32).round() / 32)
+
+    inputs, model = Stripes(), Classifier(Rounded()).eval()
+    images, labels = inputs.images, inputs.labels
+    seeds = list(range(len(images)))
+    whole = observe(model, images, labels, attacked=16, seeds=seeds)
+    halves = [
+        observe(model, images[rank::2], labels[rank::2], attacked=8, seeds=seeds[rank::2])
+        for rank in range(2)
+    ]
+    assert halves[0] + halves[1] == whole and whole.attacked == 16 and whole.blind > 0
+    assert [f.message for f in (halves[0] + halves[1]).findings()] == [
+        f.message for f in whole.findings()
+    ]
+    few = [observe(model, images[rank : rank + 1], labels[rank : rank + 1]) for rank in range(2)]
+    assert (few[0] + few[1]).images == 2
 
 
 def test_lost_perturbations_are_told() -> None:

@@ -142,10 +142,11 @@ def prepare(root: Path, trained: Sequence[str] = tuple(TRAINED)) -> list[Case]:
     stimuli = ["--stimuli", images, "--rdms", str(root / "rdm.npy"), "--layers", "blocks.*"]
     masks = ["--method", "relevance", "--model", shown, "--minimum-pixels", "0", "--sheet", "0"]
     attack = ["--attack", "pgd", "--epsilon", "4/255", "--steps", "3", "--quiet"]
+    turned = ["--workers", "0", "--rotation", "90"]
     return [
         *cases,
         Case("mask", ["mask", images, *masks, "--batch-size", "2"], read_masks),
-        Case("evaluate", ["evaluate", *sets, "--workers", "0", "--rotation", "90"], read_records),
+        Case("evaluate", ["evaluate", *sets, *turned], read_evaluation),
         Case("attack", ["attack", *sets, *attack], read_records),
         Case("brain", ["brain", "similarity", shown, *stimuli, *own], read_brain, "--cache"),
     ]
@@ -200,6 +201,19 @@ def read_records(folder: Path) -> Outcome:
         {f"{n} {r.metric}": np.array(r.value) for n, r in enumerate(records)},
         [[r.metric, r.n] for r in records],
     )
+
+
+def read_evaluation(folder: Path) -> Outcome:
+    """Records, and the images that are written beside them with what is said of each."""
+    records, found = read_records(folder), Results.read(folder)
+    files = sorted(f.name for f in (folder / "samples").rglob("*.png"))
+    said = [
+        (kind, shown["file"], shown["relevance"])
+        for entry in found.extra["evaluation"].values()
+        for kind in ("best", "worst")
+        for shown in entry.get(kind, [])
+    ]
+    return Outcome(records.values, [*records.rows, files, said])
 
 
 def read_brain(folder: Path) -> Outcome:

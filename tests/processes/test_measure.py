@@ -47,6 +47,15 @@ def records_equal(one: Results, two: Results) -> None:
         assert _comparable(found.settings) == _comparable(expected.settings)
 
 
+def _shown(entry: dict) -> list[tuple[str, str, str]]:
+    """Which images are shown, in which order, with which map."""
+    return [
+        (kind, sample["file"], sample["relevance"])
+        for kind in ("best", "worst")
+        for sample in entry[kind]
+    ]
+
+
 def _comparable(settings: dict) -> dict:
     return {k: v for k, v in settings.items() if not isinstance(v, float)}
 
@@ -58,7 +67,7 @@ def shared_work(result: Launch, out: Path) -> None:
     first, second = result.written_in(out)
     assert any(path.name == "results.json" for path in first)
     # Each keeps its own rows; the first writes their header.
-    assert {path.name for path in second} <= {"rows-1.bin"}
+    assert {path.name for path in second if "samples" not in path.parts} <= {"rows-1.bin"}
     assert any(path.name == "header.json" for path in first)
     assert not first & second
     assert any(path.name == "rows-1.bin" for path in second)
@@ -78,3 +87,7 @@ def test_two_processes_give_the_records_of_one(name: str, root: Path) -> None:
         assert {r.n for r in one.records if r.metric == "top1"} == {8}
         told = [repr(r.extra["evaluation"]["images"]["unreadable"]) for r in (one, two)]
         assert told[0] == told[1] and "broken.png" in told[0]
+        shown = [_shown(r.extra["evaluation"]["images"]) for r in (one, two)]
+        assert shown[0] == shown[1] and len(shown[0]) > 2
+        assert any("samples" in path.parts for path in result.written_in(root / "evaluate_two")[1])
+        assert all((root / "evaluate_two" / path).is_file() for _, _, path in shown[1])

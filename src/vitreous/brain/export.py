@@ -21,6 +21,7 @@ from vitreous.brain.layers import find_layers, record_layers
 from vitreous.brain.plugin_trial import check_weights, try_plugin
 from vitreous.errors import VitreousError
 from vitreous.models import Classifier
+from vitreous.models.libraries import library_of
 from vitreous.models.modes import evaluation_mode
 
 REGIONS = ("V1", "V2", "V4", "IT")
@@ -122,9 +123,10 @@ def check_plugin(classifier: Classifier, plugin: Plugin) -> dict[str, str]:
         raise VitreousError(
             f"identifier '{plugin.identifier}': use letters, digits, _ and - (it names a module)"
         )
-    if classifier.architecture is None:
+    built = classifier.architecture
+    if built is None or library_of(built["architecture"]) is not None:
         raise VitreousError(
-            f"{classifier.name} was not built by timm, so a plugin could not build it again"
+            f"{classifier.name} was not built by timm, as a plugin would build it again"
         )
     missing = [region for region in REGIONS if region not in plugin.layers]
     if missing:

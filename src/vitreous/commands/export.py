@@ -27,13 +27,17 @@ class Command:
     """Settings of `vitreous export`."""
 
     model: Annotated[str, tyro.conf.Positional]
-    """A run folder, a folder of weights, or a name of timm."""
+    """A run folder, a folder of weights, a name of timm, hf:owner/name, torchvision:vit_b_16 or
+    open_clip:ViT-B-32/TAG."""
     out: Path | None = None
     """Folder (timm) or file (ONNX) to write; by default the model's name with a suffix."""
     format: Literal["timm", "onnx", "onnx-relevance"] = "timm"
     """timm: config.json and model.safetensors, which timm loads as local-dir:FOLDER and which can
     be uploaded to the Hugging Face hub as they are; onnx: logits; onnx-relevance: logits and
     relevance maps in one graph."""
+    prompts: tuple[str, ...] = ()
+    """Sentences that become the classes of a CLIP or SigLIP model; the folder that is written
+    classifies without its text tower, and goes to every other command as a model."""
     checkpoint: Path | None = None
     """Weights to load into the model instead of its own."""
     method: str = "gradient_attention"
@@ -61,6 +65,7 @@ class Command:
             checkpoint=self.checkpoint,
             image_size=self.image_size,
             pretrained=self.pretrained,
+            prompts=self.prompts,
         )
         if self.format == "timm":
             self._timm(classifier)
@@ -73,7 +78,7 @@ class Command:
         folder = self.out or Path(f"{self._stem()}_timm")
         save_model(classifier, claim_folder(folder, "model", overwrite=self.overwrite))
         print(f"model: {folder}")
-        print(f'load it with timm.create_model("local-dir:{folder}", pretrained=True)')
+        print(f"load it with {loader(classifier, folder)}")
 
     def _onnx(self, classifier: Classifier) -> None:
         from vitreous.attribution.export import export_onnx
@@ -97,3 +102,16 @@ class Command:
     def _stem(self) -> str:
         name = Path(self.model).name if Path(self.model).exists() else self.model
         return "".join(c if c.isalnum() or c in "-_." else "_" for c in name)
+
+
+def loader(classifier: Classifier, folder: Path) -> str:
+    """How the folder of a model is loaded, by the library that it came from where that can."""
+    from vitreous.models.kernel import from_transformers
+    from vitreous.models.libraries import architecture_of, library_of
+
+    if from_transformers(classifier.net):
+        return f'transformers.{type(classifier.net).__name__}.from_pretrained("{folder}")'
+    architecture = classifier.architecture or architecture_of(classifier.net)
+    if architecture is not None and library_of(architecture["architecture"]) is None:
+        return f'timm.create_model("local-dir:{folder}", pretrained=True)'
+    return f'vitreous.load_model("{folder}")'

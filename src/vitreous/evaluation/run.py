@@ -237,9 +237,15 @@ class _Job:
         ):
             done.add(records, place)
             entry.update(more)
-        if self.processes.main and self.folders.samples:
+        if self.folders.samples:
             entry.update(
-                write_samples(self.classifier, first, self.folders.out, self.folders.samples)
+                write_samples(
+                    self.classifier,
+                    first,
+                    self.folders.out,
+                    self.folders.samples,
+                    self.processes,
+                )
             )
         done.entries[_key(first.test_set)] = entry
 

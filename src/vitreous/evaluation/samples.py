@@ -18,12 +18,17 @@ from vitreous.evaluation.rows import READ
 from vitreous.fingerprint import digest
 from vitreous.models import Classifier
 from vitreous.names import folder_name
+from vitreous.processes import ALONE, Processes
 
 MAPS = ("gradient_attention", "input_gradient")
 
 
 def write_samples(
-    classifier: Classifier, predictions: Predictions, folder: Path, count: int = 6
+    classifier: Classifier,
+    predictions: Predictions,
+    folder: Path,
+    count: int = 6,
+    processes: Processes = ALONE,
 ) -> dict[str, list[dict[str, object]]]:
     """Write the surest right and the surest wrong pictures with their relevance maps.
 
@@ -32,6 +37,7 @@ def write_samples(
         predictions: Its answers.
         folder: Where `results.json` is; pictures go below `samples/evaluation/`.
         count: How many of each.
+        processes: Which of several processes this is; each writes its share.
 
     Returns:
         `best` and `worst`, as `vitreous.evaluation` describes them.
@@ -40,13 +46,15 @@ def write_samples(
     order = rows[np.argsort(-rows["confidence"], kind="stable")]
     chosen = {"best": order[order["rank0"] == 0], "worst": order[order["rank0"] > 0]}
     method = _method(classifier)
+    rows = [(kind, place) for kind in chosen for place in range(len(chosen[kind][:count]))]
+    own = [
+        (kind, place, _write(classifier, predictions, chosen[kind][place], folder, method))
+        for kind, place in rows[processes.rank :: processes.count]
+    ]
+    entries = {(kind, place): entry for kind, place, entry in processes.gather(own)}
     return {
-        kind: [
-            entry
-            for row in some[:count]
-            if (entry := _write(classifier, predictions, row, folder, method))
-        ]
-        for kind, some in chosen.items()
+        kind: [entries[row] for row in rows if row[0] == kind and entries[row] is not None]
+        for kind in chosen
     }
 
 

@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 STATE_KEYS = ("state_dict", "model_state_dict", "model", "state_dict_ema", "model_ema")
 PREFIXES = ("", "module.", "model.", "net.", "backbone.", "encoder.", "module.model.")
 CODE = re.compile(r"(?i)global|unsupported class|reduce")
-HEADS = ("head", "fc", "classifier", "head_dist")
+HEADS = ("head", "heads", "fc", "classifier", "head_dist")
 
 
 class OptimizerState(TypedDict):
@@ -117,11 +117,14 @@ def read_pickle(file: Path) -> Any:
         raise CheckpointError(f"{file} is corrupt or cut short{why}") from error
 
 
-def load_weights(net: nn.Module, state: dict[str, Tensor], source: str = "the state") -> None:
+def load_weights(net: nn.Module, state: dict[str, Tensor], source: str = "the state") -> bool:
     """Load weights into a network, matching prefixes, head size and position embeddings.
 
     A head of another size stays as initialised, and that is logged; anything else that does not
     fit is an error.
+
+    Returns:
+        Whether the head stays as initialised.
 
     Raises:
         CheckpointError: If the state belongs to another architecture.
@@ -155,6 +158,7 @@ def load_weights(net: nn.Module, state: dict[str, Tensor], source: str = "the st
     if new_head:
         logger.warning("%s: the head does not fit and starts anew", source)
     net.load_state_dict({k: state.get(k, own[k]) if k not in skip else own[k] for k in own})
+    return new_head
 
 
 def _line(error: BaseException) -> str:

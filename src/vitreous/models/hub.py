@@ -8,6 +8,8 @@ from collections.abc import Generator
 from urllib.parse import urlsplit
 from urllib.request import getproxies
 
+from vitreous.errors import VitreousError
+
 PATIENCE = 3.0
 
 
@@ -40,3 +42,20 @@ def hub_or_cache() -> Generator[None]:
         yield
     finally:
         constants.HF_HUB_OFFLINE = False
+
+
+@contextlib.contextmanager
+def fetched(name: str) -> Generator[None]:
+    """Let a library fetch the weights of a name, or read its cache where there is no network.
+
+    Raises:
+        VitreousError: If they are neither there nor to be had.
+    """
+    try:
+        with hub_or_cache():
+            yield
+    except (OSError, RuntimeError) as error:
+        raise VitreousError(
+            f"the weights of {name} are not in the local cache and could not be fetched "
+            f"({type(error).__name__}); connect once, or give a checkpoint file"
+        ) from error

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,15 +19,24 @@ from vitreous.io import read_json, write_json
 from vitreous.models import hugging_face
 from vitreous.models.checkpoints import PREFIXES, load_weights, read_weights
 from vitreous.models.classifier import HALF, Classifier
-from vitreous.models.hub import hub_or_cache
+from vitreous.models.hub import fetched
 from vitreous.models.instances import Description, describe_network
 from vitreous.models.kernel import from_transformers
-from vitreous.models.preprocessing import Preprocessing
+from vitreous.models.libraries import Built, Wanted, architecture_of, build, library_of
+from vitreous.models.preprocessing import Architecture
 from vitreous.models.stored import Stored, read_stored
 from vitreous.models.towers import Tokenizer, with_prompts
 
 logger = logging.getLogger(__name__)
 
+HEAD_WEIGHTS = (
+    "head.weight",
+    "head.0.weight",
+    "head.fc.weight",
+    "fc.weight",
+    "classifier.weight",
+    "heads.head.weight",
+)
 FIXED = {
     "half": (HALF, HALF),
     "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
@@ -54,8 +63,9 @@ def load_model(
     Args:
         name: A timm name with or without tag, `hf_hub:…`, `local-dir:…`, a folder written by
             `save_model` or by a run, or a checkpoint file that names its architecture (those of
-            CrossViT Adv+Rot do); `hf:owner/name` or a folder of Hugging Face transformers; or a
-            network of timm, transformers, torchvision or open_clip, which is used as it is.
+            CrossViT Adv+Rot do); `hf:owner/name` or a folder of Hugging Face transformers;
+            `torchvision:vit_b_16`; `open_clip:ViT-B-32/TAG`; or a network of these libraries,
+            which is used as it is.
         checkpoint: Weights to load into the architecture `name`: safetensors or a pickle, which
             is read weights-only; the state may lie under a key and carry `module.` prefixes.
         pretrained: Use timm's weights where no checkpoint is given. They are fetched if they are
@@ -111,46 +121,50 @@ def load_model(
         return _described(
             loaded.net, described, normalization, class_names, device, str(name), loaded.new_head
         )
-    if prompts:
-        raise VitreousError(
-            f"{name} knows no text, so prompts cannot be its classes; give a CLIP or SigLIP model "
-            "of transformers (hf:owner/name, a folder) or an instance of open_clip's"
-        )
     spec, state, stored = _resolve(str(name), checkpoint)
+    if prompts and num_classes is not None:
+        raise VitreousError("prompts are the classes; give no number of classes beside them")
+    given = {
+        "num_classes": num_classes if state is None else num_classes or _head_size(state),
+        "img_size": image_size,
+    }
     arguments = {**stored.model_args, **options}
-    classes = _head_size(state) if num_classes is None and state is not None else num_classes
-    given = {"num_classes": classes, "img_size": image_size}
     arguments |= {key: value for key, value in given.items() if value is not None}
-    net = _create(spec, pretrained and state is None, arguments)
+    wanted = Wanted(spec, arguments, pretrained and state is None, state, tuple(prompts))
+    built = _timm(wanted) if library_of(spec) is None else build(spec, wanted)
+    new_head = built.new_head
     if state is not None:
-        load_weights(net, state, source=str(checkpoint or name))
-    config = timm.data.resolve_model_data_config(net)
-    _, height, width = config["input_size"]
-    size = arguments.get("img_size") or stored.image_size or (height, width)
-    labels = list(class_names) or stored.class_names or _imagenet_names(net)
-    own = (stored.mean or config["mean"], stored.std or config["std"])
-    mean, std = FIXED.get(normalization, own)
+        new_head = load_weights(built.net, state, source=str(checkpoint or name))
+    size = image_size or arguments.get("img_size") or stored.image_size
+    described = built.description or describe_network(built.net, size)
+    mean, std = FIXED.get(
+        normalization, (stored.mean or described.mean, stored.std or described.std)
+    )
     classifier = Classifier(
-        net,
+        built.net,
         mean,
         std,
         name=stored.name or spec,
-        preprocessing=_preprocessing(config, size),
-        class_names=labels,
-        architecture={"architecture": _base_name(spec, net), "model_args": arguments},
-        new_head=_has_new_head(net, state, pretrained),
+        preprocessing=stored.seen(described.preprocessing, size),
+        class_names=(
+            list(class_names) or list(prompts) or stored.class_names or _imagenet_names(built.net)
+        ),
+        architecture=built.architecture,
+        new_head=new_head,
     )
     return classifier.to(device).eval()
 
 
-def _preprocessing(config: Mapping[str, Any], size: int | Sequence[int]) -> Preprocessing:
-    """What timm's data configuration says of preprocessing, for another input size."""
-    return Preprocessing(
-        size=(size, size) if isinstance(size, int) else (int(size[0]), int(size[1])),
-        crop_ratio=config["crop_pct"],
-        interpolation=config["interpolation"],
-        crop_mode=config["crop_mode"],
-    )
+def _timm(wanted: Wanted) -> Built:
+    """Build a network of timm's by name."""
+    wanted.without_text()
+    arguments = dict(wanted.arguments)
+    net = _create(wanted.name, wanted.pretrained, arguments)
+    architecture: Architecture = {
+        "architecture": _base_name(wanted.name, net),
+        "model_args": arguments,
+    }
+    return Built(net, architecture, new_head=_has_new_head(net, wanted.pretrained))
 
 
 def _hugging_face_source(name: str) -> str | None:
@@ -208,7 +222,7 @@ def _resolve(
                 "checkpoint, for example --model vit_base_patch16_224 --checkpoint FILE"
             )
         return weights.architecture, weights.state, Stored(name=path.stem)
-    hub = name.startswith(("hf_hub:", "hf-hub:"))
+    hub = name.startswith(("hf_hub:", "hf-hub:")) or library_of(name) is not None
     folder = name.startswith("local-dir:") or "/" in name
     if (folder and not hub) or path.suffix.lower() in {
         ".safetensors",
@@ -234,28 +248,25 @@ def _create(name: str, pretrained: bool, arguments: dict[str, Any]) -> nn.Module
                 f"timm has no weights for {base}; give a checkpoint, or --model.pretrained false"
             )
     try:
-        with hub_or_cache() if pretrained else contextlib.nullcontext():
+        with fetched(name) if pretrained else contextlib.nullcontext():
             return timm.create_model(name, pretrained=pretrained, **arguments)
-    except (OSError, RuntimeError) as error:
-        if not pretrained:
-            raise VitreousError(f"cannot build {name} with {arguments}: {error}") from error
-        raise VitreousError(
-            f"the weights of {name} are not in the local cache and could not be fetched "
-            f"({type(error).__name__}); connect once, or give a checkpoint file"
-        ) from error
-    except (TypeError, AssertionError, ValueError, ArithmeticError) as error:
+    except VitreousError:
+        raise
+    except (OSError, RuntimeError, TypeError, AssertionError, ValueError, ArithmeticError) as error:
         raise VitreousError(f"cannot build {name} with {arguments}: {error}") from error
 
 
 def save_model(classifier: Classifier, folder: str | os.PathLike[str]) -> Path:
     """Write `config.json` and `model.safetensors`, which timm loads as `local-dir:FOLDER`.
 
-    A network of transformers becomes a folder that transformers loads, image processor included.
+    A classifier of transformers becomes a folder that transformers loads, image processor
+    included. Networks of torchvision, open_clip's that were loaded by name, and towers of
+    transformers under a linear head or under prompts become a folder that `load_model` reads.
 
     Other files in the folder stay; each of the two is replaced whole.
 
     Raises:
-        VitreousError: If the network is of neither library, or the disk is full.
+        VitreousError: If it is not known how the network is built again, or the disk is full.
 
     Examples:
         >>> import tempfile
@@ -274,16 +285,17 @@ def save_model(classifier: Classifier, folder: str | os.PathLike[str]) -> Path:
         return hugging_face.save(
             classifier.net, mean, std, view, Path(folder), classifier.class_names
         )
-    if classifier.architecture is None:
+    architecture = classifier.architecture or architecture_of(classifier.net)
+    if architecture is None:
         raise VitreousError(
-            f"{classifier.name} was not built by timm, so timm could not load it again; save "
-            "classifier.net.state_dict() instead, or build it with vitreous.load_model"
+            f"{classifier.name} was given as it is, and how it is built is not known; save "
+            "classifier.net.state_dict() instead, or load it by its name with vitreous.load_model"
         )
     target = Path(folder)
     preprocessing = classifier.preprocessing
-    arguments = classifier.architecture["model_args"]
+    arguments = architecture["model_args"]
     config = {
-        "architecture": classifier.architecture["architecture"],
+        "architecture": architecture["architecture"],
         "num_classes": classifier.num_classes,
         "num_features": getattr(classifier.net, "num_features", None),
         "model_args": arguments,
@@ -312,11 +324,9 @@ def _base_name(spec: str, net: nn.Module) -> str:
     return spec.partition(".")[0]
 
 
-def _has_new_head(net: nn.Module, state: dict[str, Tensor] | None, pretrained: bool) -> bool:
-    """Whether a head is not that of the weights that were loaded; told where it is."""
+def _has_new_head(net: nn.Module, pretrained: bool) -> bool:
+    """Whether a head is not that of timm's weights; told where it is."""
     own = getattr(net, "num_classes", None)
-    if state is not None:
-        return _head_size(state) not in (None, own)
     stored = (getattr(net, "pretrained_cfg", None) or {}).get("num_classes")
     fresh = pretrained and bool(own) and bool(stored) and own != stored
     if fresh:
@@ -325,7 +335,7 @@ def _has_new_head(net: nn.Module, state: dict[str, Tensor] | None, pretrained: b
 
 
 def _head_size(state: dict[str, Tensor]) -> int | None:
-    for key in ("head.weight", "head.0.weight", "head.fc.weight", "fc.weight", "classifier.weight"):
+    for key in HEAD_WEIGHTS:
         for prefix in PREFIXES:
             if prefix + key in state:
                 return int(state[prefix + key].shape[0])

@@ -5,11 +5,16 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from vitreous.config import convert
 from vitreous.errors import CheckpointError, VitreousError
 from vitreous.io import read_json
+from vitreous.models.preprocessing import Preprocessing
+
+TOWER = "TowerClassifier"
+Interpolation = Literal["bicubic", "bilinear", "nearest", "lanczos"]
+CropMode = Literal["center", "squash", "border"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,6 +27,23 @@ class Stored:
     class_names: Sequence[str] | None = None
     name: str = ""
     image_size: tuple[int, int] | None = None
+    crop_ratio: float | None = None
+    interpolation: Interpolation | None = None
+    crop_mode: CropMode | None = None
+
+    def seen(
+        self, preprocessing: Preprocessing, size: int | Sequence[int] | None = None
+    ) -> Preprocessing:
+        """The network's own preprocessing, with what is stored and the input size in its place."""
+        stored = {
+            "crop_ratio": self.crop_ratio,
+            "interpolation": self.interpolation,
+            "crop_mode": self.crop_mode,
+        }
+        given: dict[str, Any] = {k: value for k, value in stored.items() if value is not None}
+        if size is not None:
+            given["size"] = (size, size) if isinstance(size, int) else (int(size[0]), int(size[1]))
+        return dataclasses.replace(preprocessing, **given)
 
 
 def read_stored(folder: Path) -> tuple[str, Stored]:
@@ -53,6 +75,9 @@ def read_stored(folder: Path) -> tuple[str, Stored]:
         class_names=read(config, "label_names", list[str] | None),
         name=_name(config, folder),
         image_size=None if size is None else size[1:],
+        crop_ratio=read(view, "crop_pct", float | None),
+        interpolation=read(view, "interpolation", Interpolation | None),
+        crop_mode=read(view, "crop_mode", CropMode | None),
     )
     return read(config, "architecture", str), stored
 
@@ -65,5 +90,7 @@ def _name(config: Mapping[str, object], path: Path) -> str:
     if (path / "recipe.yaml").is_file():
         return path.resolve().name
     stored = str(config.get("vitreous_name") or config["architecture"])
-    plain = stored.startswith(str(config["architecture"]))
+    architecture = str(config["architecture"])
+    # Of a network that was given as it is, the name is its class.
+    plain = stored.startswith(architecture) or stored in (*architecture.split(":"), TOWER)
     return path.resolve().name if plain else stored

@@ -7,7 +7,7 @@ return). With prompts a class is a sentence, and its logit the scaled similarity
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -44,6 +44,15 @@ class TowerClassifier(nn.Module):
         """Number of logits."""
         return int(getattr(self.head, "out_features", 0))
 
+    @property
+    def rebuilds(self) -> bool:
+        """Whether `head_for` makes this head again from its weights."""
+        head = self.head
+        if isinstance(head, PromptHead):
+            head = head.projection
+            return isinstance(head, nn.Identity) or (type(head) is nn.Linear and head.bias is None)
+        return type(head) is nn.Linear
+
 
 class PromptHead(nn.Module):
     """Similarity with embedded prompts: `scale · cos(image, prompt) + bias`.
@@ -58,6 +67,8 @@ class PromptHead(nn.Module):
     """
 
     prompts: Tensor
+    scale: Tensor
+    bias: Tensor
 
     def __init__(
         self,
@@ -69,13 +80,38 @@ class PromptHead(nn.Module):
         super().__init__()
         self.register_buffer("prompts", F.normalize(prompts.detach().clone(), dim=-1))
         self.projection = projection or nn.Identity()
-        self.scale, self.bias = scale, bias
+        self.register_buffer("scale", torch.tensor(float(scale)))
+        self.register_buffer("bias", torch.tensor(float(bias)))
         self.out_features = len(prompts)
 
     def forward(self, features: Tensor) -> Tensor:
         """Compare features (B, width) with each prompt; returns logits (B, C)."""
         embedded = F.normalize(self.projection(features), dim=-1)
         return self.scale * embedded @ self.prompts.to(embedded.dtype).T + self.bias
+
+
+def head_for(
+    width: int, classes: int | None = None, state: Mapping[str, Tensor] | None = None
+) -> nn.Module:
+    """A head for a tower: the one whose weights will be loaded, or a new linear one.
+
+    Args:
+        width: Features of the tower.
+        classes: How many are wanted; those of the weights by default.
+        state: Weights of a `TowerClassifier`.
+
+    Raises:
+        VitreousError: If neither says how many classes there are.
+    """
+    stored = {k.rpartition("head.")[2]: v for k, v in (state or {}).items() if "head." in k}
+    prompts, weight = stored.get("prompts"), stored.get("weight")
+    if prompts is not None and classes in (None, len(prompts)):
+        shape = stored.get("projection.weight")
+        projection = None if shape is None else nn.Linear(width, len(shape), bias=False)
+        return PromptHead(torch.ones_like(prompts), 1.0, 0.0, projection)
+    if classes is None and weight is None:
+        raise VitreousError("the weights hold no head; say how many classes a new one has")
+    return nn.Linear(width, len(weight) if classes is None and weight is not None else classes or 0)
 
 
 def with_prompts(

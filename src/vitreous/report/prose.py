@@ -6,9 +6,11 @@ import html
 import math
 import re
 from collections.abc import Sequence
+from pathlib import Path
 
 from vitreous.errors import VitreousError
 from vitreous.io import read_json
+from vitreous.models.libraries import library_of
 from vitreous.report.headline import Tile
 from vitreous.report.sources import Source
 from vitreous.report.values import Value, describe_record, is_fraction
@@ -122,10 +124,23 @@ def loading(source: Source) -> list[str]:
     code = """import vitreous
 
 model = vitreous.load_model("FOLDER")  # the folder of model.safetensors and config.json
-logits = model(images)  # images: float (B, 3, H, W) in [0, 1]
+logits = model(images)  # images: float (B, 3, H, W) in [0, 1]"""
+    if not _from_timm(source.folder):
+        return ["## How to load it", fenced(code, "python")]
+    code += """
 
 # or without Vitreous; images are then normalized by the caller
 import timm
 
 model = timm.create_model("local-dir:FOLDER", pretrained=True)"""
     return ["## How to load it", fenced(code, "python")]
+
+
+def _from_timm(folder: Path) -> bool:
+    """Whether a folder is one that timm loads by itself."""
+    config = folder / "config.json"
+    if not config.is_file():
+        return False
+    values = read_json(config)
+    name = values.get("architecture") if isinstance(values, dict) else None
+    return isinstance(name, str) and library_of(name) is None

@@ -33,13 +33,15 @@ class ModelSettings:
     """Which model; see `vitreous.load_model`.
 
     Attributes:
-        name: timm name with its tag, `local-dir:…`, a folder, or a checkpoint file.
+        name: timm name with its tag, `hf:owner/name`, `torchvision:vit_b_16`,
+            `open_clip:ViT-B-32/TAG`, `local-dir:…`, a folder, or a checkpoint file.
         checkpoint: Weights to load into that architecture.
         pretrained: Use timm's weights where no checkpoint is given.
         num_classes: Size of the head.
         image_size: Input size in pixels.
         normalization: `model`, `half` (0.5 for all, as RobustViT's scripts use) or `imagenet` (as
             CrossViT Adv+Rot's use).
+        prompts: Sentences that are the classes of a CLIP or SigLIP model, in the data's order.
         options: More arguments of the architecture.
         new_head: Go on where the head starts anew although an objective keeps the model's own
             prediction.
@@ -51,13 +53,20 @@ class ModelSettings:
     num_classes: Annotated[int, at_least(1)] | None = None
     image_size: Annotated[int, PIXELS] | None = None
     normalization: Literal["model", "half", "imagenet"] = "model"
+    prompts: tuple[str, ...] = ()
     options: Values = dataclasses.field(default_factory=dict)
     new_head: bool = False
 
     def load(self, class_names: list[str] | None = None) -> Classifier:
         """Load the model; with class names, the head gets that size unless one is given."""
         count = self.num_classes
-        if count is None and class_names:
+        if self.prompts:
+            if class_names and len(class_names) != len(self.prompts):
+                raise VitreousError(
+                    f"model.prompts: expected a sentence for each of the {len(class_names)} "
+                    f"classes of the data, found {len(self.prompts)}"
+                )
+        elif count is None and class_names:
             count = len(class_names)
         return load_model(
             self.name,
@@ -67,6 +76,7 @@ class ModelSettings:
             image_size=self.image_size,
             normalization=self.normalization,
             class_names=class_names or (),
+            prompts=self.prompts,
             **self.options,
         )
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
+import operator
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -12,7 +14,7 @@ import torch
 from torch import Tensor
 
 from vitreous.attacks.base import ATTACKS, Attack, Goal
-from vitreous.attacks.checks import Finding, check
+from vitreous.attacks.checks import SHAKEN, Finding, observe
 from vitreous.attacks.norms import norms
 from vitreous.attacks.randomness import RowGenerators
 from vitreous.config import plain
@@ -215,7 +217,7 @@ def robustness(
     view = view or View(streaming.preprocessing or classifier.preprocessing)
     if not len(dataset):
         raise VitreousError("expected at least one image to attack")
-    findings = _check(classifier, dataset, view, streaming)
+    findings = _check(classifier, dataset, view, streaming, processes)
     measured = stream(
         classifier,
         dataset,
@@ -229,15 +231,25 @@ def robustness(
 
 
 def _check(
-    classifier: Classifier, dataset: Dataset, view: View, streaming: StreamSettings
+    classifier: Classifier,
+    dataset: Dataset,
+    view: View,
+    streaming: StreamSettings,
+    processes: Processes,
 ) -> list[Finding]:
-    """Check the first images that can be read."""
-    chosen = streaming.indices(dataset)
-    for batch in batches(dataset, view, chosen, batch_size=min(CHECKED, streaming.batch_size)):
+    """Check the first images that can be read; each process looks at a share of them."""
+    own = streaming.indices(dataset)[processes.rank :: processes.count]
+    size = -(-min(CHECKED, streaming.batch_size) // processes.count)
+    seen = []
+    for batch in batches(dataset, view, own, batch_size=size):
         if len(batch):
             ready = batch.on(classifier.device)
-            return check(classifier, ready.images, ready.labels.to(classifier.device))
-    return []
+            labels = ready.labels.to(classifier.device)
+            some, seeds = -(-SHAKEN // processes.count), batch.seeds.tolist()
+            seen = [observe(classifier, ready.images, labels, attacked=some, seeds=seeds)]
+            break
+    every = processes.gather(seen)
+    return functools.reduce(operator.add, every).findings() if every else []
 
 
 @torch.no_grad()

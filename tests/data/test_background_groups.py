@@ -184,16 +184,16 @@ def test_errors_are_shown_as_often_as_asked_and_the_rest_once(places, tmp_path):
     table = tmp_path / "predictions.csv"
     lines = [f"{name},{name not in wrong}" for name in [*names, "validation.png"]]
     table.write_text("file,correct\n" + "\n".join(reversed(lines)) + "\n")
-    split = READERS["upweighted_errors"](source, str(table), factor=4).load(0)
+    split = READERS["upweighted_errors"](str(table), source, factor=4).load(0)
     shown = Counter(split.train.name(i) for i in range(len(split.train)))
     assert shown == {name: 4 if name in wrong else 1 for name in names}
     assert (split.note["errors"], split.note["shown"]) == (3, 39)
     assert len(split.validation) == 10
     table.write_text("file,correct\n" + "\n".join(lines[1:]) + "\n")
     with pytest.raises(VitreousError, match=f"lacks 1 of 30 training images.*{names[0]}"):
-        READERS["upweighted_errors"](source, str(table)).load(0)
+        READERS["upweighted_errors"](str(table), source).load(0)
     table.write_text("file,answer\na,b\n")
     with pytest.raises(VitreousError, match="columns file,correct"):
-        READERS["upweighted_errors"](source, str(table)).load(0)
-    with pytest.raises(ValueError, match=r"predictions\.csv of a first model"):
-        READERS["upweighted_errors"](source)
+        READERS["upweighted_errors"](str(table), source).load(0)
+    with pytest.raises(ValueError, match="expected a source"):
+        READERS["upweighted_errors"](str(table))

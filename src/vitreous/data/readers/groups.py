@@ -91,18 +91,18 @@ class UpweightedErrors:
     it has wrong.
 
     Attributes:
-        source: Where the images come from.
         predictions: The `predictions.csv` of the first model on the training images.
+        source: Where the images come from.
         factor: How often an image that it has wrong is shown in an epoch, in place of once.
     """
 
+    predictions: str
     source: Reader | None = part(READERS)
-    predictions: str = ""
     factor: Annotated[int, at_least(1)] = 20
 
     def __post_init__(self) -> None:
-        if self.source is None or not self.predictions:
-            raise ValueError("expected a source, and the predictions.csv of a first model on it")
+        if self.source is None:
+            raise ValueError("expected a source, whose errors are in the predictions")
 
     def load(self, seed: int) -> Split:
         """Load the source and repeat its errors.

@@ -8,6 +8,8 @@ Example:
     vitreous evaluate runs/x --suite imagenet-shifts --root /data
     vitreous evaluate runs/before runs/after --data photos/ --rotation 90 180 270
     vitreous evaluate --generate.cutouts cutouts/ --generate.backgrounds grounds/ --out set/
+    vitreous evaluate --generate.cutouts photos/ --generate.masks masks/ --out set/
+        --generate.factor background --generate.backgrounds kinds/ --generate.agreement 0.95
 """
 
 from __future__ import annotations
@@ -32,7 +34,7 @@ from vitreous.precision import AnyPrecision
 from vitreous.ranges import FINITE, PIXELS, SEED, SHARE, above, at_least
 
 # As in vitreous.data.composites, data.mask_files and attribution, which import torch.
-Factor = Literal["location", "rotation", "size", "random"]
+Factor = Literal["location", "rotation", "size", "random", "background"]
 MaskFormat = Literal["binary", "imagenet_s"]
 Severities = Annotated[tuple[int, ...], at_least(1, at_most=5)]
 TOLERANCE = 15
@@ -40,14 +42,22 @@ TOLERANCE = 15
 
 @dataclasses.dataclass
 class Generate:
-    """Make an SI-Score-like set from cut-outs and backgrounds."""
+    """Make an SI-Score-like or a Waterbirds-like set from cut-outs and backgrounds."""
 
     cutouts: Path | None = None
-    """Folder of cut-outs: CLASS/name.png with transparency."""
+    """Folder of cut-outs: CLASS/name.png with transparency, or photographs with masks."""
+    masks: Path | None = None
+    """Folder of masks where cutouts are photographs; a CSV file has its own."""
     backgrounds: Path | None = None
-    """Folder of background pictures."""
+    """Folder of background pictures; for background, of a folder for each KIND."""
     factor: Factor = "location"
-    """What varies: location, rotation, size, or all of it at random."""
+    """What varies: location, rotation, size, all of it at random; or the kind of background, whose
+    groups are CLASS on KIND."""
+    agreement: Annotated[float, SHARE] | None = None
+    """For background: share of each class's pictures on the kind where it is at home; each cut-out
+    on every kind where not given."""
+    homes: tuple[str, ...] = ()
+    """For background: kind of each class, in the order of names; the kinds in turn by default."""
     steps: Annotated[int, at_least(1)] | None = None
     """Length of the grid; SI-Score's own (21 × 21 places, 18 angles, 100 sizes) by default."""
     backgrounds_per_cutout: Annotated[int, at_least(1)] = 2

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vitreous.commands.options import model_place, resolve_device
-from vitreous.data.composites.cutouts import find_cutouts
+from vitreous.data.composites.groups import find_kinds, plan_groups, write_groups
 from vitreous.data.composites.sets import Plan, plan, write_composites
 from vitreous.data.images import list_images
+from vitreous.data.readers.composites import read_cutouts
 from vitreous.errors import VitreousError, nearest
 from vitreous.evaluation.corruptions import CORRUPTIONS
 from vitreous.evaluation.evaluators.corruption import paper_corruptions
@@ -48,7 +49,22 @@ def write_set(settings: Generate, out: Path) -> Path:
     """Write the composites of cut-outs and backgrounds."""
     if settings.cutouts is None or settings.backgrounds is None:
         raise VitreousError("give both --generate.cutouts and --generate.backgrounds")
-    cutouts, names = find_cutouts(settings.cutouts)
+    found = read_cutouts(settings.cutouts, settings.masks)
+    cutouts, names = found.cutouts, found.class_names
+    if settings.factor == "background":
+        kinds = find_kinds(settings.backgrounds, names, settings.homes)
+        scenes = plan_groups(
+            cutouts,
+            kinds,
+            agreement=settings.agreement,
+            per_cutout=settings.backgrounds_per_cutout,
+            seed=settings.seed,
+        )
+        return write_groups(
+            Plan(cutouts, kinds.backgrounds, scenes, names, settings.size), kinds, out
+        )
+    if settings.agreement is not None or settings.homes:
+        raise VitreousError("agreement and homes are of --generate.factor background")
     grounds = list_images(settings.backgrounds)
     scenes = plan(
         cutouts,

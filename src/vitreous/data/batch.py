@@ -20,6 +20,7 @@ class Batch:
         has_mask: (B,) bool: which rows have a mask.
         indices: (B,) int64 place of each picture in its data set.
         targets: (B, C) share of each class where pictures are mixed; None where they are not.
+        groups: (B,) int64 group of each picture, -1 where unknown; None where nobody asks.
     """
 
     images: Tensor
@@ -28,6 +29,7 @@ class Batch:
     has_mask: Tensor
     indices: Tensor
     targets: Tensor | None = None
+    groups: Tensor | None = None
 
     def to(self, device: torch.device) -> Batch:
         """Copy to a device."""

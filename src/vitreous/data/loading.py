@@ -26,6 +26,7 @@ class Row(TypedDict):
     masks: Tensor
     has_mask: Tensor
     indices: Tensor
+    groups: Tensor
 
 
 class TransformedDataset(data.Dataset[Row]):
@@ -55,6 +56,7 @@ class TransformedDataset(data.Dataset[Row]):
             "masks": moved,
             "has_mask": torch.tensor(item.mask is not None),
             "indices": torch.tensor(number),
+            "groups": torch.tensor(item.group),
         }
 
 
@@ -97,6 +99,7 @@ def collate(rows: list[Row]) -> Batch:
         torch.stack([row["masks"] for row in rows]),
         torch.stack([row["has_mask"] for row in rows]),
         torch.stack([row["indices"] for row in rows]),
+        groups=torch.stack([row["groups"] for row in rows]),
     )
 
 

@@ -7,6 +7,7 @@ import dataclasses
 import math
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from accelerate import Accelerator
 
@@ -45,6 +46,9 @@ class OptimizerStep:
         self.trained, self.accelerator, self.state = trained, accelerator, state
         self.steps_per_epoch = steps_per_epoch
         self.figures = Figures(accelerator)
+        groups = state.split.train.groups
+        needed = groups is not None and "groups" in recipe.needs
+        self.group_sizes = torch.from_numpy(np.bincount(groups)) if needed else None
 
     @property
     def total_steps(self) -> int:
@@ -141,6 +145,8 @@ class OptimizerStep:
                 self.recipe.objectives,
                 clean=clean,
                 progress=done,
+                memory=self.state.memory,
+                group_sizes=self.group_sizes,
                 together=self.trained.sharded and "masks" in self.recipe.needs,
             )
         scaled = loss.scaled(share)

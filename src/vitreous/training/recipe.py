@@ -291,6 +291,10 @@ class Recipe:
                 "adversary.random_start false carries perturbations from row to row of whole "
                 "batches; set training.accumulation 1 or adversary.random_start true"
             )
+        if "groups" in self.needs and self.training.accumulation > 1:
+            raise ValueError(
+                "objectives with groups weigh those of whole batches; set training.accumulation 1"
+            )
         if self.mixing.active:
             self._check_mixing()
         if self.training.compile and "attention" in self.needs:

@@ -47,6 +47,7 @@ class RunState(TypedDict):
     optimizer: dict[str, object]
     scaler: dict[str, object] | None
     adversary: list[dict[str, Tensor]]
+    memory: NotRequired[dict[str, Tensor]]
     progress: ProgressValues
     random: RandomState
     metrics_size: int

@@ -22,6 +22,7 @@ from torch import nn
 
 from vitreous.data.loading import TransformedDataset
 from vitreous.data.readers import Split
+from vitreous.data.readers.groups import require_groups
 from vitreous.data.transforms import compose
 from vitreous.errors import VitreousError, nearest, require
 from vitreous.models import Classifier
@@ -92,8 +93,9 @@ def check_fit(
         shown: The images as training and validation see them, under these names.
 
     Raises:
-        VitreousError: For labels that the model has no class for, masks that are needed and that
-            there are none of, or images of a size that the transforms or the model do not take.
+        VitreousError: For labels that the model has no class for, masks or groups that are needed
+            and that there are none of, or images of a size that the transforms or the model do not
+            take.
     """
     highest = int(split.train.labels.max(initial=-1))
     by_label = [n for n, o in recipe.objectives.items() if getattr(o, "target", "") == "label"]
@@ -116,6 +118,9 @@ def check_fit(
             "the validation images have no masks: the validation loss is without %s",
             " and ".join(names),
         )
+    if "groups" in recipe.needs:
+        names = [n for n, o in recipe.objectives.items() if "groups" in o.needs]
+        require_groups(split.train, f"objective {names[0]}")
     for name, dataset in shown.items():
         if len(dataset):
             _check_images(dataset, classifier, f"transforms.{name}")

@@ -35,6 +35,7 @@ class TrainingState:
         average: The moving average of the network, where one is kept.
         progress: Where the run stands.
         adversary: What the adversary of this process remembers from step to step.
+        memory: What the objectives remember from step to step.
         data: What the images were when the run began.
         counted_until: Up to when `progress.seconds` counts.
     """
@@ -47,6 +48,7 @@ class TrainingState:
     average: nn.Module | None = None
     progress: Progress = dataclasses.field(default_factory=Progress)
     adversary: dict[str, Tensor] = dataclasses.field(default_factory=dict)
+    memory: dict[str, Tensor] = dataclasses.field(default_factory=dict)
     data: DataState = dataclasses.field(init=False)
     counted_until: float = dataclasses.field(default_factory=time.monotonic)
 
@@ -77,6 +79,7 @@ class TrainingState:
                 "optimizer": optimizer,
                 "scaler": scaler.state_dict() if scaler is not None else None,
                 "adversary": [whole_state(every)],
+                "memory": {key: value.cpu() for key, value in self.memory.items()},
                 "progress": self.progress.values(),
                 "random": random_state(),
                 "metrics_size": self.folder.metrics_size(),
@@ -113,6 +116,8 @@ class TrainingState:
         processes = (self.accelerator.process_index, self.accelerator.num_processes)
         own = own_state(whole_state(state["adversary"]), *processes)
         self.adversary = {k: v.to(self.accelerator.device) for k, v in own.items()}
+        kept = state.get("memory", {})  # states of versions before had none
+        self.memory = {k: v.to(self.accelerator.device) for k, v in kept.items()}
         self.progress = Progress(**state["progress"])
 
     def _compare_data(self, state: RunState) -> None:

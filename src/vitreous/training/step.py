@@ -94,6 +94,8 @@ def compute_loss(
     clean: Tensor | None = None,
     progress: float = 0.0,
     together: bool = False,
+    memory: dict[str, Tensor] | None = None,
+    group_sizes: Tensor | None = None,
 ) -> StepLoss:
     """Make one forward pass and add up the objectives.
 
@@ -108,6 +110,8 @@ def compute_loss(
         progress: Share of the training that is done.
         together: Make the passes of a batch with masks also where no row has one, because other
             processes wait for them; it does not count.
+        memory: What objectives remember from step to step; changed in place.
+        group_sizes: (G,) images of each group in the training set.
     """
     if together and not batch.has_mask.any():
         masked = torch.arange(len(batch), device=batch.has_mask.device) == 0
@@ -135,6 +139,8 @@ def compute_loss(
         clean=clean if clean is not None and attacked else forward.images,
         forward=forward,
         progress=progress,
+        memory={} if memory is None else memory,
+        group_sizes=group_sizes,
     )
     return add_up(
         step, {name: objective(step) for name, objective in objectives.items()}, objectives

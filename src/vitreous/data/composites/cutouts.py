@@ -7,6 +7,7 @@ import functools
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Protocol
 
 from PIL import Image, UnidentifiedImageError
 
@@ -14,8 +15,32 @@ from vitreous.data.dataset import LeftOut
 from vitreous.data.images import list_images, open_image
 from vitreous.data.listing import NO_IMAGES, left_out, list_files
 from vitreous.errors import ImageError, VitreousError
+from vitreous.io import file_stamp
 
 WITH_ALPHA = (".png", ".webp", ".gif")
+
+
+class AnyCutout(Protocol):
+    """An object without its background, from wherever.
+
+    Attributes:
+        label: Its class.
+        name: What it is called in lists.
+    """
+
+    @property
+    def label(self) -> int: ...  # noqa: D102
+
+    @property
+    def name(self) -> str: ...  # noqa: D102
+
+    def stamp(self) -> tuple[int, ...]:
+        """What changes when it does."""
+        ...
+
+    def open(self) -> Image.Image:
+        """Read it as RGBA, cropped to its object; raises `ImageError`."""
+        ...
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,6 +54,15 @@ class Cutout:
 
     path: Path
     label: int = 0
+
+    @property
+    def name(self) -> str:
+        """Name of the file."""
+        return self.path.name
+
+    def stamp(self) -> tuple[int, ...]:
+        """Size and time of change of the file."""
+        return file_stamp(self.path)
 
     def open(self) -> Image.Image:
         """Read it, cropped to its object."""

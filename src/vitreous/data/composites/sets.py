@@ -20,7 +20,7 @@ from vitreous.data.composites.compositing import (
     placements,
     share_inside,
 )
-from vitreous.data.composites.cutouts import Cutout, open_background
+from vitreous.data.composites.cutouts import AnyCutout, open_background
 from vitreous.data.dataset import Dataset
 from vitreous.data.listing import list_files
 from vitreous.errors import VitreousError
@@ -58,7 +58,7 @@ class Plan:
         size: Height and width of the pictures in pixels.
     """
 
-    cutouts: Sequence[Cutout]
+    cutouts: Sequence[AnyCutout]
     backgrounds: Sequence[Path]
     scenes: Sequence[Scene]
     class_names: Sequence[str]
@@ -110,9 +110,9 @@ class CompositeImages:
     def stamp(self, index: int) -> tuple[int, ...]:
         """A checksum of the placement, and the stamps of cut-out and background."""
         scene = self.plan.scenes[index]
-        files = self.plan.cutouts[scene.cutout].path, self.plan.backgrounds[scene.background]
-        placement = zlib.crc32(repr((scene.placement, self.plan.size, *map(str, files))).encode())
-        return (placement, *(value for file in files for value in file_stamp(file)))
+        cutout, ground = self.plan.cutouts[scene.cutout], self.plan.backgrounds[scene.background]
+        about = (scene.placement, self.plan.size, cutout.name, str(ground))
+        return (zlib.crc32(repr(about).encode()), *cutout.stamp(), *file_stamp(ground))
 
     def content(self, index: int) -> bytes:
         """The pixels."""
@@ -154,7 +154,7 @@ def composites(plan: Plan) -> Dataset:
 
 
 def plan(
-    cutouts: Sequence[Cutout],
+    cutouts: Sequence[AnyCutout],
     backgrounds: Sequence[Path],
     factor: Factor,
     *,
@@ -202,7 +202,7 @@ def plan(
     return scenes
 
 
-def _inside_of(cutout: Cutout, placement: Placement, size: int) -> float:
+def _inside_of(cutout: AnyCutout, placement: Placement, size: int) -> float:
     return share_inside(cutout.open().size, (size, size), placement)
 
 
@@ -238,7 +238,7 @@ def write_composites(items: Plan, folder: str | os.PathLike[str], factor: Factor
 
 def _require_own(items: Plan, root: Path, factor: Factor) -> None:
     """Store the plan in a new folder; refuse one that holds anything else."""
-    cutouts = [(c.path.name, c.label) for c in items.cutouts]
+    cutouts = [(c.name, c.label) for c in items.cutouts]
     grounds = [path.name for path in items.backgrounds]
     about = [factor, items.size, cutouts, grounds, list(items.scenes), list(items.class_names)]
     own = {"factor": factor, "images": len(items), "plan": digest(about)}
@@ -269,7 +269,7 @@ def _row(items: Plan, index: int) -> dict[str, str | float]:
         "path": items.name(index),
         "label": items.class_names[cutout.label],
         **dataclasses.asdict(scene.placement),
-        "cutout": cutout.path.name,
+        "cutout": cutout.name,
         "background": items.backgrounds[scene.background].name,
         "inside": round(_inside_of(cutout, scene.placement, items.size), 4),
     }

@@ -3,24 +3,60 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from typing import Annotated
 
 from vitreous.data.composites.compositing import Factor
-from vitreous.data.composites.cutouts import Cutout, find_cutouts, no_cutouts
+from vitreous.data.composites.cutouts import AnyCutout, find_cutouts, no_cutouts
+from vitreous.data.composites.photographs import photo_cutouts
 from vitreous.data.composites.sets import Plan, Scene, composites, plan
+from vitreous.data.dataset import LeftOut
 from vitreous.data.images import list_images
 from vitreous.data.readers.base import READERS, Split
+from vitreous.data.readers.paths import read_dataset
 from vitreous.errors import VitreousError
 from vitreous.ranges import PART, PIXELS, SHARE, at_least
+
+
+@dataclasses.dataclass(frozen=True)
+class FoundCutouts:
+    """Cut-outs, the names of their classes, and what was passed over."""
+
+    cutouts: list[AnyCutout]
+    class_names: list[str]
+    left_out: tuple[LeftOut, ...]
+
+
+def read_cutouts(
+    path: str | os.PathLike[str], masks: str | os.PathLike[str] | None = None
+) -> FoundCutouts:
+    """Find cut-outs: RGBA files, or photographs of which masks cut them out.
+
+    Args:
+        path: Folder `CLASS/name.png` of RGBA files; photographs, where there are masks: anything
+            that `read_dataset` reads.
+        masks: Folder of masks matched by name; a CSV file and shards have masks of their own.
+
+    Raises:
+        VitreousError: If there are none.
+    """
+    if masks is None and os.path.isdir(path):
+        cutouts, names = find_cutouts(path)
+        return FoundCutouts([*cutouts], names, no_cutouts(path))
+    photos = read_dataset(path, masks=masks, labelled=True)
+    found = photo_cutouts(photos)
+    if not found:
+        raise VitreousError(f"{path} holds no photographs with masks; give a folder of masks")
+    return FoundCutouts([*found], list(photos.class_names), photos.left_out)
 
 
 @READERS.register("composites")
 @dataclasses.dataclass(frozen=True)
 class Composites:
-    """RGBA cut-outs on backgrounds, with exact masks.
+    """Cut-outs on backgrounds, with exact masks.
 
     Attributes:
-        cutouts: Folder `CLASS/name.png` of RGBA cut-outs.
+        cutouts: Folder `CLASS/name.png` of RGBA cut-outs, or photographs with masks.
         backgrounds: Folder of background pictures.
         factor: What varies: `random` (all of it), `location`, `rotation` or `size`.
         steps: Pictures of each cut-out on each background (`random`), or length of the grid.
@@ -29,6 +65,7 @@ class Composites:
         size: Height and width of the pictures in pixels.
         validation_share: Share of the backgrounds that only validation shows (at least one
             where it is positive).
+        masks: Folder of masks where `cutouts` are photographs; a CSV file has its own.
     """
 
     cutouts: str
@@ -39,10 +76,12 @@ class Composites:
     minimum_inside: Annotated[float, SHARE] = 0.0
     size: Annotated[int, PIXELS] = 256
     validation_share: Annotated[float, PART] = 0.25
+    masks: str | None = None
 
     def load(self, seed: int) -> Split:
         """Plan the pictures; training and validation share no background."""
-        cutouts, names = find_cutouts(self.cutouts)
+        found = read_cutouts(self.cutouts, self.masks)
+        cutouts, names = found.cutouts, found.class_names
         grounds = list_images(self.backgrounds)
         held = max(round(len(grounds) * self.validation_share), 1) if self.validation_share else 0
         if held >= len(grounds):
@@ -50,18 +89,17 @@ class Composites:
                 f"{self.backgrounds} holds {len(grounds)} background; expected 2 or more, or "
                 "data.validation_share 0"
             )
-        note = {"cutouts": [str(c.path) for c in cutouts], "backgrounds": [str(g) for g in grounds]}
+        note = {"cutouts": [c.name for c in cutouts], "backgrounds": [str(g) for g in grounds]}
         train = self._scenes(cutouts, grounds[held:], seed)
         kept = self._scenes(cutouts, grounds[:held], seed + 1) if held else []
-        passed = no_cutouts(self.cutouts)
         shown = composites(Plan(cutouts, grounds[held:], train, names, self.size))
         return Split(
-            dataclasses.replace(shown, left_out=passed),
+            dataclasses.replace(shown, left_out=found.left_out),
             composites(Plan(cutouts, grounds[:held], kept, names, self.size)),
             note,
         )
 
-    def _scenes(self, cutouts: list[Cutout], grounds: list, seed: int) -> list[Scene]:
+    def _scenes(self, cutouts: list[AnyCutout], grounds: list, seed: int) -> list[Scene]:
         return plan(
             cutouts,
             grounds,

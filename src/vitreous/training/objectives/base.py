@@ -30,6 +30,10 @@ class Step:
         clean: The images before the adversary; the same tensor without one.
         forward: The pass, recorded as the objectives need it.
         progress: Share of the training that is done, in [0, 1].
+        memory: What objectives remember from step to step, by their names; changed in place and
+            kept in every checkpoint. Nothing of it outlives a step of validation.
+        group_sizes: (G,) images of each group in the training set; None in validation, and where
+            the data has no groups.
     """
 
     model: nn.Module
@@ -38,6 +42,8 @@ class Step:
     clean: Tensor
     forward: ForwardPass
     progress: float = 0.0
+    memory: dict[str, Tensor] = dataclasses.field(default_factory=dict)
+    group_sizes: Tensor | None = None
     _clean_step: Step | None = dataclasses.field(default=None, init=False, repr=False)
 
     @property
@@ -132,9 +138,9 @@ class Objective(Protocol):
     """Frozen settings and a call; `WeightedObjective` gives an objective its weight.
 
     Attributes:
-        needs: Some of `masks`, `attention` (the forward pass is recorded), `input_gradients`
-            (the pictures of the forward pass require a gradient); with `attention_inputs` beside
-            `attention`, the layers' inputs serve in place of their maps.
+        needs: Some of `masks`, `groups` (of every training image), `attention` (the forward pass is
+            recorded), `input_gradients` (the pictures of the forward pass require a gradient); with
+            `attention_inputs` beside `attention`, the layers' inputs serve in place of their maps.
     """
 
     @property

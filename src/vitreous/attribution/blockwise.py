@@ -23,6 +23,7 @@ from torch import Tensor
 from torch.autograd.function import FunctionCtx
 
 from vitreous.attribution.base import RecordedPass
+from vitreous.attribution.streams import held_by, received_by
 from vitreous.models.attention_inputs import AttentionInputs
 from vitreous.models.forward import gradients_enabled
 from vitreous.models.gradients import scaled_gradients
@@ -33,20 +34,23 @@ BLOCK_NUMBERS = {"cpu": 2**20}
 LARGE_BLOCK_NUMBERS = 2**24
 
 
-def carry_back(recorded: RecordedPass) -> Tensor:
-    """Carry the head's row back through all layers of the one stream, from their inputs.
+def carry_back(recorded: RecordedPass) -> list[Tensor]:
+    """Carry the head's row back through all layers, from their inputs.
 
     Returns:
-        (B, tokens): what it gained over the row that it started with.
+        For each stream (B, tokens): what it gained over the row that it started with.
     """
-    layers, (start,) = recorded.input_layers(), recorded.start_rows()
-    outputs = [layer.output for layer in layers]
+    layers, starts = recorded.input_layers(), recorded.start_rows()
+    outputs = [layer.output for layer, _ in layers]
     gradients = scaled_gradients(recorded.score, outputs, retain_graph=recorded.retain_graph)
-    gain = torch.zeros_like(start)
-    for layer, gradient in zip(reversed(layers), reversed(gradients)):
-        row = (start + gain)[:, layer.held]
-        gain = gain + propagate_blockwise(row, layer, gradient)
-    return gain
+    gains = [torch.zeros_like(row) for row in starts]
+    for (layer, mixing), gradient in zip(reversed(layers), reversed(gradients)):
+        rows = [start + gain for start, gain in zip(starts, gains)]
+        row = rows[mixing.queries][:, held_by(mixing, layer.held)]
+        received = propagate_blockwise(row, layer, gradient)
+        added = received_by(rows, mixing, received)
+        gains = [gain + more for gain, more in zip(gains, added)]
+    return gains
 
 
 def propagate_blockwise(

@@ -47,11 +47,11 @@ def test_values_and_gradients_are_those_of_whole_maps(block: int) -> None:
 
 
 def test_its_own_backward_is_the_derivative_of_its_forward() -> None:
-    row, q, k, v, gradient = layer()
+    row, q, k, v, gradient = (t[:1] for t in layer())
     variables = [t.requires_grad_() for t in (row, q, k)]
 
     def call(row: Tensor, q: Tensor, k: Tensor) -> Tensor:
-        return propagate_blockwise(row, inputs(q, k, v), gradient, 100)
+        return propagate_blockwise(row, inputs(q, k, v), gradient, 50)
 
     assert torch.autograd.gradcheck(call, variables)
 

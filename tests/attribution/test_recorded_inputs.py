@@ -20,12 +20,22 @@ from vitreous.models.families import layout_of
 from vitreous.models.forward import record_forward
 
 SMALL = {"patch_size": 8, "embed_dim": 24, "depth": 3, "num_heads": 3}
+CROSSED = {
+    "embed_dim": (24, 48),
+    "num_heads": (3, 3),
+    "depth": ((1, 2, 1), (2, 1, 1)),
+    "patch_size": (6, 8),
+    "img_scale": (0.75, 1.0),
+}
 FAMILIES = {
+    "crossed": ("crossvit_tiny_240", CROSSED),
+    "crossed twice": ("crossvit_tiny_240", {**CROSSED, "depth": ((1, 1, 2), (1, 2, 0))}),
     "vit": ("vit_tiny_patch16_224", SMALL),
     "distilled": ("deit_tiny_distilled_patch16_224", SMALL),
     "registers": ("vit_tiny_patch16_224", {**SMALL, "reg_tokens": 4}),
     "average": ("vit_tiny_patch16_224", {**SMALL, "global_pool": "avg"}),
     "query norm": ("vit_tiny_patch16_224", {**SMALL, "qk_norm": True}),
+    "pooled": ("vit_base_patch16_siglip_224", SMALL),
     "rotary": ("eva02_tiny_patch14_224", {**SMALL, "embed_dim": 48}),
 }
 
@@ -79,7 +89,7 @@ def test_frozen_weights_and_inference_mode_have_maps_too() -> None:
     ("name", "options"),
     [
         ("beit_base_patch16_224", {**SMALL, "use_rel_pos_bias": True}),
-        ("crossvit_tiny_240", {}),
+        ("crossvit_tiny_240", {"attn_drop_rate": 0.5}),
         ("vit_tiny_patch16_224", {**SMALL, "attn_drop_rate": 0.5}),
     ],
 )

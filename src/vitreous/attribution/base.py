@@ -123,20 +123,29 @@ class RecordedPass:
         self._check_start(len(layers))
         return layers[self.start_layer :]
 
-    def input_layers(self) -> tuple[AttentionInputs, ...]:
+    def input_layers(self) -> list[tuple[AttentionInputs, TokenMixing]]:
         """`inputs` from the start layer on, checked against the layout as `layers` does.
 
         Raises:
-            UnsupportedModelError: If a layer does not mix all tokens of the layout's one stream.
+            UnsupportedModelError: If a layer does not mix tokens as the layout expects.
             VitreousError: If the start layer does not exist.
         """
-        for layer in self.inputs:
-            mixing = self.tokens.layers.get(layer.name.removeprefix("net."))
-            shape = (layer.queries.shape[-2], layer.keys.shape[-2])
-            if mixing is None or mixing.crosses or not self.tokens.fits(mixing, shape, layer.held):
-                raise self._misfit(layer.name, shape)
-        self._check_start(len(self.inputs))
-        return self.inputs[self.start_layer :]
+        layers = [(layer, self._mixing_of(layer)) for layer in self.inputs]
+        self._check_start(len(layers))
+        return layers[self.start_layer :]
+
+    def _mixing_of(self, layer: AttentionInputs) -> TokenMixing:
+        shape = (layer.queries.shape[-2], layer.keys.shape[-2])
+        return self._mixing(layer.name, shape, layer.held, shape)
+
+    def _mixing(
+        self, name: str, size: tuple[int, int], held: slice, shown: tuple[int, ...]
+    ) -> TokenMixing:
+        """How a layer mixes, by the size of its map; raises UnsupportedModelError."""
+        mixing = self.tokens.layers.get(name.removeprefix("net."))
+        if mixing is None or not self.tokens.fits(mixing, size, held):
+            raise self._misfit(name, shown)
+        return mixing
 
     def _check_start(self, count: int) -> None:
         if not 0 <= self.start_layer < count:
@@ -153,10 +162,8 @@ class RecordedPass:
         )
 
     def _checked(self, layer: RecordedLayer) -> MixedLayer:
-        mixing = self.tokens.layers.get(layer.name.removeprefix("net."))
         queries, keys = layer.map.shape[-2:]
-        if mixing is None or not self.tokens.fits(mixing, (queries, keys), layer.queries):
-            raise self._misfit(layer.name, tuple(layer.map.shape))
+        mixing = self._mixing(layer.name, (queries, keys), layer.queries, tuple(layer.map.shape))
         return MixedLayer(layer.map, mixing, layer.queries)
 
     def maps(self) -> list[Tensor]:

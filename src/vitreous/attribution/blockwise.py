@@ -7,18 +7,25 @@ has n · d numbers, used, and forgotten. A is not negative: relu(A ∘ G) is A �
 
 G is a constant here (RobustViT's rule), so a loss of the relevance reaches queries and keys, and
 the row that came before, through A and nothing else. Second order needs the maps.
+
+On GPUs the same is done by Triton's kernels (`triton_kernels`), where Triton can be imported.
 """
 
 from __future__ import annotations
 
+import functools
+import warnings
 from collections.abc import Iterator
+from types import ModuleType
 
 import torch
 from torch import Tensor
 from torch.autograd.function import FunctionCtx
 
 from vitreous.attribution.base import RecordedPass
+from vitreous.attribution.streams import held_by, received_by
 from vitreous.models.attention_inputs import AttentionInputs
+from vitreous.models.forward import gradients_enabled
 from vitreous.models.gradients import scaled_gradients
 
 # Numbers that one block of an attention map may have: 4 MiB in float32 stay in a processor's
@@ -27,20 +34,23 @@ BLOCK_NUMBERS = {"cpu": 2**20}
 LARGE_BLOCK_NUMBERS = 2**24
 
 
-def carry_back(recorded: RecordedPass) -> Tensor:
-    """Carry the head's row back through all layers of the one stream, from their inputs.
+def carry_back(recorded: RecordedPass) -> list[Tensor]:
+    """Carry the head's row back through all layers, from their inputs.
 
     Returns:
-        (B, tokens): what it gained over the row that it started with.
+        For each stream (B, tokens): what it gained over the row that it started with.
     """
-    layers, (start,) = recorded.input_layers(), recorded.start_rows()
-    outputs = [layer.output for layer in layers]
+    layers, starts = recorded.input_layers(), recorded.start_rows()
+    outputs = [layer.output for layer, _ in layers]
     gradients = scaled_gradients(recorded.score, outputs, retain_graph=recorded.retain_graph)
-    gain = torch.zeros_like(start)
-    for layer, gradient in zip(reversed(layers), reversed(gradients)):
-        row = (start + gain)[:, layer.held]
-        gain = gain + propagate_blockwise(row, layer, gradient)
-    return gain
+    gains = [torch.zeros_like(row) for row in starts]
+    for (layer, mixing), gradient in zip(reversed(layers), reversed(gradients)):
+        rows = [start + gain for start, gain in zip(starts, gains)]
+        row = rows[mixing.queries][:, held_by(mixing, layer.held)]
+        received = propagate_blockwise(row, layer, gradient)
+        added = received_by(rows, mixing, received)
+        gains = [gain + more for gain, more in zip(gains, added)]
+    return gains
 
 
 def propagate_blockwise(
@@ -52,19 +62,62 @@ def propagate_blockwise(
         row: (B, Q) relevance of the tokens that ask, float32 or wider.
         layer: Queries, keys and values.
         gradient: (B, heads, Q, d): of the target logit, for the attention's output.
-        block_numbers: Largest block of the map, in numbers; what suits the device, if None.
+        block_numbers: Largest block of the map, in numbers; if None what suits the device, and
+            Triton's kernels where they work.
 
     Returns:
         (B, K) relevance that the keys receive, differentiable with respect to `row`, queries and
         keys.
     """
-    if block_numbers is None:
-        block_numbers = BLOCK_NUMBERS.get(row.device.type, LARGE_BLOCK_NUMBERS)
     kind = torch.promote_types(row.dtype, torch.float32)
+    if block_numbers is None:
+        parts = (layer.queries, layer.keys, layer.values, gradient)
+        kernels = gpu_kernels(row.device, layer.queries.shape[-1])
+        if kernels is not None and kernels.accepts(row.to(kind), *parts):
+            with torch.autocast(row.device.type, enabled=False):
+                return kernels.propagate(row.to(kind), *parts, layer.scale)
+        block_numbers = BLOCK_NUMBERS.get(row.device.type, LARGE_BLOCK_NUMBERS)
     row, queries, keys = (t.to(kind) for t in (row, layer.queries, layer.keys))
     values, gradient = (t.detach().to(kind) for t in (layer.values, gradient))
     with torch.autocast(row.device.type, enabled=False):
         return _Propagation.apply(row, queries, keys, values, gradient, layer.scale, block_numbers)
+
+
+@functools.cache
+def gpu_kernels(device: torch.device, width: int) -> ModuleType | None:
+    """Triton's kernels, where a device is a GPU and they can be imported and built for it.
+
+    What they are built for is the width of a head, too.
+    """
+    if device.type != "cuda":
+        return None
+    try:
+        from vitreous.attribution import triton_kernels
+    except ImportError:
+        return None
+    return triton_kernels if kernels_work(triton_kernels, device, width) else None
+
+
+def kernels_work(kernels: ModuleType, device: torch.device, width: int) -> bool:
+    """Whether kernels give on a device what blocks give, by a small problem; warns if not."""
+    with gradients_enabled(), torch.random.fork_rng(devices=[]):
+        row = torch.rand(1, 20).to(device).requires_grad_()
+        queries, keys, values, gradient = torch.randn(4, 1, 1, 20, width).to(device)
+        scale = width**-0.5
+        expected = _Propagation.apply(row, queries, keys, values, gradient, scale, 2**20)
+        wanted = torch.autograd.grad(expected.square().sum(), row)[0]
+        try:
+            found = kernels.propagate(row, queries, keys, values, gradient, scale)
+            derived = torch.autograd.grad(found.square().sum(), row)[0]
+        except Exception as error:  # a compiler that is absent or too old says so in many ways
+            why = f"{type(error).__name__}: {error}"
+        else:
+            pairs = ((found, expected), (derived, wanted))
+            if all(torch.allclose(a, b, rtol=1e-2, atol=1e-2) for a, b in pairs):
+                return True
+            why = "they give other numbers"
+    warnings.warn(f"relevance is made without Triton's kernels on {device}: {why}", stacklevel=2)
+    return False
 
 
 class _Propagation(torch.autograd.Function):

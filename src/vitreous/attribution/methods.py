@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from vitreous.attribution.base import METHODS, MixedLayer, RecordedPass
 from vitreous.attribution.blockwise import carry_back
 from vitreous.attribution.maps import combine_streams
+from vitreous.attribution.streams import held_by, received_by
 from vitreous.models.gradients import scaled_gradients
 
 TINY = torch.finfo(torch.float32).tiny
@@ -33,22 +34,16 @@ def increments(
         cam: (B, queries, keys), not negative; queries that are left out get nothing.
         normalize: Divide each row of I + cam by its sum, as attention rollout does.
     """
-    added = [torch.zeros_like(row) for row in rows]
-    own, other = layer.mixing.queries, layer.mixing.keys
-    if layer.mixing.pools:
+    mixing, held = layer.mixing, held_by(layer.mixing, layer.queries)
+    weights = rows[mixing.queries][:, held]
+    if mixing.pools:
         share = cam / cam.sum(-1, keepdim=True).clamp(min=TINY) if normalize else cam
-        mixed = (rows[own].unsqueeze(1) @ share).squeeze(1)
-        added[other] = F.pad(mixed, (rows[other].shape[1] - mixed.shape[1], 0))
-        return added
-    weights = rows[own][:, :1] if layer.mixing.crosses else rows[own][:, layer.queries]
+        return received_by(rows, mixing, (weights.unsqueeze(1) @ share).squeeze(1))
     carried = weights / (1 + cam.sum(-1)) if normalize else weights
-    if not layer.mixing.crosses:
-        mixed = (carried.unsqueeze(1) @ cam).squeeze(1)
-        added[own] = mixed + _at(layer.queries, carried - weights, mixed) if normalize else mixed
-        return added
-    token = carried * cam[:, 0, :1] + (carried - weights)
-    added[own] = F.pad(token, (0, rows[own].shape[1] - 1))
-    added[other] = F.pad(carried * cam[:, 0, 1:], (1, rows[other].shape[1] - cam.shape[-1]))
+    added = received_by(rows, mixing, (carried.unsqueeze(1) @ cam).squeeze(1))
+    if normalize:
+        own = added[mixing.queries]
+        added[mixing.queries] = own + _at(held, carried - weights, own)
     return added
 
 
@@ -86,7 +81,7 @@ class GradientAttention:
     def __call__(self, recorded: RecordedPass) -> Tensor:
         """Return maps (B, 1, H, W), not yet scaled."""
         if recorded.inputs:
-            return combine_streams([carry_back(recorded)], recorded.tokens, recorded.size)
+            return combine_streams(carry_back(recorded), recorded.tokens, recorded.size)
         recorded.layers()
         heads = [a.shape[1] for a in recorded.maps()]
         positive = [g.relu() if g.requires_grad else g.relu_() for g in recorded.gradients()]

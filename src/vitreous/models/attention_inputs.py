@@ -12,13 +12,14 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from timm.layers.attention_pool import AttentionPoolLatent
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
 from vitreous.models.families import attention_layers, layout_of
 from vitreous.models.kernel import (
-    calls_kernel,
+    can_call_kernel,
     from_transformers,
     is_plain_call,
     multi_head,
@@ -64,7 +65,7 @@ def inputs_pay(net: nn.Module, images: Tensor) -> bool:
 
 
 def can_record_inputs(module: nn.Module) -> bool:
-    """Whether all attention of a model is the fused kernel, without dropout or bias."""
+    """Whether all attention of a model can go through the fused kernel: no dropout, no bias."""
     if torch.onnx.is_in_onnx_export() or torch.compiler.is_exporting():
         return False  # ONNX has no operator for the backward of the fused kernel
     layers, pools = attention_layers(module), tuple(f"{h}." for h in pooling_heads(module))
@@ -79,12 +80,13 @@ def _is_plain(layer: Any) -> bool:
         return not biased and not (layer.training and drops)
     if isinstance(layer, nn.MultiheadAttention):
         return not (layer.training and layer.dropout)
-    if calls_kernel(layer):
-        return False  # a pooling head: its queries are no tokens of the image
+    if isinstance(layer, AttentionPoolLatent):
+        return True
     drops = layer.training and getattr(layer.attn_drop, "p", 0.0) > 0
     biased = getattr(layer, "relative_position_bias_table", None) is not None
     biased = biased or getattr(layer, "rel_pos", None) is not None
-    return bool(getattr(layer, "fused_attn", False)) and not drops and not biased
+    fused = bool(getattr(layer, "fused_attn", False)) or can_call_kernel(layer)
+    return fused and not drops and not biased
 
 
 class InputRecorder(TorchFunctionMode):

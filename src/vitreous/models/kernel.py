@@ -9,11 +9,13 @@ Hugging Face's that says which kernel to call; it is put back.
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Callable, Generator, Iterable, Mapping
 from typing import Any
 
 import torch
 from timm.layers.attention_pool import AttentionPoolLatent
+from timm.models.crossvit import CrossAttention
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
@@ -65,6 +67,11 @@ def calls_kernel(layer: Network) -> bool:
     return from_transformers(layer) and hasattr(layer, "config") and hasattr(layer, "is_causal")
 
 
+def can_call_kernel(layer: nn.Module) -> bool:
+    """Whether a layer that forms its map can be let call the kernel: CrossViT's fusion."""
+    return isinstance(layer, CrossAttention) and "forward" not in vars(layer)
+
+
 @contextlib.contextmanager
 def kernel_called(layers: Iterable[Network]) -> Generator[None]:
     """Let layers call torch's kernel inside the context, whatever kernel they are set to."""
@@ -72,17 +79,33 @@ def kernel_called(layers: Iterable[Network]) -> Generator[None]:
     kernels = [(config, config._attn_implementation) for config in configs.values()]
     pools: list[tuple[Network, bool]]
     pools = [(x, x.fused_attn) for x in layers if isinstance(x, AttentionPoolLatent)]
+    crossing = [x for x in layers if can_call_kernel(x)]
     try:
         for config, _ in kernels:
             config._attn_implementation = "sdpa"
         for pool, _ in pools:
             pool.fused_attn = True
+        for layer in crossing:
+            vars(layer)["forward"] = functools.partial(_cross_attention, layer)
         yield
     finally:
+        for layer in crossing:
+            del vars(layer)["forward"]
         for config, kernel in kernels:
             config._attn_implementation = kernel
         for pool, fused in pools:
             pool.fused_attn = fused
+
+
+def _cross_attention(layer: Network, x: Tensor) -> Tensor:
+    """What timm's cross-attention computes for its CLS token, by torch's kernel."""
+    split = functools.partial(torch.unflatten, dim=-1, sizes=(layer.num_heads, -1))
+    parts = (layer.wq(x[:, :1]), layer.wk(x), layer.wv(x))
+    q, k, v = (split(part).transpose(1, 2) for part in parts)
+    dropout = layer.attn_drop.p if layer.training else 0.0
+    options: dict[str, Any] = {"dropout_p": dropout} if dropout else {}
+    mixed = F.scaled_dot_product_attention(q, k, v, scale=layer.scale, **options)
+    return layer.proj_drop(layer.proj(mixed.transpose(1, 2).flatten(2)))
 
 
 class KernelMaps(TorchFunctionMode):

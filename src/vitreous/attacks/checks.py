@@ -18,6 +18,7 @@ __all__ = ["AttackWarning", "Finding", "check", "masked_by", "warn"]
 
 LOST_SHARE = 0.001
 LARGE_EPSILON = 0.5
+GRADIENT_FREE = ("square", "sequence", "autoattack")  # wholly or in part
 
 
 def check(model: nn.Module, images: Tensor, labels: Tensor) -> list[Finding]:
@@ -123,7 +124,7 @@ def masked_by(outcomes: Mapping[str, float]) -> Finding | None:
     Args:
         outcomes: Attack → robust accuracy at the same ε.
     """
-    gradient = [v for k, v in outcomes.items() if k not in ("square", "sequence", "autoattack")]
+    gradient = [v for k, v in outcomes.items() if k not in GRADIENT_FREE]
     if "square" not in outcomes or not gradient or outcomes["square"] >= min(gradient):
         return None
     return Finding(

@@ -76,7 +76,7 @@ def measure(model: str, out: Path, limit: int, batch_size: int) -> None:
     for problem in done.problems:
         print(f"not measured: {problem}")
     made = provenance("explanations", model=Path(model).name, fingerprint=done.model)
-    Results.update(out, done.records, made, extra={"evaluation": done.entries})
+    Results.update(out, done.records, made, extra=done.extra())
 
 
 def table(results: Results, columns: tuple[tuple[str, str], ...]) -> list[str]:

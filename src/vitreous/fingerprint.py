@@ -23,6 +23,20 @@ def digest(*values: object) -> str:
     return hashlib.blake2b(text.encode(errors="surrogatepass"), digest_size=8).hexdigest()
 
 
+def named_content(path: Path) -> str:
+    """Name of a file or folder with eight digits that its content decides, for settings of records.
+
+    Of a folder, the names and sizes of the files in it count. It is the same wherever it lies.
+    """
+    if path.is_dir():
+        files = sorted(file for file in path.rglob("*") if file.is_file())
+        content = [(file.relative_to(path).as_posix(), file.stat().st_size) for file in files]
+        return f"{path.absolute().name} ({digest(content)[:8]})"
+    with path.open("rb") as opened:
+        found = hashlib.file_digest(opened, lambda: hashlib.blake2b(digest_size=8))
+    return f"{path.name} ({found.hexdigest()[:8]})"
+
+
 def number_of(text: str) -> int:
     """64 bits that follow from a text (which may hold bytes that are no UTF-8) alone."""
     content = hashlib.blake2b(text.encode(errors="surrogateescape"), digest_size=8)

@@ -40,6 +40,7 @@ class Record:
         settings: What else one must know to repeat it: convention, epsilon, angle, method, layer.
         source: Where the dataset is (its path), which tells two of one name apart.
         provenance: Command, model, moment and machine; set when it is added to results.
+        warnings: What may make the value mean less than it seems to, in sentences.
     """
 
     suite: str
@@ -51,6 +52,7 @@ class Record:
     settings: dict[str, Any] = dataclasses.field(default_factory=dict)
     source: str = ""
     provenance: Provenance = UNKNOWN
+    warnings: tuple[str, ...] = ()
 
     def made_in(self, precision: str) -> Record:
         """The record with the type of the forward pass, where that is not float32."""
@@ -100,12 +102,13 @@ class Results:
         self.records = list(table.values())
 
     def add_extra(self, extra: Mapping[str, object]) -> None:
-        """Add structured data, key by key; a table of fewer items never replaces a fuller one.
+        """Add structured data, key by key.
 
-        A mapping with an integer `n` is such a table. Where both name another `fingerprint`, the
-        new one replaces the old one whatever their sizes. One whose `place` (where the dataset is)
-        differs from that of the one of its name stands beside it, as `NAME (PLACE)`, and is that of
-        `NAME (PLACE)` wherever it is added again.
+        An entry that says what it belongs to (`name`, `place` of the dataset, `settings`) goes to
+        the one that belongs to the same, whatever that one's key is; one that belongs to something
+        else stands beside it, as `NAME (PLACE)` or `NAME (PLACE, SETTINGS)`. An entry of another
+        `fingerprint` is replaced whole; one of fewer items (an integer `n`) never replaces a
+        fuller one of the same model.
         """
         self.extra = _merged(self.extra, extra)
 
@@ -134,7 +137,8 @@ class Results:
             row["provenance"] = name = _identity(record.provenance)
             if name:
                 made[name] = dataclasses.asdict(record.provenance)
-            records.append({k: v for k, v in row.items() if v != "" or k in ("suite", "dataset")})
+            needed = ("suite", "dataset")
+            records.append({k: v for k, v in row.items() if v not in ("", ()) or k in needed})
         value = {"version": VERSION, "model": self.model, "records": records, "provenance": made}
         return write_json(path, {**value, "context": self.context, "extra": self.extra})
 
@@ -269,32 +273,43 @@ def _best(records: list[Record]) -> Record:
 def _merged(old: Any, new: Any) -> Any:
     if not (isinstance(old, dict) and isinstance(new, Mapping)) or _is_table(new):
         return new
+    if old.get("fingerprint") != new.get("fingerprint"):
+        return new
     counts = old.get("n"), new.get("n")
-    fewer = all(isinstance(n, int) for n in counts) and counts[0] > counts[1]
-    if fewer and old.get("fingerprint") == new.get("fingerprint"):
+    if all(isinstance(n, int) for n in counts) and counts[0] > counts[1]:
         return _merged(dict(new), {k: v for k, v in old.items() if k != "n"}) | {"n": counts[0]}
     merged = dict(old)
     for name, value in new.items():
-        key = _apart(name, merged, value)
+        key = _key_of(name, merged, value)
         merged[key] = _merged(old.get(key), value)
     return merged
 
 
-def _apart(name: str, entries: Mapping[str, Any], new: Any) -> str:
-    """The key of an entry: that of its name and place; a new one of a name that is taken has both.
+def _key_of(key: str, entries: Mapping[str, Any], new: Any) -> str:
+    """The key of an entry: that of the one which belongs to the same, or one that is free.
 
     Args:
-        name: Its name, or `NAME (PLACE)`.
+        key: What it is called where it comes from.
         entries: Those that are there.
-        new: The entry; one without `place` is known by its name alone.
+        new: The entry.
     """
-    place = new.get("place") if isinstance(new, Mapping) else None
-    if not place:
-        return name
-    short = name.removesuffix(f" ({place})")
-    held = entries.get(short, new)
-    taken = isinstance(held, Mapping) and held.get("place") not in (None, place)
-    return f"{short} ({place})" if taken else short
+    wanted = belongs(key, new)
+    held = next((k for k, entry in entries.items() if belongs(k, entry) == wanted), None)
+    name, place, settings = wanted
+    told = [name, f"{name} ({place})", f"{name} ({', '.join(t for t in (place, settings) if t)})"]
+    return held or next((k for k in told if k not in entries), told[-1])
+
+
+def belongs(key: str, entry: object) -> tuple[str, str, str]:
+    """What an entry of `Results.extra` belongs to: name and place of the dataset, and settings."""
+    if not isinstance(entry, Mapping) or not {"place", "settings"} & entry.keys():
+        return key, "", ""
+    place = str(entry.get("place") or "")
+    told = entry.get("settings")
+    settings = (
+        ", ".join(f"{k} {v}" for k, v in sorted(told.items())) if isinstance(told, dict) else ""
+    )
+    return str(entry.get("name") or key.removesuffix(f" ({place})")), place, settings
 
 
 def _is_table(value: Mapping[str, object]) -> bool:

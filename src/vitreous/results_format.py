@@ -97,6 +97,10 @@ def _interval(value: object, where: str) -> tuple[float, float] | None:
     return _number(ends[0], where), _number(ends[1], where)
 
 
+def _texts(value: object, where: str) -> tuple[str, ...]:
+    return tuple(typed(text, str, where) for text in typed(value, list, where))
+
+
 CHECKS: dict[str, Callable[[object, str], object]] = {
     **dict.fromkeys(("suite", "dataset", "metric", "source", "provenance"), _text),
     **dict.fromkeys(("kind", "model", "fingerprint", "command", "when"), _text),
@@ -104,6 +108,7 @@ CHECKS: dict[str, Callable[[object, str], object]] = {
     "value": _number,
     "n": _count,
     "ci95": _interval,
+    "warnings": _texts,
     "seed": _whole,
     "seconds": _seconds,
 }

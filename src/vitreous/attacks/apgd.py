@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Annotated, Protocol
+from typing import Annotated, Protocol, Self
 
 import torch
 from torch import Tensor, nn
@@ -111,6 +111,10 @@ class TargetedAPGD(BoundedAttack):
     def __post_init__(self) -> None:
         super().__post_init__()
         require_at_least(1, steps=self.steps, restarts=self.restarts, classes=self.classes)
+
+    def for_classes(self, count: int) -> Self:
+        """The same attack with as many targets as a model of `count` classes has wrong ones."""
+        return dataclasses.replace(self, classes=max(1, min(self.classes, count - 1)))
 
     def search(
         self,

@@ -19,7 +19,7 @@ from vitreous.registry import Registry
 
 
 class Attack(Protocol):
-    """Frozen settings and a call; `AttackSettings` gives an attack the two that all share.
+    """Frozen settings and a call; `AttackSettings` gives an attack what all share.
 
     Attributes:
         epsilon: Radius of the ball, in units of the images ([0, 1]).
@@ -39,6 +39,10 @@ class Attack(Protocol):
 
     def at(self, epsilon: float) -> Self:
         """The same attack with another radius."""
+        ...
+
+    def for_classes(self, count: int) -> Self:
+        """The same attack as it is for a model of `count` classes, which is what records say."""
         ...
 
     def exhaustive(self) -> Self:
@@ -138,6 +142,10 @@ class AttackSettings:
     def at(self, epsilon: float) -> Self:
         """The same attack with another radius."""
         return dataclasses.replace(self, epsilon=epsilon)
+
+    def for_classes(self, count: int) -> Self:
+        """The same attack: none of its settings depends on how many classes there are."""
+        return self
 
     def exhaustive(self) -> Self:
         """The same attack: it has no early stop that could be switched off."""

@@ -20,6 +20,7 @@ __all__ = ["AttackWarning", "Finding", "Observed", "check", "masked_by", "observ
 
 LOST_SHARE = 0.001
 LARGE_EPSILON = 0.5
+GRADIENT_FREE = ("square", "sequence", "autoattack")  # wholly or in part
 SHAKEN = 16  # images that are attacked at it
 
 
@@ -209,7 +210,7 @@ def masked_by(outcomes: Mapping[str, float]) -> Finding | None:
     Args:
         outcomes: Attack → robust accuracy at the same ε.
     """
-    gradient = [v for k, v in outcomes.items() if k not in ("square", "sequence", "autoattack")]
+    gradient = [v for k, v in outcomes.items() if k not in GRADIENT_FREE]
     if "square" not in outcomes or not gradient or outcomes["square"] >= min(gradient):
         return None
     return Finding(

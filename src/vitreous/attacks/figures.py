@@ -15,6 +15,7 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from vitreous.attacks.base import Attack
+from vitreous.attacks.norms import Norm, radius_text
 from vitreous.data.images import save_gif, to_uint8
 from vitreous.io import atomic_path
 from vitreous.models import Classifier
@@ -37,6 +38,7 @@ class Frame:
         answer: Name of the class that the model says.
         confidence: Its probability.
         target: Probability of the target, or of the label where there is no target.
+        norm: Of the radius.
     """
 
     epsilon: float
@@ -45,6 +47,12 @@ class Frame:
     answer: str
     confidence: float
     target: float
+    norm: Norm = "linf"
+
+    @property
+    def radius(self) -> str:
+        """The radius, written."""
+        return "clean" if self.epsilon == 0 else f"ε {radius_text(self.epsilon, self.norm)}"
 
 
 def attack_frames(
@@ -92,6 +100,7 @@ def attack_frames(
                 classifier.class_name(best).split(",")[0],
                 float(probabilities[best]),
                 float(probabilities[shown]),
+                attack.norm,
             )
         )
     return frames
@@ -151,8 +160,7 @@ def _page(clean: Tensor, frame: Frame) -> Image.Image:
 
 def _write(sheet: Image.Image, frame: Frame, left: int, top: int) -> None:
     draw = ImageDraw.Draw(sheet)
-    radius = "clean" if frame.epsilon == 0 else f"ε = {frame.epsilon * 255:.3g}/255"
-    draw.text((left, top), radius, FAINT, _font(13))
+    draw.text((left, top), frame.radius, FAINT, _font(13))
     draw.text((left, top + LINE), f"{frame.answer[:26]} {frame.confidence:.0%}", INK, _font(14))
 
 

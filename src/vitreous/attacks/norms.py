@@ -12,6 +12,16 @@ from vitreous.attacks.randomness import draw
 Norm = Literal["linf", "l2"]
 
 
+def radius_text(epsilon: float, norm: str = "linf") -> str:
+    """Write a radius: `2/255` for L∞; an L2 radius is a length over all values in [0, 1].
+
+    Examples:
+        >>> radius_text(2 / 255), radius_text(0.5, "l2")
+        ('2/255', '0.5 (L2)')
+    """
+    return f"{255 * epsilon:.3g}/255" if norm == "linf" else f"{epsilon:.3g} (L2)"
+
+
 def norms(perturbation: Tensor, norm: Norm) -> Tensor:
     """Size (B,) of each perturbation (B, ...) in the norm."""
     rows = perturbation.flatten(1)

@@ -35,7 +35,7 @@ def add_panel(
     clean, last = frames[0], frames[-1]
     shown = {f"as it is: {_answer(clean)}": clean.perturbed}
     for frame in frames[1:]:
-        shown[f"ε {frame.epsilon * 255:.3g}/255: {_answer(frame)}"] = frame.perturbed
+        shown[f"{frame.radius}: {_answer(frame)}"] = frame.perturbed
     shown[f"difference × {AMPLIFIED}"] = (0.5 + AMPLIFIED * last.perturbation).clamp(0, 1)
     root = Path(folder) / FOLDER
     files = {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,7 +17,9 @@ from vitreous.data.dataset import Dataset
 from vitreous.data.images import load_image, to_tensor
 from vitreous.errors import VitreousError
 from vitreous.evaluation.loading import View
+from vitreous.fingerprint import digest
 from vitreous.models import Classifier
+from vitreous.names import folder_name
 
 if TYPE_CHECKING:
     from vitreous.commands.attack import Command
@@ -31,12 +34,19 @@ class LabelledSet:
         source: Where it is.
         dataset: The images that have an accepted class; labels are the model's classes.
         view: How they become inputs.
+        reading: How labels were read, where that is not the usual way.
     """
 
     name: str
     source: str
     dataset: Dataset
     view: View
+    reading: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+    @property
+    def folder(self) -> str:
+        """What its files are called: by its name, and by where it is."""
+        return f"{folder_name(self.name)}-{digest(self.source)[:8]}"
 
 
 def show_attack(
@@ -80,7 +90,7 @@ def push_images(
             target = (label + 1) % classifier.num_classes
         image = to_tensor(images.view.crop()(dataset.images.open(place)))
         frames = _frames(command, classifier, image, label, attack, radii, target)
-        _add_panel(classifier, out, f"{images.name}_{number}", label, target, frames)
+        _add_panel(classifier, out, f"{images.folder}_{number}", label, target, frames)
 
 
 def _frames(
@@ -101,7 +111,7 @@ def _frames(
 def _print_frames(frames: list[Frame], shown: int) -> None:
     for frame in frames:
         print(
-            f"  ε {frame.epsilon * 255:6.2f}/255  {frame.answer:<28} {frame.confidence:6.1%}"
+            f"  {frame.radius:<12}  {frame.answer:<28} {frame.confidence:6.1%}"
             f"   class {shown}: {frame.target:6.1%}"
         )
 

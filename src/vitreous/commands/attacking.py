@@ -12,19 +12,26 @@ import numpy as np
 from torch import Tensor
 
 from vitreous.attacks import ATTACKS, Attack
-from vitreous.attacks.checks import masked_by
+from vitreous.attacks.checks import GRADIENT_FREE, masked_by
 from vitreous.attacks.curve import draw_curve
+from vitreous.attacks.norms import radius_text
 from vitreous.commands.attack_panels import LabelledSet, push_images, show_attack
 from vitreous.commands.options import model_place, resolve_device
 from vitreous.commands.parsing import option_name
 from vitreous.config import check_ranges, parse_number
 from vitreous.data.images import save_image
 from vitreous.data.listing import left_out
-from vitreous.errors import VitreousError, nearest
-from vitreous.evaluation.evaluators.robustness import Attacked, Robustness, robustness
+from vitreous.errors import VitreousError
+from vitreous.evaluation.evaluators.robustness import (
+    Attacked,
+    Robustness,
+    robustness,
+    robustness_curves,
+)
 from vitreous.evaluation.loading import view_of
 from vitreous.evaluation.stream import StreamSettings
 from vitreous.evaluation.test_sets import read_set
+from vitreous.fingerprint import digest
 from vitreous.folders import claim_folder
 from vitreous.models import Classifier, load_model
 from vitreous.models.fingerprint import model_fingerprint
@@ -37,6 +44,7 @@ from vitreous.results import Results
 if TYPE_CHECKING:
     from vitreous.commands.attack import Command
 
+SETTINGS = ("steps", "step_size", "restarts", "queries", "loss", "members")
 NO_ACCEPTED = "images whose label is no class of the model"
 
 
@@ -79,8 +87,8 @@ def build_attack(command: Command, name: str) -> Attack:
     for key in given:
         if not any(key in _options(other) for other in command.attack):
             raise VitreousError(
-                f"--{key} does not belong to {', '.join(command.attack)}; "
-                f"{nearest(key, _options(name))}"
+                f"{_option(key)} does not belong to {', '.join(command.attack)}, which takes "
+                f"{', '.join(_taken(command.attack))}"
             )
     chosen = {key: value for key, value in given.items() if key in _options(name)}
     if name == "autoattack" and command.members:
@@ -102,17 +110,21 @@ def _number(text: str, option: str, bounds: Range) -> float:
 
 def _given(command: Command) -> dict[str, object]:
     """The settings of attacks that were given as options."""
-    settings: dict[str, object] = {
-        "steps": command.steps,
-        "step_size": None
-        if command.step_size is None
-        else _number(command.step_size, "--step-size", above(0)),
-        "restarts": command.restarts,
-        "queries": command.queries,
-        "loss": command.loss,
-        "members": command.members or None,
-    }
-    return {key: value for key, value in settings.items() if value is not None}
+    given = {key: getattr(command, key) for key in SETTINGS}
+    if command.step_size is not None:
+        given["step_size"] = _number(command.step_size, "--step-size", above(0))
+    return {key: value for key, value in given.items() if value not in (None, ())}
+
+
+def _option(key: str) -> str:
+    return f"--{key.replace('_', '-')}"
+
+
+def _taken(attacks: tuple[str, ...]) -> list[str]:
+    """The options that any of these attacks takes."""
+    held = set().union(*map(_options, attacks))
+    every = ("epsilon", "norm", *SETTINGS)
+    return [_option(key) for key in every if key in held]
 
 
 def _options(name: str) -> set[str]:
@@ -150,11 +162,11 @@ def _measure(
             radii,
             target=command.target,
             seed=command.seed,
-            keep=keeper(command.keep, out / "attacks" / name),
+            keep=keeper(command.keep, out / "attacks" / _kept(images, name, attack, command)),
         )
         for name, attack in zip(command.attack, attacks)
     ]
-    done = [_stream(command, classifier, images, e, out, processes) for e in evaluators]
+    done = _compared([_stream(command, classifier, images, e, out, processes) for e in evaluators])
     if not processes.main:
         return
     made = provenance(
@@ -164,7 +176,8 @@ def _measure(
         seed=command.seed,
         seconds=time.perf_counter() - started,
     )
-    _write(out, images, done, _print(done, images), made, place, command.precision)
+    _print(done, images)
+    _write(out, images, done, made, place, command)
     push_images(command, classifier, out, images, attacks[0], radii)
 
 
@@ -212,7 +225,12 @@ def _read(command: Command, classifier: Classifier) -> LabelledSet:
     passed = (*whole.left_out, *left_out({NO_ACCEPTED: without}))
     kept = whole.select(np.flatnonzero(whole.labels >= 0))
     dataset = dataclasses.replace(kept, left_out=passed)
-    return LabelledSet(name, str(command.data.absolute()), dataset, view)
+    return LabelledSet(name, str(command.data.absolute()), dataset, view, test_set.reading)
+
+
+def _kept(images: LabelledSet, name: str, attack: Attack, command: Command) -> Path:
+    """Folder of the images that are kept: one for each set, attack and all that it depends on."""
+    return Path(images.folder, f"{name}-{digest(attack, command.target, command.seed)[:8]}")
 
 
 def keeper(count: int, folder: Path) -> Callable[[int, Tensor, Tensor, float], None]:
@@ -224,59 +242,61 @@ def keeper(count: int, folder: Path) -> Callable[[int, Tensor, Tensor, float], N
             return
         left[0] -= 1
         save_image(image, folder / f"{index}_clean.png")
-        save_image(perturbed, folder / f"{index}_{epsilon * 255:.3g}.png")
+        save_image(perturbed, folder / f"{index}_{epsilon:.4f}.png")
 
     return keep
 
 
-def _print(done: list[Attacked], images: LabelledSet) -> list[str]:
-    """Print curves and warnings; returns the warnings."""
+def _print(done: list[Attacked], images: LabelledSet) -> None:
+    """Print curves and warnings, and what was left out."""
     for attacked in done:
-        curve = "  ".join(f"{e * 255:.3g}/255: {a:.1%}" for e, a in attacked.curve())
-        print(f"{attacked.attack} on {len(attacked.rows)} pictures of {images.name}   {curve}")
-    messages = [f.message for attacked in done for f in attacked.findings]
-    hidden = masked_by({attacked.attack: attacked.curve()[-1][1] for attacked in done})
-    messages += [hidden.message] if hidden else []
-    if reasons := done[0].reasons:
-        messages.append(
-            f"{len(reasons)} pictures could not be read and count as wrong, the first: "
-            f"{next(iter(reasons.values()))}"
+        norm = attacked.evaluator.attack.norm
+        curve = "  ".join(
+            f"{radius_text(e, norm) if e else 'clean'}: {a:.1%}" for e, a in attacked.curve()
         )
-    messages = list(dict.fromkeys(messages))
-    for message in messages:
+        print(f"{attacked.attack} on {len(attacked.rows)} images of {images.name}   {curve}")
+    for message in dict.fromkeys(m for attacked in done for m in attacked.warnings()):
         print(f"warning: {message}")
     for passed in images.dataset.left_out:
         print(f"left out of {images.name}: {passed}")
-    return messages
+
+
+def _compared(done: list[Attacked]) -> list[Attacked]:
+    """The same, with a finding for those with gradients where the one without finds more."""
+    hidden = masked_by({attacked.attack: attacked.curve()[-1][1] for attacked in done})
+    if hidden is None:
+        return done
+    return [
+        a if a.attack in GRADIENT_FREE else dataclasses.replace(a, findings=(*a.findings, hidden))
+        for a in done
+    ]
 
 
 def _write(
     out: Path,
     images: LabelledSet,
     done: list[Attacked],
-    messages: list[str],
     made: Provenance,
     place: str,
-    precision: str,
+    command: Command,
 ) -> None:
-    """Add to results.json and draw the curve."""
-    name = images.name
-    curves = {f"{a.attack} {a.evaluator.attack.norm}": a.curve() for a in done}
+    """Add to results.json and draw the curves of all that was measured of this model on the set."""
     records = [
-        dataclasses.replace(record.made_in(precision), source=images.source)
+        dataclasses.replace(
+            record, source=images.source, settings={**record.settings, **images.reading}
+        ).made_in(command.precision)
         for attacked in done
         for record in attacked.records()
     ]
-    # With its place, the entry of another set of this name stays beside it.
-    told = f"{images.source} {', '.join(curves)}"
-    extra = {
-        "robustness": {name: {"place": images.source, **curves}},
-        "attack_warnings": {told: messages},
-    }
     context = {"model_place": place} if place else {}
-    Results.update(out, records, made, extra=extra, context=context)
-    figure = draw_curve(
-        {attacked.attack: attacked.curve() for attacked in done},
-        out / "attacks" / f"{folder_name(name)}_curve.png",
-    )
-    print(f"results: {out / 'results.json'}\ncurve: {figure}")
+    results = Results.update(out, records, made, context=context)
+    print(f"results: {out / 'results.json'}")
+    own = [
+        r
+        for r in results.current()
+        if (r.suite, r.source, r.provenance.fingerprint)
+        == ("attack", images.source, made.fingerprint)
+    ]
+    for norm in dict.fromkeys(str(r.settings["norm"]) for r in records):
+        file = out / "attacks" / f"{images.folder}-{norm}_curve.png"
+        print(f"curve: {draw_curve(robustness_curves(own, norm), file, norm)}")

@@ -8,7 +8,7 @@ import math
 import numpy as np
 
 from vitreous.results import wilson_interval
-from vitreous.statistics import percentile_interval
+from vitreous.statistics import NORMAL_QUANTILE, percentile_interval
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,14 +83,28 @@ def percentiles(values: np.ndarray) -> tuple[float, float]:
     return percentile_interval(values) or (math.nan, math.nan)
 
 
-def mean_interval(values: np.ndarray, draws: int = DRAWS, seed: int = 0) -> tuple[float, float]:
+def standard_interval(values: np.ndarray) -> tuple[float, float] | None:
+    """Bound the mean of values (N,) that are not below 0 by its standard error; None for one."""
+    if len(values) < 2:
+        return None
+    mean = float(values.mean())
+    error = math.sqrt(float(values.var(ddof=1)) / len(values)) * NORMAL_QUANTILE
+    return max(0.0, mean - error), mean + error
+
+
+def mean_interval(
+    values: np.ndarray, draws: int = DRAWS, seed: int = 0
+) -> tuple[float, float] | None:
     """Bound the mean of values (N,), one for each image: a percentile bootstrap over images.
 
     Shares that are all 0 or all 1 have Wilson's interval: drawn again they would have no spread.
+    One image alone has no spread either, and no interval.
     """
     random, n = np.random.default_rng(seed), len(values)
     if n and values.min() == values.max() and values[0] in (0, 1):
         return wilson_interval(n * float(values[0]), n)
+    if n < 2:
+        return None
     means = [values[random.integers(0, n, n)].mean() for _ in range(draws)]
     return percentiles(np.array(means))
 
@@ -118,13 +132,16 @@ def class_mean_interval(right: np.ndarray, total: np.ndarray) -> tuple[float, fl
 
 def calibration_interval(
     confidence: np.ndarray, correct: np.ndarray, draws: int = 500, seed: int = 0
-) -> tuple[float, float]:
+) -> tuple[float, float] | None:
     """Bound the expected calibration error by a bootstrap over images.
 
     The error of a sample is larger on average than that of the whole, since it is a mean of
-    absolute values; the interval is moved back by that difference, and ends at 0.
+    absolute values; the interval is moved back by that difference, and ends at 0. One image
+    alone has no spread, and no interval.
     """
     random, n = np.random.default_rng(seed), len(confidence)
+    if n < 2:
+        return None
     chosen = (random.integers(0, n, n) for _ in range(draws))
     errors = np.array([calibration(confidence[i], correct[i]).error for i in chosen])
     moved = errors - errors.mean() + calibration(confidence, correct).error

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from typing import TypedDict
 
 import numpy as np
@@ -12,6 +11,7 @@ from vitreous.evaluation.metrics import (
     calibration,
     calibration_interval,
     class_mean_interval,
+    standard_interval,
 )
 from vitreous.evaluation.predictions import Predictions
 from vitreous.evaluation.rows import READ
@@ -19,22 +19,18 @@ from vitreous.evaluation.test_sets import TestSet
 from vitreous.models import Classifier
 from vitreous.models.class_words import class_words
 from vitreous.results import Record, accuracy_record, wilson_interval
-from vitreous.statistics import NORMAL_QUANTILE
 
 NAMED_FILES = 100
 
 
-def accuracy_records(
-    predictions: Predictions, overridden: dict[str, object] | None = None
-) -> list[Record]:
+def accuracy_records(predictions: Predictions) -> list[Record]:
     """Top-1 and top-5 under each convention, and under the first: by class, NLL, ECE, unreadable.
 
     Pictures that could not be read, or whose logits were not finite, count as wrong. NLL and ECE
     are over the others.
 
     Args:
-        predictions: The answers on one set.
-        overridden: Settings to name where the preprocessing is not the model's own.
+        predictions: The answers on one set, as it is or perturbed.
     """
     test_set, records = predictions.test_set, []
     for i, convention in enumerate(predictions.conventions):
@@ -42,7 +38,8 @@ def accuracy_records(
         n = int(counted.sum())
         if i and not n:
             continue
-        settings = {"convention": convention.name, **test_set.settings, **(overridden or {})}
+        settings: dict[str, object] = {"convention": convention.name, **test_set.settings}
+        settings |= predictions.condition
         suite, name = test_set.suite, test_set.name
         for top in (1, 5) if convention.groups is None else (1,):
             right = int((predictions.correct(i, top) & counted).sum())
@@ -56,7 +53,7 @@ def accuracy_records(
 
 def _group_records(predictions: Predictions, settings: dict[str, object]) -> list[Record]:
     """Top-1 of each group of images, and of the worst one."""
-    dataset = predictions.dataset
+    dataset, settings = predictions.dataset, {**settings, **predictions.test_set.grouping}
     if dataset.groups is None:
         return []
     groups = dataset.groups[predictions.rows["index"]]
@@ -87,9 +84,8 @@ def _headline_records(predictions: Predictions, settings: dict[str, object]) -> 
         records.append(Record(suite, name, "class_mean_top1", mean, n, interval, settings))
     nll = predictions.rows["nll"][read].astype(np.float64)
     if len(nll) and np.isfinite(nll).all():
-        error = math.sqrt(float(nll.var()) / len(nll)) * NORMAL_QUANTILE
-        interval = (max(0.0, float(nll.mean()) - error), float(nll.mean()) + error)
-        records.append(Record(suite, name, "nll", float(nll.mean()), len(nll), interval, settings))
+        mean, interval = float(nll.mean()), standard_interval(nll)
+        records.append(Record(suite, name, "nll", mean, len(nll), interval, settings))
     if read.any():
         sure, right = predictions.rows["confidence"][read], predictions.correct()[read]
         error, interval = calibration(sure, right).error, calibration_interval(sure, right)
@@ -222,6 +218,7 @@ def entry_of(predictions: Predictions) -> dict[str, object]:
     curve = calibration(rows["confidence"][counted], predictions.correct()[counted])
     entry: dict[str, object] = {
         "source": test_set.source,
+        "settings": {**test_set.reading},
         "n": len(rows),
         "preprocessing": dataclasses.asdict(predictions.preprocessing),
         "convention": predictions.conventions[0].name,

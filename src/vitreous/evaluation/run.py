@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from vitreous.data.dataset import Dataset
@@ -22,12 +22,13 @@ from vitreous.evaluation.evaluators.explanation import (
     ExplanationSettings,
     measure_explanations,
 )
+from vitreous.evaluation.evaluators.explanation_records import AREAS
 from vitreous.evaluation.evaluators.rotation import Rotation, rotation_records
 from vitreous.evaluation.predictions import Predictions
 from vitreous.evaluation.records import accuracy_records, entry_of, shape_bias_records
 from vitreous.evaluation.samples import write_samples
 from vitreous.evaluation.stream import StreamSettings
-from vitreous.evaluation.suites import Suite, source_of
+from vitreous.evaluation.suites import MaskedSettings, Suite, source_of
 from vitreous.evaluation.tables import write_tables
 from vitreous.evaluation.test_sets import TestSet
 from vitreous.models import Classifier
@@ -48,6 +49,8 @@ class Evaluation:
         predicted: (set, place, part, change) → answers, for comparisons.
         model: Fingerprint of the model.
         tables: Folders of the tables of predictions.
+        settings: What every record says: the preprocessing and the precision where they are not
+            the usual ones.
 
     Examples:
         >>> from vitreous.results import accuracy_record
@@ -64,18 +67,26 @@ class Evaluation:
     predicted: dict[str, Predictions] = dataclasses.field(default_factory=dict)
     model: str = ""
     tables: list[Path] = dataclasses.field(default_factory=list)
+    settings: dict[str, str] = dataclasses.field(default_factory=dict)
 
-    def add(self, records: Iterable[Record], place: str) -> None:
-        """Add records of a set that lies at a place."""
-        self.records += [dataclasses.replace(r, source=place) for r in records]
+    def add(
+        self, records: Iterable[Record], place: str, reading: Mapping[str, str] | None = None
+    ) -> None:
+        """Add records of a set that lies at a place; `reading` is how its labels were read."""
+        more = {**(reading or {}), **self.settings}
+        self.records += [
+            dataclasses.replace(r, source=place, settings={**r.settings, **more}) for r in records
+        ]
 
     def extra(self) -> dict[str, object]:
-        """The entries, for `Results.add_extra`: each says its set's place."""
+        """The entries, for `Results.add_extra`: each says what it belongs to."""
         names = [name for name, _ in self.entries]
-        told = {
-            f"{name} ({place})" if names.count(name) > 1 else name: {**entry, "place": place}
-            for (name, place), entry in self.entries.items()
-        }
+        told = {}
+        for (name, place), entry in self.entries.items():
+            own = entry.get("settings")
+            settings = {**(own if isinstance(own, dict) else {}), **self.settings}
+            owner = {"name": name, "place": place, "fingerprint": self.model, "settings": settings}
+            told[f"{name} ({place})" if names.count(name) > 1 else name] = {**entry, **owner}
         return {"evaluation": told}
 
     def tell_left_out(self, name: str, datasets: Iterable[Dataset]) -> None:
@@ -155,7 +166,7 @@ def evaluate(
             benchmark=suite.benchmark,
         ),
         processes,
-        Evaluation(model=model_fingerprint(classifier)),
+        Evaluation(model=model_fingerprint(classifier), settings=_named(streaming)),
     )
     groups = _read_sets(suite, folders, job.done, sets)
     some_clean = any(parts[0].suite == "clean" for parts in groups)
@@ -170,7 +181,6 @@ def evaluate(
             folder = write_tables(classifier, answers, masked.shares() if masked else None)
             if folder is not None and not answers.condition:
                 job.done.tables.append(folder)
-    job.done.records = [r.made_in(job.streaming.precision) for r in job.done.records]
     if not job.done.records:
         raise VitreousError(job.done.problems[0] if job.done.problems else "the suite is empty")
     return job.done
@@ -219,12 +229,12 @@ class _Job:
     def collect(self, answers: list[Predictions], changed: list[Predictions]) -> None:
         """Turn answers to records and an entry."""
         first, done = answers[0], self.done
-        entry, place = entry_of(first), first.test_set.place
+        entry, place, reading = entry_of(first), first.test_set.place, first.test_set.reading
         done.tell_left_out(first.test_set.name, (part.dataset for part in answers))
         for part in answers:
-            done.add(accuracy_records(part, _named(self.streaming)), place)
+            done.add(accuracy_records(part), place, reading)
         if "corruption" in first.test_set.settings:
-            done.add(corruption_records(answers), place)
+            done.add(corruption_records(answers), place, reading)
             entry["corruptions"] = corruption_table(answers)
         turned = [p for p in changed if "angle" in p.condition]
         perturbed = [p for p in changed if "corruption" in p.condition]
@@ -235,7 +245,7 @@ class _Job:
             rotation_records(first, turned),
             perturbation_records(base, perturbed),
         ):
-            done.add(records, place)
+            done.add(records, place, reading)
             entry.update(more)
         if self.folders.samples:
             entry.update(
@@ -260,12 +270,14 @@ class _Job:
             try:
                 dataset = wanted.read(path, tuple(self.classifier.class_names))
                 key = wanted.name, str(path)
-                explained[key] = self._explain(dataset, *key)
+                explained[key] = self._explain(dataset, wanted, *key)
             except VitreousError as error:
                 self.done.problems.append(f"{wanted.name}: {error}")
         return explained
 
-    def _explain(self, dataset: Dataset, name: str, place: str) -> Explained:
+    def _explain(
+        self, dataset: Dataset, wanted: MaskedSettings, name: str, place: str
+    ) -> Explained:
         explained = measure_explanations(
             self.classifier,
             dataset,
@@ -278,9 +290,13 @@ class _Job:
             processes=self.processes,
             model=self.done.model,
         )
-        self.done.add(explained.records(), place)
+        reading = wanted.reading()
+        unlabelled = {k: v for k, v in reading.items() if k != "class_map"}
+        for record in explained.records():
+            # Only removal looks at labels.
+            self.done.add([record], place, reading if record.metric in AREAS else unlabelled)
         self.done.tell_left_out(name, [dataset])
-        entry, before = explained.entry(), self.done.entries.get((name, place), {})
+        entry, before = explained.entry(reading), self.done.entries.get((name, place), {})
         curves = {k: entry[k] for k in ("explanations", "unsupported") if k in entry}
         self.done.entries[name, place] = {**entry, **before, **curves}
         left_out = explained.unsupported.items()
@@ -288,13 +304,15 @@ class _Job:
         return explained
 
 
-def _named(streaming: StreamSettings) -> dict[str, object]:
-    """Settings that records name where the preprocessing is not the model's own."""
-    view = streaming.preprocessing
-    if view is None:
-        return {}
-    shape = f"{view.size[0]}×{view.size[1]}, {view.crop_ratio:g}, {view.interpolation}"
-    return {"preprocessing": f"{shape}, {view.crop_mode}"}
+def _named(streaming: StreamSettings | None) -> dict[str, str]:
+    """Settings that records name where they are not the usual ones: preprocessing, precision."""
+    named, streaming = {}, streaming or StreamSettings()
+    if (view := streaming.preprocessing) is not None:
+        shape = f"{view.size[0]}×{view.size[1]}, {view.crop_ratio:g}, {view.interpolation}"
+        named["preprocessing"] = f"{shape}, {view.crop_mode}"
+    if streaming.precision != "float32":
+        named["precision"] = streaming.precision
+    return named
 
 
 def _missing(name: str, path: Path | None, root: Path | None) -> str:
@@ -325,7 +343,7 @@ def _effective(done: Evaluation) -> None:
         return
     for shift in plain:
         records, entries = effective_records(home, [shift])
-        done.add(records, shift.test_set.place)
+        done.add(records, shift.test_set.place, shift.test_set.reading)
         for entry in entries.values():
             done.entries[_key(shift.test_set)]["effective_robustness"] = entry
 
@@ -347,12 +365,12 @@ def compare(first: Evaluation, second: Evaluation, against: str) -> list[Record]
         >>> [record.metric for record in compare(measured(), measured(), against="before")]
         ['top1_difference', 'agreement', 'error_consistency']
     """
-    return [
-        dataclasses.replace(record, source=answers.test_set.place)
-        for key, answers in second.predicted.items()
-        if key in first.predicted
-        for record in comparison_records(first.predicted[key], answers, against)
-    ]
+    compared = Evaluation(settings=second.settings)
+    for key, answers in second.predicted.items():
+        if key in first.predicted:
+            records = comparison_records(first.predicted[key], answers, against)
+            compared.add(records, answers.test_set.place, answers.test_set.reading)
+    return compared.records
 
 
 def _key(test_set: TestSet) -> tuple[str, str]:

@@ -21,6 +21,7 @@ from vitreous.evaluation.evaluators.corruption import Corruption
 from vitreous.evaluation.evaluators.rotation import Rotation
 from vitreous.evaluation.test_sets import TEST_SETS, TestSet, find_set, read_set, segmentation
 from vitreous.evaluation.test_sets.segmentation import read_segmentation
+from vitreous.fingerprint import named_content
 from vitreous.models.class_words import imagenet_labels
 
 OWN_PREDICTION = "labels that are no class of the model: its own prediction counts as right"
@@ -89,6 +90,11 @@ class MaskedSettings:
             if path.exists():
                 return path
         return None
+
+    def reading(self) -> dict[str, str]:
+        """How masks and labels are read, for settings of records."""
+        given = {"masks": self.masks, "class_map": self.class_map}
+        return {name: named_content(path) for name, path in given.items() if path is not None}
 
     def read(self, path: Path, classes: tuple[str, ...]) -> Dataset:
         """Open it; labels are those of the class map, else places in `classes`.

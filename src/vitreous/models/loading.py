@@ -219,7 +219,7 @@ def _resolve(
         if weights.architecture is None:
             raise CheckpointError(
                 f"{path} does not say its architecture; give it as the name and the file as "
-                "checkpoint, for example --model vit_base_patch16_224 --checkpoint FILE"
+                "checkpoint, one at a time, for example vit_base_patch16_224 with --checkpoint FILE"
             )
         return weights.architecture, weights.state, Stored(name=path.stem)
     hub = name.startswith(("hf_hub:", "hf-hub:")) or library_of(name) is not None

@@ -147,13 +147,15 @@ def _mean(sources: Sequence[Source], suite: str, by: str) -> list[Value]:
 
 
 def _attacked(sources: Sequence[Source]) -> list[Value]:
-    """The largest perturbation up to 4/255 (or the smallest there is), most steps."""
+    """L∞'s largest perturbation up to 4/255 (or the smallest that there is), most steps."""
 
     def choose(records: list[Record]) -> Record:
-        sizes = [float(r.settings.get("epsilon", 0)) for r in records]
-        usual = [s for s in sizes if 0 < s <= 4 / 255 + 1e-9]
-        size = max(usual) if usual else min(sizes)
-        left = [r for r, s in zip(records, sizes) if s == size]
+        attacked = [r for r in records if float(r.settings.get("epsilon", 0)) > 0] or records
+        linf = [r for r in attacked if r.settings.get("norm", "linf") == "linf"]
+        sizes = [(float(r.settings.get("epsilon", 0)), r) for r in linf or attacked]
+        usual = [s for s, _ in sizes if linf and s <= 4 / 255 + 1e-9]
+        size = max(usual) if usual else min(s for s, _ in sizes)
+        left = [r for s, r in sizes if s == size]
         return max(left, key=lambda r: (r.settings.get("steps", 0), r.settings.get("restarts", 0)))
 
     return _pick(_same(sources, "attack", ACCURACIES), choose)

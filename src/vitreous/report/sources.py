@@ -101,9 +101,19 @@ class Source:
         warnings = [
             *_texts(extra.get("warnings")),
             *(t for v in attacks.values() for t in _texts(v)),
+            *self._told(),
             *self._states(),
         ]
         return [*_texts(extra.get("notes")), *(f"{self.name}: {text}" for text in warnings)]
+
+    def _told(self) -> list[str]:
+        """Warnings of records, each with what it is of: the set and the attack or method."""
+        told: dict[str, dict[str, None]] = {}
+        for record in self.records:
+            of = [record.dataset, str(record.settings.get("attack", ""))]
+            for text in record.warnings:
+                told.setdefault(text, {})[" · ".join(part for part in of if part)] = None
+        return [f"{text} ({'; '.join(of)})" for text, of in told.items()]
 
     def _states(self) -> list[str]:
         """Say where measurements of one kind are of more than one state of the weights."""

@@ -90,14 +90,16 @@ def describe_record(record: Record, with_suite: bool = False) -> str:
 
 def settings_text(settings: Mapping[str, object]) -> str:
     """Write settings in one line."""
+    norm = str(settings.get("norm", "linf"))
     return ", ".join(
-        f"{k.replace('_', ' ')} {setting_text(k, v)}" for k, v in sorted(settings.items())
+        f"{k.replace('_', ' ')} {setting_text(k, v, norm)}" for k, v in sorted(settings.items())
     )
 
 
-def setting_text(name: str, value: object) -> str:
-    """Write a setting; perturbation sizes as multiples of 1/255 where they are such."""
-    if name in ("epsilon", "eps", "step_size") and isinstance(value, (int, float)):
+def setting_text(name: str, value: object, norm: str = "linf") -> str:
+    """Write a setting; perturbation sizes in L∞ as multiples of 1/255 where they are such."""
+    radius = name in ("epsilon", "eps", "step_size") and norm == "linf"
+    if radius and isinstance(value, (int, float)):
         steps = float(value) * 255
         if value and abs(steps - round(steps, 1)) < 1e-6:
             return f"{steps:g}/255"

@@ -90,8 +90,9 @@ class Accuracy:
 
     def records(self, rows: np.ndarray) -> list[Record]:
         """Top-1 and top-5 under each convention and what else there is; see `accuracy_records`."""
-        answers = Predictions(self.test_set, rows, {}, Preprocessing(), self.condition())
-        return accuracy_records(answers, {**self.condition()})
+        return accuracy_records(
+            Predictions(self.test_set, rows, {}, Preprocessing(), self.condition())
+        )
 
 
 def predict(

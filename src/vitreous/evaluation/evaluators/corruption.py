@@ -118,7 +118,7 @@ def _mean_records(
     }
     count = int(sum(len(p.rows) for p in cells.values()))
     mean, interval = _weighted_error(cells, dict.fromkeys(kinds, 1 / len(kinds)))
-    flipped = (1 - interval[1], 1 - interval[0])
+    flipped = None if interval is None else (1 - interval[1], 1 - interval[0])
     records = [
         Record(suite, dataset, "top1", 1 - mean, count, flipped, settings),
         Record(suite, dataset, "mean_error", mean, count, interval, settings),
@@ -152,8 +152,8 @@ def corruption_table(parts: Sequence[Predictions]) -> dict[str, object]:
             for c in corruptions
         ],
         "error": [error for error, _ in errors],
-        "error_low": [low for _, (low, _) in errors],
-        "error_high": [high for _, (_, high) in errors],
+        "error_low": [None if bounds is None else bounds[0] for _, bounds in errors],
+        "error_high": [None if bounds is None else bounds[1] for _, bounds in errors],
         "alexnet_error": [alexnet.get(c) for c in corruptions],
     }
 
@@ -174,7 +174,7 @@ def _cells(parts: Sequence[Predictions]) -> Cells:
 
 def _weighted_error(
     cells: Cells, weights: dict[str, float] | None = None
-) -> tuple[float, tuple[float, float]]:
+) -> tuple[float, tuple[float, float] | None]:
     """Σ over corruptions of weight · error (mean over severities), and its interval.
 
     Where all cells show the same images the bootstrap draws images, each with all its cells; else
@@ -189,8 +189,8 @@ def _weighted_error(
     if len(names) == 1:
         whole = sum(share.values())
         each = np.sum([share[key] / whole * rows for key, rows in wrong.items()], axis=0)
-        low, high = mean_interval(each)
-        return value, (whole * low, whole * high)
+        bounds = mean_interval(each)
+        return value, None if bounds is None else (whole * bounds[0], whole * bounds[1])
     random = np.random.default_rng(0)
     drawn = [
         share[key] * random.binomial(len(rows), rows.mean(), DRAWS) / len(rows)

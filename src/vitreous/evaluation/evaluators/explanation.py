@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from vitreous.evaluation.evaluators.explanation_records import (
     METHOD_TYPE,
     explanation_records,
     removal_curves,
+    scored_against,
 )
 from vitreous.evaluation.evaluators.method_benchmark import MethodBenchmark
 from vitreous.evaluation.loading import EvaluationBatch, View
@@ -32,6 +34,8 @@ from vitreous.evaluation.stream import Measured, StreamSettings, stream
 from vitreous.models import Classifier, Preprocessing
 from vitreous.processes import ALONE, Processes
 from vitreous.results import Record
+
+NOT_SQUASHED = {"squash": False}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -167,7 +171,9 @@ class Explained:
         if self.benchmarked is not None:
             benchmark = MethodBenchmark(self.name, self.explaining.methods)
             records += benchmark.records(self.benchmarked)
-        return records
+        if self.explaining.squash:
+            return records
+        return [dataclasses.replace(r, settings={**r.settings, **NOT_SQUASHED}) for r in records]
 
     def shares(self) -> dict[str, float]:
         """Name of an image → share of the first method's relevance on its foreground."""
@@ -176,26 +182,27 @@ class Explained:
         names = (self.dataset.name(i) for i in rows["index"].tolist())
         return {n: v for n, v in zip(names, values) if np.isfinite(v)}
 
-    def entry(self) -> dict[str, object]:
-        """The entry of `Results.extra`."""
+    def entry(self, reading: Mapping[str, str] | None = None) -> dict[str, object]:
+        """The entry of `Results.extra`; `reading` is how masks and labels were read."""
         rows = self.rows
         bad = rows["index"][rows["status"] != READ].tolist()
-        labelled = bool((rows["label"][rows["status"] == READ] >= 0).all())
         reasons, name = self.measured.reasons, self.dataset.name
         files = [{"file": name(i), "reason": reasons[i]} for i in bad[:100]]
         entry: dict[str, object] = {
             "source": self.name,
             "n": len(rows),
             "preprocessing": dataclasses.asdict(self.measured.view.preprocessing),
-            "convention": "removal is scored against "
-            + ("the label" if labelled else "the label, or the own prediction where there is none"),
+            "convention": f"removal is scored against: {scored_against(rows)}",
             "unreadable": {"count": len(bad), "files": files},
             "left_out": [str(passed) for passed in self.dataset.left_out],
         }
         if self.unsupported:
             entry["unsupported"] = self.unsupported
         if self.explaining.removal:
-            entry["explanations"] = removal_curves(rows, self.explaining.methods)
+            how = {**(reading or {}), "scored_against": scored_against(rows)}
+            how |= {} if self.explaining.squash else NOT_SQUASHED
+            curves = removal_curves(rows, self.explaining.methods)
+            entry["explanations"] = {m: {**curve, "settings": how} for m, curve in curves.items()}
         return entry
 
 
@@ -261,13 +268,14 @@ def measure_explanations(
     if not methods:
         raise VitreousError(f"{classifier.name}: {next(iter(unsupported.values()))}")
     able = dataclasses.replace(asked, methods=methods)
+    streaming = streaming or StreamSettings(batch_size=16)
     measure = functools.partial(
         stream,
         classifier,
         dataset,
         folder=folder,
-        view=able.view(classifier.preprocessing),
-        streaming=streaming or StreamSettings(batch_size=16),
+        view=able.view(streaming.preprocessing or classifier.preprocessing),
+        streaming=streaming,
         processes=processes,
         model=model,
     )

@@ -10,6 +10,7 @@ from vitreous.evaluation.rows import READ
 from vitreous.evaluation.segmentation import scores_of_counts
 from vitreous.results import Record
 
+AREAS = ("positive_area", "negative_area")
 METHOD_TYPE = np.dtype(
     [
         ("counts", "i8", (6,)),
@@ -32,6 +33,9 @@ def explanation_records(
     `positive_area` (low is good) and `negative_area` (high is good), in percent. Intervals are
     percentile bootstraps over images.
 
+    The areas say in the setting `scored_against` what counts as right after removal: the label, the
+    model's own prediction, or this where an image has no label.
+
     Args:
         rows: See `Explanation.row_type`.
         dataset: How records call what was explained.
@@ -47,6 +51,8 @@ def explanation_records(
             settings: dict[str, object] = {"method": method}
             if metric == "pointing_game":
                 settings["tolerance"] = tolerance
+            if metric in AREAS:
+                settings["scored_against"] = scored_against(rows)
             records.append(Record("explanation", dataset, metric, value, n, interval, settings))
         constant = int(own["constant"].sum())
         records.append(
@@ -63,10 +69,18 @@ def explanation_records(
     return records
 
 
-def removal_curves(rows: np.ndarray, methods: tuple[str, ...]) -> dict[str, object]:
+def scored_against(rows: np.ndarray) -> str:
+    """What counts as right after removal, for settings of records."""
+    labelled = rows["label"][rows["status"] == READ] >= 0
+    if labelled.all():
+        return "label"
+    return "label, else own prediction" if labelled.any() else "own prediction"
+
+
+def removal_curves(rows: np.ndarray, methods: tuple[str, ...]) -> dict[str, dict[str, object]]:
     """Method → accuracy over the share of removed pixels, as `vitreous.evaluation` describes it."""
     rows = rows[rows["status"] == READ]
-    curves = {}
+    curves: dict[str, dict[str, object]] = {}
     for method in methods:
         positive, negative = rows[method]["removal"].mean(0)
         curves[method] = {
@@ -80,25 +94,25 @@ def removal_curves(rows: np.ndarray, methods: tuple[str, ...]) -> dict[str, obje
 
 def _measures(
     own: np.ndarray, weights: np.ndarray, removal: bool
-) -> dict[str, tuple[float, tuple[float, float], int]]:
-    """Value, interval and n of each metric."""
-    measured = {}
-    count = weights.sum(1)
+) -> dict[str, tuple[float, tuple[float, float] | None, int]]:
+    """Value, interval and n of each metric; one image alone has no spread and no interval."""
+    measured: dict[str, tuple[float, tuple[float, float] | None, int]] = {}
+    count, several = weights.sum(1), len(own) > 1
     spread = scores_of_counts(weights @ own["counts"], weights @ own["average_precision"] / count)
     whole = scores_of_counts(own["counts"].sum(0), own["average_precision"].mean())
     for name, value in whole.items():
-        measured[name] = (float(value), percentiles(spread[name]), len(own))
+        measured[name] = (float(value), percentiles(spread[name]) if several else None, len(own))
     for name, column in (("pointing_game", "pointing"), ("foreground_share", "share")):
         known = np.isfinite(own[column])
         if known.any():
             values = own[column][known]
             measured[name] = (float(values.mean()), mean_interval(values), len(values))
     if removal:
-        for place, name in enumerate(("positive_area", "negative_area")):
+        for place, name in enumerate(AREAS):
             areas = np.array([removal_area(row) for row in own["removal"][:, place].astype(float)])
             measured[name] = (
                 float(areas.mean()),
-                percentiles(weights @ areas / count),
+                percentiles(weights @ areas / count) if several else None,
                 len(own),
             )
     return measured

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import functools
 import operator
@@ -15,7 +16,7 @@ from torch import Tensor
 
 from vitreous.attacks.base import ATTACKS, Attack, Goal
 from vitreous.attacks.checks import SHAKEN, Finding, observe
-from vitreous.attacks.norms import norms
+from vitreous.attacks.norms import Norm, norms
 from vitreous.attacks.randomness import RowGenerators
 from vitreous.config import plain
 from vitreous.data.dataset import Dataset
@@ -70,6 +71,12 @@ class Robustness:
         self.keep = keep
         if not self.epsilons:
             raise VitreousError("expected at least one epsilon above 0")
+
+    def for_classes(self, count: int) -> Robustness:
+        """The same, with the attack as it is for a model of `count` classes."""
+        made = copy.copy(self)
+        made.attack = self.attack.for_classes(count)
+        return made
 
     @property
     def name(self) -> str:
@@ -184,9 +191,35 @@ class Attacked:
         total, evaluator = max(1, len(self.rows)), self.evaluator
         return [(e, evaluator.robust(self.rows, e) / total) for e in (0.0, *evaluator.epsilons)]
 
+    def warnings(self) -> list[str]:
+        """What a reader of the records has to know: findings, and images that could not be read."""
+        told = [finding.message for finding in self.findings]
+        if self.reasons:
+            first = next(iter(self.reasons.values()))
+            count = len(self.reasons)
+            told.append(f"{count} images could not be read and count as wrong, the first: {first}")
+        return told
+
     def records(self) -> list[Record]:
-        """Records of suite `attack`."""
-        return self.evaluator.records(self.rows)
+        """Records of suite `attack`, each with the warnings of this attack."""
+        told = tuple(self.warnings())
+        return [dataclasses.replace(r, warnings=told) for r in self.evaluator.records(self.rows)]
+
+
+def robustness_curves(
+    records: Sequence[Record], norm: Norm | str
+) -> dict[str, list[tuple[float, float]]]:
+    """Points (ε, accuracy) of records of attacks in one norm, by attack and what tells it apart."""
+    own = [r for r in records if r.settings.get("norm") == norm and "epsilon" in r.settings]
+    attacks = [{k: v for k, v in r.settings.items() if k != "epsilon"} for r in own]
+    differ = {k for a in attacks for k in a if any(a[k] != b.get(k) for b in attacks)} - {"attack"}
+    curves: dict[str, list[tuple[float, float]]] = {}
+    for record, attack in zip(own, attacks):
+        told = ", ".join(f"{k} {v}" for k, v in attack.items() if k in differ)
+        same = sum(a["attack"] == attack["attack"] and a != attack for a in attacks)
+        name = f"{attack['attack']} ({told})" if same else str(attack["attack"])
+        curves.setdefault(name, []).append((float(record.settings["epsilon"]), record.value))
+    return {name: sorted(points) for name, points in curves.items()}
 
 
 def robustness(
@@ -217,6 +250,7 @@ def robustness(
     view = view or View(streaming.preprocessing or classifier.preprocessing)
     if not len(dataset):
         raise VitreousError("expected at least one image to attack")
+    evaluator = evaluator.for_classes(classifier.num_classes)
     findings = _check(classifier, dataset, view, streaming, processes)
     measured = stream(
         classifier,

@@ -72,6 +72,9 @@ class TestSet:
             only resized where the model's input has another size; `squash`: resized to the input.
         border: Pixels cut off all around first.
         settings: What tells this part of a set from the others (corruption, severity).
+        reading: How labels were read where that is not the usual way (a class map, a column), and
+            so a setting of every record.
+        grouping: The same of groups.
         factors: For sets that vary something: (N,) its value for each picture, by its name.
         second: For cue conflict: (N,) targets of the texture.
         suite: `clean` for an ordinary test set, `shifts` for one that differs from training,
@@ -92,6 +95,8 @@ class TestSet:
     resize_mode: ResizeMode = "model"
     border: int = 0
     settings: Condition = dataclasses.field(default_factory=Condition)
+    reading: dict[str, str] = dataclasses.field(default_factory=dict)
+    grouping: dict[str, str] = dataclasses.field(default_factory=dict)
     factors: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
     second: np.ndarray | None = None
     suite: Suite = "shifts"
@@ -246,4 +251,4 @@ def describe_folder(path: Path, names: Sequence[str] | None = None) -> str:
     images = len(image_names(path))
     shown = ", ".join(folders[:3]) + (", …" if len(folders) > 3 else "")
     parts = [f"{len(folders)} folders ({shown})" if folders else "no folders"]
-    return " and ".join([*parts, f"{images} pictures"])
+    return " and ".join([*parts, f"{images} images"])

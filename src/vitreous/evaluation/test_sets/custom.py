@@ -25,6 +25,7 @@ from vitreous.evaluation.test_sets.base import (
     subfolders,
 )
 from vitreous.evaluation.test_sets.imagenet import WNID, imagenet_set
+from vitreous.fingerprint import named_content
 from vitreous.io import read_json
 from vitreous.models.class_words import imagenet_index, imagenet_labels
 from vitreous.text import read_text
@@ -173,8 +174,22 @@ class Folder:
                 num_classes=self.num_classes,
                 suite="shifts" if self.shifted else "clean",
                 source=str(path.name),
+                reading=self._reading(),
+                grouping=self._grouping(),
             )
         ]
+
+    def _reading(self) -> dict[str, str]:
+        """How labels were read, where that is not the usual way."""
+        column = {} if self.label_column == "label" else {"label_column": self.label_column}
+        if self.class_map is None:
+            return column
+        return {"class_map": named_content(self.class_map), **column}
+
+    def _grouping(self) -> dict[str, str]:
+        """How groups were read, where that is not the usual way."""
+        column = {} if self.group_column == "group" else {"group_column": self.group_column}
+        return column if self.groups is None else {"groups": named_content(self.groups), **column}
 
     def _accepted(self, labels: tuple[str, ...], numbered: bool) -> tuple[tuple[int, ...], ...]:
         names = {n: i for i, n in enumerate(self.class_names)}

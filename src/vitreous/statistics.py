@@ -132,6 +132,26 @@ def percentile_interval(values: Sequence[float] | np.ndarray) -> tuple[float, fl
     return float(low), float(high)
 
 
+def grouped_interval(value: float, moved: np.ndarray, groups: int) -> tuple[float, float] | None:
+    """A 95 % interval of a mean, or of a sum of means, over items that come in groups.
+
+    Args:
+        value: The mean.
+        moved: (G,) how far each group moves it from where the others have it: the group's own sum
+            less its number of items times the mean, over all items (the linearized variance of a
+            ratio, Cochran 1977).
+        groups: How many of these have items; the others move nothing.
+
+    Returns:
+        value ± 2.093 standard errors (Student's t of 19 degrees), or None for fewer than twenty
+        groups, or where no group differs from another.
+    """
+    if groups < GROUPS or not np.isfinite(value) or not np.any(moved):
+        return None
+    half = STUDENT * float(np.sqrt((moved**2).sum() * groups / (groups - 1)))
+    return value - half, value + half
+
+
 def jackknife_interval(
     measure: Callable[[np.ndarray], float], n: int, value: float, seed: int = 0
 ) -> tuple[float, float] | None:

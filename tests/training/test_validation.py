@@ -50,9 +50,13 @@ class Sized:
         return COUNT
 
 
-def measure(model: vitreous.Classifier, objectives: dict) -> dict[str, float]:
+def validated(model: vitreous.Classifier, objectives: dict) -> validation.Validated:
     data = Sized()
     return validation.validate(Accelerator(), model, data, objectives, batch_size=3)
+
+
+def measure(model: vitreous.Classifier, objectives: dict) -> dict[str, float]:
+    return validated(model, objectives).means
 
 
 @pytest.mark.parametrize("name", sorted(OBJECTIVES))
@@ -114,3 +118,67 @@ def test_no_graph_is_made_unless_an_objective_derives(model, batches: list[Batch
     measure(model, {"looking": recorded})
     assert [grad for grad, _ in recorded.seen] == [False, False]
     assert all(logits.requires_grad for _, logits in recorded.seen)
+
+
+def test_a_figure_says_how_many_images_it_is_of(model, batches: list[Batch]) -> None:
+    kinds = {
+        "classification": OBJECTIVES["classification"](),
+        "relevance": OBJECTIVES["relevance"](),
+    }
+    found = validated(model, kinds)
+    assert found.counts.keys() == found.means.keys()
+    assert found.counts["relevance/foreground_share"] == found.counts["relevance"] == 4
+    assert found.counts["classification"] == found.counts["accuracy"] == found.counts["loss"] == 5
+    # Two batches tell no spread; an accuracy needs none.
+    assert list(found.intervals) == ["accuracy"]
+
+
+def test_intervals_cover_the_mean_that_they_bound() -> None:
+    """Figures of many images, batch by batch: 95 of 100 intervals hold the true mean."""
+    random, held = np.random.default_rng(0), 0
+    for _ in range(400):
+        values, masks = random.gamma(2.0, 1.5, 400), random.random(400) < 0.4
+        rows = range(0, 400, 20)
+        parts = {
+            name: [
+                validation.Part(
+                    float((values * kept)[i : i + 20].sum()), int(kept[i : i + 20].sum())
+                )
+                for i in rows
+            ]
+            for name, kept in (
+                ("masked figure", masks),
+                (validation.PLAIN, np.ones(400)),
+                (validation.MASKED, masks),
+            )
+        }
+        parts[validation.SUMS] = [validation.Part(0.0, 20) for _ in rows]
+        found = validation._figures(parts, 400, 20)
+        assert found.means["figure"] == pytest.approx(values[masks].mean())
+        assert found.counts == {"figure": masks.sum(), "loss": 400}
+        held += found.intervals["figure"][0] < 3.0 < found.intervals["figure"][1]
+        low, high = found.intervals["loss"]
+        assert low < values.mean() + values[masks].mean() < high
+    assert 0.92 * 400 <= held <= 0.98 * 400
+
+
+def test_forty_images_make_twenty_batches(monkeypatch, model) -> None:
+    seen = []
+
+    def loaded(data, batches, epoch, workers):
+        seen.extend(batches)
+        for rows in batches:
+            yield Batch(
+                torch.rand(len(rows), 3, 32, 32),
+                torch.zeros(len(rows), dtype=torch.int64),
+                torch.zeros(len(rows), 1, 32, 32),
+                torch.zeros(len(rows), dtype=torch.bool),
+                torch.tensor(rows),
+            )
+
+    monkeypatch.setattr(validation, "load_batches", loaded)
+    kinds = {"classification": OBJECTIVES["classification"]()}
+    found = validation.validate(Accelerator(), model, range(41), kinds, batch_size=64)
+    assert [len(rows) for rows in seen] == [2] * 20 + [1]
+    low, high = found.intervals["classification"]
+    assert low < found.means["classification"] < high

@@ -31,7 +31,7 @@ from vitreous.training.state import TrainingState
 from vitreous.training.summary import draw_samples, summarise
 from vitreous.training.tracking import log_samples
 from vitreous.training.trained import TrainedModel
-from vitreous.training.validation import validate
+from vitreous.training.validation import Validated, validate
 
 logger = logging.getLogger(__name__)
 AfterEpoch = Callable[[int, Mapping[str, float]], None]
@@ -180,7 +180,7 @@ class Trainer:
         if self.accelerator.is_main_process:
             self.show_samples(model, "before")
         self.accelerator.wait_for_everyone()
-        self.log("validation", {**self.validate(), **self.measure_robustness()})
+        self.log_validation(self.validate() | self.measure_robustness())
         self.state.save()
 
     def finish(self) -> None:
@@ -232,8 +232,9 @@ class Trainer:
         for whole, batch in zip(batches, loader):
             self.after_step(self.step(batch, whole), bar)
         progress.epoch, progress.position = progress.epoch + 1, 0
-        figures = {**self.validate(), **self.measure_robustness()}
-        self.log("validation", figures)
+        measured = self.validate() | self.measure_robustness()
+        self.log_validation(measured)
+        figures = measured.means
         self.keep_if_best(figures)
         self.state.save()
         if self.after_epoch is not None:
@@ -274,7 +275,7 @@ class Trainer:
         """One optimiser step; returns the figures to log."""
         return self.optimize(batch, whole)
 
-    def validate(self) -> dict[str, float]:
+    def validate(self) -> Validated:
         """Figures over all validation pictures, each counted once."""
         return validate(
             self.accelerator,
@@ -286,12 +287,12 @@ class Trainer:
             together=self.trained.sharded,
         )
 
-    def measure_robustness(self) -> dict[str, float]:
+    def measure_robustness(self) -> Validated:
         """Figures of the PGD probe; reports catastrophic overfitting in the epoch it happens."""
         if self.robust_validation is None:
-            return {}
+            return Validated()
         figures = self.robust_validation(self.trained.validated)
-        warning = note_robustness(self.progress, figures)
+        warning = note_robustness(self.progress, figures.means)
         if warning is not None and self.accelerator.is_main_process:
             logger.warning(warning)
         return figures
@@ -309,16 +310,22 @@ class Trainer:
         if self.accelerator.is_main_process:
             save_model(model, self.folder.path)
 
-    def log(self, split: str, figures: dict[str, float]) -> None:
-        """Write figures to the metrics and the trackers."""
+    def log_validation(self, measured: Validated) -> None:
+        """Write figures of the validation, with the images and the interval of each."""
+        figures, progress = measured.means, self.progress
+        told = self.accelerator.is_main_process and not self.quiet and not sys.stderr.isatty()
+        if figures and told:
+            shown = ", ".join(f"{key} {value:.4g}" for key, value in figures.items())
+            print(f"epoch {progress.epoch} of {self.settings.epochs}: {shown}", flush=True)
+        self.log("validation", figures, n=measured.counts, ci95=measured.intervals)
+
+    def log(self, split: str, figures: dict[str, float], **more: Mapping[str, object]) -> None:
+        """Write figures to the metrics and the trackers, and what else is known to the metrics."""
         if not figures or not self.accelerator.is_main_process:
             return
         progress = self.progress
         head = {"step": progress.step, "epoch": progress.epoch, "split": split}
-        if split == "validation" and not self.quiet and not sys.stderr.isatty():
-            shown = ", ".join(f"{key} {value:.4g}" for key, value in figures.items())
-            print(f"epoch {progress.epoch} of {self.settings.epochs}: {shown}", flush=True)
-        self.folder.log({**head, **figures})
+        self.folder.log({**head, **figures, **more})
         self.accelerator.log({f"{split}/{k}": v for k, v in figures.items()}, step=progress.step)
 
     def draw_more_samples(self) -> None:

@@ -23,6 +23,7 @@ from vitreous.models.modes import evaluation_mode
 from vitreous.ranges import SEED, above, at_least
 from vitreous.training.adversaries.base import Adversary
 from vitreous.training.progress import Progress
+from vitreous.training.validation import Validated
 
 LEAST_DROP = 0.1
 WORST_SHARE = 0.5
@@ -72,7 +73,7 @@ class RobustValidation:
     norm: Norm = "linf"
     size: int = 32
 
-    def __call__(self, classifier: Classifier) -> dict[str, float]:
+    def __call__(self, classifier: Classifier) -> Validated:
         """Figures of a classifier, which is left as it was.
 
         Returns:
@@ -95,10 +96,8 @@ class RobustValidation:
                 perturbed = attack(classifier, part.images, part.labels, generator=generator)
             clean += int(right.sum())
             robust += int((right & _right(classifier, perturbed, part.labels)).sum())
-        return {
-            "robust_accuracy": robust / len(self.batch),
-            "clean_accuracy": clean / len(self.batch),
-        }
+        right = {"robust_accuracy": robust, "clean_accuracy": clean}
+        return Validated.of_shares(right, len(self.batch))
 
 
 def make_robust_validation(

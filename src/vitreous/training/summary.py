@@ -21,7 +21,7 @@ from vitreous.models import Classifier
 from vitreous.models.checkpoints import read_weights
 from vitreous.models.fingerprint import model_fingerprint
 from vitreous.provenance import provenance
-from vitreous.results import Record, Results, accuracy_record
+from vitreous.results import Record, Results
 from vitreous.training.progress import Progress
 from vitreous.training.recipe import Recipe
 from vitreous.training.run import RunFolder
@@ -140,18 +140,23 @@ def base_model(recipe: Recipe, classifier: Classifier) -> str:
 
 
 def validation_records(row: Mapping[str, object], count: int, moment: str) -> list[Record]:
-    """Records of one validation row."""
+    """Records of one validation row, each with the images and the interval of its figure.
+
+    Args:
+        row: Of the metrics.
+        count: Images of the validation, for rows that were written before figures had their own.
+        moment: `before` or `after`.
+    """
+    counts, intervals = (row.get(name) for name in ("n", "ci95"))
+    counts = counts if isinstance(counts, Mapping) else {}
+    intervals = intervals if isinstance(intervals, Mapping) else {}
     records = []
     for key, value in row.items():
         if key in ("step", "epoch", "split") or not isinstance(value, int | float):
             continue
-        if key == "accuracy":
-            correct = round(value * count)
-            records.append(
-                accuracy_record("training", "validation", "top1", correct, count, moment=moment)
-            )
-        else:
-            records.append(
-                Record("training", "validation", key, value, count, settings={"moment": moment})
-            )
+        ends = intervals.get(key)
+        interval = (float(ends[0]), float(ends[1])) if ends else None
+        metric, n = "top1" if key == "accuracy" else key, counts.get(key, count)
+        settings = {"moment": moment}
+        records.append(Record("training", "validation", metric, value, n, interval, settings))
     return records

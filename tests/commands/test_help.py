@@ -44,6 +44,13 @@ def test_help_imports_no_torch(name: str) -> None:
     assert f"vitreous {name}" in without_torch([name, "--help"])
 
 
+def test_what_may_be_left_out_is_said_without_none() -> None:
+    told = without_torch(["evaluate", "--help"])
+    assert "--checkpoint PATH" in told and "(optional)" in told
+    assert "None}" not in told and "default: None" not in told and "default: )" not in told
+    assert "(at least 0; default: 0)" in " ".join(told.split())
+
+
 def test_the_overview_and_the_list_of_recipes_import_no_torch() -> None:
     assert "usage: vitreous COMMAND" in without_torch(["--help"])
     assert "robust_vit/vit_base" in without_torch(["train"]).splitlines()
@@ -55,7 +62,8 @@ def test_the_methods_of_mask_are_those_that_are_registered() -> None:
 
 def test_what_evaluate_and_attack_offer_is_what_their_rooms_have() -> None:
     assert sorted(get_args(attack.Name)) == list(ATTACKS)
-    assert evaluate.Factor == compositing.Factor
+    # A set on kinds of backgrounds is made of photographs, with groups; the others of cut-outs.
+    assert {*get_args(evaluate.Factor)} == {*get_args(compositing.Factor), "background"}
     assert evaluate.MaskFormat == mask_files.MaskFormat
     assert evaluate.TOLERANCE == scores.TOLERANCE
 

@@ -131,11 +131,25 @@ def show_ranges(kind: object) -> None:
 
 
 def _with_hint(annotation: object) -> object:
-    ranges = ranges_of(annotation)
-    if not ranges or any(isinstance(note, _Shown) for note in annotation_notes(annotation)):
+    if any(isinstance(note, _Shown) for note in annotation_notes(annotation)):
         return annotation
-    words = " and ".join(map(str, ranges))
-    return annotate(annotation, tyro.conf.arg(help_behavior_hint=_hint(words)), _Shown())
+    words = " and ".join(map(str, ranges_of(annotation)))
+    shown = tyro.conf.arg(help_behavior_hint=_hint(words), metavar=_metavar(annotation))
+    return annotate(annotation, shown, _Shown())
+
+
+def _metavar(annotation: object) -> str | None:
+    """What stands for the value of an option that may be left out; None where tyro says it well.
+
+    tyro has `{None}|PATH`, but nobody types None.
+    """
+    kinds = [_bare(kind) for kind in typing.get_args(_bare(annotation))]
+    if type(None) not in kinds or len(kinds) != 2:
+        return None
+    (kind,) = (kind for kind in kinds if kind is not type(None))
+    if typing.get_origin(kind) is typing.Literal:
+        return "{" + ",".join(map(str, typing.get_args(kind))) + "}"
+    return kind.__name__.upper() if isinstance(kind, type) else None
 
 
 def annotate(annotation: object, *notes: object) -> object:
@@ -154,7 +168,12 @@ def annotation_notes(annotation: object) -> tuple[object, ...]:
 
 
 def _hint(words: str) -> Callable[[str], str]:
-    return lambda default: f"({words}; default: {default})"
+    def hint(default: str) -> str:
+        told = [words] if words else []
+        left_out = "optional" if default in ("None", "") else f"default: {default}"
+        return f"({'; '.join([*told, left_out])})"
+
+    return hint
 
 
 def _choices(kind: object) -> list[type[DataclassInstance]]:

@@ -45,10 +45,9 @@ def write_samples(
     rows = predictions.rows[predictions.counted & (predictions.rows["status"] == READ)]
     order = rows[np.argsort(-rows["confidence"], kind="stable")]
     chosen = {"best": order[order["rank0"] == 0], "worst": order[order["rank0"] > 0]}
-    method = _method(classifier)
     rows = [(kind, place) for kind in chosen for place in range(len(chosen[kind][:count]))]
     own = [
-        (kind, place, _write(classifier, predictions, chosen[kind][place], folder, method))
+        (kind, place, _write(classifier, predictions, chosen[kind][place], folder))
         for kind, place in rows[processes.rank :: processes.count]
     ]
     entries = {(kind, place): entry for kind, place, entry in processes.gather(own)}
@@ -58,15 +57,13 @@ def write_samples(
     }
 
 
-def _method(classifier: Classifier) -> str | None:
-    """The first method that holds for this model."""
-    blank = torch.zeros(1, 3, *classifier.preprocessing.size, device=classifier.device)
+def _maps(classifier: Classifier, images: torch.Tensor) -> torch.Tensor | None:
+    """Maps by the first method that holds for this model."""
     for method in MAPS:
         try:
-            relevance(classifier, blank, method=method)
+            return relevance(classifier, images, method=method)
         except UnsupportedModelError:
             continue
-        return method
     return None
 
 
@@ -75,7 +72,6 @@ def _write(
     predictions: Predictions,
     row: np.void,
     folder: Path,
-    method: str | None,
 ) -> dict[str, object] | None:
     test_set, index = predictions.test_set, int(row["index"])
     try:
@@ -101,8 +97,8 @@ def _write(
         "confidence": float(row["confidence"]),
         "nll": float(row["nll"]),
     }
-    if method is not None:
-        maps = relevance(classifier, image[None].to(classifier.device), method=method)
+    maps = _maps(classifier, image[None].to(classifier.device))
+    if maps is not None:
         save_image(overlay(image, maps[0]), folder / place / f"{name}-relevance.png")
         entry["relevance"] = (place / f"{name}-relevance.png").as_posix()
     return entry

@@ -123,10 +123,14 @@ def first_sentence(part: object) -> str:
 
 
 def python() -> str:
-    """Directives for mkdocstrings: every public name of the packages that have `__all__`."""
+    """Directives for mkdocstrings: every public name, once, under the first package that has it."""
     lines = ["# Python", "", "The public names, from their docstrings.", ""]
-    places = dict.fromkeys(p for room in ROOMS for p in public_names(f"vitreous{room}"))
-    return "\n".join([*lines, *(f"::: {place}\n" for place in places)])
+    told: set[str] = set()
+    for package in (f"vitreous{room}" for room in ROOMS):
+        places = [place for place in public_names(package) if place not in told]
+        told.update(places)
+        lines += [f"## {package}", "", *(f"::: {place}\n" for place in places)]
+    return "\n".join(lines)
 
 
 def public_names(package: str) -> Iterator[str]:

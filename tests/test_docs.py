@@ -151,7 +151,7 @@ def public_places() -> list[str]:
 def told_in(text: str, place: str) -> bool:
     """Whether a page of the reference has a name and, up to the next, all of its parameters."""
     _, found, rest = text.partition(f'id="{place}"')
-    section = re.sub(r"<[^>]+>", "", rest.partition('<h2 id="')[0])
+    section = re.sub(r"<[^>]+>", "", rest.partition('<h3 id="')[0])
     module, _, name = place.rpartition(".")
     value = getattr(importlib.import_module(module), name)
     names = inspect.signature(value).parameters if inspect.isfunction(value) else {}

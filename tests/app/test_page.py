@@ -112,11 +112,45 @@ def test_an_upload_is_shown_small_and_a_bad_one_is_not(tmp_path):
         ({}, "this machine only"),
         ({"host": "0.0.0.0"}, "whoever reaches this machine"),
         ({"host": "192.168.1.7"}, "whoever reaches 192.168.1.7"),
-        ({"share": True}, "open to the internet"),
     ],
 )
 def test_the_command_says_who_can_see_the_page(settings, said):
     assert said in Command(models=("x",), **settings).visibility()
+
+
+class Served:
+    """A page for which gradio's servers gave an address, or none; gradio says so in many lines."""
+
+    def __init__(self, public: str | None):
+        self.public, self.asked = public, {}
+
+    def launch(self, **asked: Any) -> tuple[None, str, str | None]:
+        self.asked = asked
+        print("\nCould not create share link.\n\nPlease check …\n1. Download this file …")
+        return None, "http://127.0.0.1:7980/", self.public
+
+    def block_thread(self) -> None:
+        """Nobody visits."""
+
+
+@pytest.mark.parametrize(
+    ("public", "said"),
+    [
+        (None, ["no public page: gradio's servers gave no address", "this machine only"]),
+        ("https://abc.gradio.live", ["public page: https://abc", "open to the internet"]),
+    ],
+)
+def test_a_page_is_called_public_where_gradio_gave_an_address(public, said, monkeypatch, capsys):
+    pytest.importorskip("gradio", reason="needs the extra 'app'")
+    page = Served(public)
+    monkeypatch.setattr("vitreous.app.page.build", lambda models: page)
+    monkeypatch.setattr("signal.signal", lambda *_: None)
+    monkeypatch.setattr(Command, "_load", lambda _: {})
+    Command(models=("a",), port=7980, share=True).run()
+    lines = capsys.readouterr().out.splitlines()
+    assert page.asked["share"] is True and page.asked["server_name"] == "127.0.0.1"
+    assert len(lines) == 3 and lines[0].startswith("page: http://127.0.0.1:")
+    assert all(part in line for part, line in zip(said, lines[1:], strict=True))
 
 
 def test_a_shared_page_answers_by_its_public_name_and_others_do_not():

@@ -111,9 +111,16 @@ def build(models: Mapping[str, Classifier]) -> Component:
 
 
 def _looks(gradio: Gradio) -> dict[str, Component]:
-    """What gradio's `launch` is told of every page."""
+    """What gradio's `launch` is told of every page; labels are darker than the theme's own."""
+    theme = gradio.themes.Soft(primary_hue="teal", font=FONT, font_mono=MONO)
     return {
-        "theme": gradio.themes.Soft(primary_hue="teal", font=FONT, font_mono=MONO),
+        "theme": theme.set(
+            background_fill_primary="*neutral_50",  # the theme's; `set` forgets it
+            block_title_text_color="*primary_800",
+            block_label_text_color="*primary_800",
+            checkbox_label_background_fill_selected="*primary_700",
+            checkbox_label_background_fill_selected_dark="*primary_700",
+        ),
         "css": CSS,
         "max_file_size": LARGEST_FILE,
         "ssr_mode": False,

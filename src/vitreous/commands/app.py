@@ -9,7 +9,9 @@ Example:
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import io
 import signal
 import socket
 import sys
@@ -57,24 +59,27 @@ class Command(DeviceOption):
         # An end by a signal is an end too: what visitors sent is removed.
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
         page = build(self._load())
-        _, url, public = launch(
-            page,
-            host=self.host,
-            port=free_port(self.host, self.port),
-            allowed_hosts=self.allowed_hosts,
-            share=self.share,
-            inbrowser=self.open,
-            prevent_thread_lock=True,
-        )
+        with contextlib.redirect_stdout(io.StringIO()):  # gradio tells a failed share in ten lines
+            _, url, public = launch(
+                page,
+                host=self.host,
+                port=free_port(self.host, self.port),
+                allowed_hosts=self.allowed_hosts,
+                share=self.share,
+                inbrowser=self.open,
+                prevent_thread_lock=True,
+            )
         print(f"page: {url}  (stop it with Ctrl+C)")
         if public:
             print(f"public page: {public}")
-        print(self.visibility(), flush=True)
+        elif self.share:
+            print("no public page: gradio's servers gave no address; is there a network?")
+        print(self.visibility(bool(public)), flush=True)
         page.block_thread()
 
-    def visibility(self) -> str:
-        """Who can reach the page, and what they see of others."""
-        if self.share:
+    def visibility(self, public: bool = False) -> str:
+        """Who can reach the page (from the internet where it is public), and what of others."""
+        if public:
             who = "open to the internet: whoever has the public address can use this page"
         elif self.host in LOOPBACK:
             return "open to programs and users of this machine only"

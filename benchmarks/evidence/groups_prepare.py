@@ -74,8 +74,9 @@ def main() -> None:
     parser.add_argument("--backgrounds", type=Path, required=True)
     parser.add_argument("--start", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--sets", nargs="+", choices=SETS, default=list(SETS))
     arguments = parser.parse_args()
-    for title in SETS:
+    for title in arguments.sets:
         done = arguments.out / title / "done"
         if not done.is_file():
             write_set(title, arguments)

@@ -1,8 +1,8 @@
 """What people would do against a background that goes with the class, arm by arm.
 
-    python benchmarks/evidence/groups_run.py --data evidence/groups --out evidence/groups_runs \
+    python benchmarks/evidence/groups_run.py --data evidence/groups --out evidence/runs \
         --part search
-    python benchmarks/evidence/groups_run.py --data evidence/groups --out evidence/groups_runs \
+    python benchmarks/evidence/groups_run.py --data evidence/groups --out evidence/runs \
         --part report --seeds 0 1 2
 
 `search` trains every arm with each of its settings on the first set with seed 0; `report` takes the
@@ -37,7 +37,7 @@ from vitreous.training.recipe import Recipe
 Settings = dict[str, Any]
 RATES = (1e-5, 4e-5)
 LABEL = {"classification": {"weight": 0.2, "target": "label"}}
-EPOCHS = 4  # passes over the training list; arms that show it otherwise make about as many steps
+EPOCHS = 2  # passes over the training list; arms that show it otherwise make about as many steps
 
 
 def settings_of(arm: str) -> list[Settings]:
@@ -141,7 +141,7 @@ class Runner:
         if arm == "dfr":
             start = self.plain_model(seed)
             data = {"name": "balanced", "source": listed(self.data / "balanced" / "list.csv")}
-            more |= {"freeze": ["[!h]*"], "epochs": 10, "decay": settings["decay"]}
+            more |= {"freeze": ["[!h]*"], "epochs": 5, "decay": settings["decay"]}
         elif arm == "group_dro":
             data = {"name": "balanced", "source": data, "to": "largest"}
             more |= {"epochs": EPOCHS // 2}
@@ -223,10 +223,10 @@ def answers(model: Classifier, data: Dataset) -> np.ndarray:
 
 
 def shares(model: Classifier, data: Dataset) -> np.ndarray:
-    """Share of the label's relevance on the object, of every fourth image."""
+    """Share of the label's relevance on the object, of every seventh image."""
     model.eval()
     return np.concatenate(
-        [foreground_share(relevance(model, x, y), m).numpy() for x, y, m in views(model, data, 4)]
+        [foreground_share(relevance(model, x, y), m).numpy() for x, y, m in views(model, data, 7)]
     )
 
 

@@ -35,8 +35,9 @@ def places(tmp_path: Path) -> dict[str, str]:
         for index in range(20):
             pixels = np.full((24, 32, 3), AROUND, np.uint8)
             mask = np.zeros((24, 32), np.uint8)
-            box = (slice(4, 14), slice(3, 3 + 8 + index % 5))
-            pixels[box], mask[box] = (*color[:2], color[2] + index), 255
+            down, across = np.mgrid[:24, :32]
+            thing = np.hypot(down - 9, (across - 12) / (1 + index % 5 / 10)) < 7
+            pixels[thing], mask[thing] = (*color[:2], color[2] + index), 255
             for kind, array in (("photos", pixels), ("masks", mask)):
                 file = tmp_path / kind / name / f"{index:02d}.png"
                 file.parent.mkdir(parents=True, exist_ok=True)
@@ -83,7 +84,8 @@ def test_training_agrees_as_asked_and_validation_is_balanced_and_of_other_things
         ("duck", "land"): 2,
     }
     assert split.note["groups"] == {f"{n} on {k}": c for (n, k), c in counts.items()}
-    assert set(Counter((name, kind) for name, _, kind, _ in held).values()) == {4}
+    shown = Counter((name, kind) for name, _, kind, _ in held)
+    assert shown == {(name, kind): 4 for name in OBJECTS for kind in KINDS}
     for field in ((0, 1), (2, 3)):  # objects, and backgrounds
         own, other = ({tuple(row[i] for i in field) for row in rows} for rows in (train, held))
         assert own and other and not own & other

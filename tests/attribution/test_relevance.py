@@ -342,7 +342,6 @@ def test_a_start_layer_ignores_earlier_layers():
     [
         ("swin_tiny_patch4_window7_224", dict(embed_dim=24, depths=(1, 1), num_heads=(1, 1))),
         ("resnet18", {}),
-        ("cait_xxs24_224", dict(depth=2, embed_dim=24, num_heads=2, img_size=64)),
     ],
 )
 def test_other_families_are_refused_with_the_methods_that_work(name, options):

@@ -7,7 +7,7 @@ A family says how tokens mix (`families`), a method how maps and gradients becom
 from __future__ import annotations
 
 from vitreous.attribution.base import METHODS, Method, RecordedPass
-from vitreous.attribution.compute import Explanation, explain, recorded_pass, relevance
+from vitreous.attribution.compute import Explanation, explain, explain_all, recorded_pass, relevance
 from vitreous.attribution.maps import min_max
 from vitreous.attribution.scores import foreground_share, pointing_hits
 
@@ -17,6 +17,7 @@ __all__ = [
     "Method",
     "RecordedPass",
     "explain",
+    "explain_all",
     "foreground_share",
     "min_max",
     "pointing_hits",

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from vitreous.attribution.base import METHODS, RecordedPass
 from vitreous.attribution.maps import stream_map
 from vitreous.attribution.path_gradients import gradient_at
-from vitreous.attribution.plain_vit import require_plain_vit
+from vitreous.attribution.plain_vit import not_plain_vit
 from vitreous.models.families import layout_of
 from vitreous.models.layout import Network
 
@@ -114,6 +114,10 @@ class AttnLRP:
     rules: RelevanceRules
     needs: ClassVar[frozenset[str]] = frozenset({"model"})
 
+    def unfit(self, net: Network, _: tuple[int, int]) -> str:
+        """Why it does not hold: see `vitreous.attribution.base.unfit`."""
+        return not_plain_vit(net, self.name)
+
     def __call__(self, recorded: RecordedPass) -> Tensor:
         """Return maps (B, 1, H, W), not yet scaled."""
         relevance = self.attributions(recorded).sum(1, keepdim=True)
@@ -123,7 +127,7 @@ class AttnLRP:
 
     def attributions(self, recorded: RecordedPass) -> Tensor:
         """Signed relevance (B, 3, H, W) of the normalized image's numbers."""
-        net = require_plain_vit(recorded, self.name)
+        net: Network = recorded.model.net
         images = recorded.images.detach()
         with relevance_rules(net, self.rules):
             gradient = gradient_at(recorded, images)

@@ -13,7 +13,8 @@ from vitreous.errors import UnsupportedModelError, VitreousError
 from vitreous.models import Classifier
 from vitreous.models.attention import AttentionTrace, RecordedLayer
 from vitreous.models.attention_inputs import AttentionInputs
-from vitreous.models.layout import Layout, TokenMixing
+from vitreous.models.families import layout_of
+from vitreous.models.layout import WITHOUT_ATTENTION, Layout, Network, TokenMixing
 from vitreous.registry import Registry
 
 
@@ -117,8 +118,7 @@ class RecordedPass:
         if missing := [name for name in self.tokens.layers if name not in recorded]:
             raise UnsupportedModelError(
                 f"{len(missing)} attention layers made no map in this pass ({missing[0]}), so the "
-                "relevance of the others would not be that of the model; these methods work: "
-                "input_gradient"
+                f"relevance of the others would not be that of the model; {WITHOUT_ATTENTION}"
             )
         self._check_start(len(layers))
         return layers[self.start_layer :]
@@ -157,8 +157,8 @@ class RecordedPass:
     def _misfit(self, name: str, shape: tuple[int, ...]) -> UnsupportedModelError:
         return UnsupportedModelError(
             f"attention layer '{name}' has a map of shape {shape}, which is not one over all "
-            "tokens of the image, so attention relevance does not hold for this model; these "
-            "methods work: input_gradient"
+            "tokens of the image, so attention relevance does not hold for this model; "
+            f"{WITHOUT_ATTENTION}"
         )
 
     def _checked(self, layer: RecordedLayer) -> MixedLayer:
@@ -204,6 +204,34 @@ class Method(Protocol):
     def __call__(self, recorded: RecordedPass) -> Tensor:
         """Return maps (B, 1, H, W), larger = more relevant, of any scale."""
         ...
+
+
+def unfit(method: Method, net: Network, size: tuple[int, int]) -> str:
+    """Why a method does not hold for a network and an image size, as far as can be told unrun.
+
+    A method with a rule of its own has `unfit(net, size)`, which says the same.
+
+    Returns:
+        The reason, without a list of methods; empty where the method holds.
+    """
+    try:
+        if "attention" in method.needs:
+            layout_of(net, size)
+        own: Callable[[Network, tuple[int, int]], str] | None = getattr(method, "unfit", None)
+        return own(net, size) if own is not None else ""
+    except UnsupportedModelError as error:
+        return str(error).removesuffix(f"; {WITHOUT_ATTENTION}")
+
+
+def check_fit(name: str, net: Network, size: tuple[int, int]) -> None:
+    """Refuse a method that does not hold for a network: why, and which do.
+
+    Raises:
+        UnsupportedModelError: If it does not.
+    """
+    if reason := unfit(METHODS[name], net, size):
+        working = ", ".join(other for other in METHODS if not unfit(METHODS[other], net, size))
+        raise UnsupportedModelError(f"{reason}; these methods work: {working}")
 
 
 METHODS: Registry[Method] = Registry("relevance method", "vitreous.attribution")

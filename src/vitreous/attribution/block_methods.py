@@ -6,26 +6,26 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from vitreous.attribution.base import METHODS, RecordedPass
 from vitreous.attribution.maps import stream_map
-from vitreous.errors import UnsupportedModelError
 from vitreous.models.attention import record_attention
 from vitreous.models.families import attention_layers, layout_of
-from vitreous.models.layout import Layout, Network, Stream
+from vitreous.models.layout import Network
 
 MODEL = frozenset({"model"})
 
 
-def one_stream(recorded: RecordedPass, method: str) -> tuple[Layout, Stream]:
-    """The layout of a network with one stream of tokens; raises UnsupportedModelError."""
-    layout = layout_of(recorded.model.net, recorded.size)
-    if len(layout.streams) != 1:
-        raise UnsupportedModelError(
-            f"{method} holds for networks with one stream of tokens, and "
-            f"{type(recorded.model.net).__name__} has {len(layout.streams)}"
-        )
-    return layout, layout.streams[0]
+def not_one_stream(net: Network, size: tuple[int, int], method: str) -> str:
+    """Why a method for one stream of tokens does not hold for a network; empty where it does."""
+    count = len(layout_of(net, size).streams)
+    if count == 1:
+        return ""
+    return (
+        f"{method} holds for networks with one stream of tokens, and {type(net).__name__} has "
+        f"{count}"
+    )
 
 
 class BlockGradCam:
@@ -38,9 +38,18 @@ class BlockGradCam:
 
     needs: ClassVar[frozenset[str]] = MODEL
 
+    def unfit(self, net: Network, size: tuple[int, int]) -> str:
+        """Why it does not hold: the last attention must read the patches of the one grid."""
+        layout = layout_of(net, size)
+        last = list(layout.layers.values())[-1]
+        if sum(stream.grid[0] > 0 for stream in layout.streams) == 1 and not last.pools:
+            return ""
+        return not_one_stream(net, size, "gradcam_block")
+
     def __call__(self, recorded: RecordedPass) -> Tensor:
         """Return maps (B, 1, H, W), not yet scaled."""
-        layout, stream = one_stream(recorded, "gradcam_block")
+        layout = layout_of(recorded.model.net, recorded.size)
+        stream = layout.streams[list(layout.layers.values())[-1].keys]
         last = attention_layers(recorded.model.net)[list(layout.layers)[-1]]
         seen: list[Tensor] = []
 
@@ -59,10 +68,10 @@ class BlockGradCam:
                 (gradient,) = torch.autograd.grad(score, seen)
         finally:
             handle.remove()
-        patches = slice(stream.prefix, None)
+        patches = slice(seen[0].shape[1] - stream.grid[0] * stream.grid[1], None)
         weights = gradient[:, patches].mean(1, keepdim=True)
-        cam = (seen[0].detach() * weights).sum(-1).relu()
-        return stream_map(cam, stream, recorded.size)
+        cam = (seen[0].detach()[:, patches] * weights).sum(-1).relu()
+        return stream_map(F.pad(cam, (stream.prefix, 0)), stream, recorded.size)
 
 
 class LeGrad:
@@ -74,15 +83,20 @@ class LeGrad:
 
     needs: ClassVar[frozenset[str]] = MODEL
 
+    def unfit(self, net: Network, size: tuple[int, int]) -> str:
+        """Why it does not hold: every block must be one that the head could read."""
+        several = not_one_stream(net, size, "legrad")
+        if several or all(hasattr(net, part) for part in ("blocks", "norm", "forward_head")):
+            return several
+        return (
+            "legrad reads every block through the head, which is known of timm's networks only, "
+            f"and not of {type(net).__name__}; load the same architecture from timm"
+        )
+
     def __call__(self, recorded: RecordedPass) -> Tensor:
         """Return maps (B, 1, H, W), not yet scaled."""
-        _, stream = one_stream(recorded, "legrad")
         net: Network = recorded.model.net
-        if not all(hasattr(net, part) for part in ("blocks", "norm", "forward_head")):
-            raise UnsupportedModelError(
-                f"legrad reads every block through the head, which is known of timm's networks "
-                f"only, and not of {type(net).__name__}; load the same architecture from timm"
-            )
+        stream = layout_of(net, recorded.size).streams[0]
         start = recorded.start_layer
         tokens: list[Tensor] = []
         hooks = [b.register_forward_hook(lambda _, __, out: tokens.append(out)) for b in net.blocks]

@@ -10,7 +10,7 @@ from collections.abc import Generator, Sequence
 import torch
 from torch import Tensor
 
-from vitreous.attribution.base import METHODS, Method, RecordedPass
+from vitreous.attribution.base import METHODS, Method, RecordedPass, check_fit
 from vitreous.attribution.maps import min_max
 from vitreous.errors import UnsupportedModelError, VitreousError, nearest
 from vitreous.models import Classifier
@@ -124,36 +124,129 @@ def explain(
         >>> explained.relevance.shape, explained.logits.shape
         (torch.Size([2, 1, 32, 32]), torch.Size([2, 1000]))
     """
+    asked = _Asked(target, against, start_layer, differentiable or second_order, second_order)
+    return _explain(classifier, images, (method,), asked)[method]
+
+
+def explain_all(
+    classifier: Classifier,
+    images: Tensor,
+    target: Target = None,
+    methods: Sequence[str] = ("gradient_attention",),
+    *,
+    against: Target = None,
+    start_layer: int = 0,
+) -> dict[str, Explanation]:
+    """Explain by several methods; those that need the same recorded pass share it.
+
+    Takes the same arguments, and raises the same errors, as `explain`; the maps are the same too,
+    at less cost.
+
+    Args:
+        classifier: The model. It is left exactly as it was.
+        images: (B, 3, H, W) float in [0, 1].
+        target: Class to explain.
+        methods: Names in `vitreous.attribution.METHODS`.
+        against: A second class.
+        start_layer: First attention layer that counts.
+
+    Returns:
+        Method → its explanation, in the order of `methods`.
+
+    Examples:
+        >>> import vitreous
+        >>> model = vitreous.load_model("vit_tiny_patch16_224", pretrained=False, image_size=32)
+        >>> images, methods = torch.rand(2, 3, 32, 32), ("rollout", "grad_cam", "legrad")
+        >>> {name: tuple(e.relevance.shape) for name, e in explain_all(
+        ...     model, images, methods=methods).items()}
+        {'rollout': (2, 1, 32, 32), 'grad_cam': (2, 1, 32, 32), 'legrad': (2, 1, 32, 32)}
+    """
+    return _explain(classifier, images, methods, _Asked(target, against, start_layer))
+
+
+@dataclasses.dataclass(frozen=True)
+class _Asked:
+    """What is explained, from which layer on, and whether a loss shall use the maps."""
+
+    target: Target
+    against: Target
+    start_layer: int
+    keep: bool = False
+    second_order: bool = False
+
+
+def _explain(
+    classifier: Classifier, images: Tensor, methods: Sequence[str], asked: _Asked
+) -> dict[str, Explanation]:
+    """Explain by methods, one forward pass for all that need the same of it."""
     check_images(images)
-    chosen, keep = METHODS[method], differentiable or second_order
-    if keep and "model" in chosen.needs:
+    groups: dict[tuple[bool, bool, bool], list[str]] = {}
+    for name in methods:
+        _check_derived(name, asked.keep)
+        check_fit(name, classifier.net, (images.shape[-2], images.shape[-1]))
+        groups.setdefault(_needed(METHODS[name], classifier, images), []).append(name)
+    done: dict[str, Explanation] = {}
+    for needed, names in groups.items():
+        done |= _explain_by_one_pass(classifier, images, names, needed, asked)
+    return {name: done[name] for name in methods}
+
+
+def _check_derived(name: str, keep: bool) -> None:
+    if keep and "model" in METHODS[name].needs:
         raise UnsupportedModelError(
-            f"maps of {method} cannot be derived: the method makes passes of its own; these can "
+            f"maps of {name} cannot be derived: the method makes passes of its own; these can "
             f"be: {', '.join(n for n in METHODS if 'model' not in METHODS[n].needs)}"
         )
-    layout = _layout_for(chosen, classifier, images)
-    with _borrowed(classifier, keep):
+
+
+def _needed(method: Method, classifier: Classifier, images: Tensor) -> tuple[bool, bool, bool]:
+    """Whether a method needs attention, whether its inputs serve, and the images' gradient."""
+    suffice = "attention_inputs" in method.needs and inputs_pay(classifier.net, images)
+    return "attention" in method.needs, suffice, "input_gradients" in method.needs
+
+
+def _explain_by_one_pass(
+    classifier: Classifier,
+    images: Tensor,
+    methods: Sequence[str],
+    needed: tuple[bool, bool, bool],
+    asked: _Asked,
+) -> dict[str, Explanation]:
+    """Explain by methods that need the same of a pass."""
+    attention, suffice, input_gradient = needed
+    size, keep = (images.shape[-2], images.shape[-1]), asked.keep
+    layout = layout_of(classifier.net, size) if attention else None
+    done = {}
+    with _borrowed(classifier, keep), torch.set_grad_enabled(attention or input_gradient):
         made = record_forward(
             classifier,
             images if keep else images.detach(),
-            attention=layout is not None,
-            inputs_suffice="attention_inputs" in chosen.needs
-            and inputs_pay(classifier.net, images),
+            attention=attention,
+            inputs_suffice=suffice,
             weight_gradients=keep,
-            input_gradient="input_gradients" in chosen.needs,
-            second_order=second_order,
+            input_gradient=input_gradient,
+            second_order=asked.second_order,
         )
         names = classifier.class_names
-        classes = resolve_target(made.logits, target, names)
+        classes = resolve_target(made.logits, asked.target, names)
+        against = asked.against
         other = None if against is None else resolve_target(made.logits, against, names)
         recorded = recorded_pass(
-            made, classes, layout, start_layer, second_order, keep, other, classifier
+            made,
+            classes,
+            layout,
+            asked.start_layer,
+            asked.second_order,
+            keep or len(methods) > 1,
+            other,
+            classifier,
         )
-        with torch.set_grad_enabled(keep):  # maps that no loss uses need no graph of their own
-            maps, constant = min_max(chosen(recorded))
-    if not keep:
-        maps, made = maps.detach(), dataclasses.replace(made, logits=made.logits.detach())
-    return Explanation(maps, made.logits, classes, constant)
+        for name in methods:
+            with torch.set_grad_enabled(keep):  # maps that no loss uses need no graph of their own
+                maps, constant = min_max(METHODS[name](recorded))
+            logits = made.logits if keep else made.logits.detach()
+            done[name] = Explanation(maps if keep else maps.detach(), logits, classes, constant)
+    return done
 
 
 @contextlib.contextmanager
@@ -161,13 +254,6 @@ def _borrowed(classifier: Classifier, keep: bool) -> Generator[None]:
     """Make graphs; in evaluation mode, unless a loss shall use them."""
     with gradients_enabled(), contextlib.nullcontext() if keep else evaluation_mode(classifier):
         yield
-
-
-def _layout_for(method: Method, classifier: Classifier, images: Tensor) -> Layout | None:
-    """How tokens mix, for a method that needs attention; raises UnsupportedModelError."""
-    if "attention" not in method.needs:
-        return None
-    return layout_of(classifier.net, (images.shape[-2], images.shape[-1]))
 
 
 def recorded_pass(

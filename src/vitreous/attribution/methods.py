@@ -17,7 +17,9 @@ from vitreous.attribution.base import METHODS, MixedLayer, RecordedPass
 from vitreous.attribution.blockwise import carry_back
 from vitreous.attribution.maps import combine_streams
 from vitreous.attribution.streams import held_by, received_by
+from vitreous.models.families import layout_of
 from vitreous.models.gradients import scaled_gradients
+from vitreous.models.layout import Network
 
 TINY = torch.finfo(torch.float32).tiny
 ATTENTION = frozenset({"attention"})
@@ -71,9 +73,10 @@ def propagate(recorded: RecordedPass, cams: list[Tensor], normalize: bool = Fals
 class GradientAttention:
     """Gradient × attention (Chefer et al. 2021, "Generic Attention-model Explainability", eq. 5–6).
 
-    `cam = mean over heads of relu(A ∘ ∂score/∂A)`, `R ← R + cam·R`. Attention is not negative, so
-    `relu(A ∘ G) = A ∘ relu(G)`: where G is a constant, one product is all that a loss derives, and
-    blocks of both can be made from the layers' inputs when they are needed (`blockwise`).
+    `cam = mean over heads of relu(A ∘ ∂score/∂A)`, `R ← R + cam·R`. Where attention is not
+    negative, `relu(A ∘ G) = A ∘ relu(G)`: where G is a constant, one product is all that a loss
+    derives, and blocks of both can be made from the layers' inputs when they are needed
+    (`blockwise`).
     """
 
     needs: ClassVar[frozenset[str]] = frozenset({"attention", "attention_inputs"})
@@ -82,17 +85,32 @@ class GradientAttention:
         """Return maps (B, 1, H, W), not yet scaled."""
         if recorded.inputs:
             return combine_streams(carry_back(recorded), recorded.tokens, recorded.size)
-        recorded.layers()
-        heads = [a.shape[1] for a in recorded.maps()]
-        positive = [g.relu() if g.requires_grad else g.relu_() for g in recorded.gradients()]
-        cams = [(a * g).sum(1) / h for a, g, h in zip(recorded.maps(), positive, heads)]
+        layers = recorded.layers()
+        cams = [_positive(layer, g) for layer, g in zip(layers, recorded.gradients())]
         return propagate(recorded, cams)
+
+
+def _positive(layer: MixedLayer, gradient: Tensor) -> Tensor:
+    """Mean over heads of relu(A ∘ G), (B, queries, keys); a constant gradient is used up."""
+    if layer.mixing.signed:
+        return (layer.map * gradient).relu().mean(1)
+    positive = gradient.relu() if gradient.requires_grad else gradient.relu_()
+    return (layer.map * positive).sum(1) / layer.map.shape[1]
 
 
 class Rollout:
     """Attention rollout (Abnar & Zuidema 2020): the product of (A + I)/2, heads averaged."""
 
     needs: ClassVar[frozenset[str]] = ATTENTION
+
+    def unfit(self, net: Network, size: tuple[int, int]) -> str:
+        """Why it does not hold: see `vitreous.attribution.base.unfit`."""
+        if not any(mixing.signed for mixing in layout_of(net, size).layers.values()):
+            return ""
+        return (
+            f"rollout multiplies shares of attention, and the heads of {type(net).__name__} are "
+            "mixed behind the softmax, so that weights can be negative and are no shares"
+        )
 
     def __call__(self, recorded: RecordedPass) -> Tensor:
         """Return maps (B, 1, H, W), not yet scaled."""
@@ -132,7 +150,8 @@ def last_rows(recorded: RecordedPass, values: list[Tensor]) -> list[tuple[int, T
             patches = value.shape[-1] - math.prod(recorded.tokens.streams[keys].grid)
             rows[queries] = (keys, value[:, :, 0, patches:].to(recorded.dtype))
         elif layer.mixing.crosses:
-            rows[queries] = (keys, value[:, :, 0, 1:].to(recorded.dtype))
+            row = starts[queries][:, :1, None] * value[:, :, 0, 1:].to(recorded.dtype)
+            rows[queries] = (keys, row)
         else:
             weights = starts[queries][:, None, None, layer.queries]
             row = (weights @ value.to(recorded.dtype)).squeeze(2)

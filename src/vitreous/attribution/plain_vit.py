@@ -10,28 +10,22 @@ from timm.layers import Attention, Mlp
 from timm.models.vision_transformer import Block, VisionTransformer
 from torch import nn
 
-from vitreous.attribution.base import RecordedPass
-from vitreous.errors import UnsupportedModelError
 from vitreous.models.layout import Network
 
 
-def require_plain_vit(recorded: RecordedPass, method: str) -> Network:
-    """The network, if it is timm's plain Vision Transformer with a head that reads one token.
+def not_plain_vit(net: Network, method: str) -> str:
+    """Why a network is not timm's plain Vision Transformer with a head that reads one token.
 
-    Raises:
-        UnsupportedModelError: If it is not; names what there is no rule for.
+    Returns:
+        What there is no rule for; empty where it is one.
     """
-    net = recorded.model.net
     if type(net) is not VisionTransformer:
         reason = f"not for {type(net).__name__}"
     else:
         reason = _unknown(net)
-    if reason:
-        raise UnsupportedModelError(
-            f"{method} has rules for the operations of timm's plain Vision Transformers, {reason}; "
-            "these methods work: gradient_attention, input_gradient"
-        )
-    return net
+    if not reason:
+        return ""
+    return f"{method} has rules for the operations of timm's plain Vision Transformers, {reason}"
 
 
 def _unknown(net: Network) -> str:

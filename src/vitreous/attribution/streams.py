@@ -1,7 +1,7 @@
 """Where relevance goes between streams of tokens: what a layer's queries give, its keys receive.
 
 One stream sends to itself; in cross-attention a CLS token sends to itself and to the patches of
-another stream; a head that pools sends from a query of its own.
+another stream (CaiT's is all of its stream); a head that pools sends from a query of its own.
 """
 
 from __future__ import annotations
@@ -25,13 +25,12 @@ def received_by(rows: list[Tensor], mixing: TokenMixing, received: Tensor) -> li
         added[other] = _at_the_end(received, rows[other])
     elif mixing.crosses:
         added[own] = F.pad(received[:, :1], (0, rows[own].shape[1] - 1))
-        added[other] = _at_the_end(received[:, 1:], rows[other], 1)
+        added[other] = _at_the_end(received[:, 1:], rows[other])
     else:
         added[own] = received
     return added
 
 
-def _at_the_end(values: Tensor, row: Tensor, first: int | None = None) -> Tensor:
-    """Values at the last tokens of a row, or from a place on; zeros elsewhere."""
-    before = row.shape[1] - values.shape[1] if first is None else first
-    return F.pad(values, (before, row.shape[1] - before - values.shape[1]))
+def _at_the_end(values: Tensor, row: Tensor) -> Tensor:
+    """Values at the last tokens of a row; zeros before them."""
+    return F.pad(values, (row.shape[1] - values.shape[1], 0))

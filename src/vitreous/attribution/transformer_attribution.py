@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from vitreous.attribution.base import METHODS, RecordedPass
 from vitreous.attribution.maps import stream_map
-from vitreous.attribution.plain_vit import require_plain_vit
+from vitreous.attribution.plain_vit import not_plain_vit
 from vitreous.errors import VitreousError
 from vitreous.models.attention import record_attention
 from vitreous.models.families import layout_of
@@ -153,9 +153,13 @@ class TransformerAttribution:
 
     needs: ClassVar[frozenset[str]] = frozenset({"model"})
 
+    def unfit(self, net: Network, _: tuple[int, int]) -> str:
+        """Why it does not hold: see `vitreous.attribution.base.unfit`."""
+        return not_plain_vit(net, "transformer_attribution")
+
     def __call__(self, recorded: RecordedPass) -> Tensor:
         """Return maps (B, 1, H, W), not yet scaled."""
-        net = require_plain_vit(recorded, "transformer_attribution")
+        net: Network = recorded.model.net
         stream = layout_of(net, recorded.size).streams[0]
         pairs = attention_relevance(recorded, net)
         row = F.one_hot(torch.zeros((), dtype=torch.int64), stream.tokens)

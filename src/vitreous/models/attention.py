@@ -18,7 +18,7 @@ from vitreous.errors import UnsupportedModelError
 from vitreous.models.families import attention_layers, unsupported
 from vitreous.models.gradients import scaled_gradients
 from vitreous.models.kernel import KernelMaps, calls_kernel
-from vitreous.models.layout import Network
+from vitreous.models.layout import WITHOUT_ATTENTION, Network
 
 WHOLE = slice(None)
 
@@ -128,7 +128,7 @@ class _MapRequired:
         if all(recorded.name != self.hook.name for recorded in self.hook.trace.layers):
             raise UnsupportedModelError(
                 f"attention layer '{self.hook.name}' ({type(layer).__name__}) forms no attention "
-                "map that could be recorded; these methods work: input_gradient"
+                f"map that could be recorded; {WITHOUT_ATTENTION}"
             )
 
 

@@ -1,20 +1,22 @@
 """Where attention is in each family of models, and how tokens mix there.
 
 Plain Vision Transformers have one stream of tokens; CrossViT has two, which meet in layers of
-cross-attention; a head that pools by attention is a stream of one learned query.
+cross-attention; a head that pools by attention is a stream of one learned query, and CaiT's class
+token one that reads the patches once they are done.
 """
 
 from __future__ import annotations
 
 import torch
 from timm.layers.attention_pool import AttentionPoolLatent
+from timm.models.cait import Cait
 from timm.models.crossvit import CrossVit
 from torch import Tensor, nn
 
 from vitreous.errors import UnsupportedModelError
 from vitreous.models.families_other import other_family, tower_layout
 from vitreous.models.kernel import kernel_layers
-from vitreous.models.layout import Layout, Network, Stream, TokenMixing
+from vitreous.models.layout import WITHOUT_ATTENTION, Layout, Network, Stream, TokenMixing
 from vitreous.models.towers import TowerClassifier
 
 TOKENS_MOVE = (
@@ -22,8 +24,6 @@ TOKENS_MOVE = (
     "for it"
 )
 REFUSED = {
-    "Cait": "mixes its heads behind the softmax (talking heads), so its maps have negative weights "
-    "and attention relevance does not hold for it",
     "Xcit": "attends over channels, not over tokens, so attention relevance does not hold for it",
     "ConVit": "adds its CLS token behind its first layers, so their maps are not over the tokens "
     "that its head reads and attention relevance does not hold for it",
@@ -49,7 +49,7 @@ def attention_layers(module: nn.Module) -> dict[str, Network]:
 def unsupported(module: nn.Module, reason: str) -> UnsupportedModelError:
     """Say of a model that its attention cannot be used: why, and what to do."""
     kind = type(getattr(module, "net", module))
-    return UnsupportedModelError(f"{kind.__name__} {reason}; these methods work: input_gradient")
+    return UnsupportedModelError(f"{kind.__name__} {reason}; {WITHOUT_ATTENTION}")
 
 
 def layout_of(net: nn.Module, image_size: tuple[int, int]) -> Layout:
@@ -61,7 +61,7 @@ def layout_of(net: nn.Module, image_size: tuple[int, int]) -> Layout:
     """
     if (reason := REFUSED.get(type(net).__name__)) is not None:
         raise unsupported(net, reason)
-    for family in (crossvit, tower_family, other_family, plain_vit):
+    for family in (crossvit, cait, tower_family, other_family, plain_vit):
         layout = family(net, image_size)
         if layout is not None:
             return layout
@@ -99,7 +99,7 @@ def start_row(net: Network, prefix: int, patches: int) -> Tensor:
         raise UnsupportedModelError(
             f"the head of this {type(net).__name__} pools tokens by '{pool or 'nothing'}', for "
             "which no relevance rule is known; use a 'token' or 'avg' head (--model.options "
-            "'{global_pool: avg}'), or the method input_gradient"
+            f"'{{global_pool: avg}}'); {WITHOUT_ATTENTION}"
         )
     return row
 
@@ -132,7 +132,7 @@ def pooled(net: Network, layout: Layout) -> Layout:
     if not isinstance(pool, AttentionPoolLatent) or pool.latent_len != 1:
         raise UnsupportedModelError(
             f"the head of this {type(net).__name__} pools tokens by {type(pool).__name__}, for "
-            "which no relevance rule is known; these methods work: input_gradient"
+            f"which no relevance rule is known; {WITHOUT_ATTENTION}"
         )
     query = Stream(1, (0, 0), torch.ones(1))
     layers = layout.layers | {"attn_pool": TokenMixing(1, 0, pools=True)}
@@ -172,3 +172,19 @@ def crossvit(net: Network, image_size: tuple[int, int]) -> Layout | None:
         i = int(branch)
         layers[name] = TokenMixing(i, i if part == "blocks" else (i + 1) % count)
     return Layout(tuple(streams), layers)
+
+
+def cait(net: Network, image_size: tuple[int, int]) -> Layout | None:
+    """CaiT (Touvron et al. 2021): patches alone, then a class token that reads them.
+
+    A map of the first part is what multiplies the values, behind the mixing of heads, so that its
+    weights can be negative. In the second part the class token attends to itself and to the
+    patches, as in a cross-attention; patches stay as they are.
+    """
+    if not isinstance(net, Cait):
+        return None
+    grid = _grid(net, net.patch_embed, image_size)
+    row = start_row(net, 1, grid[0] * grid[1])
+    streams = (Stream(1, (0, 0), row[:1]), Stream(0, grid, row[1:]))
+    parts = {"blocks": TokenMixing(1, 1, signed=True), "blocks_token_only": TokenMixing(0, 1)}
+    return Layout(streams, {name: parts[name.split(".")[0]] for name in hooked_layers(net)})

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from vitreous.errors import UnsupportedModelError, VitreousError
 from vitreous.models.kernel import from_transformers, kernel_layers, pooling_heads
-from vitreous.models.layout import Layout, Network, Stream, TokenMixing
+from vitreous.models.layout import WITHOUT_ATTENTION, Layout, Network, Stream, TokenMixing
 from vitreous.models.towers import TowerClassifier
 
 Reading = tuple[int, Tensor]
@@ -132,7 +132,7 @@ def tower_layout(net: TowerClassifier, image_size: tuple[int, int]) -> Layout | 
 def _no_rule(kind: str, known: Iterable[str]) -> UnsupportedModelError:
     return UnsupportedModelError(
         f"Hugging Face's {kind} is not supported: no relevance rule is known for its head; "
-        f"these are: {', '.join(known)}; these methods work: input_gradient"
+        f"these are: {', '.join(known)}; {WITHOUT_ATTENTION}"
     )
 
 
@@ -152,7 +152,7 @@ def _open_clip(net: nn.Module, tower: Network, size: tuple[int, int]) -> Layout:
     if tower.attn_pool is not None or tower.pool_type not in ("tok", "avg"):
         raise UnsupportedModelError(
             "this open_clip tower pools tokens by attention of many queries, for which no "
-            "relevance rule is known; these methods work: input_gradient"
+            f"relevance rule is known; {WITHOUT_ATTENTION}"
         )
     rule = mean(1, 1) if tower.pool_type == "avg" else leading(1, 1)
     return _one_stream(net, tower.patch_size, size, rule)

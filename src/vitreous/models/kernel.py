@@ -21,7 +21,7 @@ from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
 from vitreous.errors import UnsupportedModelError
-from vitreous.models.layout import Network
+from vitreous.models.layout import WITHOUT_ATTENTION, Network
 
 Attend = Callable[..., Tensor]
 """As `scaled_dot_product_attention`: queries, keys and values to one of (B, heads, N, d)."""
@@ -156,7 +156,7 @@ class KernelMaps(TorchFunctionMode):
             if not self.made:
                 raise UnsupportedModelError(
                     f"attention layer '{name}' ({type(layer).__name__}) made no map that can be "
-                    "recorded; these methods work: input_gradient"
+                    f"recorded; {WITHOUT_ATTENTION}"
                 )
 
         return [layer.register_forward_pre_hook(begin), layer.register_forward_hook(end)]

@@ -15,6 +15,12 @@ Network = Any
 """A network of timm, or a part of one: its modules say no types."""
 
 
+WITHOUT_ATTENTION = (
+    "these methods work: input_gradient, integrated_gradients, smooth_grad, occlusion"
+)
+"""What a refusal says where no method that reads attention or tokens holds for a network."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Stream:
     """Tokens of one branch: `prefix` tokens (CLS, distillation, registers), then the grid.
@@ -48,11 +54,13 @@ class TokenMixing:
             token and the patches of `keys`.
         pools: The layer is a head that pools by attention: a learned query, which is all of the
             stream `queries`, reads the last tokens of `keys` and not itself.
+        signed: Its maps can have negative weights: heads are mixed behind the softmax.
     """
 
     queries: int
     keys: int
     pools: bool = False
+    signed: bool = False
 
     @property
     def crosses(self) -> bool:

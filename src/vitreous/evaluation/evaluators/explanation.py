@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 from collections.abc import Mapping
@@ -11,7 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vitreous.attribution import explain
+from vitreous.attribution import explain, explain_all
+from vitreous.attribution.compute import Explanation as ExplainedImages
 from vitreous.data.dataset import Dataset
 from vitreous.errors import UnsupportedModelError, VitreousError
 from vitreous.evaluation.evaluators.explanation_records import (
@@ -32,6 +34,7 @@ from vitreous.evaluation.segmentation import (
 )
 from vitreous.evaluation.stream import Measured, StreamSettings, stream
 from vitreous.models import Classifier, Preprocessing
+from vitreous.precision import Precision, autocast
 from vitreous.processes import ALONE, Processes
 from vitreous.results import Record
 
@@ -48,6 +51,7 @@ class ExplanationSettings:
         squash: Resize images to the input whatever their shape, as the ImageNet-Segmentation
             protocol does; otherwise the model's own resize and crop.
         tolerance: Of the pointing game, in pixels of the model's input.
+        passes: Type of the passes over images with pixels removed; the others' if None.
         benchmark: Also measure how far each method's maps can be believed, see `method_benchmark`.
 
     Examples:
@@ -60,6 +64,7 @@ class ExplanationSettings:
     squash: bool = True
     tolerance: int = TOLERANCE
     benchmark: bool = False
+    passes: Precision | None = None
 
     def view(self, own: Preprocessing) -> View:
         """The view that is used instead of the model's own."""
@@ -104,8 +109,9 @@ class Explanation:
         labels = batch.labels.to(prediction.device)
         rows["label"], rows["prediction"] = batch.labels, prediction.cpu()
         right = torch.where(labels >= 0, labels, prediction)
-        for method in self.explaining.methods:
-            self._fill(rows[method], classifier, batch, prediction, right, method)
+        explained = explain_all(classifier, images, prediction, self.explaining.methods)
+        for method, own in explained.items():
+            self._fill(rows[method], classifier, batch, right, own)
         return rows
 
     def _fill(
@@ -113,22 +119,25 @@ class Explanation:
         rows: np.ndarray,
         classifier: Classifier,
         batch: EvaluationBatch,
-        prediction: Tensor,
         right: Tensor,
-        method: str,
+        explained: ExplainedImages,
     ) -> None:
         """Fill the columns of one method."""
         masks = batch.masks
         assert masks is not None
-        explained = explain(classifier, batch.images, prediction, method)
         maps = explained.relevance.detach().float().cpu()
         rows["counts"], rows["average_precision"] = segmentation_counts(maps, masks[:, 0])
         rows["pointing"] = pointing_hits(maps, masks, self.explaining.tolerance)
         rows["share"] = foreground_share(maps, masks)
         rows["constant"] = explained.constant.cpu()
         if self.explaining.removal:
-            hits = removal_hits(classifier, batch.images, explained.relevance, right)
+            with self._passes(batch.images.device):
+                hits = removal_hits(classifier, batch.images, explained.relevance, right)
             rows["removal"] = hits.cpu()
+
+    def _passes(self, device: torch.device) -> contextlib.AbstractContextManager[object]:
+        kind = self.explaining.passes
+        return contextlib.nullcontext() if kind is None else autocast(device, kind)
 
     def unread(self, count: int) -> np.ndarray:
         """Empty rows; they count for nothing."""
@@ -137,7 +146,9 @@ class Explanation:
     def records(self, rows: np.ndarray) -> list[Record]:
         """Records of every method; see `explanation_records`."""
         how = self.explaining
-        return explanation_records(rows, self.dataset, how.methods, how.removal, how.tolerance)
+        made = explanation_records(rows, self.dataset, how.methods, how.removal, how.tolerance)
+        changed, passes = ("positive_area", "negative_area"), how.passes or "float32"
+        return [record.made_in(passes) if record.metric in changed else record for record in made]
 
 
 @dataclasses.dataclass(frozen=True)

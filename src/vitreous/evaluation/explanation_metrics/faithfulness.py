@@ -71,13 +71,36 @@ def infidelity(
     Returns:
         (B,), low is good; at most 1 where scaled.
     """
-    first, changes, sums = scores(images), [], []
-    for other in perturbed:
-        changes.append(first - scores(other))
-        sums.append((maps * (images - other)).sum((1, 2, 3)))
-    change, expected = torch.stack(changes, 1), torch.stack(sums, 1)
-    if not scaled:
-        return (expected - change).square().mean(1)
+    perturbed = list(perturbed)
+    change = score_changes(scores, images, perturbed)
+    if scaled:
+        return unexplained(change, images, maps, perturbed)
+    return (_expected(images, maps, perturbed) - change).square().mean(1)
+
+
+def score_changes(scores: Scores, images: Tensor, perturbed: Iterable[Tensor]) -> Tensor:
+    """`f(x) - f(x - I)` (B, draws): no map is in it, so that it serves many."""
+    first = scores(images)
+    return torch.stack([first - scores(other) for other in perturbed], 1)
+
+
+def _expected(images: Tensor, maps: Tensor, perturbed: Iterable[Tensor]) -> Tensor:
+    """`I · Φ` (B, draws)."""
+    return torch.stack([(maps * (images - other)).sum((1, 2, 3)) for other in perturbed], 1)
+
+
+def unexplained(
+    change: Tensor, images: Tensor, maps: Tensor, perturbed: Iterable[Tensor]
+) -> Tensor:
+    """Infidelity of the best multiple of a map, as a share of the mean squared change (B,).
+
+    Args:
+        change: Of the score, see `score_changes`.
+        images: x (B, C, H, W).
+        maps: Φ (B, 1, H, W).
+        perturbed: The draws of x - I that made the change.
+    """
+    expected = _expected(images, maps, perturbed)
     best = (expected * change).sum(1) / expected.square().sum(1).clamp(min=1e-12)
     error = (best[:, None] * expected - change).square().mean(1)
     return error / change.square().mean(1).clamp(min=1e-12)

@@ -26,8 +26,13 @@ def max_sensitivity(explain: Explain, maps: Tensor, perturbed: Iterable[Tensor])
     Returns:
         (B,), low is good; NaN where a map is zero.
     """
+    return largest_change(maps, (explain(x) for x in perturbed))
+
+
+def largest_change(maps: Tensor, others: Iterable[Tensor]) -> Tensor:
+    """`max ‖other - map‖ / ‖map‖` (B,) over others (B, 1, H, W); NaN where a map is zero."""
     size = maps.flatten(1).norm(dim=1)
-    changes = [(explain(x) - maps).flatten(1).norm(dim=1) for x in perturbed]
+    changes = [(other - maps).flatten(1).norm(dim=1) for other in others]
     return torch.stack(changes, 1).amax(1) / size.masked_fill(size == 0, torch.nan)
 
 

@@ -195,17 +195,16 @@ def test_evaluation_tables_become_figures():
         one.extra["evaluation"] = {
             "set": {
                 "per_class": {"name": ["cat", "dog"], "n": [10, 10], "correct": [5, right]},
-                "perturbations": {"kind": ["blur"] * 2, "severity": [1, 2], "top1": [0.8, 0.6]},
                 "rotation": {"angle": [0, 90], "top1": [0.9, 0.5], "same_prediction": [1, 0.6]}
                 | {"n": [20, 20]},
                 "calibration": {"confidence": [0.2, None], "accuracy": [0.3, None], "n": [4, 0]},
-                "corruptions": {"corruption": ["fog"], "severity": [1, 2], "top1": [[0.7, None]]},
                 "factors": {"name": "place", "value": ["left", "right"], "top1": [0.4, 0.5]},
                 "shape_bias": {"category": ["cat"], "shape": [3], "texture": [1], "other": [0]},
                 "effective_robustness": {
                     "points": [[0.7, 0.5], [0.8, 0.6]],
                     "line": [-0.5, 1.1],
                     "model": [0.75, 0.6],
+                    "n": [40, 20],
                 },
                 "explanations": {
                     "rollout": {"fraction": [0, 0.5], "positive": [0.9, 0.2], "n": [20, 20]}
@@ -213,7 +212,7 @@ def test_evaluation_tables_become_figures():
             }
         }
     made = {f.key: f for f in figures.measured(read_sources([results, other]))}
-    assert len(made) == 10
+    assert len(made) == 7
     assert made["classes_set"].series[0].y == pytest.approx([0.0, 0.2])
     # Newcombe 1998, method 10, by hand: Wilson of 5/10 is (.2366, .7634), of 7/10 (.3968, .8922).
     assert made["classes_set"].series[0].low[1] == pytest.approx(-0.2017, abs=1e-4)
@@ -222,6 +221,8 @@ def test_evaluation_tables_become_figures():
         (line, *_), share = made[key].series, {"invariance_set": 12}.get(key, 4)
         assert (line.low[at], line.high[at]) == pytest.approx(wilson_interval(share, 20))
     assert made["shape_bias_set"].series[0].y == [0.75]
+    model = made["effective_robustness_set"].series[2]
+    assert model.interval(0) == pytest.approx(wilson_interval(12, 20))
     line = made["effective_robustness_set"].series[1]
     middle = min(range(41), key=lambda i: abs(line.x[i] - 0.75))
     assert line.y[middle] == pytest.approx(0.67, abs=0.01)  # sigmoid(-0.5 + 1.1 · logit(0.75))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import Annotated, Protocol, Self
 
 import torch
@@ -311,4 +312,5 @@ def _checkpoints(steps: int) -> set[int]:
     shares = [0.0, 0.22]
     while shares[-1] < 1:
         shares.append(shares[-1] + max(shares[-1] - shares[-2] - 0.03, 0.06))
-    return {-int(-share * steps // 1) for share in shares[1:] if share <= 1}
+    # Rounded first: 0.57 of 100 is 57 steps, and 57.00000000000001 would be 58.
+    return {math.ceil(round(share * steps, 6)) for share in shares[1:] if share <= 1}

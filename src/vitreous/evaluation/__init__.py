@@ -26,7 +26,7 @@ top1: [], n: []}` |
 | `all_factors` | a list of such tables, one for each factor that varies |
 | `shape_bias` | `{category: [text], shape: [int], texture: [int], other: [int]}` |
 | `effective_robustness` | `{x: text, y: text, points: [[x, y], …], line: [intercept, slope] \
-in logits, model: [x, y]}` |
+in logits, model: [x, y], n: [images at home, on the shift]}` |
 | `explanations` | `{METHOD: {fraction: [], positive: [], negative: [], n: []}}`: accuracy after \
 removing a fraction of the pixels, most (positive) or least (negative) relevant first |
 """

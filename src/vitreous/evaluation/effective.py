@@ -90,6 +90,7 @@ def effective_records(
         )
         axes = published_accuracies()["shifts"][name]
         listed = {"points": [list(p) for p in points], "line": list(line), "model": [x, y]}
+        listed["n"] = [at_home[1], on_shift[1]]
         entries[name] = {"x": axes[0], "y": axes[1], **listed}
     return records, entries
 

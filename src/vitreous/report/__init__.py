@@ -15,7 +15,8 @@ in a figure. Fractions are in [0, 1] and shown as percent. Accuracy is `top1`, `
   (`linf`), `steps`, `restarts`: headline *Attacked*, the largest ε up to 4/255; robustness curve.
 - suite `rotation`, accuracy; settings `angle` in degrees: headline *Turned*, the mean of 90, 180
   and 270; curve by angle. Metric `invariance`: table.
-- suite `corruptions`, accuracy; settings `corruption`, `severity`: heat map.
+- suite `corruptions`, accuracy; settings `corruption`, `severity`: curves; of more than three
+  corruptions the mean over them and a heat map come first.
 - suite `explanation` (dataset: a masked set; settings `method`), `foreground_share`: headline
   *Relevance on the object*; `pixel_accuracy`, `mean_iou`, `pointing_game`, …: table.
 - suite `brain` (dataset: an assembly; metric `pls`, `ridge`, `cka`, …; settings `region`, `layer`,
@@ -38,7 +39,7 @@ records with the same suite, dataset, metric and settings; `layer`, `preprocessi
   {"score", "error"}}`: that of the pixels themselves.
 - `brain_reference`: `{name: {region: score}}`, ceiled as in the 2022 paper: beside the bars.
 - `rdms`: `{name: square matrix}`: dissimilarity matrices, side by side.
-- `warnings`, `attack_warnings`: texts: under the headline too.
+- `warnings`: texts: under the headline too, as the `warnings` of records.
 
 **Run folder** (each optional): `metrics.jsonl` (one object a line: `step`, `epoch`, `split` and
 figures; one curve for each figure), `samples/samples.json` (a list of `{index, label, class_name,

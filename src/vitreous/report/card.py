@@ -95,10 +95,11 @@ class Drawn:
     title: str
     caption: str
     svg: Markup
+    detail: bool
 
 
 def _drawn(figure: Figure, place: int) -> Drawn:
-    return Drawn(figure.title, figure.caption, Markup(draw_svg(figure, place)))
+    return Drawn(figure.title, figure.caption, Markup(draw_svg(figure, place)), figure.detail)
 
 
 def _blocks(text: str) -> list[tuple[bool, list[str]]]:

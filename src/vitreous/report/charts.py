@@ -61,6 +61,7 @@ class Chart:
         diagonal: Draw the line of equal values.
         rule: Value of a thin line across, for example 0 for changes.
         places: Where the x axis has its labels, if not at round numbers.
+        detail: Part of what another figure sums up: folded away on the page.
     """
 
     key: str
@@ -76,6 +77,7 @@ class Chart:
     diagonal: bool = False
     rule: float | None = None
     places: Sequence[float] = ()
+    detail: bool = False
 
     @property
     def alt(self) -> str:
@@ -115,6 +117,7 @@ class Heatmap:
         caption: What a reader must know to read it.
         cells: Write the number into each cell (for small tables).
         label: What the colours mean.
+        detail: As of a `Chart`.
     """
 
     key: str
@@ -126,6 +129,7 @@ class Heatmap:
     caption: str = ""
     cells: bool = True
     label: str = ""
+    detail: bool = False
 
     @property
     def alt(self) -> str:

@@ -7,7 +7,7 @@ import itertools
 import math
 import textwrap
 import warnings
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from typing import Any
 
 import matplotlib
@@ -213,17 +213,25 @@ def _line(chart: Chart, series: Series, axes: Axes) -> None:
         many = len(series.x) > 24
         look |= {"markersize": 3 if many else 6, "alpha": 0.8 if many else 1, "linestyle": ""}
         axes.plot(series.x, series.y, **look)
-        _errors(axes, series)
+        _errors(axes, series, range(len(series.x)))
         return
     look["marker"] = look["marker"] if len(series.x) <= 24 and not series.dashed else ""
     style = "--" if series.dashed or _is_published(series) else "-"
     axes.plot(series.x, series.y, linestyle=style, **look)
     if series.low and series.high:
         axes.fill_between(series.x, series.low, series.high, color=color, alpha=0.14, linewidth=0)
+        _errors(axes, series, [i for i in range(len(series.x)) if _alone(series, i)])
 
 
-def _errors(axes: Axes, series: Series) -> None:
-    for index, x in enumerate(series.x):
+def _alone(series: Series, index: int) -> bool:
+    """Whether no neighbour of a point has an interval, so that there is no band around it."""
+    beside = (i for i in (index - 1, index + 1) if 0 <= i < len(series.x))
+    return all(series.interval(i) is None for i in beside)
+
+
+def _errors(axes: Axes, series: Series, places: Iterable[int]) -> None:
+    for index in places:
+        x = series.x[index]
         if (interval := series.interval(index)) is not None:
             axes.plot([x, x], interval, color=COLORS[series.color], linewidth=1)
 

@@ -105,22 +105,22 @@ class Origin:
 def prediction_tables(source: Source) -> dict[str, Table]:
     """Answers of a run on every set that has a table, by the name of the set.
 
-    Of several tables of one set, those of the weights that the records are of, then the longest.
+    Of several tables of one set, those of the weights that the records are of, then the longest,
+    then the newest.
     Tables of turned or perturbed images are passed over.
     """
     if source.folder is None:
         return {}
     current = {r.provenance.fingerprint for r in source.records} - {""}
-    best: dict[str, tuple[bool, Table]] = {}
+    best: dict[str, tuple[tuple[bool, int, int], Table]] = {}
     for path in sorted(source.folder.glob(f"{FOLDER}/*/{FILE}")):
         origin = _origin(path, source)
         if not origin.whole:
             continue
         table = read_predictions(path)
-        rank = origin.model in current, len(table)
-        old = best.get(origin.name)
-        if old is None or rank > (old[0], len(old[1])):
-            best[origin.name] = rank[0], table
+        rank = origin.model in current, len(table), path.stat().st_mtime_ns
+        if origin.name not in best or rank > best[origin.name][0]:
+            best[origin.name] = rank, table
     return {name: table for name, (_, table) in best.items()}
 
 

@@ -18,7 +18,7 @@ from vitreous.errors import ImageError, VitreousError
 from vitreous.io import inside, read_json, read_json_lines
 from vitreous.models.class_words import class_words
 from vitreous.names import distinct_names
-from vitreous.results import Record, Results, told_apart
+from vitreous.results import Record, Results, belongs, told_apart
 
 # An object of a JSON file: what it must hold is said where it is drawn, see `readable`.
 Table = Mapping[str, Any]
@@ -187,10 +187,14 @@ def _entries_named(extra: dict[str, Any], renamed: Renamed) -> dict[str, Any]:
     evaluated = extra.get("evaluation")
     if not isinstance(evaluated, dict):
         return extra
-    told = {}
+    told: dict[str, Any] = {}
+    owners = {key: belongs(key, entry) for key, entry in evaluated.items()}
     for key, entry in evaluated.items():
-        place = str(entry.get("place", "")) if isinstance(entry, dict) else ""
-        name = renamed(key.removesuffix(f" ({place})"), place)
+        own, place, settings = owners[key]
+        name = renamed(own, place)
+        others = {s for o, p, s in owners.values() if (o, p) == (own, place)} - {settings}
+        # One set that was read in two ways has two entries, told apart by how.
+        name += f" ({settings})" if others and settings else ""
         told[name] = {**told[name], **entry} if name in told else entry
     return {**extra, "evaluation": told}
 

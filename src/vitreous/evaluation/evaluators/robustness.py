@@ -94,7 +94,9 @@ class Robustness:
 
     def described(self) -> dict[str, object]:
         """Settings of the attack without the radius, as records have them."""
-        given = {k: v for k, v in plain(self.attack).items() if k != "epsilon" and v is not None}
+        # The seed of every random choice is this evaluator's, which the records' provenance has.
+        unsaid = {"epsilon", "seed"}
+        given = {k: v for k, v in plain(self.attack).items() if k not in unsaid and v is not None}
         return {**given, **({} if self.target is None else {"target": self.target})}
 
     def row_type(self) -> np.dtype:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from vitreous.report.charts import Figure
-from vitreous.report.figures import accuracy, brain, classes, evaluation
+from vitreous.report.figures import accuracy, brain, classes, corruptions, evaluation
 from vitreous.report.figures.training import training
 from vitreous.report.sources import Source
 
@@ -17,7 +17,7 @@ MAKERS = (
     accuracy.shift_figure,
     accuracy.robustness_figures,
     accuracy.rotation_figures,
-    accuracy.corruption_figures,
+    corruptions.corruption_figures,
     *evaluation.MAKERS,
     classes.confusion_figures,
     brain.region_figures,

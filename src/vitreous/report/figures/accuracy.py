@@ -1,15 +1,13 @@
-"""Figures of accuracy: under shift, attack, rotation and corruption."""
+"""Figures of accuracy: under shift, attack and rotation."""
 
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Sequence
 
 from vitreous.report.charts import Chart, Figure
 from vitreous.report.figures.common import (
     QUARTERS,
-    corruption_map,
     datasets_of,
     records_of,
     series_of,
@@ -152,29 +150,4 @@ def rotation_figures(sources: Sequence[Source]) -> list[Figure]:
                     places=QUARTERS,
                 )
             )
-    return figures
-
-
-def corruption_figures(sources: Sequence[Source]) -> list[Figure]:
-    """Accuracy by corruption and severity, a heat map for each model and set.
-
-    Sets whose tables in `extra` are drawn by `figures.evaluation` are left to it.
-    """
-    figures: list[Figure] = []
-    for source in sources:
-        drawn = source.results.extra.get("evaluation", {})
-        records = [
-            r
-            for r in records_of(source, "corruptions", ACCURACIES)
-            if {"corruption", "severity"} <= r.settings.keys()
-            and not drawn.get(r.dataset, {}).get("perturbations")
-            and not drawn.get(r.dataset, {}).get("corruptions")
-        ]
-        for dataset in datasets_of([records]):
-            mine = [r for r in records if r.dataset == dataset]
-            rows = list(dict.fromkeys(str(r.settings["corruption"]) for r in mine))
-            columns = sorted({r.settings["severity"] for r in mine})
-            table = {(str(r.settings["corruption"]), r.settings["severity"]): r.value for r in mine}
-            values = [[table.get((row, c), math.nan) for c in columns] for row in rows]
-            figures.append(corruption_map(source.name, dataset, rows, columns, values))
     return figures

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
-from vitreous.report.charts import Heatmap, Series
+from vitreous.report.charts import Series
 from vitreous.report.sources import Source
 from vitreous.results import Record
 
@@ -42,24 +42,6 @@ def series_of(
         [low for low, _ in intervals],
         [high for _, high in intervals],
         group=group,
-    )
-
-
-def corruption_map(
-    model: str,
-    dataset: str,
-    corruptions: Sequence[str],
-    severities: Sequence[float],
-    values: Sequence[Sequence[float]],
-) -> Heatmap:
-    """A model's accuracy on a set: a row for each corruption, a column for each severity."""
-    return Heatmap(
-        slug("corruptions", model, dataset),
-        f"Accuracy (%) by corruption and severity: {model}",
-        [str(corruption).replace("_", " ") for corruption in corruptions],
-        [str(severity) for severity in severities],
-        values,
-        caption=f"{dataset}; columns are severities.",
     )
 
 

@@ -1,4 +1,4 @@
-"""Figures from `extra["evaluation"]`: classes, perturbations, calibration, explanations."""
+"""Figures from `extra["evaluation"]`: classes, turned images, calibration, explanations."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from vitreous.models.class_words import class_words
 from vitreous.report.charts import PUBLISHED_COLOUR, Chart, Figure, Series
-from vitreous.report.figures.common import QUARTERS, corruption_map, slug
+from vitreous.report.figures.common import QUARTERS, slug
 from vitreous.report.sources import Source, Table
 from vitreous.results import Record, accuracy_record, difference_interval, wilson_interval
 
@@ -135,46 +135,6 @@ def turned_figures(sources: Sequence[Source]) -> list[Figure]:
     ]
 
 
-def perturbation_figures(sources: Sequence[Source]) -> list[Figure]:
-    """Accuracy against the severity of blur, noise and the like, a figure for each kind."""
-    figures: list[Figure] = []
-    for dataset, tables in _tables(sources, "perturbations"):
-        for kind in dict.fromkeys(k for t in tables if t for k in t["kind"]):
-            parts = [_only(t, "kind", kind) for t in tables]
-            figures.append(
-                Chart(
-                    slug("perturbation", dataset, kind),
-                    f"Accuracy under {kind.replace('_', ' ')}: {dataset}",
-                    "line",
-                    _lines(sources, parts, "severity", "top1"),
-                    "severity",
-                    "accuracy",
-                    percent=True,
-                )
-            )
-    return figures
-
-
-def _only(table: Table | None, column: str, value: object) -> Table | None:
-    """The rows of a table whose column has a value."""
-    if table is None:
-        return None
-    keep = [i for i, v in enumerate(table[column]) if v == value]
-    return {k: [v[i] for i in keep] for k, v in table.items() if v} if keep else None
-
-
-def corruption_table_figures(sources: Sequence[Source]) -> list[Figure]:
-    """Accuracy by corruption and severity from stored tables, a heat map for each model."""
-    figures: list[Figure] = []
-    for dataset, tables in _tables(sources, "corruptions"):
-        for source, table in zip(sources, tables):
-            if table:
-                values = [_numbers(row) for row in table["top1"]]
-                names = table["corruption"], table["severity"]
-                figures.append(corruption_map(source.name, dataset, *names, values))
-    return figures
-
-
 def factor_figures(sources: Sequence[Source]) -> list[Figure]:
     """Accuracy by place, angle or size of the object (SI-Score and sets like it)."""
     figures: list[Figure] = []
@@ -291,7 +251,8 @@ def testbed_figures(sources: Sequence[Source]) -> list[Figure]:
         for color, (source, table) in enumerate(zip(sources, tables)):
             if table and table.get("model"):
                 x, y = _numbers(table["model"])
-                series.append(Series(source.name, color, [x], [y]))
+                ends = _bounds([y], [int(table["n"][1])]) if table.get("n") else ((), ())
+                series.append(Series(source.name, color, [x], [y], *ends))
         figures.append(
             Chart(
                 slug("effective_robustness", dataset),
@@ -344,8 +305,6 @@ def removal_figures(sources: Sequence[Source]) -> list[Figure]:
 MAKERS: tuple[Callable[[Sequence[Source]], list[Figure]], ...] = (
     class_figures,
     turned_figures,
-    perturbation_figures,
-    corruption_table_figures,
     factor_figures,
     testbed_figures,
     shape_figures,

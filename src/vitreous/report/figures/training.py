@@ -74,15 +74,22 @@ def _splits(source: Source, color: int, name: str, logged: Sequence[Table]) -> l
     curves = []
     for split in splits:
         points = [
-            (float(e.get("step", e.get("epoch", i))), float(e[name]))
+            (float(e.get("step", e.get("epoch", i))), float(e[name]), *_ends(e, name))
             for i, e in enumerate(logged)
             if str(e.get("split", "train")) == split
         ]
-        x, y = zip(*_thin(points))
+        x, y, low, high = zip(*_thin(points))
         dashed = split == "train" and len(splits) > 1
         label = f"{source.name}, {split}"
-        curves.append(Series(label, color, x, y, dashed=dashed, group=source.name))
+        curves.append(Series(label, color, x, y, low, high, dashed=dashed, group=source.name))
     return curves
+
+
+def _ends(entry: Table, name: str) -> tuple[float, float]:
+    """The interval of a figure that was logged; NaN where there is none."""
+    intervals = entry.get("ci95")
+    ends = intervals.get(name) if isinstance(intervals, dict) else None
+    return (float(ends[0]), float(ends[1])) if ends else (math.nan, math.nan)
 
 
 _PLACES = {"step", "epoch", "split", "time", "seconds", "elapsed", "progress"}
@@ -97,8 +104,8 @@ def _rank(name: str) -> tuple[int, str]:
     return (found[0] if found else len(CURVES_FIRST), name)
 
 
-def _thin(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
+def _thin(points: Sequence[tuple[float, ...]]) -> list[tuple[float, ...]]:
     """Average neighbouring points of a long curve, so that a page stays small."""
     size = math.ceil(len(points) / LARGEST_CURVE)
     groups = [points[i : i + size] for i in range(0, len(points), size)]
-    return [(sum(x for x, _ in g) / len(g), sum(y for _, y in g) / len(g)) for g in groups]
+    return [tuple(sum(column) / len(group) for column in zip(*group)) for group in groups]

@@ -112,7 +112,15 @@ def interval(values: np.ndarray) -> tuple[float, float]:
     """Wilson's interval of a proportion; of a mean over seeds, the bootstrap's over images."""
     if set(np.unique(values)) <= {0, 1}:
         return wilson_interval(float(values.sum()), len(values))
-    return mean_interval(values)
+    return several(values)
+
+
+def several(values: np.ndarray) -> tuple[float, float]:
+    """The bootstrap's interval of a mean over images."""
+    bounds = mean_interval(values)
+    if bounds is None:
+        raise SystemExit("one image has no interval")
+    return bounds
 
 
 def difference(seeds: dict[str, Answers], plain: dict[str, Answers], name: str, images) -> str:
@@ -123,7 +131,7 @@ def difference(seeds: dict[str, Answers], plain: dict[str, Answers], name: str, 
         if seed in plain
     ]
     mean = np.mean(each, axis=0)
-    low, high = mean_interval(mean)
+    low, high = several(mean)
     told = f"{100 * mean.mean():+.1f} [{100 * low:+.1f}, {100 * high:+.1f}]"
     singly = ", ".join(f"{100 * values.mean():+.1f}" for values in each)
     return told if len(each) == 1 else f"{told} ({singly})"

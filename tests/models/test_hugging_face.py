@@ -146,7 +146,7 @@ def test_a_head_that_pools_by_attention_is_one_more_layer(method, registers) -> 
 @pytest.mark.parametrize(
     ("name", "options"),
     [
-        ("cait_xxs24_224", {"depth": 2, "img_size": 32}),
+        ("xcit_nano_12_p16_224", {"img_size": 32}),
         ("swin_tiny_patch4_window7_224", {"img_size": 56}),
     ],
 )

@@ -127,3 +127,17 @@ def test_the_landing_page_shows_the_card_and_follows_the_system(site: Path, tmp_
             page.evaluate("document.querySelector('iframe.card').scrollIntoView()")
             page.wait(f"{frame} && {frame}.querySelectorAll('#records tbody tr').length > 10")
         assert page.problems == []
+
+
+@pytest.mark.browser
+def test_the_search_finds_a_heading_without_a_network(site: Path, tmp_path: Path) -> None:
+    """What is typed is looked up in the index that lies beside the pages."""
+    typed = """(() => { const field = document.querySelector('.md-search__input'); field.focus();
+        field.value = 'catastrophic overfitting'; field.dispatchEvent(new Event('input')); })()"""
+    with served(site) as address, open_page(tmp_path / "profile") as page:
+        page.view(1240)
+        page.open(address + "index.html")
+        page.evaluate(typed)
+        page.wait("document.querySelector('.md-search-result__list a[href*=adversarial]')")
+        assert page.problems == []
+        assert [r for r in page.requests if not r.startswith((address, "data:", "blob:"))] == []

@@ -55,7 +55,7 @@ def gather(data: Path, runs: Path) -> None:
         measured = {f.stem: read_json(f) for f in files if f.stem != "chosen"}
         chosen = read_json(runs / "search" / "chosen.json")
         stored[part] = {"groups": groups, "objects": objects, "runs": measured, "chosen": chosen}
-    write_text(FILE, json.dumps(stored, indent=0) + "\n")
+    write_text(FILE, json.dumps(stored) + "\n")
     print({part: len(about["runs"]) for part, about in stored.items()}, FILE)
 
 

@@ -258,19 +258,25 @@ def main() -> None:
     arguments = parser.parse_args()
     runner = Runner(arguments.data / arguments.part, arguments.out / arguments.part)
     runner.start()
-    search, kept = arguments.out / "search", {}
     if arguments.part == "report":
         for seed in arguments.seeds:
             for arm in arguments.arms:
-                runner.run(arm, chosen(search, arm), seed)
+                runner.run(arm, chosen(arguments.out / "search", arm), seed)
         return
-    for tried in range(1, arguments.tries + 1):
-        for arm in arguments.arms:
-            settings = settings_of(arm)[:tried]
-            files = [runner.run(arm, setting, 0) for setting in settings]
-            scores = [worst_group(file, runner.test) for file in files]
-            kept[arm] = settings[scores.index(max(scores))]
-            write_json(search / "chosen.json", kept)
+    # DFR goes on from the plain model, whose setting must be chosen before.
+    first = [arm for arm in arguments.arms if arm != "dfr"]
+    for arms in (first, [arm for arm in arguments.arms if arm == "dfr"]):
+        for tried in range(1, arguments.tries + 1):
+            for arm in arms:
+                choose(runner, arm, settings_of(arm)[:tried])
+
+
+def choose(runner: Runner, arm: str, settings: list[Settings]) -> None:
+    """Try the settings of an arm, and note the one that does best."""
+    scores = [worst_group(runner.run(arm, setting, 0), runner.test) for setting in settings]
+    file = runner.out / "chosen.json"
+    kept = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    write_json(file, {**kept, arm: settings[scores.index(max(scores))]})
 
 
 if __name__ == "__main__":

@@ -34,7 +34,8 @@ from vitreous.precision import AnyPrecision
 from vitreous.ranges import FINITE, PIXELS, SEED, SHARE, above, at_least
 
 # As in vitreous.data.composites, data.mask_files and attribution, which import torch.
-Factor = Literal["location", "rotation", "size", "random", "background"]
+Factor = Literal["location", "rotation", "size", "random"]
+Varied = Literal[Factor, "background"]
 MaskFormat = Literal["binary", "imagenet_s"]
 Severities = Annotated[tuple[int, ...], at_least(1, at_most=5)]
 TOLERANCE = 15
@@ -50,7 +51,7 @@ class Generate:
     """Folder of masks where cutouts are photographs; a CSV file has its own."""
     backgrounds: Path | None = None
     """Folder of background pictures; for background, of a folder for each KIND."""
-    factor: Factor = "location"
+    factor: Varied = "location"
     """What varies: location, rotation, size, all of it at random; or the kind of background, whose
     groups are CLASS on KIND."""
     agreement: Annotated[float, SHARE] | None = None

@@ -215,6 +215,7 @@ def recorded_pass(
         second_order,
         retain_graph,
         made.inputs,
+        made.halves,
         classifier,
         score_of,
     )

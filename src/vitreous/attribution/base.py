@@ -14,6 +14,7 @@ from vitreous.models import Classifier
 from vitreous.models.attention import AttentionTrace, RecordedLayer
 from vitreous.models.attention_inputs import AttentionInputs
 from vitreous.models.families import layout_of
+from vitreous.models.halves import HalvedPass, ShownAttention
 from vitreous.models.layout import WITHOUT_ATTENTION, Layout, Network, TokenMixing
 from vitreous.registry import Registry
 
@@ -47,6 +48,7 @@ class RecordedPass:
         second_order: Make gradients differentiable themselves.
         retain_graph: Keep the graph for a later backward pass.
         inputs: What the maps are made from, in place of `attention`.
+        halves: What is carried back block by block, in place of both.
         classifier: The model, for methods that make passes of their own.
         score_of: The score of logits (B, C) of these images, or of others in their place.
 
@@ -65,6 +67,7 @@ class RecordedPass:
     second_order: bool = False
     retain_graph: bool = False
     inputs: tuple[AttentionInputs, ...] = ()
+    halves: HalvedPass | None = None
     classifier: Classifier | None = None
     score_of: Callable[[Tensor], Tensor] | None = None
 
@@ -97,6 +100,8 @@ class RecordedPass:
 
     @property
     def _last(self) -> Tensor:
+        if self.halves is not None:
+            return self.halves.last
         return self.inputs[-1].queries if self.inputs else self.attention.maps[-1]
 
     @property
@@ -120,7 +125,7 @@ class RecordedPass:
                 f"{len(missing)} attention layers made no map in this pass ({missing[0]}), so the "
                 f"relevance of the others would not be that of the model; {WITHOUT_ATTENTION}"
             )
-        self._check_start(len(layers))
+        self.check_start(len(layers))
         return layers[self.start_layer :]
 
     def input_layers(self) -> list[tuple[AttentionInputs, TokenMixing]]:
@@ -130,11 +135,12 @@ class RecordedPass:
             UnsupportedModelError: If a layer does not mix tokens as the layout expects.
             VitreousError: If the start layer does not exist.
         """
-        layers = [(layer, self._mixing_of(layer)) for layer in self.inputs]
-        self._check_start(len(layers))
+        layers = [(layer, self.mixing_of(layer)) for layer in self.inputs]
+        self.check_start(len(layers))
         return layers[self.start_layer :]
 
-    def _mixing_of(self, layer: AttentionInputs) -> TokenMixing:
+    def mixing_of(self, layer: AttentionInputs | ShownAttention) -> TokenMixing:
+        """How a layer mixes; raises UnsupportedModelError where that is not as expected."""
         shape = (layer.queries.shape[-2], layer.keys.shape[-2])
         return self._mixing(layer.name, shape, layer.held, shape)
 
@@ -147,7 +153,8 @@ class RecordedPass:
             raise self._misfit(name, shown)
         return mixing
 
-    def _check_start(self, count: int) -> None:
+    def check_start(self, count: int) -> None:
+        """Refuse a start layer that does not exist; raises VitreousError."""
         if not 0 <= self.start_layer < count:
             raise VitreousError(
                 f"start layer {self.start_layer} does not exist: the model has {count} "

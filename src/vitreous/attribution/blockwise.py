@@ -27,10 +27,11 @@ from vitreous.attribution.streams import held_by, received_by
 from vitreous.models.attention_inputs import AttentionInputs
 from vitreous.models.forward import gradients_enabled
 from vitreous.models.gradients import scaled_gradients
+from vitreous.models.halves import Derivatives, HalvedPass, ShownAttention
 
-# Numbers that one block of an attention map may have: 4 MiB in float32 stay in a processor's
+# Numbers that one block of an attention map may have: 2 MiB in float32 stay in a processor's
 # caches; a GPU wants its work in larger pieces.
-BLOCK_NUMBERS = {"cpu": 2**20}
+BLOCK_NUMBERS = {"cpu": 2**19}
 LARGE_BLOCK_NUMBERS = 2**24
 
 
@@ -53,8 +54,77 @@ def carry_back(recorded: RecordedPass) -> list[Tensor]:
     return gains
 
 
+def carry_halves(recorded: RecordedPass, halves: HalvedPass) -> Tensor:
+    """As `carry_back`, in one pass from the last layer to the first, each forgotten after its turn.
+
+    Returns:
+        (B, tokens): what the one stream gained.
+    """
+    recorded.check_start(len(halves.inputs))
+    (start,) = recorded.start_rows()
+    gain = torch.zeros_like(start)
+
+    def visit(layer: ShownAttention) -> Derivatives | None:
+        nonlocal gain
+        recorded.mixing_of(layer)
+        row = (start + gain)[:, layer.held]
+        if layer.first:
+            gain = gain + propagate_blockwise(row, layer, layer.gradient)
+            return None
+        received, *derived = propagate_and_derive(row, layer)
+        gain = gain + received
+        return derived[0], derived[1], derived[2]
+
+    (gradient,) = scaled_gradients(recorded.score, [halves.last])
+    with torch.no_grad():
+        halves.carry_back(gradient, visit, recorded.start_layer)
+    return gain
+
+
+@torch.no_grad()
+def propagate_and_derive(
+    row: Tensor, layer: ShownAttention, block_numbers: int | None = None
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Send relevance to the keys and derive the attention, by one visit of each block of its map.
+
+    Args:
+        row: (B, Q) relevance of the tokens that ask, float32 or wider.
+        layer: The attention and the gradient of its output.
+        block_numbers: Largest block of the map, in numbers; what suits the device, if None.
+
+    Returns:
+        (B, K) relevance that the keys receive, and the score's gradients for queries, keys and
+        values, in their type.
+    """
+    kind, given = torch.promote_types(row.dtype, torch.float32), layer.queries.dtype
+    parts = (layer.queries, layer.keys, layer.values, layer.gradient)
+    row, queries, keys, values, gradient = (t.detach().to(kind) for t in (row, *parts))
+    if block_numbers is None:
+        block_numbers = BLOCK_NUMBERS.get(row.device.type, LARGE_BLOCK_NUMBERS)
+    received = row.new_zeros(keys.shape[0], keys.shape[2])
+    of_queries = torch.empty_like(queries)
+    of_keys, of_values = torch.zeros_like(keys), torch.zeros_like(values)
+    with torch.autocast(row.device.type, enabled=False):
+        for rows in _blocks(queries, keys, block_numbers):
+            asked = gradient[:, :, rows]
+            attention = ((queries[:, :, rows] * layer.scale) @ keys.transpose(-2, -1)).softmax(-1)
+            weighted = (asked @ values.transpose(-2, -1)).mul_(attention)
+            received += (row[:, None, None, rows] @ weighted.relu()).sum(1)[:, 0]
+            of_values += attention.transpose(-2, -1) @ asked
+            # Through the softmax: each row's gradient less its mean under the attention.
+            scores = weighted.sub_(attention.mul_(weighted.sum(-1, keepdim=True)))
+            of_queries[:, :, rows] = scores @ keys
+            of_keys += scores.transpose(-2, -1) @ queries[:, :, rows]
+    derived = (of_queries.mul_(layer.scale), of_keys.mul_(layer.scale), of_values)
+    of_queries, of_keys, of_values = (part.to(given) for part in derived)
+    return received / queries.shape[1], of_queries, of_keys, of_values
+
+
 def propagate_blockwise(
-    row: Tensor, layer: AttentionInputs, gradient: Tensor, block_numbers: int | None = None
+    row: Tensor,
+    layer: AttentionInputs | ShownAttention,
+    gradient: Tensor,
+    block_numbers: int | None = None,
 ) -> Tensor:
     """Send relevance of the queries back to the keys: `r · mean_h (A_h ∘ relu(G_h))`.
 

@@ -301,6 +301,7 @@ def recorded_pass(
         second_order,
         retain_graph,
         made.inputs,
+        made.halves,
         classifier,
         score_of,
     )

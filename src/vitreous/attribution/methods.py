@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from vitreous.attribution.base import METHODS, MixedLayer, RecordedPass
-from vitreous.attribution.blockwise import carry_back
+from vitreous.attribution.blockwise import carry_back, carry_halves
 from vitreous.attribution.maps import combine_streams
 from vitreous.attribution.streams import held_by, received_by
 from vitreous.models.families import layout_of
@@ -83,6 +83,9 @@ class GradientAttention:
 
     def __call__(self, recorded: RecordedPass) -> Tensor:
         """Return maps (B, 1, H, W), not yet scaled."""
+        if recorded.halves is not None:
+            gain = carry_halves(recorded, recorded.halves)
+            return combine_streams([gain], recorded.tokens, recorded.size)
         if recorded.inputs:
             return combine_streams(carry_back(recorded), recorded.tokens, recorded.size)
         layers = recorded.layers()

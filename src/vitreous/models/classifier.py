@@ -65,8 +65,11 @@ class Classifier(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Classify pictures (B, 3, H, W) in [0, 1]; returns logits (B, C)."""
-        normalized = (images - self.mean.to(images.dtype)) / self.std.to(images.dtype)
-        return forward_logits(self.net, normalized)
+        return forward_logits(self.net, self.normalized(images))
+
+    def normalized(self, images: Tensor) -> Tensor:
+        """Images (B, 3, H, W) in [0, 1] as the network takes them."""
+        return (images - self.mean.to(images.dtype)) / self.std.to(images.dtype)
 
     @property
     def device(self) -> torch.device:

@@ -21,8 +21,11 @@ from vitreous.models import head_tokens
 from vitreous.models.attention import WHOLE, AttentionTrace, RecordingHook, recording
 from vitreous.models.attention_inputs import AttentionInputs, InputRecorder, can_record_inputs
 from vitreous.models.families import attention_layers
+from vitreous.models.gradients import is_half_precision
+from vitreous.models.halves import HalvedPass, can_halve, halved_pass
 from vitreous.models.hugging_face import takes_any_size
 from vitreous.models.kernel import kernel_called
+from vitreous.models.layout import Network
 from vitreous.models.recomputation import made_under
 
 
@@ -35,17 +38,19 @@ class ForwardPass:
         logits: (B, C).
         trace: Attention maps, where they were asked for.
         inputs: What the maps are made from, in their place, where that was enough.
+        halves: What the halves of blocks are made from, in the place of both, where that was.
     """
 
     images: Tensor
     logits: Tensor
     trace: AttentionTrace | None = None
     inputs: tuple[AttentionInputs, ...] = ()
+    halves: HalvedPass | None = None
 
     @property
     def recorded(self) -> bool:
         """Whether attention was recorded, as maps or as what they are made from."""
-        return self.trace is not None or bool(self.inputs)
+        return self.trace is not None or bool(self.inputs) or self.halves is not None
 
     @property
     def attention(self) -> AttentionTrace:
@@ -70,7 +75,7 @@ def forward_logits(net: nn.Module, x: Tensor) -> Tensor:
 
 
 def record_forward(
-    model: nn.Module,
+    model: Network,
     images: Tensor,
     *,
     attention: bool = False,
@@ -95,13 +100,19 @@ def record_forward(
         input_gradient: Let the images require a gradient; the pass can then be derived twice.
         second_order: Let the pass be derived twice.
         weight_gradients: Let gradients reach the weights; without them a pass that records inputs
-            holds less.
+            holds less, and on a CPU keeps of a plain Vision Transformer what goes into the halves
+            of its blocks alone.
         classifier: The classifier inside `model`, where that is a wrapper.
 
     Raises:
         UnsupportedModelError: If attention is asked for and the model has none to be recorded.
     """
     if attention and inputs_suffice and not (second_order or input_gradient):
+        if not weight_gradients and _halves_pay(model, images):
+            with gradients_enabled():
+                normalized = model.normalized(images.clone() if images.is_inference() else images)
+                logits, halves = halved_pass(model.net, normalized)
+            return ForwardPass(images, logits, halves=halves)
         made = _record_inputs(model, images, classifier or model, weight_gradients)
         if made is not None:
             return made
@@ -122,6 +133,16 @@ def record_forward(
 
         stack.enter_context(made_under(first, again))
         return ForwardPass(images, model(images), trace)
+
+
+def _halves_pay(model: Network, images: Tensor) -> bool:
+    """Whether a classifier can be halved, and blocks are how its relevance is made."""
+    net = getattr(model, "net", None)
+    if images.device.type != "cpu" or is_half_precision(images) or net is None:
+        return False
+    if not hasattr(model, "normalized") or head_tokens.is_foreign(model):
+        return False
+    return not torch.compiler.is_exporting() and can_halve(net)
 
 
 @contextlib.contextmanager

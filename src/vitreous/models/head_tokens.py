@@ -64,13 +64,13 @@ def logits_of_head_tokens(net: Network, x: Tensor, tokens: int) -> Tensor:
 def _last_block(block: Network, x: Tensor, tokens: int) -> Tensor:
     """Compute timm's block on (B, all tokens, width), returning (B, `tokens`, width)."""
     rows = x[:, :tokens]
-    rows = rows + block.drop_path1(block.ls1(_attend(block.attn, block.norm1(x), tokens)))
+    rows = rows + block.drop_path1(block.ls1(attend(block.attn, block.norm1(x), tokens)))
     return rows + block.drop_path2(block.ls2(block.mlp(block.norm2(rows))))
 
 
-def _attend(layer: Network, x: Tensor, tokens: int) -> Tensor:
+def attend(layer: Network, x: Tensor, tokens: int) -> Tensor:
     """Attention of timm's layer whose queries are the first tokens."""
-    q, k, v = _project(layer, x, tokens)
+    q, k, v = project(layer, x, tokens)
     if layer.fused_attn:
         dropout = layer.attn_drop.p if layer.training else 0.0
         mixed = F.scaled_dot_product_attention(q, k, v, dropout_p=dropout)
@@ -81,7 +81,7 @@ def _attend(layer: Network, x: Tensor, tokens: int) -> Tensor:
     return layer.proj_drop(layer.proj(mixed))
 
 
-def _project(layer: Network, x: Tensor, tokens: int) -> tuple[Tensor, Tensor, Tensor]:
+def project(layer: Network, x: Tensor, tokens: int) -> tuple[Tensor, Tensor, Tensor]:
     """Queries (B, heads, `tokens`, width of a head), and keys and values of all tokens."""
     weight, bias, width = layer.qkv.weight, layer.qkv.bias, layer.attn_dim
     own, rest = (None, None) if bias is None else (bias[:width], bias[width:])
@@ -103,7 +103,11 @@ def _head_width(net: nn.Module) -> int:
 def _has_plain_last_block(net: Network) -> bool:
     if net.grad_checkpointing or not len(net.blocks):
         return False
-    block = net.blocks[-1]
+    return is_plain_block(net.blocks[-1])
+
+
+def is_plain_block(block: Network) -> bool:
+    """Whether a block is timm's, with its own attention and a known MLP."""
     return (
         type(block) is Block
         and type(block.attn) is Attention
@@ -117,10 +121,11 @@ def _is_watched(net: Network) -> bool:
     """Whether somebody would see that a module was passed over or had fewer tokens."""
     if torch_modules._has_any_global_hook():
         return True
-    return any(_is_foreign(m) for m in (net, net.blocks, net.norm, *net.blocks[-1].modules()))
+    return any(is_foreign(m) for m in (net, net.blocks, net.norm, *net.blocks[-1].modules()))
 
 
-def _is_foreign(module: nn.Module) -> bool:
+def is_foreign(module: nn.Module) -> bool:
+    """Whether a module has somebody's hooks, or a `forward` of its own."""
     if "forward" in vars(module) or "forward_features" in vars(module):
         return True
     hooks = itertools.chain(

@@ -15,7 +15,7 @@ from vitreous.attacks import ATTACKS, Attack
 from vitreous.attacks.checks import masked_by
 from vitreous.attacks.curve import draw_curve
 from vitreous.commands.attack_panels import LabelledSet, push_images, show_attack
-from vitreous.commands.options import model_place, resolve_device
+from vitreous.commands.options import RADIUS, STEP_SIZE, model_place, resolve_device
 from vitreous.commands.parsing import option_name
 from vitreous.config import check_ranges, parse_number
 from vitreous.data.images import save_image
@@ -31,7 +31,7 @@ from vitreous.models.fingerprint import model_fingerprint
 from vitreous.names import distinct_names, folder_name
 from vitreous.processes import Processes, current_processes
 from vitreous.provenance import Provenance, provenance
-from vitreous.ranges import Range, above, at_least
+from vitreous.ranges import Range
 from vitreous.results import Results
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ NO_ACCEPTED = "images whose label is no class of the model"
 def attack(command: Command) -> None:
     """Attack a model as the command says, write results and say where they are."""
     attacks = [build_attack(command, name) for name in command.attack]
-    radii = tuple(sorted({_number(text, "--epsilon", at_least(0)) for text in command.epsilon}))
+    radii = tuple(sorted({_number(text, "--epsilon", RADIUS) for text in command.epsilon}))
     processes = current_processes(cpu=command.device == "cpu")
     classifier = _load(command, processes)
     out = _folder(command, classifier)
@@ -106,7 +106,7 @@ def _given(command: Command) -> dict[str, object]:
         "steps": command.steps,
         "step_size": None
         if command.step_size is None
-        else _number(command.step_size, "--step-size", above(0)),
+        else _number(command.step_size, "--step-size", STEP_SIZE),
         "restarts": command.restarts,
         "queries": command.queries,
         "loss": command.loss,

@@ -7,12 +7,17 @@ import importlib
 import io
 import logging
 import os
+import re
+import signal
 import sys
+import threading
 import time
 import warnings
+from collections.abc import Generator
+from types import FrameType
 from typing import TYPE_CHECKING
 
-from vitreous.errors import InterruptedRun, VitreousError, nearest
+from vitreous.errors import InterruptedRun, VitreousError, nearest, printable, shorten
 
 if TYPE_CHECKING:
     from vitreous.commands.parsing import Runnable
@@ -32,10 +37,11 @@ COMMANDS = {
 }
 
 
+KEPT = "what was finished is kept: run the same command again"
 DEAD_READER = (
-    "a process that reads images died, perhaps for want of memory; what was finished is kept: run "
-    "the same command again, with fewer workers"
+    f"a process that reads images died, perhaps for want of memory; {KEPT}, with fewer workers"
 )
+NO_MEMORY = re.compile(r"can't allocate memory|out of memory|not enough memory", re.IGNORECASE)
 
 
 def overview() -> str:
@@ -71,16 +77,18 @@ def main(arguments: list[str] | None = None) -> int:
     name, *rest = arguments
     try:
         if name not in COMMANDS:
-            raise VitreousError(f"unknown command '{name}'; {nearest(name, COMMANDS)}")
-        return run(name, rest)
+            raise VitreousError(f"unknown command '{shorten(name)}'; {nearest(name, COMMANDS)}")
+        with ended_as_by_hand():
+            return run(name, rest)
     except VitreousError as error:
         print(f"vitreous: {' '.join(str(error).splitlines())}", file=sys.stderr)
         return 1
-    except RuntimeError as error:
-        # torch raises it by a signal, wherever the program is when a reading process dies.
-        if "DataLoader worker" not in str(error):
+    except BrokenPipeError:
+        return 141
+    except (OSError, MemoryError, RuntimeError) as error:
+        if not (line := trouble(error)):
             raise
-        print(f"vitreous: {DEAD_READER}", file=sys.stderr)
+        print(f"vitreous: {line}", file=sys.stderr)
         return 1
     except InterruptedRun as stop:
         print(f"vitreous: {stop}", file=sys.stderr)
@@ -88,8 +96,45 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("vitreous: interrupted; what was finished is kept", file=sys.stderr)
         return 130
-    except BrokenPipeError:
-        return 141
+
+
+@contextlib.contextmanager
+def ended_as_by_hand() -> Generator[None]:
+    """Let SIGTERM end a command as Ctrl-C does: with one line, and without what is half-written.
+
+    A training has its own way (`vitreous.training.interrupt`), and so has the app.
+    """
+    process = os.getpid()
+
+    def end(number: int, frame: FrameType | None) -> None:
+        if os.getpid() == process:
+            raise InterruptedRun(f"ended by a signal; {KEPT}", 128 + number)
+        signal.signal(number, signal.SIG_DFL)  # a forked process that reads images
+        os.kill(os.getpid(), number)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield  # Python allows no handlers
+        return
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def trouble(error: Exception) -> str:
+    """What befell the machine and not the program, in one line; empty for what is neither.
+
+    Input is checked where it enters, and writes where they are made. Here is what may come at any
+    place: a disk or a share that goes away, a file that others delete, memory that ends.
+    """
+    if isinstance(error, OSError):
+        named = f"{printable(error.filename)}: " if isinstance(error.filename, str | bytes) else ""
+        return f"{named}{error.strerror or error}; {KEPT}" if error.errno else ""
+    if isinstance(error, MemoryError) or NO_MEMORY.search(str(error)):
+        return f"memory is used up; {KEPT}, with smaller batches or fewer workers"
+    # torch raises it by a signal, wherever the program is when a reading process dies.
+    return DEAD_READER if "DataLoader worker" in str(error) else ""
 
 
 def _one_line(

@@ -18,6 +18,7 @@ from typing import Annotated, Any, Literal, TypeVar, Union
 import yaml
 
 from vitreous.errors import VitreousError, nearest, shorten
+from vitreous.io import check_path
 from vitreous.overrides import Values as Values
 from vitreous.overrides import merge as merge
 from vitreous.overrides import parse_overrides as parse_overrides
@@ -206,6 +207,8 @@ def _convert_plain(kind: Any, value: object, where: str) -> object:
     if kind in (Path, str) and isinstance(value, (str, Path)):
         if "\0" in str(value):
             raise VitreousError(f"{where}: expected text, found a NUL character in it")
+        if kind is Path:
+            check_path(value, where)
         return kind(value)
     if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
         raise VitreousError(f"{where}: expected {kind.__name__}, found {_show(value)}")
@@ -253,6 +256,25 @@ def check_ranges(settings: object, name: typing.Callable[[str], str] = str) -> N
             check_ranges(value, lambda inner, key=key: name(f"{key}.{inner}"))
         for bounds in ranges_of(hints[key]):
             bounds.check(value, name(key))
+
+
+def check_paths(settings: object, name: typing.Callable[[str], str] = str) -> None:
+    """Check every path that a dataclass holds, and those that it holds, as `check_path` does.
+
+    Args:
+        settings: An instance.
+        name: How messages call a field of this dotted key.
+
+    Raises:
+        VitreousError: For what is no path.
+    """
+    for key in _fields(settings):
+        value = getattr(settings, key)
+        if dataclasses.is_dataclass(value):
+            check_paths(value, lambda inner, key=key: name(f"{key}.{inner}"))
+        for path in value if isinstance(value, tuple | list) else (value,):
+            if isinstance(path, Path):
+                check_path(path, name(key))
 
 
 def ranges_of(kind: object) -> list[Range]:

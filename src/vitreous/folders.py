@@ -18,7 +18,7 @@ from vitreous.locks import LOCK
 
 MARKER = ".vitreous.json"
 VERSION = 1
-# Folders of before there were markers: all files of one line tell the kind.
+# Folders of before there were markers: all files of one line (patterns) tell the kind.
 LEGACY: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("demo", ("demo.json",)),
     ("run", ("recipe.yaml", "metrics.jsonl")),
@@ -27,6 +27,8 @@ LEGACY: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("masks", ("_quality/settings.json", "manifest.csv")),
     ("explanations", ("explanations.json", "maps.npz")),
     ("sweep", ("study.db",)),
+    ("composites", ("plan.json",)),
+    ("activations", ("[0-9a-f]" * 16 + "/*.npy",)),
     ("evaluation", ("results.json",)),
 )
 BYPRODUCTS = {MARKER, LOCK, ".DS_Store", "Thumbs.db", "desktop.ini"}
@@ -48,7 +50,7 @@ def folder_kind(folder: str | os.PathLike[str]) -> str | None:
         if isinstance(content, dict) and isinstance(content.get("kind"), str):
             return content["kind"]
     for kind, names in LEGACY:
-        if all((root / name).is_file() for name in names):
+        if all(any(path.is_file() for path in root.glob(name)) for name in names):
             return kind
     return "model" if _is_model(root) else None
 
@@ -69,6 +71,7 @@ def check_folder(
     *,
     also: Sequence[str] = (),
     overwrite: bool = False,
+    option: str = "--out",
 ) -> None:
     """Refuse a folder that we did not make, or made for something else; writes nothing.
 
@@ -77,13 +80,14 @@ def check_folder(
         kind: What the command writes.
         also: Other kinds of ours that it may write to.
         overwrite: Whether to write there all the same.
+        option: What named the folder, for messages.
 
     Raises:
         VitreousError: If it holds what must not be overwritten; says what.
     """
     root = Path(folder)
     if root.exists() and not root.is_dir():
-        raise VitreousError(f"{root} is a file, expected a folder; choose another --out")
+        raise VitreousError(f"{root} is a file, expected a folder; choose another {option}")
     if overwrite or not root.is_dir():
         return
     held = folder_kind(root)
@@ -91,7 +95,7 @@ def check_folder(
         return
     if held is not None:
         raise VitreousError(
-            f"{root} holds {_article(held)}, not {_article(kind)}; choose another --out, or "
+            f"{root} holds {_article(held)}, not {_article(kind)}; choose another {option}, or "
             "--overwrite to write there all the same"
         )
     try:
@@ -103,7 +107,7 @@ def check_folder(
     if names:
         shown = ", ".join(names[:3]) + (", …" if len(names) > 3 else "")
         raise VitreousError(
-            f"{root} holds files that vitreous did not make ({shown}); choose another --out, or "
+            f"{root} holds files that vitreous did not make ({shown}); choose another {option}, or "
             "--overwrite to write there all the same"
         )
 
@@ -114,12 +118,13 @@ def claim_folder(
     *,
     also: Sequence[str] = (),
     overwrite: bool = False,
+    option: str = "--out",
 ) -> Path:
     """Check a folder as `check_folder` does, make it and mark it as ours; returns its path.
 
     What killed processes left half-written in it is removed.
     """
-    check_folder(folder, kind, also=also, overwrite=overwrite)
+    check_folder(folder, kind, also=also, overwrite=overwrite, option=option)
     root = Path(folder)
     with writing(root):
         root.mkdir(parents=True, exist_ok=True)
@@ -134,6 +139,8 @@ def check_file(
 ) -> None:
     """Refuse to write over a file that is not of the kind that is written.
 
+    What killed processes left half-written beside it is removed.
+
     Args:
         path: The file that is to be written; it may be missing.
         sign: Bytes that stand in the first 64 KiB of each file of that kind.
@@ -144,6 +151,7 @@ def check_file(
         VitreousError: If another file stands there.
     """
     file = Path(path)
+    tidy(file.parent)
     if overwrite or not file.is_file():
         return
     try:
@@ -167,6 +175,8 @@ NAMES = {
     "masks": "masks",
     "model": "a model",
     "explanations": "explanations",
+    "activations": "activations",
+    "composites": "composites",
     "evaluation": "results",
     "sweep": "a sweep",
     "demo": "a demo",

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import errno
 import json
 import math
 import os
+import stat
 from collections.abc import Generator, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from vitreous.disk import temporary_path, writing
-from vitreous.errors import VitreousError
+from vitreous.errors import VitreousError, printable, shorten
 
 LONGEST = 1024
+NOT_THERE = (errno.ENOENT, errno.ENOTDIR)
 
 
 @contextlib.contextmanager
@@ -130,11 +133,42 @@ def inside(folder: str | os.PathLike[str], relative: str, listed_in: object = ""
     path = Path(folder) / relative
     try:
         within = path.resolve().is_relative_to(Path(folder).resolve())
+        path.is_file()
     except (OSError, RuntimeError, ValueError) as error:  # endless links, names too long
         raise VitreousError(f"{where}, which cannot be followed: {error}") from error
     if not within or Path(relative).is_absolute() or path.resolve() == Path(folder).resolve():
         raise VitreousError(f"{where}, which does not lie in {folder}; the listing is refused")
     return path
+
+
+def check_path(path: str | os.PathLike[str], where: str) -> None:
+    """Refuse what a user gives for a path and the system takes for none, before it is used.
+
+    What is not there yet is fine. Refused are: a NUL, a name too long, links that lead to
+    themselves, a folder that may not be entered, the home of nobody, and devices and pipes, which
+    may never end.
+
+    Args:
+        path: What was given.
+        where: Option or key that gave it, for the message.
+
+    Raises:
+        VitreousError: Says what is wrong with it.
+    """
+    text = os.fspath(path)
+    shown = shorten(printable(text)) if "\0" not in text else ""
+    if not shown and text:
+        raise VitreousError(f"{where}: expected a path, found a NUL character in it")
+    if text.startswith("~") and os.path.expanduser(text) == text:
+        raise VitreousError(f"{where}: nobody has the home of {shown}; give the whole path")
+    try:
+        kind = stat.S_IFMT(os.stat(os.path.expanduser(text)).st_mode)
+    except OSError as error:
+        if error.errno in NOT_THERE:
+            return
+        raise VitreousError(f"{where}: {shown} cannot be a path: {error.strerror}") from error
+    if kind not in (stat.S_IFREG, stat.S_IFDIR):
+        raise VitreousError(f"{where}: {shown} is a device or a pipe, expected a file or a folder")
 
 
 def file_stamp(path: str | os.PathLike[str]) -> tuple[int, ...]:

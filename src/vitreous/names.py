@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from vitreous.errors import VitreousError
+from vitreous.io import check_path
 
 DEVICES = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)  # of Windows
 SUFFIXES = (".tar", ".gz", ".pth", ".pt", ".ckpt", ".safetensors", ".csv", ".parquet", ".json")
@@ -70,6 +71,7 @@ def _parts(text: str) -> list[str]:
 
     A path of another machine, which is absolute, is one too.
     """
+    check_path(text, "model or dataset")
     path = Path(text.removeprefix("local-dir:")).expanduser()
     if not path.exists() and not path.is_absolute():
         return []

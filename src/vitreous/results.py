@@ -13,7 +13,7 @@ from typing import Any
 
 import filelock
 
-from vitreous.disk import tidy
+from vitreous.disk import tidy, writing
 from vitreous.errors import VitreousError
 from vitreous.io import finite, read_json, write_json
 from vitreous.names import distinct_names
@@ -240,16 +240,13 @@ class Results:
 @contextlib.contextmanager
 def _lock(file: Path) -> Generator[None]:
     try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        lock = filelock.FileLock(file.with_name(f".{file.name}.lock"), timeout=LOCK_SECONDS)
-        lock.acquire()
+        with writing(file):
+            file.parent.mkdir(parents=True, exist_ok=True)
+            lock = filelock.FileLock(file.with_name(f".{file.name}.lock"), timeout=LOCK_SECONDS)
+            lock.acquire()
     except filelock.Timeout as error:
         raise VitreousError(
             f"another process has been writing {file} for {LOCK_SECONDS} s; wait for it, or end it"
-        ) from error
-    except OSError as error:
-        raise VitreousError(
-            f"cannot write {file}: {error.strerror or error}; choose another folder with --out"
         ) from error
     try:
         yield

@@ -22,7 +22,7 @@ QUICK = tuple(name for name in COMMANDS if name != "brain")
 
 
 def without_torch(arguments: list[str]) -> str:
-    """What the command line prints, in a process that must not import torch."""
+    """What the command line prints, in a process that imports no torch and nothing like it."""
     code = (
         "import sys\n"
         "from vitreous.cli import main\n"
@@ -30,7 +30,8 @@ def without_torch(arguments: list[str]) -> str:
         "    status = main(sys.argv[1:])\n"
         "except SystemExit as end:\n"
         "    status = end.code or 0\n"
-        "heavy = {'torch', 'timm', 'accelerate', 'matplotlib', 'sklearn'} & {*sys.modules}\n"
+        "slow = 'torch timm accelerate matplotlib sklearn numpy scipy pandas PIL gradio jinja2'\n"
+        "heavy = {*slow.split()} & {*sys.modules}\n"
         "sys.exit(status or (f'imports {heavy}' if heavy else 0))\n"
     )
     command = [sys.executable, "-c", code, *arguments]

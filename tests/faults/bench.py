@@ -78,6 +78,7 @@ def make_workplace(root: Path) -> Path:
     (root / "recipe.yaml").write_text(yaml.safe_dump(values))
     (root / "run").mkdir()
     make_run(root / "run", "run")
+    write_json(root / "small" / "results.json", {"version": 1, "model": "small", "records": []})
     boxes = {name: [4, 4, 20, 20] for name in names}
     write_json(root / "boxes.json", boxes)
     write_json(root / "coco.json", coco(names))

@@ -6,7 +6,9 @@ itself.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import functools
 import importlib
 import math
 import typing
@@ -193,3 +195,45 @@ def test_what_is_out_of_range_is_one_line_that_names_the_setting(
 @pytest.fixture(scope="module")
 def bench_once(good: Path, tmp_path_factory: pytest.TempPathFactory) -> Bench:
     return Bench(good, tmp_path_factory.mktemp("ranges"))
+
+
+@functools.cache
+def helped(arguments: tuple[str, ...]) -> str:
+    """What `--help` or `--settings` prints, an option or setting at the begin of a line."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("COLUMNS", "90")  # one box below the other
+        outcome = call([*arguments], Path())
+    assert outcome.status == 0, outcome.line
+    lines = outcome.shown.replace("│", " ").splitlines()  # framed, or not
+    return "\n".join(line.removeprefix("  ") for line in lines)
+
+
+def asking(number: Number) -> tuple[str, ...]:
+    """What prints the settings of a command, or of a recipe that has the part in question."""
+    if "--show" not in number.before:
+        return (*number.before, "--help")
+    part = number.key.rpartition(".")[0]
+    given = any(word.startswith(f"{part}.") for word in number.before)
+    part_of_many = part.startswith(("--transforms.", "--objectives."))
+    more = (part, "{}") if part_of_many and not given else number.before[3:]
+    if "mixed" in more:
+        more = (*more, "--data.stream", "generated", "--data.masked", "generated")
+    return ("train", "recipe.yaml", "--settings", *more)
+
+
+def test_help_says_the_ranges_of_numbers_that_are_written_as_text() -> None:
+    shown = " ".join(helped(("attack", "model", "--help")).split())
+    assert "(at least 0; default: 1/255 2/255 4/255)" in shown
+    assert "where not given. (above 0; default: None)" in shown
+
+
+@pytest.mark.parametrize("number", EVERY, ids=IDS)
+def test_help_says_the_range_of_every_setting_that_has_one(
+    number: Number, bench_once: Bench
+) -> None:
+    with contextlib.chdir(bench_once.root):
+        shown = helped(asking(number))
+    _, found, rest = shown.partition(f"\n{number.key} ")
+    said = " ".join(rest.partition("\n--")[0].split())
+    assert found, f"{number.key} is not told"
+    assert all(str(bounds) in said for bounds in number.ranges), said

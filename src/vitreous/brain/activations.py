@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import errno
 import os
 import re
 import shutil
@@ -25,7 +26,7 @@ from torchvision.transforms import v2
 from vitreous.brain.layers import PIXELS, find_layers, record_layers
 from vitreous.brain.stimuli import Stimuli, place_in_view
 from vitreous.data.images import INTERPOLATIONS, to_tensor
-from vitreous.disk import tidy
+from vitreous.disk import tidy, writing
 from vitreous.errors import VitreousError
 from vitreous.fingerprint import digest
 from vitreous.io import read_json, write_json
@@ -271,13 +272,27 @@ def _open(folder: Path, name: str, n: int, units: int, settings: Extraction) -> 
         mapped = np.load(file, mmap_mode="r+")
         if mapped.shape == shape and mapped.dtype == kind:
             return mapped
-    file.parent.mkdir(parents=True, exist_ok=True)
+    with writing(file):
+        file.parent.mkdir(parents=True, exist_ok=True)
     if shutil.disk_usage(file.parent).free < n * units * kind.itemsize:
         raise VitreousError(
             f"layer '{name}' needs {n * units * kind.itemsize / 2**30:.1f} GiB in {folder.parent}, "
             "which is not free; choose another --cache, fewer layers, or storage float16"
         )
-    return np.lib.format.open_memmap(file, mode="w+", dtype=kind, shape=shape)
+    with writing(file):
+        mapped = np.lib.format.open_memmap(file, mode="w+", dtype=kind, shape=shape)
+        _reserve(file)
+    return mapped
+
+
+def _reserve(file: Path) -> None:
+    """Take a file's space now: a mapped file that finds the disk full ends the process."""
+    with contextlib.suppress(AttributeError), file.open("r+b") as opened:  # not on every system
+        try:
+            os.posix_fallocate(opened.fileno(), 0, file.stat().st_size)
+        except OSError as error:
+            if error.errno not in (errno.EINVAL, errno.EOPNOTSUPP):  # not on every file system
+                raise
 
 
 def _done(folder: Path, name: str) -> int:

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from vitreous.brain.layers import find_layers, record_layers
 from vitreous.brain.plugin_trial import check_weights, try_plugin
+from vitreous.disk import writing
 from vitreous.errors import VitreousError
 from vitreous.models import Classifier
 from vitreous.models.libraries import library_of
@@ -99,16 +100,16 @@ def export_plugin(classifier: Classifier, plugin: Plugin, out: str | os.PathLike
         raise VitreousError(f"{target} exists; remove it or choose another --out or --identifier")
     if plugin.weights != COPY:
         check_weights(classifier, plugin.weights)
-    try:
-        with tempfile.TemporaryDirectory(dir=_existing(target), prefix=".plugin-") as scratch:
-            work = Path(scratch) / plugin.identifier
-            work.mkdir()
-            _write(classifier, plugin, layers, work)
-            try_plugin(work, classifier, list(dict.fromkeys(layers.values())))
-            target.parent.mkdir(parents=True, exist_ok=True)
-            os.replace(work, target)
-    except OSError as error:
-        raise VitreousError(f"cannot write {target}: {error.strerror or error}") from error
+    with (
+        writing(target),
+        tempfile.TemporaryDirectory(dir=_existing(target), prefix=".plugin-") as scratch,
+    ):
+        work = Path(scratch) / plugin.identifier
+        work.mkdir()
+        _write(classifier, plugin, layers, work)
+        try_plugin(work, classifier, list(dict.fromkeys(layers.values())))
+        target.parent.mkdir(parents=True, exist_ok=True)
+        os.replace(work, target)
     return target
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,7 @@ from vitreous.data.npy import map_array
 from vitreous.data.readers.tables import read_rows
 from vitreous.data.stores import ZipImages
 from vitreous.errors import VitreousError, nearest, require
+from vitreous.io import check_path
 
 if TYPE_CHECKING:
     import xarray
@@ -111,10 +113,11 @@ def read_columns(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
 
 def _open(file: Path) -> xarray.Dataset:
     library = require("xarray", "brain")
+    check_path(file, "recording")
     if not file.is_file():
         raise VitreousError(f"no NetCDF file at {file}")
     try:
-        with library.open_dataset(file) as opened:
+        with warnings.catch_warnings(action="ignore"), library.open_dataset(file) as opened:
             return opened.load()
     except (OSError, ValueError) as error:
         line = (str(error).strip().splitlines() or [""])[0]

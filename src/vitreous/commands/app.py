@@ -53,12 +53,13 @@ class Command(DeviceOption):
         """Serve the page until interrupted."""
         if not 1 <= len(self.models) <= 6:
             raise VitreousError(f"give one to six models, found {len(self.models)}")
+        models = self._load()
         require("gradio", "app")
         from vitreous.app.page import build, launch
 
         # An end by a signal is an end too: what visitors sent is removed.
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-        page = build(self._load())
+        page = build(models)
         with contextlib.redirect_stdout(io.StringIO()):  # gradio tells a failed share in ten lines
             _, url, public = launch(
                 page,

@@ -22,6 +22,8 @@ from typing import Annotated, Literal
 import tyro
 
 from vitreous.commands.options import (
+    RADIUS,
+    STEP_SIZE,
     BatchOption,
     DeviceOption,
     LimitOption,
@@ -71,7 +73,7 @@ class Command(
     attack: tuple[Name, ...] = ("pgd",)
     """Attacks, each measured on its own."""
 
-    epsilon: tuple[str, ...] = ("1/255", "2/255", "4/255")
+    epsilon: Annotated[tuple[str, ...], RADIUS] = ("1/255", "2/255", "4/255")
     """Radii of the ball in units of pictures in [0, 1]."""
 
     norm: Literal["linf", "l2"] = "linf"
@@ -80,7 +82,7 @@ class Command(
     steps: Annotated[int, at_least(1)] | None = None
     """Gradient steps of each start (pgd: 50, apgd: 100)."""
 
-    step_size: str | None = None
+    step_size: Annotated[str, STEP_SIZE] | None = None
     """Length of a step of pgd; 2.5 ε / steps where not given."""
 
     restarts: Annotated[int, at_least(1)] | None = None

@@ -16,7 +16,7 @@ from vitreous.attacks.checks import GRADIENT_FREE, masked_by
 from vitreous.attacks.curve import draw_curve
 from vitreous.attacks.norms import radius_text
 from vitreous.commands.attack_panels import LabelledSet, push_images, show_attack
-from vitreous.commands.options import model_place, resolve_device
+from vitreous.commands.options import RADIUS, STEP_SIZE, model_place, resolve_device
 from vitreous.commands.parsing import option_name
 from vitreous.config import check_ranges, parse_number
 from vitreous.data.images import save_image
@@ -38,7 +38,7 @@ from vitreous.models.fingerprint import model_fingerprint
 from vitreous.names import distinct_names, folder_name
 from vitreous.processes import Processes, current_processes
 from vitreous.provenance import Provenance, provenance
-from vitreous.ranges import Range, above, at_least
+from vitreous.ranges import Range
 from vitreous.results import Results
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ NO_ACCEPTED = "images whose label is no class of the model"
 def attack(command: Command) -> None:
     """Attack a model as the command says, write results and say where they are."""
     attacks = [build_attack(command, name) for name in command.attack]
-    radii = tuple(sorted({_number(text, "--epsilon", at_least(0)) for text in command.epsilon}))
+    radii = tuple(sorted({_number(text, "--epsilon", RADIUS) for text in command.epsilon}))
     processes = current_processes(cpu=command.device == "cpu")
     classifier = _load(command, processes)
     out = _folder(command, classifier)
@@ -112,7 +112,7 @@ def _given(command: Command) -> dict[str, object]:
     """The settings of attacks that were given as options."""
     given = {key: getattr(command, key) for key in SETTINGS}
     if command.step_size is not None:
-        given["step_size"] = _number(command.step_size, "--step-size", above(0))
+        given["step_size"] = _number(command.step_size, "--step-size", STEP_SIZE)
     return {key: value for key, value in given.items() if value not in (None, ())}
 
 

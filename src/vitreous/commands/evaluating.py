@@ -26,6 +26,7 @@ from vitreous.evaluation.suites import (
     load_suite,
 )
 from vitreous.evaluation.test_sets import TEST_SETS, TestSet, read_set
+from vitreous.evaluation.test_sets.segmentation import read_segmentation
 from vitreous.folders import claim_folder
 from vitreous.models import Classifier, Preprocessing, load_model
 from vitreous.names import distinct_names, folder_name
@@ -42,6 +43,7 @@ def make_set(command: Command) -> None:
     """Make an SI-Score-like set and say where it is."""
     settings = command.generate
     out = command.out or Path(f"si-score-{settings.factor}")
+    claim_folder(out, "composites", overwrite=command.overwrite)
     print(f"set: {write_set(settings, out)}")
 
 
@@ -204,12 +206,15 @@ def _suite(command: Command) -> Suite:
 
 def _check_masks(command: Command) -> None:
     """Refuse, before anything is measured, masks that are not there or of nothing."""
+    if command.segmentation is not None:
+        read_segmentation(command.segmentation)
     if command.masks is None:
         return
     if not command.data:
         raise VitreousError("--masks are those of --data: give both")
     if not command.masks.is_dir():
         raise VitreousError(f"no folder of masks at {command.masks}")
+    list_images(command.masks)
 
 
 def _perturbations(command: Command) -> dict[str, tuple[int, ...]]:

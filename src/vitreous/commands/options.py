@@ -17,10 +17,13 @@ import tyro
 
 from vitreous.config import Values
 from vitreous.device import resolve_device
+from vitreous.io import check_path
 from vitreous.precision import Precision
-from vitreous.ranges import SEED, at_least
+from vitreous.ranges import SEED, above, at_least
 
 __all__ = [
+    "RADIUS",
+    "STEP_SIZE",
     "BatchOption",
     "BatchSize",
     "DeviceOption",
@@ -39,11 +42,13 @@ __all__ = [
 
 def model_place(model: str, checkpoint: Path | None = None) -> str:
     """Which model it is, for `Results.check_owner`: absolute paths, or timm's name."""
+    check_path(model, "model")
     path = Path(model).expanduser()
     name = str(path.resolve()) if path.exists() else model
     return name if checkpoint is None else f"{name} with {checkpoint.resolve()}"
 
 
+RADIUS, STEP_SIZE = at_least(0), above(0)  # of numbers that are written as text: 2/255
 BatchSize = Annotated[int, at_least(1), tyro.conf.arg(help="Images in one pass through the model.")]
 
 

@@ -14,12 +14,13 @@ import re
 import types
 import typing
 from collections.abc import Callable, Generator, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Protocol, Union, cast
 
 import tyro
 
 from vitreous.commands.options import RecipeOptions
-from vitreous.config import check_ranges, parse_overrides, ranges_of
+from vitreous.config import check_paths, check_ranges, parse_overrides, ranges_of
 from vitreous.errors import VitreousError, nearest
 
 if TYPE_CHECKING:
@@ -50,6 +51,7 @@ def parse(kind: Any, arguments: list[str], program: str, description: str | None
     """
     recipe = isinstance(kind, type) and issubclass(kind, RecipeOptions)
     own, others = split_options(kind, arguments) if recipe else (arguments, [])
+    _refuse_empty_paths(own, kind)
     show_ranges(kind)
     with _one_line():
         command, rest = tyro.cli(
@@ -61,13 +63,29 @@ def parse(kind: Any, arguments: list[str], program: str, description: str | None
             config=(tyro.conf.FlagCreatePairsOff,),
         )
     _refuse(rest, kind)
-    check_ranges(command, option_name)
+    name = _naming(command)
+    check_ranges(command, name)
+    check_paths(command, name)
     return dataclasses.replace(command, overrides=parse_overrides(others)) if recipe else command
 
 
 def option_name(key: str) -> str:
     """How a field is called on the command line."""
     return "--" + key.replace("_", "-")
+
+
+def _naming(command: object) -> Callable[[str], str]:
+    """How the fields of a command are called: options by their names, arguments by theirs."""
+    hints = typing.get_type_hints(type(command), include_extras=True)
+    plain = {key for key, hint in hints.items() if tyro.conf.Positional in annotation_notes(hint)}
+    flat = tuple(f"{key}." for key, hint in hints.items() if "name=''" in str(hint))
+
+    def name(key: str) -> str:
+        for prefix in flat:
+            key = key.removeprefix(prefix)
+        return key if key in plain else option_name(key)
+
+    return name
 
 
 def option_value(arguments: list[str], option: str, default: str | None = None) -> str | None:
@@ -101,15 +119,25 @@ def split_options(kind: type, arguments: list[str]) -> tuple[list[str], list[str
     return own, others
 
 
-def options_of(kind: object, prefix: str = "") -> Iterator[str]:
-    """Every option of a command, subcommands included, as it is written."""
+def options_of(
+    kind: object, prefix: str = "", of: Callable[[object], bool] = lambda hint: True
+) -> Iterator[str]:
+    """Every option of a command, subcommands included, as it is written.
+
+    Args:
+        kind: The command.
+        prefix: What goes before each name.
+        of: Of which types.
+    """
     for choice in _choices(kind):
         hints = typing.get_type_hints(choice, include_extras=True)
         for field in dataclasses.fields(choice):
             inner = _bare(hints[field.name])
             if dataclasses.is_dataclass(inner):
                 below = "" if "name=''" in str(hints[field.name]) else f"{prefix}{field.name}."
-                yield from options_of(inner, below)
+                yield from options_of(inner, below, of)
+            elif not of(hints[field.name]):
+                continue
             elif inner is bool and field.default is True:
                 yield option_name(f"{prefix}no_{field.name}")
             else:
@@ -185,6 +213,24 @@ def _choices(kind: object) -> list[type[DataclassInstance]]:
 def _bare(hint: object) -> object:
     """A type without what is annotated to it."""
     return typing.get_args(hint)[0] if typing.get_origin(hint) is Annotated else hint
+
+
+def _refuse_empty_paths(arguments: list[str], kind: object) -> None:
+    """Refuse the empty text for a path: pathlib takes it for the folder that one stands in."""
+    paths = set(options_of(kind, of=_takes_path))
+    option = ""
+    for argument in arguments:
+        name, equals, value = argument.partition("=")
+        if argument.startswith("--"):
+            option = name
+        if not (value if equals and argument.startswith("--") else argument) and (
+            option in paths or not option
+        ):
+            raise VitreousError(f"{option or 'an argument'} is empty; give a name or a path")
+
+
+def _takes_path(hint: object) -> bool:
+    return hint is Path or any(_takes_path(part) for part in typing.get_args(hint))
 
 
 def _refuse(rest: list[str], kind: object) -> None:

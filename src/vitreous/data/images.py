@@ -40,6 +40,8 @@ def open_image(path: str | os.PathLike[str]) -> Image.Image:
     """
     file, name = Path(path), printable(path)
     try:
+        if file.is_dir():
+            raise ImageError(f"{name} is a folder, expected a picture")
         if file.stat().st_size == 0:
             raise ImageError(f"{name} is empty (0 bytes)")
     except FileNotFoundError as error:

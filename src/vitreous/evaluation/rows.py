@@ -10,7 +10,7 @@ from typing import BinaryIO
 
 import numpy as np
 
-from vitreous.errors import VitreousError
+from vitreous.disk import writing
 from vitreous.io import write_json
 
 READ, UNREADABLE, NOT_FINITE = 0, 1, 2
@@ -66,19 +66,14 @@ class RowStore:
 
     def append(self, rows: np.ndarray, reasons: dict[int, str]) -> None:
         """Add rows; reasons (by key) go to disk first, so that no row is without its reason."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        if self._rank == 0 and not (self.folder / "header.json").exists():
-            write_json(self.folder / "header.json", self.header)
-        try:
+        with writing(self.folder):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            if self._rank == 0 and not (self.folder / "header.json").exists():
+                write_json(self.folder / "header.json", self.header)
             if reasons:
                 lines = "".join(json.dumps([k, r]) + "\n" for k, r in reasons.items())
                 self._append(f"unreadable-{self._rank}.jsonl", lines.encode())
             self._append(f"rows-{self._rank}.bin", rows.astype(self.kind).tobytes())
-        except OSError as error:
-            raise VitreousError(
-                f"cannot write {self.folder}: {error.strerror or error}; free some space and run "
-                "the same command again, it goes on where it was"
-            ) from error
 
     def clear(self) -> None:
         """Delete the rows of this evaluation."""

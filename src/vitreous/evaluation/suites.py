@@ -15,7 +15,7 @@ from vitreous.data.dataset import UNKNOWN, Dataset
 from vitreous.data.listing import left_out
 from vitreous.data.mask_files import MaskFormat
 from vitreous.data.readers import read_dataset
-from vitreous.errors import VitreousError, nearest
+from vitreous.errors import VitreousError, nearest, shorten
 from vitreous.evaluation.corruptions import CORRUPTIONS
 from vitreous.evaluation.evaluators.corruption import Corruption
 from vitreous.evaluation.evaluators.rotation import Rotation
@@ -208,7 +208,7 @@ def load_suite(name: str) -> Suite:
     if name.endswith((".yaml", ".yml")):
         return build(Suite, read_yaml(Path(name)), "")
     if name not in suite_names():
-        raise VitreousError(f"unknown suite '{name}'; {nearest(name, suite_names())}")
+        raise VitreousError(f"unknown suite '{shorten(name)}'; {nearest(name, suite_names())}")
     with resources.as_file(resources.files("vitreous.evaluation") / "suites" / f"{name}.yaml") as f:
         return build(Suite, read_yaml(f), "")
 

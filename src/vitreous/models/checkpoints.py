@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from vitreous.errors import CheckpointError
+from vitreous.io import check_path
 
 logger = logging.getLogger(__name__)
 
@@ -62,6 +63,7 @@ def read_weights(path: str | os.PathLike[str]) -> Weights:
     Raises:
         CheckpointError: If it is missing, corrupt, or holds more than weights.
     """
+    check_path(path, "weights")
     file = Path(path)
     if not file.is_file():
         raise CheckpointError(f"no weights at {file}")

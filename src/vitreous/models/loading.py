@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from vitreous.errors import CheckpointError, VitreousError, nearest
-from vitreous.io import read_json, write_json
+from vitreous.io import check_path, read_json, write_json
 from vitreous.models import hugging_face
 from vitreous.models.checkpoints import PREFIXES, load_weights, read_weights
 from vitreous.models.classifier import HALF, Classifier
@@ -100,6 +100,7 @@ def load_model(
         described = describe_network(name, image_size)
         net = with_prompts(name, prompts, tokenizer) if prompts else name
         return _described(net, described, normalization, class_names or prompts, device)
+    check_path(name, "model")
     if (source := _hugging_face_source(str(name))) is not None:
         if checkpoint is not None:
             raise VitreousError(f"{source} brings its weights; give no checkpoint beside it")

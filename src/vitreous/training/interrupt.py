@@ -26,7 +26,7 @@ class StopRequest:
 
     Worker processes that are forked inside it leave the signals to their parent. Off the main
     thread, where Python allows no handlers, nothing changes. Within another such context, what came
-    too late for the inner one is left to the outer.
+    too late for the inner one is left to the outer, and what the outer has noted stops the inner.
 
     Attributes:
         signal: The signal that came, None before.
@@ -40,6 +40,8 @@ class StopRequest:
     def __enter__(self) -> StopRequest:
         if threading.current_thread() is threading.main_thread():
             self._before = {kind: signal.signal(kind, self._note) for kind in SIGNALS}
+        if (outer := self._outer()) is not None and self.signal is None:
+            self.signal = outer.signal
         return self
 
     def __exit__(
@@ -50,9 +52,13 @@ class StopRequest:
     ) -> None:
         for known, handler in self._before.items():
             signal.signal(known, handler)
-        outer = getattr(self._before.get(signal.SIGTERM), "__self__", None)
-        if self.signal is not None and isinstance(outer, StopRequest):
+        if (outer := self._outer()) is not None and self.signal is not None:
             outer.signal = self.signal
+
+    def _outer(self) -> StopRequest | None:
+        """The context around this one."""
+        outer = getattr(self._before.get(signal.SIGTERM), "__self__", None)
+        return outer if isinstance(outer, StopRequest) else None
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         if os.getpid() != self._process:

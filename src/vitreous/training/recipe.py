@@ -14,7 +14,8 @@ from vitreous.config import Values, build, merge, part, parts, read_yaml
 from vitreous.data.readers import READERS, Reader
 from vitreous.data.readers.base import Split
 from vitreous.data.transforms import TRANSFORMS, Transform
-from vitreous.errors import VitreousError, nearest
+from vitreous.errors import VitreousError, nearest, shorten
+from vitreous.io import check_path
 from vitreous.models import Classifier, load_model
 from vitreous.models.class_words import imagenet_index, imagenet_labels
 from vitreous.ranges import PIXELS, SEED, above, at_least
@@ -372,6 +373,7 @@ def recipe_values(name: str) -> Values:
 
 
 def _values(name: str, base: Path, seen: tuple[str, ...]) -> Values:
+    check_path(name, "recipe")
     name = name.replace("own_normalisation", "own_normalization")  # as it was called before
     shipped = recipe_folder() / f"{name}.yaml"
     local = (base / name).expanduser()
@@ -379,7 +381,7 @@ def _values(name: str, base: Path, seen: tuple[str, ...]) -> Values:
     if not path.is_file():
         if path is local:
             raise VitreousError(f"no recipe at {path}")
-        raise VitreousError(f"unknown recipe '{name}'; {nearest(name, list_recipes())}")
+        raise VitreousError(f"unknown recipe '{shorten(name)}'; {nearest(name, list_recipes())}")
     if str(path) in seen:
         raise VitreousError(f"recipes extend each other in a circle: {' → '.join([*seen, name])}")
     values = read_yaml(path)

@@ -14,7 +14,7 @@ from vitreous.training.sweep_axes import Axis, parse_axis
 from vitreous.training.sweep_jobs import work_together
 from vitreous.training.sweep_pruning import Pruner
 from vitreous.training.sweep_report import completed, write_report
-from vitreous.training.sweep_trials import Search, open_study, problem, work
+from vitreous.training.sweep_trials import Search, all_tried, open_study, problem, work
 
 if TYPE_CHECKING:
     from optuna import Study
@@ -69,7 +69,8 @@ def sweep(
     _check(search)
     claim_folder(out, "sweep", overwrite=overwrite)
     study, _ = open_study(search)
-    work(search) if jobs == 1 else work_together(search, jobs)
+    if not all_tried(study, search):
+        work(search) if jobs == 1 else work_together(search, jobs)
     if not completed(study):
         raise VitreousError(f"no trial gave a figure: {problem(study, 0)}")
     write_report(study, search)

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vitreous.config import Values, plain
+from vitreous.disk import writing
 from vitreous.errors import DivergedError, VitreousError
 from vitreous.training.engine import train
 from vitreous.training.interrupt import StopRequest
@@ -84,7 +85,8 @@ def open_study(search: Search) -> tuple[Study, BaseStorage]:
     axes = [plain(axis) for axis in search.axes]
     settings = {"axes": axes, "overrides": plain(search.overrides)}
     try:
-        storage = open_storage(search.storage, search.out)
+        with writing(search.out):
+            storage = open_storage(search.storage, search.out)
         study = optuna.create_study(
             study_name=search.recipe.replace("/", "-"),
             storage=storage,
@@ -95,8 +97,8 @@ def open_study(search: Search) -> tuple[Study, BaseStorage]:
         stored = study.user_attrs.get("search")
         if stored is None:
             study.set_user_attr("search", settings)
-    except OSError as error:
-        raise VitreousError(f"cannot write to {search.out}: {error.strerror or error}") from error
+    except VitreousError:
+        raise
     except Exception as error:  # the database's own kinds, of which there are many
         line = str(error).strip().splitlines()[0]
         raise VitreousError(f"cannot open the study {place}: {line}") from error
@@ -123,7 +125,7 @@ def work(search: Search, *, bars: bool = True) -> None:
         contextlib.closing(make_locks(search.storage, study.study_name, search.out)) as locks,
         StopRequest() as stop,
     ):
-        while (trial := _next(study, search, locks)) is not None:
+        while stop.signal is None and (trial := _next(study, search, locks)) is not None:
             with trial.lock:
                 _run(study, storage, trial, search, bars)
             if not search.quiet:
@@ -131,6 +133,19 @@ def work(search: Search, *, bars: bool = True) -> None:
                 print(trial_line(study, done), file=sys.stderr, flush=True)
             if stop.signal is not None:
                 raise stop.stopped(f"stopped after trial {trial.number}")
+        if stop.signal is not None:
+            raise stop.stopped("stopped before a trial began")
+
+
+def all_tried(study: Study, search: Search) -> bool:
+    """Whether nothing is left to do: no trial is in work, and none is to be drawn."""
+    from optuna.trial import TrialState
+
+    known = study.get_trials(deepcopy=False)
+    tried = [trial.params for trial in known if search.known(trial)]
+    if any(trial.state == TrialState.RUNNING for trial in known):
+        return False
+    return len(tried) >= search.trials or untried(search.axes, tried, search.seed) == {}
 
 
 @dataclasses.dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -20,6 +21,7 @@ from vitreous.commands.options import (
     resolve_device,
 )
 from vitreous.errors import VitreousError
+from vitreous.folders import check_folder, claim_folder
 from vitreous.models import Classifier, load_model
 from vitreous.models.fingerprint import model_fingerprint
 from vitreous.names import folder_name
@@ -69,6 +71,8 @@ class ModelOptions(LoadOptions, BatchOption, DeviceOption, ResumeOptions, SeedOp
     """How results call the model."""
     out: Path | None = None
     """results.json to add to, or its folder; the run's own, else brain_results/MODEL/."""
+    overwrite: bool = False
+    """Write to folders although they hold what we did not make."""
 
     def load(self) -> Classifier:
         """Load the model; random weights follow from the seed."""
@@ -78,9 +82,17 @@ class ModelOptions(LoadOptions, BatchOption, DeviceOption, ResumeOptions, SeedOp
         classifier = super().load()
         if self.name:
             classifier.name = self.name
+        file = self.results_file(classifier)
+        self._results_folder(file, check_folder)
+        check_folder(self.cache, "activations", overwrite=self.overwrite, option="--cache")
         if not Path(self.model).is_dir() or self.out is not None:
-            Results.check_owner(self.results_file(classifier), self._place())
+            Results.check_owner(file, self._place())
         return classifier
+
+    def _results_folder(self, results: Path, how: Callable[..., object]) -> None:
+        """Check or claim the folder of the results, unless their file was named."""
+        if results != self.out:
+            how(results.parent, "evaluation", also=("run", "model"), overwrite=self.overwrite)
 
     def _place(self) -> str:
         return f"{model_place(self.model, self.checkpoint)} {self.name}".strip()
@@ -90,11 +102,14 @@ class ModelOptions(LoadOptions, BatchOption, DeviceOption, ResumeOptions, SeedOp
         return str(resolve_device(self.device))
 
     def extraction(self, again: bool = False) -> Extraction:
-        """How activations are taken.
+        """How activations are taken; claims the folders, as all input is read by now.
 
         Args:
             again: This command has taken these activations already: what it restarted stays.
         """
+        if self.out is not None and self.out.suffix != ".json":
+            self._results_folder(self.out / "results.json", claim_folder)
+        claim_folder(self.cache, "activations", overwrite=self.overwrite, option="--cache")
         return Extraction(
             batch_size=self.batch_size,
             degrees=self.degrees_of_view,
@@ -140,7 +155,9 @@ class ModelOptions(LoadOptions, BatchOption, DeviceOption, ResumeOptions, SeedOp
         )
         if not current_processes().main:
             return self.results_file(classifier)
-        path = store(fresh, self.results_file(classifier), made, self._context())
+        file = self.results_file(classifier)
+        self._results_folder(file, claim_folder)
+        path = store(fresh, file, made, self._context())
         print(f"results: {path}")
         return path
 

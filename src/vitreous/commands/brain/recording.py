@@ -14,6 +14,7 @@ from vitreous.brain.similarity import LEAVE_OUT
 from vitreous.brain.splits import Splits
 from vitreous.brain.stimuli import read_stimuli
 from vitreous.errors import VitreousError
+from vitreous.io import check_path
 from vitreous.ranges import FINITE, SEED, above, at_least
 
 MetricName = Literal["pls", "ridge", "ridge_cv", "linear", "one_to_one", "rdm", "cka"]
@@ -48,6 +49,7 @@ class RecordingOptions:
         """Read the recording; one that is no named benchmark says where it lies."""
         if not self.assembly:
             raise VitreousError("give --assembly: a named benchmark, a .nc or .npy file, a folder")
+        check_path(self.assembly, "recording")
         path = Path(self.assembly)
         known = None if path.is_dir() else self._benchmark(path)
         return known or dataclasses.replace(self._own(path), source=str(path.absolute()))

@@ -165,9 +165,9 @@ class Layers(_Scoring):
             default_layers(classifier, self.layers),
             self.cache,
             measure=self.measure(self.torch_device()),
-            extraction=self.extraction(),
             regions=self.region,
             reduction=self._reduction(),
+            extraction=self.extraction(),
         )
         chosen = choose_layers(scores)
         print_depth(scores)

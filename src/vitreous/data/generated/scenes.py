@@ -21,7 +21,7 @@ from torch import Tensor
 
 from vitreous.data.generated.drawing import OUTLINES, PATTERNS, hue_to_rgb
 from vitreous.data.images import to_uint8
-from vitreous.errors import VitreousError
+from vitreous.disk import writing
 from vitreous.io import write_text
 
 Cue = Literal["tag", "pattern", "colour", "none"]
@@ -266,14 +266,12 @@ def write_folder(
         return root
     images, foregrounds = draw_scenes(world, scenes)
     kinds = {"images": images, **({"masks": foregrounds} if masks else {})}
-    try:
+    with writing(root):
         for kind, values in kinds.items():
             for place, (value, label) in enumerate(zip(values, scenes.labels.tolist())):
                 file = root / kind / world.classes[label] / f"{place:05d}.png"
                 file.parent.mkdir(parents=True, exist_ok=True)
                 Image.fromarray(to_uint8(value)).save(file, compress_level=1)
-    except OSError as error:
-        raise VitreousError(f"cannot write {root}: {error.strerror or error}") from error
     write_text(done, description)
     return root
 

@@ -14,6 +14,7 @@ from vitreous.data.readers.masks import with_masks
 from vitreous.data.readers.shards import read_shards, tar_shards
 from vitreous.data.readers.tables import Columns, missing_columns, read_csv, read_rows
 from vitreous.errors import VitreousError
+from vitreous.io import check_path
 
 EXPECTED = "a folder of class folders, a CSV file (path,label), tar shards, Parquet or Arrow files"
 
@@ -42,6 +43,9 @@ def read_dataset(
     Raises:
         VitreousError: If it cannot be read, holds no images, or lacks what is required.
     """
+    for given in (path, masks):
+        if given is not None:
+            check_path(given, "a dataset" if given is path else "masks")
     place = Path(path).expanduser()
     dataset = _read(place, classes, mask_format, columns)
     if labelled and (dataset.labels < 0).any():

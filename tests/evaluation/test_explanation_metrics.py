@@ -24,7 +24,7 @@ from vitreous.evaluation.explanation_metrics.faithfulness import (
 from vitreous.evaluation.explanation_metrics.localization import rank_accuracy, roc_area
 from vitreous.evaluation.explanation_metrics.ranks import (
     average_ranks,
-    descending_order,
+    descending_orders,
     most_relevant,
 )
 from vitreous.evaluation.explanation_metrics.stability import (
@@ -153,7 +153,10 @@ def test_ranks_and_orders_are_scipys_and_of_stable_sorting(kind, ties) -> None:
     assert (len(np.unique(values)) < 20) == ties
     order = np.argsort(-values, kind="stable")
     np.testing.assert_array_equal(average_ranks(values), rankdata(values))
-    np.testing.assert_array_equal(descending_order(values), order)
+    signed = np.stack([values, np.round(values - 0.5, 1), -values, np.zeros(500, kind)])
+    signed[3, ::2] *= -1  # two zeros, which are equal
+    expected = np.argsort(-signed, axis=1, kind="stable")
+    np.testing.assert_array_equal(descending_orders(signed), expected)
     for count in (0, 1, 120, 500):
         expected = np.isin(np.arange(500), order[:count])
         np.testing.assert_array_equal(most_relevant(values, count), expected)
@@ -170,6 +173,30 @@ def test_a_filled_in_pixel_is_the_weighted_mean_of_its_neighbours() -> None:
     plane = np.add.outer(np.arange(9.0), 2 * np.arange(9.0))[None]
     hole = (np.arange(3, 6)[:, None] * 9 + np.arange(3, 6)).ravel()
     np.testing.assert_allclose(impute(plane, hole), plane)
+
+
+def test_all_filled_in_pixels_solve_one_dense_system() -> None:
+    """In whatever order they are given, with the noise of each, and none at all."""
+    random = np.random.default_rng(2)
+    image, height, width = random.random((2, 7, 9)), 7, 9
+    gone = random.permutation(height * width)[:40]
+    noise = random.normal(size=(40, 2))
+    matrix, right = np.eye(height * width), image.reshape(2, -1).T.copy()
+    for place in gone:
+        y, x = divmod(place, width)
+        near = {
+            (y + down) * width + x + across: 2 - abs(down * across)
+            for down in (-1, 0, 1)
+            for across in (-1, 0, 1)
+            if (down or across) and 0 <= y + down < height and 0 <= x + across < width
+        }
+        right[place] = 0
+        for other, weight in near.items():
+            matrix[place, other] = -weight / sum(near.values())
+    expected = np.linalg.solve(matrix, right)
+    expected[gone] += noise
+    np.testing.assert_allclose(impute(image, gone, noise).reshape(2, -1).T, expected, atol=1e-10)
+    np.testing.assert_array_equal(impute(image, gone[:0]), image)
 
 
 def test_the_best_multiple_of_a_map_has_the_least_infidelity() -> None:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Callable, Iterable
 
 import numpy as np
 import torch
-from scipy.sparse import coo_matrix
-from scipy.sparse.linalg import splu
+from scipy.linalg import solveh_banded
 from torch import Tensor
 
-from vitreous.evaluation.explanation_metrics.ranks import descending_order
+from vitreous.evaluation.explanation_metrics.ranks import descending_orders
 
 Scores = Callable[[Tensor], Tensor]
 """Images (B, C, H, W) to what the model says of the target (B,)."""
@@ -22,6 +22,9 @@ NEIGHBOURS = tuple(
     for across in (-1, 0, 1)
     if (down, across) != (0, 0)
 )
+
+
+WEIGHTS = np.array([weight for _, _, weight in NEIGHBOURS])
 
 
 def pixel_flipping(scores: Scores, images: Tensor, maps: Tensor, steps: int) -> Tensor:
@@ -47,7 +50,7 @@ def pixel_flipping(scores: Scores, images: Tensor, maps: Tensor, steps: int) -> 
 
 def _order(maps: Tensor) -> np.ndarray:
     """Places of the pixels of maps (B, 1, H, W), the most relevant first: (B, H · W)."""
-    return np.stack([descending_order(row) for row in maps.detach().flatten(1).cpu().numpy()])
+    return descending_orders(maps.detach().flatten(1).cpu().numpy())
 
 
 def curve_mean(curve: Tensor) -> Tensor:
@@ -120,29 +123,70 @@ def impute(image: np.ndarray, gone: np.ndarray, noise: np.ndarray | float = 0.0)
         (C, H, W).
     """
     channels, height, width = image.shape
-    flat, filled = image.reshape(channels, -1), image.reshape(channels, -1).copy()
-    number = np.full(height * width, -1)
-    number[gone] = np.arange(len(gone))
-    right, total = np.zeros((len(gone), channels)), np.zeros(len(gone))
-    rows, columns, values = [], [], []
-    for down, across, weight in NEIGHBOURS:
-        top, left = gone // width + down, gone % width + across
-        inside = np.flatnonzero((top >= 0) & (top < height) & (left >= 0) & (left < width))
-        place = top[inside] * width + left[inside]
-        total[inside] += weight
-        known = number[place] < 0
-        right[inside[known]] += weight * flat[:, place[known]].T
-        rows.append(inside[~known])
-        columns.append(number[place[~known]])
-        values.append(np.full(len(rows[-1]), -weight))
-    diagonal = np.arange(len(gone))
-    entries = [np.concatenate(part) for part in ([*values, total], [*rows, diagonal])]
-    places = (entries[1], np.concatenate([*columns, diagonal]))
-    system = coo_matrix((entries[0], places), shape=(len(gone),) * 2).tocsc()
-    # Symmetric, and heaviest on its diagonal: no pivots, and an order that suits symmetry.
-    solved = splu(system, "MMD_AT_PLUS_A", 0.0, options={"SymmetricMode": True}).solve(right)
-    filled[:, gone] = (solved + noise).T
+    if not len(gone):
+        return image.copy()
+    order = np.argsort(gone)
+    system = _Neighbourhood.of(gone[order], height, width)
+    known = np.pad(image, ((0, 0), (1, 1), (1, 1))).reshape(channels, -1).astype(np.float64)
+    known[:, system.places] = 0.0
+    filled = image.reshape(channels, -1).copy()
+    added = noise[order].T if isinstance(noise, np.ndarray) else noise
+    filled[:, gone[order]] = system.solve(known) + added
     return filled.reshape(image.shape)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Neighbourhood:
+    """The equations of missing pixels: what each has of its neighbours, less it, is zero.
+
+    Pixels are numbered along the rows, so that the matrix is a band about a row of the image wide;
+    it is symmetric and positive.
+
+    Attributes:
+        places: (K,) of the missing pixels in an image with a border of one pixel, ascending.
+        beside: For each neighbour its place there, (8, K).
+        number: For each neighbour which missing pixel it is, (8, K); below 0 where it is none.
+        total: Weight of all neighbours within the image, (K,).
+    """
+
+    places: np.ndarray
+    beside: np.ndarray
+    number: np.ndarray
+    total: np.ndarray
+
+    @classmethod
+    def of(cls, gone: np.ndarray, height: int, width: int) -> _Neighbourhood:
+        """Of missing pixels (K,) in ascending order."""
+        wide = width + 2
+        places = (gone // width + 1) * wide + gone % width + 1
+        number = np.full((height + 2, wide), -2, np.int32)
+        number[1:-1, 1:-1] = -1
+        number = number.reshape(-1)
+        number[places] = np.arange(len(gone), dtype=np.int32)
+        beside = places + np.array([[down * wide + across] for down, across, _ in NEIGHBOURS])
+        found = number[beside]
+        return cls(places, beside, found, WEIGHTS @ (found > -2))
+
+    def solve(self, known: np.ndarray) -> np.ndarray:
+        """Values (C, K) of the missing pixels.
+
+        Args:
+            known: The image with a border, (C, places), zero where it has no value.
+        """
+        wanted = sum(w * known[:, beside] for w, beside in zip(WEIGHTS, self.beside))
+        # The band is of no use afterwards.
+        return solveh_banded(self._band(), wanted.T, True, lower=True, check_finite=False).T
+
+    def _band(self) -> np.ndarray:
+        """The lower band (width, K) of the matrix."""
+        own = np.arange(self.number.shape[1])
+        later = [n for n, (down, across, _) in enumerate(NEIGHBOURS) if (down, across) > (0, 0)]
+        shift = np.where(self.number[later] >= 0, self.number[later] - own, 0)
+        band = np.zeros((int(shift.max(initial=0)) + 1, len(own)), order="F")
+        for steps, weight in zip(shift, WEIGHTS[later]):
+            band[steps, own] = -weight
+        band[0] = self.total
+        return band
 
 
 def remove_and_debias(

@@ -116,6 +116,43 @@ def test_a_table_of_fewer_items_does_not_replace_a_fuller_one():
     assert results.extra["evaluation"]["val"]["curve"] == [3]
 
 
+def entry(place: str, value: int, **more: object) -> dict[str, object]:
+    return {"name": "val", "place": place, "value": value, **more}
+
+
+def test_an_entry_goes_to_what_it_belongs_to_whatever_it_is_called():
+    """Measured beside another set of its name, then alone, then the other way round."""
+    results = Results("m")
+    results.add_extra({"e": {"val (/a)": entry("/a", 1), "val (/b)": entry("/b", 2)}})
+    results.add_extra({"e": {"val": entry("/a", 3)}})
+    results.add_extra({"e": {"val": entry("/b", 4)}})
+    assert {e["place"]: e["value"] for e in results.extra["e"].values()} == {"/a": 3, "/b": 4}
+    assert len(results.extra["e"]) == 2
+    results.add_extra({"e": {"val": entry("/a", 5, settings={"view": "16", "map": "x"})}})
+    results.add_extra({"e": {"val": entry("/a", 6, settings={"map": "x", "view": "16"})}})
+    assert sorted(e["value"] for e in results.extra["e"].values()) == [3, 4, 6]
+    results.add_extra({"e": {"val": entry("/a", 7, settings={"view": "16"})}})
+    assert results.extra["e"]["val (/a, view 16)"]["value"] == 7
+
+
+def test_an_entry_of_other_weights_is_replaced_whole():
+    results = Results("m")
+    old = {"n": 9, "fingerprint": "old", "rotation": {"angle": [90]}, "curve": [1]}
+    results.add_extra({"e": {"val": old}})
+    results.add_extra({"e": {"val": {"n": 4, "fingerprint": "new", "curve": [2]}}})
+    assert results.extra["e"]["val"] == {"n": 4, "fingerprint": "new", "curve": [2]}
+
+
+def test_warnings_of_a_record_are_kept_and_go_with_it(tmp_path):
+    record = accuracy_record("attack", "val", "top1", 1, 2)
+    warned = dataclasses.replace(record, warnings=("gradients vanish", "few images"))
+    Results.update(tmp_path, [warned, accuracy_record("clean", "val", "top1", 1, 2)], MADE)
+    assert [r.warnings for r in Results.read(tmp_path).records] == [warned.warnings, ()]
+    assert (tmp_path / "results.json").read_text().count("warnings") == 1
+    Results.update(tmp_path, [record], MADE)
+    assert not any(r.warnings for r in Results.read(tmp_path).records)
+
+
 def _write(folder: Path, writer: int) -> None:
     for i in range(20):
         Results.update(folder, [accuracy_record(f"s{writer}", f"d{i}", "top1", 1, 2)], MADE)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from vitreous.attacks import FGSM, PGD
+from vitreous.attacks import gradient as gradient_module
 from vitreous.attacks.gradient import (
     LostGradientWarning,
     ascend,
@@ -152,6 +153,23 @@ def test_a_gradient_is_of_the_inputs_alone() -> None:
     assert model.weight.grad is None
     again, alone = loss_only(model, images, lambda z: 2 * z[:, 1])
     assert torch.equal(again, logits) and torch.equal(alone, loss) and not alone.requires_grad
+
+
+def test_the_scale_of_a_loss_in_half_precision_goes_on_from_call_to_call(monkeypatch) -> None:
+    seen = []
+
+    def scaled(value: Tensor, of: list[Tensor], **named: object) -> tuple[Tensor, ...]:
+        seen.append(named)
+        return torch.autograd.grad(value, of)
+
+    monkeypatch.setattr(gradient_module, "scaled_gradients", scaled)
+    state: dict[str, Tensor] = {}
+    for kind in (torch.float16, torch.float32):
+        linear = Linear(noise(1)[0])
+        model = lambda x, linear=linear, kind=kind: linear(x).to(kind)  # noqa: E731
+        loss_and_gradient(model, torch.rand(2, 3, 4, 6), lambda z: z[:, 1], state)
+    assert [named["half"] for named in seen] == [True, False]
+    assert all(named["state"] is state for named in seen)
 
 
 def test_a_step_is_taken_from_the_start_and_held_about_the_centre() -> None:

@@ -129,3 +129,20 @@ def test_alignment_needs_four_images_and_something_that_varies() -> None:
         brain.cka(features[:3], responses[:3])
     assert np.isfinite(brain.cka(features[:4], responses[:4]).score)
     assert brain.cka(np.ones((60, 3)), responses, unbiased=False).score == 0.0
+
+
+def test_the_first_unit_and_units_of_any_scale_are_found() -> None:
+    features, responses = made()
+    features[:, 0] = responses[:, 1]
+    raw = brain.one_to_one(features, responses).raw
+    np.testing.assert_allclose(raw[:, 1], 1.0)
+    np.testing.assert_allclose(brain.one_to_one(1e-4 * features, responses).raw, raw)
+
+
+def test_pls_does_not_depend_on_the_scale_of_responses() -> None:
+    """The power iteration is of unit vectors: it runs as long where YᵀKY has small squares."""
+    features, responses = made()
+    splits = brain.Splits(number=2)
+    raw = brain.pls_predictivity(features, responses, components=3, splits=splits).raw
+    small = brain.pls_predictivity(features, 1e-6 * responses, components=3, splits=splits).raw
+    np.testing.assert_allclose(small, raw, atol=1e-9)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import shutil
 from pathlib import Path
 
@@ -233,3 +234,76 @@ def probabilities(out: Path, corruption: str = "", severity: int = 0) -> dict[st
             with table.open(newline="") as opened:
                 return {row["file"]: float(row["probability"]) for row in csv.DictReader(opened)}
     raise AssertionError(f"no table of {change}")
+
+
+def settings_of(folder: Path, metric: str) -> list[dict[str, object]]:
+    """Settings of all records of a metric, whichever is shown."""
+    return [r.settings for r in Results.read(folder).records if r.metric == metric]
+
+
+def test_what_a_set_was_read_by_is_in_its_records(place: Path) -> None:
+    """Labels, masks and view decide a value: another map, folder or view is another record."""
+    out, data = place / "out", ("--data", place / "a/val")
+    maps = []
+    for name, classes in (("one.json", (0, 1)), ("two.json", (1, 0))):
+        maps.append(place / name)
+        maps[-1].write_text(json.dumps(dict(zip(("c0", "c1"), classes))))
+    shutil.copytree(place / "a/masks", place / "b/masks")
+    next((place / "b/masks").rglob("*.png")).write_bytes(b"")
+    for words in (
+        ("--class-map", maps[0], "--masks", place / "a/masks"),
+        ("--class-map", maps[1], "--masks", place / "b/masks"),
+        ("--class-map", maps[1], "--masks", place / "b/masks", "--no-squash"),
+        ("--input.crop-ratio", 0.5, "--rotation", 90),
+    ):
+        assert evaluate(place / "m", *data, *words, "--out", out) == 0
+    top1 = [s for s in settings_of(out, "top1") if "angle" not in s]
+    told = [s.get("class_map", "") for s in top1]
+    assert [str(t).partition(" ")[0] for t in told] == ["one.json", "two.json", ""]
+    assert str(top1[-1]["preprocessing"]).startswith("32×32, 0.5")
+    (right,) = {r.value for r in current(out, metric="top1", class_map=told[0])}
+    (wrong,) = {r.value for r in current(out, metric="top1", class_map=told[1])}
+    assert right + wrong == 1, "of two classes one map has right what the other has wrong"
+    shares = settings_of(out, "foreground_share")
+    assert len({str(s["masks"]) for s in shares}) == 2 and len(shares) == 3
+    assert all("class_map" not in s for s in shares), "it looks at no label"
+    assert [s.get("squash") for s in shares] == [None, None, False]
+    areas = settings_of(out, "positive_area")
+    assert [str(s["class_map"]).partition(" ")[0] for s in areas] == ["one.json"] + ["two.json"] * 2
+    assert {s["scored_against"] for s in areas} == {"label"}
+    assert all("preprocessing" in s for s in settings_of(out, "invariance"))
+    entries = Results.read(out).extra["evaluation"]
+    assert len(entries) == 3
+    for entry, map_ in zip(entries.values(), ("one.json", "two.json", "None")):
+        assert str(entry["settings"].get("class_map")).startswith(map_)
+        assert entry["fingerprint"] and entry["name"] == "val"
+    (curve, other) = list(entries.values())[1]["explanations"].values()
+    assert "squash" not in curve["settings"] and other["settings"]["squash"] is False
+    shown = read_sources([out])[0].results.extra["evaluation"]
+    assert len(shown) == 3 and any("one.json" in name for name in shown)
+
+
+def test_removal_of_what_has_no_label_says_so(place: Path) -> None:
+    out = place / "out"
+    data = ("--data", place / "a/val", "--masks", place / "a/masks")
+    for classes, told in (({"c0": 0, "c1": []}, "label, else own prediction"), ({}, "label")):
+        (place / "map.json").write_text(json.dumps({"c0": 0, "c1": 1, **classes}))
+        assert evaluate(place / "m", *data, "--class-map", place / "map.json", "--out", out) == 0
+        assert settings_of(out, "positive_area")[-1]["scored_against"] == told
+
+
+def test_an_input_that_the_model_cannot_take_is_told_in_one_line(place: Path, capsys) -> None:
+    out = place / "out"
+    assert evaluate(place / "m", "--data", place / "a/val", "--input.size", 16, "--out", out) == 1
+    error = capsys.readouterr().err
+    assert "vitreous: --input.size 16 does not fit m, which takes 32 × 32" in error
+
+
+def test_one_image_has_no_interval_of_a_mean(place: Path) -> None:
+    assert (
+        evaluate(place / "m", "--data", place / "a/val", "--limit", 1, "--out", place / "out") == 0
+    )
+    found = {r.metric: r.ci95 for r in Results.read(place / "out").records}
+    assert found["nll"] is None and found["ece"] is None
+    low, high = found["top1"]
+    assert high - low > 0.5

@@ -17,7 +17,7 @@ from vitreous.training.objectives.background_swap import BackgroundSwap, fill_ho
 from vitreous.training.objectives.base import LossTerm, Step, WeightedObjective
 from vitreous.training.objectives.classification import Classification
 from vitreous.training.objectives.input_gradients import GradMask, RightForTheRightReasons
-from vitreous.training.objectives.relevance import Relevance, recorded_needs
+from vitreous.training.objectives.relevance import Relevance, maps_of_step, recorded_needs
 from vitreous.training.step import Share, StepLoss, compute_loss
 
 
@@ -115,13 +115,27 @@ def test_sums_are_added_in_float32() -> None:
     model, objective = linear().bfloat16(), Watched(1.0, reduction="sum")
     batch = make_batch()
     batch.images = batch.images.bfloat16()
-    loss = compute_loss(model, model, batch, {"sum": objective})
-    assert (loss.means.dtype, loss.sums.dtype) == (torch.float32, torch.float32)
+    for kinds in ({"sum": objective}, {"mean": Watched(1.0)}):
+        loss = compute_loss(model, model, batch, kinds)
+        parts = (loss.plain, loss.masked, loss.sums)
+        assert [part.dtype for part in parts] == [torch.float32] * 3
+
+
+def test_relevance_counts_from_the_first_layer_unless_told() -> None:
+    model, batch = vit(), make_batch(2, 32)
+    watch = Watched(asks=frozenset({"attention"}))
+    compute_loss(model, model, batch, {"a": watch})
+    (step,) = watch.seen
+    maps, _ = maps_of_step(step, batch.labels)
+    first, _ = maps_of_step(step, batch.labels, start_layer=0)
+    later, _ = maps_of_step(step, batch.labels, start_layer=1)
+    assert torch.equal(maps, first) and not torch.equal(maps, later)
 
 
 def test_an_objective_sees_the_images_before_and_after_the_adversary() -> None:
     model, batch, clean = linear(), make_batch(), torch.rand(4, 3, 4, 4)
-    for given, derived in ((None, False), (batch.images, False), (clean, False), (None, True)):
+    cases = [(given, derived) for given in (None, batch.images, clean) for derived in (False, True)]
+    for given, derived in cases:
         watch = Watched(asks=frozenset({"input_gradients"} if derived else ()))
         compute_loss(model, model, batch, {"w": watch}, clean=given, progress=0.25)
         (step,) = watch.seen

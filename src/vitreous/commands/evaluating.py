@@ -7,6 +7,8 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import torch
+
 from vitreous.commands.options import model_place, resolve_device
 from vitreous.data.composites.groups import find_kinds, plan_groups, write_groups
 from vitreous.data.composites.sets import Plan, plan, write_composites
@@ -123,6 +125,21 @@ def asked_preprocessing(asked: Input, own: Preprocessing) -> Preprocessing | Non
     )
 
 
+def _checked(classifier: Classifier, asked: Preprocessing | None) -> Preprocessing | None:
+    """The preprocessing, if the model takes images of its size; one blank image is tried."""
+    own = classifier.preprocessing.size
+    if asked is not None and asked.size != own:
+        try:
+            with torch.no_grad():
+                classifier(torch.zeros(1, 3, *asked.size, device=classifier.device))
+        except (AssertionError, RuntimeError, ValueError) as error:
+            raise VitreousError(
+                f"--input.size {asked.size[0]} does not fit {classifier.name}, which takes "
+                f"{own[0]} × {own[1]}: {str(error).splitlines()[0]}"
+            ) from error
+    return asked
+
+
 def _evaluate(
     command: Command, classifier: Classifier, suite: Suite, out: Path, processes: Processes
 ) -> Evaluation:
@@ -130,7 +147,9 @@ def _evaluate(
         batch_size=command.batch_size,
         workers=command.workers,
         precision=_precision(command, classifier, suite),
-        preprocessing=asked_preprocessing(command.input, classifier.preprocessing),
+        preprocessing=_checked(
+            classifier, asked_preprocessing(command.input, classifier.preprocessing)
+        ),
         limit=command.limit,
         progress=processes.main and not command.quiet,
         restart=command.restart,

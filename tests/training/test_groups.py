@@ -24,7 +24,7 @@ from vitreous.errors import InterruptedRun, VitreousError
 from vitreous.models import load_model
 from vitreous.training import Recipe, load_recipe, train
 from vitreous.training.objectives.group_dro import WEIGHTS, GroupDRO, require_one_process
-from vitreous.training.recipe import ModelSettings
+from vitreous.training.settings import ModelSettings
 from vitreous.training.step import compute_loss
 
 SMALL: dict[str, Any] = {

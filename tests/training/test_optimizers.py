@@ -18,7 +18,7 @@ from vitreous.config import build, merge
 from vitreous.errors import VitreousError
 from vitreous.training import Recipe
 from vitreous.training.engine import Trainer, train
-from vitreous.training.recipe import OptimizerSettings
+from vitreous.training.settings import OptimizerSettings
 from vitreous.training.setup import freeze, make_optimizer
 
 

@@ -28,7 +28,8 @@ from vitreous.errors import VitreousError, nearest, require
 from vitreous.models import Classifier
 from vitreous.models.modes import evaluation_mode
 from vitreous.processes import check_launcher, check_world, without_accelerator
-from vitreous.training.recipe import OPTIMIZERS, OptimizerSettings, Recipe
+from vitreous.training.recipe import Recipe
+from vitreous.training.settings import OPTIMIZERS, OptimizerSettings
 
 logger = logging.getLogger(__name__)
 Scalar = int | float | str | bool

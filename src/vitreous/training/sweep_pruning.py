@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Literal
 
-from vitreous.training.recipe import SelectionSettings
 from vitreous.training.run import RunFolder
+from vitreous.training.settings import SelectionSettings
 
 if TYPE_CHECKING:
     from optuna import Study

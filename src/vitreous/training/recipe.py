@@ -14,7 +14,7 @@ from vitreous.config import Values, build, merge, part, parts, read_yaml
 from vitreous.data.readers import READERS, Reader
 from vitreous.data.readers.base import Split
 from vitreous.data.transforms import TRANSFORMS, Transform
-from vitreous.errors import VitreousError, nearest
+from vitreous.errors import MissingKeysError, VitreousError, nearest
 from vitreous.models import Classifier, load_model
 from vitreous.models.class_words import imagenet_index, imagenet_labels
 from vitreous.ranges import PIXELS, SEED, above, at_least
@@ -387,4 +387,9 @@ def load_recipe(name: str, overrides: Values | None = None) -> Recipe:
         (1, 64)
     """
     values = merge(recipe_values(name), overrides or {})
-    return build(Recipe, values)
+    try:
+        return build(Recipe, values)
+    except MissingKeysError as error:
+        options = " ".join(f"--{key} VALUE" for key in error.keys if "." in key)
+        advice = f"; give {options}, or write a recipe of your own" if options else ""
+        raise MissingKeysError(error.keys, advice) from None

@@ -11,7 +11,6 @@ import importlib
 import inspect
 import io
 import os
-import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -24,7 +23,7 @@ from vitreous.cli import COMMANDS, read_command
 from vitreous.config import describe, merge, parse_overrides
 from vitreous.data.readers.base import READERS
 from vitreous.data.transforms.base import TRANSFORMS
-from vitreous.errors import VitreousError
+from vitreous.errors import MissingKeysError
 from vitreous.evaluation.corruptions.base import CORRUPTIONS
 from vitreous.evaluation.test_sets.base import TEST_SETS
 from vitreous.masks.base import MASK_METHODS
@@ -79,11 +78,9 @@ def load_with_folders(name: str) -> Recipe:
     while True:
         try:
             return load_recipe(name, values)
-        except VitreousError as error:
-            missing = re.match(r"missing key '([^']+)'", str(error))
-            if missing is None:
-                raise
-            values = merge(values, parse_overrides([f"--{missing[1]}", "PATH"]))
+        except MissingKeysError as error:
+            options = (word for key in error.keys for word in (f"--{key}", "PATH"))
+            values = merge(values, parse_overrides([*options]))
 
 
 def commands() -> str:

@@ -8,7 +8,7 @@ from helpers import tiny_recipe
 from vitreous.cli import current_options
 from vitreous.config import build, merge, parse_overrides, read_yaml
 from vitreous.errors import VitreousError, nearest
-from vitreous.training.recipe import Recipe
+from vitreous.training.recipe import Recipe, load_recipe
 
 
 def test_recipes_in_older_words_are_read_with_a_warning_that_names_the_new_ones(tmp_path) -> None:
@@ -187,6 +187,15 @@ def test_an_override_that_is_none_is_one_line(arguments, words) -> None:
     with pytest.raises(VitreousError) as told:
         parse_overrides(arguments)
     assert words in one_line(told)
+
+
+def test_all_keys_that_a_recipe_lacks_are_named_at_once_with_their_options() -> None:
+    with pytest.raises(VitreousError, match=r"missing keys 'data.images', 'data.masks': ") as error:
+        load_recipe("robust_vit/vit_base")
+    assert "; give --data.images VALUE --data.masks VALUE, or" in str(error.value)
+    with pytest.raises(VitreousError, match=r"missing key 'data.masks': ") as error:
+        load_recipe("robust_vit/vit_base", {"data": {"images": "photos"}})
+    assert "; give --data.masks VALUE, or" in str(error.value)
 
 
 def test_overrides_become_nested_values() -> None:

@@ -17,7 +17,7 @@ from typing import Annotated, Any, Literal, TypeVar, Union
 
 import yaml
 
-from vitreous.errors import VitreousError, nearest, shorten
+from vitreous.errors import MissingKeysError, VitreousError, nearest, shorten
 from vitreous.io import check_path
 from vitreous.overrides import Values as Values
 from vitreous.overrides import merge as merge
@@ -68,9 +68,9 @@ def build(cls: type[T], values: object, where: str = "") -> T:
     for key in values:
         if key not in fields:
             raise VitreousError(f"unknown key '{_join(where, key)}'; {nearest(str(key), fields)}")
-    for name, field in fields.items():
-        if name not in values and field.default is field.default_factory is dataclasses.MISSING:
-            raise VitreousError(f"missing key '{_join(where, name)}': it has no default")
+    needed = (n for n, f in fields.items() if f.default is f.default_factory is dataclasses.MISSING)
+    if missing := [_join(where, name) for name in needed if name not in values]:
+        raise MissingKeysError(missing)
     hints = typing.get_type_hints(cls, include_extras=True)
     arguments = {
         name: _build_field(fields[name], hints[name], value, _join(where, name))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import importlib
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from types import ModuleType
 
 SHORT_LIST = 12
@@ -34,6 +34,20 @@ class ImageError(VitreousError):
 
 class CheckpointError(VitreousError):
     """Weights that cannot be read, or that belong to another architecture."""
+
+
+class MissingKeysError(VitreousError):
+    """Settings that have no default and were not given.
+
+    Attributes:
+        keys: Their dotted keys.
+    """
+
+    def __init__(self, keys: Sequence[str], advice: str = ""):
+        self.keys = tuple(keys)
+        names = ", ".join(f"'{key}'" for key in self.keys)
+        what = ("key", "it has") if len(self.keys) == 1 else ("keys", "they have")
+        super().__init__(f"missing {what[0]} {names}: {what[1]} no default{advice}")
 
 
 def printable(path: str | bytes | os.PathLike[str]) -> str:

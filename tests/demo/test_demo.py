@@ -120,6 +120,7 @@ def test_the_words_follow_the_numbers():
     assert "costs 39 points" in worse and "−20.0 points" in worse and "a loss" in worse
     same = summary([model("with the shortcut", 300), model("guided", 305)])
     assert "no clear change" in same
+    assert "No shortcut shows: 99" in summary([model("quick", 500), model("guided", 305)])
     assert summary([Results("nothing", [Record("clean", "x", "y", 0.5)])]) == ""
 
 

@@ -50,9 +50,10 @@ def summary(models: Sequence[Results]) -> str:
     normal, shifted = find(first, "normal"), find(first, "shifted")
     if normal is None or shifted is None:
         return ""
+    cost = 100 * (normal.value - shifted.value)
     lines = [
-        f"The shortcut costs {100 * (normal.value - shifted.value):.0f} points: "
-        f"{100 * normal.value:.0f} % right where the tag fits the object, "
+        (f"The shortcut costs {cost:.0f} points: " if cost >= 0.5 else "No shortcut shows: ")
+        + f"{100 * normal.value:.0f} % right where the tag fits the object, "
         f"{100 * shifted.value:.0f} % on the same objects with the tag of another class. What "
         "each finetuning changed there, with 95 % intervals:"
     ]

@@ -8,7 +8,7 @@ from pathlib import Path
 from vitreous.config import Values, build, merge, part, parts, read_yaml
 from vitreous.data.readers import READERS, Reader
 from vitreous.data.readers.base import Split
-from vitreous.errors import VitreousError, nearest, shorten
+from vitreous.errors import MissingKeysError, VitreousError, nearest, shorten
 from vitreous.io import check_path
 from vitreous.models import Classifier
 from vitreous.models.class_words import imagenet_index, imagenet_labels
@@ -193,4 +193,9 @@ def load_recipe(name: str, overrides: Values | None = None) -> Recipe:
         (1, 64)
     """
     values = merge(recipe_values(name), overrides or {})
-    return build(Recipe, values)
+    try:
+        return build(Recipe, values)
+    except MissingKeysError as error:
+        options = " ".join(f"--{key} VALUE" for key in error.keys if "." in key)
+        advice = f"; give {options}, or write a recipe of your own" if options else ""
+        raise MissingKeysError(error.keys, advice) from None

@@ -9,8 +9,8 @@ pass that reaches the picture only, a full backward pass and the optimiser's ste
 and the floor both make the classifier's own pass, which spares the last block what no head reads;
 the published step runs the network whole, as it was published. The alternatives
 take turns, so that a busy machine slows all of them alike; ratios are medians of paired ratios, by
-wall-clock. PGD is timed twice: as it is (it is done with an image that is fooled) and, at equal work,
-without its early stop, since torchattacks' takes all steps for all images.
+wall-clock. PGD is timed twice: as it is (it is done with an image that is fooled) and, at equal
+work, without its early stop, since torchattacks' takes all steps for all images.
 
 torchattacks 3.5.1 pins a version of requests that does not go with the development environment;
 put it into a folder of its own, without its dependencies, to compare with it:
@@ -204,8 +204,8 @@ def compare_attacks(settings: Settings) -> None:
         def theirs(other=other, found=found) -> None:
             found["theirs"] = other(images, labels)
 
-        def whole(own=own.exhaustive()) -> None:
-            own(classifier, images, labels)
+        def whole(own=own) -> None:
+            own.exhaustive()(classifier, images, labels)
 
         turns = {"ours": ours, "whole": whole, "theirs": theirs}
         times = take_turns(turns, max(1, settings.repeats // 3))

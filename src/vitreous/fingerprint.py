@@ -31,7 +31,7 @@ def named_content(path: Path) -> str:
     if path.is_dir():
         files = sorted(file for file in path.rglob("*") if file.is_file())
         content = [(file.relative_to(path).as_posix(), file.stat().st_size) for file in files]
-        return f"{path.absolute().name} ({digest(content)[:8]})"
+        return f"{path.resolve().name} ({digest(content)[:8]})"
     with path.open("rb") as opened:
         found = hashlib.file_digest(opened, lambda: hashlib.blake2b(digest_size=8))
     return f"{path.name} ({found.hexdigest()[:8]})"

@@ -18,6 +18,7 @@ from vitreous.evaluation.evaluators.explanation import ExplanationSettings, meas
 from vitreous.evaluation.stream import StreamSettings
 from vitreous.evaluation.suites import OWN_PREDICTION, MaskedSettings
 from vitreous.evaluation.test_sets import read_set
+from vitreous.evaluation.test_sets.base import describe_folder
 from vitreous.models import Classifier, load_model, save_model
 from vitreous.results import Results
 
@@ -56,6 +57,17 @@ def test_folders_that_are_no_class_are_named(name: str, tmp_path: Path) -> None:
         "images in no class folder": ("stray.png",),
         "files that are no images": ("n01440764/list.txt",),
     }
+
+
+def test_what_a_folder_holds_is_said_without_what_was_not_counted(tmp_path: Path) -> None:
+    (tmp_path / "x").mkdir()
+    image(tmp_path / "x/1.png")
+    assert describe_folder(tmp_path) == "1 folder (x)", "its image is in the folder"
+    (tmp_path / "y").mkdir()
+    image(tmp_path / "2.png")
+    assert describe_folder(tmp_path) == "2 folders (x, y) with 1 images beside them"
+    assert describe_folder(tmp_path / "x") == "no folder and 1 images"
+    assert describe_folder(tmp_path / "y") == "an empty folder"
 
 
 def test_labels_without_an_image_are_named(tmp_path: Path) -> None:

@@ -80,7 +80,8 @@ def test_a_set_of_the_same_name_elsewhere_stands_beside(place: Path) -> None:
 def test_a_set_is_the_same_whether_it_is_measured_alone_or_beside_another(place: Path) -> None:
     """Its records replace each other, its images are not answered again, and a part is no rival."""
     out, data = place / "out", [place / side / "val" for side in "ab"]
-    for words in (("--limit", 4, "--data", *data), ("--data", data[1]), ("--data", data[0])):
+    roundabout = place / "b" / ".." / "a/val"
+    for words in (("--limit", 4, "--data", *data), ("--data", data[1]), ("--data", roundabout)):
         assert evaluate(place / "m", *words, "--masks", place / "a/masks", "--out", out) == 0
     assert evaluate(place / "m", "--data", data[0], "--limit", 3, "--out", out) == 0
     top1 = current(out, metric="top1", suite="clean")

@@ -33,6 +33,7 @@ sys.path.insert(0, str(FOLDER))
 
 from mutants import mutants  # noqa: E402
 
+PATIENCE = 900.0  # seconds that the tests of a module may take, on a busy machine too
 GRACE = 20.0  # seconds beside four times what the tests take
 
 
@@ -174,7 +175,7 @@ def main() -> None:
         if options.again:
             before = json.loads((options.again / f"{name}.json").read_text())["verdicts"]
             numbers = [int(n) for n, verdict in before.items() if verdict == "survived"]
-        seconds = measured(whole, tests, 300)
+        seconds = measured(whole, tests, PATIENCE)
         verdicts = tried(whole, tests, numbers, GRACE + 4 * seconds)
         verdicts = before | {str(n): verdict for n, verdict in verdicts.items()}
         survived = sum(v == "survived" for v in verdicts.values())

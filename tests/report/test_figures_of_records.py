@@ -66,6 +66,14 @@ def test_the_mean_is_over_severities_that_all_corruptions_have() -> None:
     assert isinstance(heatmap, Heatmap) and heatmap.columns == ["1", "3", "5"]
 
 
+@pytest.mark.parametrize(("names", "turned"), [(["1", "2", "3"], 0), (["mushroom"] * 8, 90)])
+def test_names_of_columns_do_not_run_into_each_other(names: list[str], turned: int) -> None:
+    heatmap = Heatmap("k", "t", ["a"], names, [[0.5] * len(names)])
+    with drawn(heatmap, title=False) as canvas:
+        labels = canvas.axes[0].get_xticklabels()
+        assert [label.get_rotation() for label in labels] == [turned] * len(names)
+
+
 def attacked(norm: str, *epsilons: float) -> Results:
     results = Results(norm)
     results.add(

@@ -225,7 +225,7 @@ def _read(command: Command, classifier: Classifier) -> LabelledSet:
     passed = (*whole.left_out, *left_out({NO_ACCEPTED: without}))
     kept = whole.select(np.flatnonzero(whole.labels >= 0))
     dataset = dataclasses.replace(kept, left_out=passed)
-    return LabelledSet(name, str(command.data.absolute()), dataset, view, test_set.reading)
+    return LabelledSet(name, str(command.data.resolve()), dataset, view, test_set.reading)
 
 
 def _kept(images: LabelledSet, name: str, attack: Attack, command: Command) -> Path:

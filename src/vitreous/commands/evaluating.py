@@ -186,7 +186,7 @@ def _own(command: Command, path: Path, classifier: Classifier) -> list[TestSet]:
         class_names=tuple(classifier.class_names),
         num_classes=classifier.num_classes,
     )
-    (name,), place = distinct_names([path]), str(path.absolute())
+    (name,), place = distinct_names([path]), str(path.resolve())
     return [dataclasses.replace(s, name=name, source=place, place=place) for s in parts]
 
 
@@ -196,7 +196,7 @@ def _suite(command: Command) -> Suite:
     masked = [
         MaskedSettings(
             *distinct_names([path]),
-            path.absolute(),
+            path.resolve(),
             command.masks,
             command.mask_format,
             command.class_map,
@@ -205,7 +205,7 @@ def _suite(command: Command) -> Suite:
         if command.masks
     ]
     if command.segmentation is not None:
-        masked.append(MaskedSettings("imagenet-segmentation", command.segmentation.absolute()))
+        masked.append(MaskedSettings("imagenet-segmentation", command.segmentation.resolve()))
     own = Suite(
         "",
         single,
@@ -260,7 +260,7 @@ def _named(text: str) -> SetSettings:
     name, _, folder = text.partition("=")
     if name not in TEST_SETS:
         TEST_SETS[name]
-    return SetSettings(name, Path(folder).absolute() if folder else None)
+    return SetSettings(name, Path(folder).resolve() if folder else None)
 
 
 def _report(

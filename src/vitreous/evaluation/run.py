@@ -269,7 +269,7 @@ class _Job:
                 continue
             try:
                 dataset = wanted.read(path, tuple(self.classifier.class_names))
-                key = wanted.name, str(path)
+                key = wanted.name, str(path.resolve())
                 explained[key] = self._explain(dataset, wanted, *key)
             except VitreousError as error:
                 self.done.problems.append(f"{wanted.name}: {error}")
@@ -329,7 +329,9 @@ def _read_sets(
             done.problems.append(_missing(wanted.name, wanted.path, folders.root))
             continue
         try:
-            parts = [dataclasses.replace(part, place=str(path)) for part in wanted.read(path)]
+            parts = [
+                dataclasses.replace(part, place=str(path.resolve())) for part in wanted.read(path)
+            ]
             groups.append(parts)
         except VitreousError as error:
             done.problems.append(str(error))

@@ -32,6 +32,7 @@ COLOR_MAP = LinearSegmentedColormap.from_list("vitreous", RAMP)
 WIDTH, HEIGHT = 4.8, 3.1
 ROW = 0.17  # height of one dot, in inches
 WRAP = 26
+NAMES_IN_A_ROW = 44  # characters below a table of colours
 STYLE: Any = {
     "font.family": "DejaVu Sans",
     "font.size": 9,
@@ -76,11 +77,18 @@ def drawn(figure: Figure, *, title: bool) -> Generator[Canvas]:
 
 def _height(figure: Figure) -> float:
     if isinstance(figure, Heatmap):
-        return 0.7 + 0.26 * len(figure.rows) if figure.cells else HEIGHT
+        upright = 0.07 * max(map(len, figure.columns), default=0) if _crowded(figure) else 0
+        return 0.7 + 0.26 * len(figure.rows) + upright if figure.cells else HEIGHT
     legend = ROW * max(0, math.ceil(len(_keys(figure)) / _legend_columns(figure)) - 1)
     if figure.kind != "dots":
         return HEIGHT + legend
     return 0.95 + legend + ROW * max(3.0, _rows_of(figure)[-1])
+
+
+def _crowded(heatmap: Heatmap) -> bool:
+    """Whether the names of columns are too long to stand side by side."""
+    longest = max(map(len, heatmap.columns), default=0)
+    return heatmap.cells and len(heatmap.columns) * (longest + 1) > NAMES_IN_A_ROW
 
 
 def _rows_of(chart: Chart) -> list[float]:
@@ -281,7 +289,8 @@ def _heatmap(heatmap: Heatmap, axes: Axes, canvas: Canvas) -> None:
         axes.set_xticks([])
         axes.set_yticks([])
         return
-    axes.set_xticks(range(len(heatmap.columns)), heatmap.columns)
+    turned = 90 if _crowded(heatmap) else 0
+    axes.set_xticks(range(len(heatmap.columns)), heatmap.columns, rotation=turned)
     axes.set_yticks(range(len(heatmap.rows)), heatmap.rows)
     _write_cells(heatmap, values, axes, image)
 

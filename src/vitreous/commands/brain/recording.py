@@ -52,7 +52,7 @@ class RecordingOptions:
         check_path(self.assembly, "recording")
         path = Path(self.assembly)
         known = None if path.is_dir() else self._benchmark(path)
-        return known or dataclasses.replace(self._own(path), source=str(path.absolute()))
+        return known or dataclasses.replace(self._own(path), source=str(path.resolve()))
 
     def _own(self, path: Path) -> Recording:
         if path.is_dir():

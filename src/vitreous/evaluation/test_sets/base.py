@@ -250,5 +250,8 @@ def describe_folder(path: Path, names: Sequence[str] | None = None) -> str:
     folders = subfolders(path) if names is None else list(names)
     images = len(image_names(path))
     shown = ", ".join(folders[:3]) + (", …" if len(folders) > 3 else "")
-    parts = [f"{len(folders)} folders ({shown})" if folders else "no folders"]
-    return " and ".join([*parts, f"{images} images"])
+    if not folders:
+        return f"no folder and {images} images" if images else "an empty folder"
+    # What lies in these folders is not counted, so that none beside them says nothing.
+    beside = f" with {images} images beside them" if images else ""
+    return f"{len(folders)} folder{'s' * (len(folders) > 1)} ({shown}){beside}"

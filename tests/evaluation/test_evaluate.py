@@ -18,7 +18,7 @@ from vitreous.evaluation.comparison import comparison_records
 from vitreous.evaluation.evaluators.accuracy import predict, predictions
 from vitreous.evaluation.evaluators.rotation import Rotation, rotation_records
 from vitreous.evaluation.loading import center_transform
-from vitreous.evaluation.records import accuracy_records, shape_bias_records
+from vitreous.evaluation.records import accuracy_records, entry_of, shape_bias_records
 from vitreous.evaluation.stream import StreamSettings
 from vitreous.evaluation.suites import load_suite, suite_names
 from vitreous.evaluation.test_sets import TestSet, read_set
@@ -71,6 +71,32 @@ def shades(tmp_path: Path) -> Path:
             (root / f"s{label}").mkdir(parents=True, exist_ok=True)
             Image.new("RGB", (10, 12), (value,) * 3).save(root / f"s{label}" / f"{i}.png")
     return root
+
+
+class Overflowing(Shade):
+    """Gives no finite answer to a bright picture."""
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        logits = super().forward(images)
+        return torch.where(images.mean((1, 2, 3))[:, None] > 0.8, torch.inf, logits)
+
+
+def test_answers_that_are_not_finite_are_no_unreadable_images(shades: Path, tmp_path: Path) -> None:
+    preprocessing = Preprocessing((8, 8), 1.0)
+    net = Overflowing()
+    model = Classifier(net, (0.0,) * 3, (1.0,) * 3, name="x", preprocessing=preprocessing)
+    found = predictions(model, shade_set(shades), tmp_path / "rows", streaming=QUIET)
+    records = {r.metric: r for r in accuracy_records(found)}
+    assert (records["unreadable"].value, records["not_finite"].value) == (0, 4)
+    assert records["top1"].value == 12 / 20  # of the 15 that are of their own shade, 3 are bright
+    entry = entry_of(found)
+    assert entry["unreadable"] == {"count": 0, "files": []}
+    assert entry["not_finite"] == {
+        "count": 4,
+        "files": ["s3/3.png", "s4/0.png", "s4/1.png", "s4/2.png"],
+    }
+    healthy = predictions(shade_classifier(), shade_set(shades), tmp_path / "2", streaming=QUIET)
+    assert "not_finite" not in {r.metric for r in accuracy_records(healthy)}
 
 
 def shade_set(root: Path) -> TestSet:

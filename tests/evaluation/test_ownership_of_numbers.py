@@ -26,6 +26,7 @@ TINY = {"img_size": 32, "patch_size": 8, "embed_dim": 24, "depth": 2, "num_heads
 # Figures without an interval, with the reason.
 COUNTS = {
     "unreadable": "counts what is there, of nothing that is sampled",
+    "not_finite": "the same",
     "constant_maps": "the same",
 }
 

@@ -46,6 +46,26 @@ class Stripes:
         return Dataset(store(self.pixels, names), self.labels.numpy())
 
 
+class Overflowing(nn.Module):
+    """Gives no finite answer."""
+
+    num_classes = 4
+
+    def forward(self, images: Tensor) -> Tensor:
+        return images.mean((1, 2, 3))[:, None].expand(-1, 4) * torch.nan
+
+
+def test_an_answer_that_is_not_finite_withstands_nothing(tmp_path: Path) -> None:
+    model = Classifier(
+        Overflowing(), (0.0,) * 3, (1.0,) * 3, preprocessing=Preprocessing((16, 16), 1.0)
+    )
+    evaluator = Robustness("stripes", PGD(steps=1), RADII)
+    attacked = robustness(model, Stripes().dataset(), evaluator, tmp_path, streaming=QUIET)
+    assert {record.value for record in attacked.records()} == {0.0}
+    with pytest.raises(VitreousError, match="not finite"):
+        attack_frames(model, Stripes().images[0], 0, PGD(steps=1), RADII)
+
+
 class Quarters(nn.Module):
     """Says which quarter is brightest: its margin, and so the least radius, is known."""
 

@@ -13,10 +13,12 @@ from collections.abc import Callable
 from typing import cast
 
 import numpy as np
+import safetensors.torch
 import torch
 from PIL import Image
 
 from faults.bench import coco
+from helpers import tiny_vit
 
 CONTENTS: dict[str, Callable[[], bytes]] = {}
 
@@ -213,6 +215,13 @@ def negative_safetensors() -> bytes:
 @content
 def other_names_safetensors() -> bytes:
     return tensors({"x": {"dtype": "F32", "shape": [4], "data_offsets": [0, 16]}}, bytes(16))
+
+
+@content
+def nan_safetensors() -> bytes:
+    """The weights of the workplace's model, of which one tensor holds NaN."""
+    state = tiny_vit(num_classes=2).net.state_dict()
+    return safetensors.torch.save({**state, "norm.bias": state["norm.bias"] * torch.nan})
 
 
 @content

@@ -82,6 +82,16 @@ def test_what_clusters_and_launchers_send_twice_never_costs_the_step(monkeypatch
         assert stop.signal == signal.SIGINT
 
 
+def test_what_came_between_two_contexts_stops_the_inner_one_too():
+    with StopRequest() as outer:
+        os.kill(os.getpid(), signal.SIGTERM)
+        with StopRequest() as inner:
+            assert inner.signal == signal.SIGTERM
+    assert outer.signal == signal.SIGTERM
+    with StopRequest() as next_one:
+        assert next_one.signal is None
+
+
 def test_handlers_are_given_back_after_an_exception():
     before = [signal.getsignal(kind) for kind in (signal.SIGINT, signal.SIGTERM)]
     with pytest.raises(InterruptedRun), StopRequest() as stop:

@@ -15,6 +15,7 @@ import yaml
 from helpers import tiny_recipe, write_masked_set
 from vitreous.cli import main
 from vitreous.errors import InterruptedRun, VitreousError
+from vitreous.training import sweep as sweep_module
 from vitreous.training import sweep_trials as sweeping
 from vitreous.training.interrupt import StopRequest
 from vitreous.training.sweep import parse_axis, sweep
@@ -96,6 +97,37 @@ def test_a_signal_that_comes_as_a_trial_ends_stops_the_search_after_it(
     monkeypatch.setattr(sweeping, "train", train)
     study = sweep(recipe, axes, tmp_path / "out", trials=3)
     assert [trial.state.name for trial in study.trials] == ["COMPLETE"] * 3
+
+
+def test_a_signal_that_comes_as_a_trial_is_drawn_stops_it_at_its_first_step(
+    recipe: str, tmp_path: Path, monkeypatch, capsys
+):
+    draw = sweeping._next
+
+    def signaled(*arguments):
+        os.kill(os.getpid(), signal.SIGTERM)
+        return draw(*arguments)
+
+    monkeypatch.setattr(sweeping, "_next", signaled)
+    axes = [parse_axis("training.seed=int:0:1")]
+    with pytest.raises(InterruptedRun, match="stopped at step 1 of"):
+        sweep(recipe, axes, tmp_path / "out", trials=2)
+
+
+def test_a_finished_sweep_run_again_starts_no_workers(recipe: str, tmp_path: Path, monkeypatch):
+    axes = [parse_axis("training.batch_size=choice:6")]
+    first = sweep(recipe, axes, tmp_path / "out", trials=1)
+
+    def started(*arguments):
+        raise AssertionError("workers were started")
+
+    monkeypatch.setattr(sweep_module, "work_together", started)
+    for trials in (1, 5):  # as many as there were, and more than there are choices
+        again = sweep(recipe, axes, tmp_path / "out", trials=trials, jobs=2)
+        assert [t.value for t in again.trials] == [t.value for t in first.trials]
+    with pytest.raises(AssertionError, match="started"):
+        other = [parse_axis("training.seed=int:0:3")]
+        sweep(recipe, other, tmp_path / "other", trials=2, jobs=2)
 
 
 def test_a_trial_that_another_process_works_on_is_left_to_it(recipe, tmp_path, monkeypatch):

@@ -17,6 +17,7 @@ from torch import Tensor
 from vitreous.attacks.base import Attack
 from vitreous.attacks.norms import Norm, radius_text
 from vitreous.data.images import save_gif, to_uint8
+from vitreous.errors import VitreousError
 from vitreous.io import atomic_path
 from vitreous.models import Classifier
 from vitreous.models.modes import evaluation_mode
@@ -91,6 +92,8 @@ def attack_frames(
             perturbed = sized(classifier, clean, labels, targets=targets, generator=generator)
         with torch.no_grad(), evaluation_mode(classifier):
             probabilities = classifier(perturbed).float().softmax(1)[0]
+        if not bool(probabilities.isfinite().all()):
+            raise VitreousError(f"{classifier.name} gives answers that are not finite")
         best = int(probabilities.argmax())
         frames.append(
             Frame(

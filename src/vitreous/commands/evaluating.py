@@ -275,6 +275,12 @@ def _report(
     for record in done.records:
         if record.metric not in ("unreadable", "constant_maps") or record.value:
             print(f"  {_line(record, named(record.dataset, record.source))}")
+        if record.metric == "not_finite":
+            print(
+                f"  {record.value:.0f} of {record.n} images of {record.dataset} were read, but the "
+                "model's answers to them are not finite; they count as wrong. Its weights or its "
+                "--precision are at fault, not the images"
+            )
     for problem in done.problems:
         print(f"  not measured: {problem}")
     for line in done.left_out:

@@ -14,7 +14,7 @@ from vitreous.evaluation.metrics import (
     standard_interval,
 )
 from vitreous.evaluation.predictions import Predictions
-from vitreous.evaluation.rows import READ
+from vitreous.evaluation.rows import NOT_FINITE, READ, UNREADABLE
 from vitreous.evaluation.test_sets import TestSet
 from vitreous.models import Classifier
 from vitreous.models.class_words import class_words
@@ -75,8 +75,11 @@ def _headline_records(predictions: Predictions, settings: dict[str, object]) -> 
     test_set, counted = predictions.test_set, predictions.counted
     suite, name = test_set.suite, test_set.name
     read = counted & (predictions.rows["status"] == READ)
-    bad = int((predictions.rows["status"] != READ).sum())
-    records = [Record(suite, name, "unreadable", bad, len(predictions.rows), None, settings)]
+    status = predictions.rows["status"]
+    bad, odd = int((status == UNREADABLE).sum()), int((status == NOT_FINITE).sum())
+    records = [Record(suite, name, "unreadable", bad, len(status), None, settings)]
+    if odd:
+        records.append(Record(suite, name, "not_finite", odd, len(status), None, settings))
     if counted.any():
         right, total = by_target(predictions)
         mean = float((right[total > 0] / total[total > 0]).mean())
@@ -214,7 +217,8 @@ def entry_of(predictions: Predictions) -> dict[str, object]:
     right, total = by_target(predictions)
     shown = np.flatnonzero(total)
     names = target_names(test_set)
-    bad = rows["index"][rows["status"] != READ]
+    bad = rows["index"][rows["status"] == UNREADABLE]
+    odd = rows["index"][rows["status"] == NOT_FINITE]
     curve = calibration(rows["confidence"][counted], predictions.correct()[counted])
     entry: dict[str, object] = {
         "source": test_set.source,
@@ -227,10 +231,14 @@ def entry_of(predictions: Predictions) -> dict[str, object]:
             "files": [
                 {
                     "file": test_set.dataset.name(int(i)),
-                    "reason": predictions.reasons.get(int(i), "the logits are not finite"),
+                    "reason": predictions.reasons.get(int(i), "it cannot be read"),
                 }
                 for i in bad[:NAMED_FILES]
             ],
+        },
+        "not_finite": {
+            "count": len(odd),
+            "files": [test_set.dataset.name(int(i)) for i in odd[:NAMED_FILES]],
         },
         "left_out": [str(passed) for passed in test_set.dataset.left_out],
         "per_class": {

@@ -129,7 +129,7 @@ def load_weights(net: nn.Module, state: dict[str, Tensor], source: str = "the st
         Whether the head stays as initialised.
 
     Raises:
-        CheckpointError: If the state belongs to another architecture.
+        CheckpointError: If the state belongs to another architecture, or is not finite.
     """
     own = net.state_dict()
     prefix = max(PREFIXES, key=lambda p: sum(p + key in state for key in own))
@@ -157,10 +157,22 @@ def load_weights(net: nn.Module, state: dict[str, Tensor], source: str = "the st
             f"{source} is of another architecture than {type(net).__name__}: of {len(own)} "
             f"tensors {len(missing)} are missing and {len(shapes)} have another shape ({example})"
         )
+    _require_finite(net, state, source)
     if new_head:
         logger.warning("%s: the head does not fit and starts anew", source)
     net.load_state_dict({k: state.get(k, own[k]) if k not in skip else own[k] for k in own})
     return new_head
+
+
+def _require_finite(net: nn.Module, state: dict[str, Tensor], source: str) -> None:
+    """Refuse weights that answer nothing, whatever the image."""
+    names = [name for name, _ in net.named_parameters() if name in state]
+    bad = [name for name in names if not bool(state[name].isfinite().all())]
+    if bad:
+        raise CheckpointError(
+            f"{source}: {len(bad)} of {len(names)} weights are not finite, the first is {bad[0]}; "
+            "the training that wrote them diverged, or the file is damaged"
+        )
 
 
 def _line(error: BaseException) -> str:

@@ -109,7 +109,8 @@ class Robustness:
         images, labels = batch.images, batch.labels.to(batch.images.device)
         aims = None if self.target is None else torch.full_like(labels, self.target)
         goal, source = Goal(labels, aims), RowGenerators.of_seeds(self.seed, batch.seeds.tolist())
-        right = _logits(classifier, images).argmax(1) == labels
+        logits = _logits(classifier, images)
+        right = (logits.argmax(1) == labels) & logits.isfinite().all(1)
         if self.target is not None:
             right &= labels != self.target
         outcomes = torch.where(right, ROBUST, 0)

@@ -223,7 +223,7 @@ def entry_of(predictions: Predictions) -> dict[str, object]:
     entry: dict[str, object] = {
         "source": test_set.source,
         "n": len(rows),
-        "preprocessing": dataclasses.asdict(predictions.preprocessing),
+        "preprocessing": predictions.preprocessing.described(),
         "convention": predictions.conventions[0].name,
         "unreadable": {
             "count": len(bad),

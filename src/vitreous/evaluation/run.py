@@ -288,7 +288,8 @@ def _named(streaming: StreamSettings) -> dict[str, object]:
     if view is None:
         return {}
     shape = f"{view.size[0]}×{view.size[1]}, {view.crop_ratio:g}, {view.interpolation}"
-    return {"preprocessing": f"{shape}, {view.crop_mode}"}
+    reduced = ", reduced decoding" if view.decoding == "reduced" else ""
+    return {"preprocessing": f"{shape}, {view.crop_mode}{reduced}"}
 
 
 def _missing(name: str, path: Path | None, root: Path | None) -> str:

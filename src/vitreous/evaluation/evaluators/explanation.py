@@ -186,7 +186,7 @@ class Explained:
         entry: dict[str, object] = {
             "source": self.name,
             "n": len(rows),
-            "preprocessing": dataclasses.asdict(self.measured.view.preprocessing),
+            "preprocessing": self.measured.view.preprocessing.described(),
             "convention": "removal is scored against "
             + ("the label" if labelled else "the label, or the own prediction where there is none"),
             "unreadable": {"count": len(bad), "files": files},

@@ -2,12 +2,45 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import os
+from typing import TYPE_CHECKING, Literal
 
 from vitreous.errors import VitreousError
 
 if TYPE_CHECKING:
     import torch
+
+
+MOST_WORKERS = 16
+
+
+def resolve_workers(
+    workers: int | Literal["auto"], device: torch.device, processes: int = 1
+) -> int:
+    """How many processes read images beside each model.
+
+    `auto` follows from the processors that this process may use. A GPU leaves them free: all but
+    one of each model's share read, 16 at most. On a CPU the model wants them itself, and two
+    readers keep up with it.
+
+    Args:
+        workers: A number, which stays as it is, or `auto`.
+        device: Where the model is.
+        processes: How many models share the machine.
+
+    Examples:
+        >>> import torch
+        >>> resolve_workers(3, torch.device("cpu"))
+        3
+        >>> 1 <= resolve_workers("auto", torch.device("cpu")) <= 2
+        True
+    """
+    if workers != "auto":
+        return workers
+    affinity = getattr(os, "sched_getaffinity", None)
+    cores = len(affinity(0)) if affinity else os.cpu_count() or 1
+    share = max(1, cores // max(1, processes))
+    return min(2, share) if device.type == "cpu" else min(MOST_WORKERS, max(1, share - 1))
 
 
 def resolve_device(name: str, rank: int = 0) -> torch.device:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 import torch
 
-from vitreous.device import resolve_device
+from vitreous.device import resolve_device, resolve_workers
 from vitreous.errors import VitreousError
 from vitreous.ranges import FINITE, SEED, SHARE, above, at_least
 
@@ -16,6 +18,14 @@ def test_auto_is_a_gpu_where_there_is_one_and_processes_share_them(monkeypatch) 
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     assert [resolve_device("auto", rank).index for rank in range(4)] == [0, 1, 0, 1]
+
+
+def test_workers_follow_from_the_processors_of_each_model_where_they_are_auto(monkeypatch) -> None:
+    cpu, gpu = torch.device("cpu"), torch.device("cuda")
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: range(32), raising=False)
+    assert [resolve_workers(n, gpu) for n in (0, 7, "auto")] == [0, 7, 16]
+    assert [resolve_workers("auto", gpu, count) for count in (4, 16, 64)] == [7, 1, 1]
+    assert [resolve_workers("auto", cpu, count) for count in (1, 64)] == [2, 1]
 
 
 @pytest.mark.parametrize("name", ["cuda:97", "abacus", "", "cpu:x", "meta:-5"])

@@ -48,9 +48,9 @@ class RecordedPass:
         second_order: Make gradients differentiable themselves.
         retain_graph: Keep the graph for a later backward pass.
         inputs: What the maps are made from, in place of `attention`.
-        halves: What is carried back block by block, in place of both.
         classifier: The model, for methods that make passes of their own.
         score_of: The score of logits (B, C) of these images, or of others in their place.
+        halves: What is carried back block by block, in place of attention and inputs.
 
     Examples:
         >>> images, nothing = torch.rand(2, 3, 32, 48), AttentionTrace()
@@ -67,9 +67,9 @@ class RecordedPass:
     second_order: bool = False
     retain_graph: bool = False
     inputs: tuple[AttentionInputs, ...] = ()
-    halves: HalvedPass | None = None
     classifier: Classifier | None = None
     score_of: Callable[[Tensor], Tensor] | None = None
+    halves: HalvedPass | None = None
 
     @property
     def model(self) -> Classifier:

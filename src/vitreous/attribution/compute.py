@@ -301,9 +301,9 @@ def recorded_pass(
         second_order,
         retain_graph,
         made.inputs,
-        made.halves,
         classifier,
         score_of,
+        made.halves,
     )
 
 

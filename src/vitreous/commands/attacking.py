@@ -16,7 +16,13 @@ from vitreous.attacks.checks import GRADIENT_FREE, masked_by
 from vitreous.attacks.curve import draw_curve
 from vitreous.attacks.norms import radius_text
 from vitreous.commands.attack_panels import LabelledSet, push_images, show_attack
-from vitreous.commands.options import RADIUS, STEP_SIZE, model_place, resolve_device
+from vitreous.commands.options import (
+    RADIUS,
+    STEP_SIZE,
+    model_place,
+    resolve_device,
+    resolve_workers,
+)
 from vitreous.commands.parsing import option_name
 from vitreous.config import check_ranges, parse_number
 from vitreous.data.images import save_image
@@ -198,7 +204,7 @@ def _stream(
         view=images.view,
         streaming=StreamSettings(
             batch_size=command.batch_size,
-            workers=command.workers,
+            workers=resolve_workers(command.workers, classifier.device, processes.count),
             precision=command.precision,
             limit=command.limit,
             progress=processes.main and not command.quiet,

@@ -83,6 +83,9 @@ class Input:
     """How pictures are resized."""
     crop_mode: Literal["center", "squash"] | None = None
     """Crop the centre, or squash the picture to the input."""
+    decoding: Literal["exact", "reduced"] | None = None
+    """reduced: JPEGs at a half, a quarter or an eighth of their size, where that is enough for the
+    input; faster for large photographs, and other pixels than exact."""
 
 
 @dataclasses.dataclass(kw_only=True)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from vitreous.commands.options import model_place, resolve_device
+from vitreous.commands.options import model_place, resolve_device, resolve_workers
 from vitreous.data.composites.groups import find_kinds, plan_groups, write_groups
 from vitreous.data.composites.sets import Plan, plan, write_composites
 from vitreous.data.images import list_images
@@ -122,6 +122,7 @@ def asked_preprocessing(asked: Input, own: Preprocessing) -> Preprocessing | Non
         crop_ratio=own.crop_ratio if asked.crop_ratio is None else asked.crop_ratio,
         interpolation=asked.interpolation or own.interpolation,
         crop_mode=asked.crop_mode or own.crop_mode,
+        decoding=asked.decoding or own.decoding,
     )
 
 
@@ -145,7 +146,7 @@ def _evaluate(
 ) -> Evaluation:
     streaming = StreamSettings(
         batch_size=command.batch_size,
-        workers=command.workers,
+        workers=resolve_workers(command.workers, classifier.device, processes.count),
         precision=_precision(command, classifier, suite),
         preprocessing=_checked(
             classifier, asked_preprocessing(command.input, classifier.preprocessing)

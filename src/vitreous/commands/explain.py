@@ -25,6 +25,7 @@ from vitreous.commands.options import (
     PrecisionOption,
     QuietOption,
     RestartOption,
+    Workers,
     WorkersOption,
 )
 from vitreous.errors import VitreousError
@@ -69,7 +70,7 @@ class Command(
     """Input size in pixels, where it is not the model's own."""
 
     batch_size: BatchSize = 8
-    workers: Annotated[int, at_least(0)] = 0
+    workers: Workers = 0
     """Processes that read images beside each model."""
 
     out: Path = Path("explained")

@@ -20,7 +20,7 @@ from vitreous.commands.explanation_files import (
     top_classes,
     write_maps,
 )
-from vitreous.commands.options import resolve_device
+from vitreous.commands.options import resolve_device, resolve_workers
 from vitreous.data.dataset import UNKNOWN, Dataset
 from vitreous.data.images import list_images, save_gif
 from vitreous.data.stores import FileImages
@@ -79,7 +79,7 @@ def _explain(
     progress = processes.main and not command.quiet and len(paths) > 3
     streaming = StreamSettings(
         command.batch_size,
-        command.workers,
+        resolve_workers(command.workers, models[0].device, processes.count),
         command.precision,
         progress=progress,
         restart=command.restart,

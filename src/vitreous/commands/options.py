@@ -4,19 +4,20 @@
     class Command(DeviceOption, LimitOption): …
 
 A command whose default differs declares the field again with the same type:
-`batch_size: BatchSize = 64`. Importing this module does not import torch.
+`batch_size: Workers = Annotated[int, at_least(0)] | Literal["auto"]
+BatchSize = 64`. Importing this module does not import torch.
 """
 
 from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import tyro
 
 from vitreous.config import Values
-from vitreous.device import resolve_device
+from vitreous.device import resolve_device, resolve_workers
 from vitreous.io import check_path
 from vitreous.precision import Precision
 from vitreous.ranges import SEED, above, at_least
@@ -34,9 +35,11 @@ __all__ = [
     "RestartOption",
     "ResumeOptions",
     "SeedOption",
+    "Workers",
     "WorkersOption",
     "model_place",
     "resolve_device",
+    "resolve_workers",
 ]
 
 
@@ -49,6 +52,7 @@ def model_place(model: str, checkpoint: Path | None = None) -> str:
 
 
 RADIUS, STEP_SIZE = at_least(0), above(0)  # of numbers that are written as text: 2/255
+Workers = Annotated[int, at_least(0)] | Literal["auto"]
 BatchSize = Annotated[int, at_least(1), tyro.conf.arg(help="Images in one pass through the model.")]
 
 
@@ -79,8 +83,8 @@ class BatchOption:
 class WorkersOption:
     """How images are read."""
 
-    workers: Annotated[int, at_least(0)] = 2
-    """Processes that read images beside each model."""
+    workers: Workers = 2
+    """Processes that read images beside each model; auto: by the processors that each has."""
 
 
 @dataclasses.dataclass(kw_only=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import contextvars
 import os
 import warnings
 from collections.abc import Generator, Iterable
@@ -27,6 +28,21 @@ INTERPOLATIONS = {
     "nearest": v2.InterpolationMode.NEAREST,
     "lanczos": v2.InterpolationMode.LANCZOS,
 }
+_shortest: contextvars.ContextVar[int] = contextvars.ContextVar("_shortest", default=0)
+
+
+@contextlib.contextmanager
+def reduced_decoding(shortest: int) -> Generator[None]:
+    """Let JPEGs be decoded at a half, a quarter or an eighth of their size inside the context.
+
+    Args:
+        shortest: What the shorter side must have left; 0 lets nothing be reduced.
+    """
+    token = _shortest.set(shortest)
+    try:
+        yield
+    finally:
+        _shortest.reset(token)
 
 
 def open_image(path: str | os.PathLike[str]) -> Image.Image:
@@ -64,6 +80,11 @@ def decode_image(source: Path | BinaryIO, name: str) -> Image.Image:
     """
     with image_errors(name, ImageError), warnings.catch_warnings(), Image.open(source) as opened:
         warnings.simplefilter("ignore")
+        if shortest := _shortest.get():
+            short = min(opened.size)
+            opened.draft(
+                None, (opened.width * shortest // short, opened.height * shortest // short)
+            )
         opened.load()
         image = ImageOps.exif_transpose(opened)
         return to_rgb(image)
@@ -100,7 +121,7 @@ def to_rgb(image: Image.Image) -> Image.Image:
         image = image.convert("RGBA")
         white = Image.new("RGBA", image.size, (255, 255, 255, 255))
         return Image.alpha_composite(white, image).convert("RGB")
-    return image.convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")
 
 
 def to_tensor(image: Image.Image) -> Tensor:
@@ -152,7 +173,7 @@ def evaluation_crop(preprocessing: Preprocessing) -> v2.Transform:
     height, width = preprocessing.size
     if preprocessing.crop_mode == "squash":
         return v2.Resize([height, width], interpolation)
-    resized = [int(height / preprocessing.crop_ratio), int(width / preprocessing.crop_ratio)]
+    resized = list(preprocessing.resized)
     shape = resized[0] if height == width else resized
     return v2.Compose([v2.Resize(shape, interpolation), v2.CenterCrop([height, width])])
 

@@ -9,7 +9,7 @@ entry run in step, fractions are in [0, 1], files are relative to the folder of 
 | --- | --- |
 | `source` | text: where the set comes from |
 | `n` | pictures, unreadable ones included |
-| `preprocessing` | `{size: [h, w], crop_ratio, interpolation, crop_mode}` as used |
+| `preprocessing` | `{size: [h, w], crop_ratio, interpolation, crop_mode}`, reduced `decoding` |
 | `convention` | name of the convention that the entries below are counted under |
 | `unreadable` | `{count, files: [{file, reason}, …]}` (100 named at most); they count as wrong |
 | `per_class` | `{class: [index], name: [text], n: [int], correct: [int]}` |

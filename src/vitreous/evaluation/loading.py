@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
 from vitreous.data.dataset import Dataset
-from vitreous.data.images import evaluation_crop
+from vitreous.data.images import evaluation_crop, reduced_decoding
 from vitreous.errors import ImageError
 from vitreous.evaluation.test_sets import TestSet
 from vitreous.evaluation.test_sets.base import ResizeMode
@@ -60,6 +60,18 @@ class View:
             return image if ready else view(image)
 
         return crop
+
+    @property
+    def shortest(self) -> int:
+        """What an image's shorter side must have when it is decoded; 0 for all that it has."""
+        plain = self.resize_mode == "model" and not self.border and not self.masks
+        if self.preprocessing.decoding == "exact" or not plain:
+            return 0
+        return max(self.preprocessing.resized)
+
+    def described(self) -> dict[str, object]:
+        """What tells views apart."""
+        return dataclasses.asdict(self) | {"preprocessing": self.preprocessing.described()}
 
     def of_masks(self) -> View:
         """The same view for masks, whose values are not mixed."""
@@ -180,7 +192,8 @@ class _Samples(TorchDataset[_Sample | tuple[int, str]]):
             gray = Image.fromarray((item.mask[0] > 0.5).to(torch.uint8).mul(255).numpy())
             image, mask = item.image, np.asarray(self.mask_crop(gray)) > 127
         else:
-            image = self.dataset.images.open(index)
+            with reduced_decoding(self.view.shortest):
+                image = self.dataset.images.open(index)
         pixels = np.asarray(self.crop(image))
         return _Sample(index, pixels, self.dataset.label(index), name_seed(name), mask)
 

@@ -224,7 +224,7 @@ def entry_of(predictions: Predictions) -> dict[str, object]:
         "source": test_set.source,
         "settings": {**test_set.reading},
         "n": len(rows),
-        "preprocessing": dataclasses.asdict(predictions.preprocessing),
+        "preprocessing": predictions.preprocessing.described(),
         "convention": predictions.conventions[0].name,
         "unreadable": {
             "count": len(bad),

@@ -265,7 +265,7 @@ def _store(
         "row": repr(kind.descr),
         "model": model,
         "precision": streaming.precision,
-        "view": dataclasses.asdict(view),
+        "view": view.described(),
     }
     place = folder / f"{evaluator.name.replace('/', '-')}-{digest(header)}"
     return RowStore(place, header, kind, processes.rank)

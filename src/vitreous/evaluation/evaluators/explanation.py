@@ -202,7 +202,7 @@ class Explained:
         entry: dict[str, object] = {
             "source": self.name,
             "n": len(rows),
-            "preprocessing": dataclasses.asdict(self.measured.view.preprocessing),
+            "preprocessing": self.measured.view.preprocessing.described(),
             "convention": f"removal is scored against: {scored_against(rows)}",
             "unreadable": {"count": len(bad), "files": files},
             "left_out": [str(passed) for passed in self.dataset.left_out],

@@ -1,0 +1,122 @@
+"""The whole of training against its bare step: images a second.
+
+    python benchmarks/training.py
+    python benchmarks/training.py --precision bfloat16
+
+The whole is what `vitreous train` does in an epoch: read, transform, collate, step, log; the bare
+step is that of one batch in memory: the objectives' loss, its gradients, the optimiser. Both train
+the same network by RobustViT's objectives and take turns on it. Floor: 0.95 of the bare step.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+import torch
+import tyro
+from tqdm import tqdm
+
+import vitreous
+from vitreous.data.loading import load_batches
+from vitreous.precision import Precision, autocast
+from vitreous.training import load_recipe
+from vitreous.training.engine import Trainer
+from vitreous.training.step import Share, compute_loss
+
+
+@dataclasses.dataclass
+class Settings:
+    """Settings of the benchmark."""
+
+    model: str = "vit_small_patch16_224"
+    size: int = 112
+    batch: int = 16
+    steps: int = 12
+    """Of an epoch."""
+    repeats: int = 5
+    workers: int = 2
+    threads: int = 2
+    precision: Precision = "float32"
+
+
+def make(settings: Settings, out: Path) -> Trainer:
+    """A run of the demo's guided recipe, on scenes as large as the input."""
+    changes = {
+        "data": {
+            "train": settings.batch * settings.steps,
+            "validation": settings.batch,
+            "size": settings.size,
+        },
+        "training": {
+            "batch_size": settings.batch,
+            "workers": settings.workers,
+            "precision": settings.precision,
+            "epochs": 1 + settings.repeats,
+            "samples": 0,
+        },
+    }
+    size = settings.size
+    model = vitreous.load_model(settings.model, pretrained=False, image_size=size, num_classes=8)
+    recipe = load_recipe("demo/guided", changes)
+    trainer = Trainer(recipe, out, model, quiet=True)
+    trainer.folder.prepare(recipe, True)
+    trainer.accelerator.init_trackers("logs", {})
+    return trainer
+
+
+def whole(trainer: Trainer, bar: tqdm) -> float:
+    """Images a second of an epoch's steps."""
+    batches = trainer.remaining_batches()
+    started = time.perf_counter()
+    loader = load_batches(
+        trainer.train_data, batches, trainer.progress.epoch, trainer.settings.workers
+    )
+    for rows, batch in zip(batches, loader):
+        trainer.after_step(trainer.step(batch, rows), bar)
+    seconds = time.perf_counter() - started
+    trainer.progress.epoch, trainer.progress.position = trainer.progress.epoch + 1, 0
+    return sum(map(len, batches)) / seconds
+
+
+def bare(trainer: Trainer, settings: Settings) -> float:
+    """Images a second of the step alone."""
+    model, optimizer = trainer.classifier, trainer.trained.optimizer
+    (batch,) = load_batches(trainer.train_data, [list(range(settings.batch))], 0)
+    started = time.perf_counter()
+    for _ in range(settings.steps):
+        with autocast(model.device, settings.precision):
+            loss = compute_loss(model, model, batch, trainer.recipe.objectives, clean=batch.images)
+        loss.scaled(Share.whole(batch)).backward()
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+    return settings.batch * settings.steps / (time.perf_counter() - started)
+
+
+def main(settings: Settings) -> None:
+    """Print both rates and the median of their paired ratios."""
+    torch.set_num_threads(settings.threads)
+    with tempfile.TemporaryDirectory() as name:
+        trainer, bar = make(settings, Path(name) / "run"), tqdm(disable=True)
+        trainer.model.train()
+        pairs = []
+        for turn in range(settings.repeats + 1):
+            if turn % 2:
+                alone = bare(trainer, settings)
+                pairs.append((whole(trainer, bar), alone))
+            else:
+                pairs.append((whole(trainer, bar), bare(trainer, settings)))
+        trainer.accelerator.end_training()
+    ratio = statistics.median(a / b for a, b in pairs[1:])
+    first, second = (statistics.median(rates) for rates in zip(*pairs[1:]))
+    print(
+        f"{settings.model} at {settings.size} px, batch {settings.batch}, {settings.precision}: "
+        f"{first:.1f} against {second:.1f} images/s, ratio {ratio:.3f} (floor 0.95)"
+    )
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Settings, description=__doc__))

@@ -63,8 +63,7 @@ def test_the_methods_of_mask_are_those_that_are_registered() -> None:
 
 def test_what_evaluate_and_attack_offer_is_what_their_rooms_have() -> None:
     assert sorted(get_args(attack.Name)) == list(ATTACKS)
-    # A set on kinds of backgrounds is made of photographs, with groups; the others of cut-outs.
-    assert {*get_args(evaluate.Factor)} == {*get_args(compositing.Factor), "background"}
+    assert evaluate.Factor == compositing.Factor
     assert evaluate.MaskFormat == mask_files.MaskFormat
     assert evaluate.TOLERANCE == scores.TOLERANCE
 

@@ -216,6 +216,8 @@ def asking(number: Number) -> tuple[str, ...]:
     given = any(word.startswith(f"{part}.") for word in number.before)
     part_of_many = part.startswith(("--transforms.", "--objectives."))
     more = (part, "{}") if part_of_many and not given else number.before[3:]
+    if {"balanced", "upweighted_errors"} & {*more}:
+        more = (*more, "--data.source", "generated")
     if "mixed" in more:
         more = (*more, "--data.stream", "generated", "--data.masked", "generated")
     return ("train", "recipe.yaml", "--settings", *more)
@@ -224,7 +226,7 @@ def asking(number: Number) -> tuple[str, ...]:
 def test_help_says_the_ranges_of_numbers_that_are_written_as_text() -> None:
     shown = " ".join(helped(("attack", "model", "--help")).split())
     assert "(at least 0; default: 1/255 2/255 4/255)" in shown
-    assert "where not given. (above 0; default: None)" in shown
+    assert "where not given. (above 0; optional)" in shown
 
 
 @pytest.mark.parametrize("number", EVERY, ids=IDS)

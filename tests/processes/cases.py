@@ -57,7 +57,7 @@ TRAINED: dict[str, dict[str, Any]] = {
 TOLERANCES = {"train, bfloat16": 5e-3, "train, shards": 1e-5}
 
 # After how many passes through the model a process is killed, with work done and work left.
-PASSES = {"mask": 5, "evaluate": 1, "attack": 12, "brain": 1}
+PASSES = {"mask": 5, "evaluate": 1, "attack": 8, "brain": 1}
 
 
 @dataclasses.dataclass(frozen=True)

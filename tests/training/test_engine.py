@@ -232,7 +232,11 @@ def test_bf16_trains(root, tmp_path):
 
 def with_paths(source: dict[str, Any]) -> dict[str, Any]:
     """Give a data source, and those inside it, the paths that the user must give."""
-    paths = {"folders": ["images"], "imagenet_s": ["images", "masks"]}
+    paths = {
+        "folders": ["images"],
+        "imagenet_s": ["images", "masks"],
+        "upweighted_errors": ["predictions"],
+    }
     given = {key: key for key in paths.get(source.get("name", ""), []) if key not in source}
     inner = {k: with_paths(v) for k, v in source.items() if isinstance(v, dict)}
     return {**source, **given, **inner}

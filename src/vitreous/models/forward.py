@@ -27,6 +27,7 @@ from vitreous.models.hugging_face import takes_any_size
 from vitreous.models.kernel import kernel_called
 from vitreous.models.layout import Network
 from vitreous.models.recomputation import made_under
+from vitreous.models.timm_blocks import is_foreign
 
 
 @dataclasses.dataclass(frozen=True)
@@ -111,7 +112,8 @@ def record_forward(
         if not weight_gradients and _halves_pay(model, images):
             with gradients_enabled():
                 normalized = model.normalized(images.clone() if images.is_inference() else images)
-                logits, halves = halved_pass(model.net, normalized)
+                tokens = head_tokens.read_by_head(model.net)
+                logits, halves = halved_pass(model.net, normalized, tokens)
             return ForwardPass(images, logits, halves=halves)
         made = _record_inputs(model, images, classifier or model, weight_gradients)
         if made is not None:
@@ -140,9 +142,9 @@ def _halves_pay(model: Network, images: Tensor) -> bool:
     net = getattr(model, "net", None)
     if images.device.type != "cpu" or is_half_precision(images) or net is None:
         return False
-    if not hasattr(model, "normalized") or head_tokens.is_foreign(model):
+    if not hasattr(model, "normalized") or is_foreign(model) or torch.compiler.is_exporting():
         return False
-    return not torch.compiler.is_exporting() and can_halve(net)
+    return head_tokens.read_by_head(net) > 0 and can_halve(net)
 
 
 @contextlib.contextmanager

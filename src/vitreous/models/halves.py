@@ -18,8 +18,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
-from vitreous.models import head_tokens
 from vitreous.models.layout import Network
+from vitreous.models.timm_blocks import attend, is_foreign, is_plain_block, project
 
 PIECE = 256  # tokens that an MLP is derived for at once
 Derivatives = tuple[Tensor, Tensor, Tensor]
@@ -87,7 +87,7 @@ class HalvedPass:
             layer, first = block.attn, number == start
             with torch.enable_grad():
                 leaf = inputs.detach().requires_grad_()
-                parts = head_tokens.project(layer, block.norm1(leaf), middle.shape[1])
+                parts = project(layer, block.norm1(leaf), middle.shape[1])
             of_output = _before(layer.proj, block.ls1, gradient)
             of_output = of_output.unflatten(-1, (layer.num_heads, -1)).transpose(1, 2)
             held, name = slice(0, middle.shape[1]), f"blocks.{number}.attn"
@@ -101,16 +101,21 @@ class HalvedPass:
 
 
 def can_halve(net: Network) -> bool:
-    """Whether a network is a plain Vision Transformer at evaluation, its blocks all alike."""
-    if net.training or not head_tokens.read_by_head(net):
+    """Whether a plain Vision Transformer of timm's is at evaluation, its blocks all alike."""
+    if net.training:
         return False
-    plain = all(head_tokens.is_plain_block(block) and _is_linear(block) for block in net.blocks)
-    return plain and not any(head_tokens.is_foreign(part) for part in net.modules())
+    plain = all(is_plain_block(block) and _is_linear(block) for block in net.blocks)
+    return plain and not any(is_foreign(part) for part in net.modules())
 
 
-def halved_pass(net: Network, x: Tensor) -> tuple[Tensor, HalvedPass]:
-    """Logits (B, C) of normalised images (B, 3, H, W), as `forward_logits`, and what was kept."""
-    tokens = head_tokens.read_by_head(net)
+def halved_pass(net: Network, x: Tensor, tokens: int) -> tuple[Tensor, HalvedPass]:
+    """Logits (B, C) of normalised images (B, 3, H, W), and what was kept.
+
+    Args:
+        net: A network that `can_halve`.
+        x: The images.
+        tokens: How many leading tokens the head reads; the last block makes no more.
+    """
     with torch.no_grad():
         x = net.norm_pre(net.patch_drop(net._pos_embed(net.patch_embed(x))))
         # One piece of memory: many would lie between what comes and goes, and keep it apart.
@@ -118,7 +123,7 @@ def halved_pass(net: Network, x: Tensor) -> tuple[Tensor, HalvedPass]:
         for number, block in enumerate(net.blocks):
             inputs[number] = x
             count = tokens if block is net.blocks[-1] else x.shape[1]
-            x = x[:, :count] + block.ls1(head_tokens.attend(block.attn, block.norm1(x), count))
+            x = x[:, :count] + block.ls1(attend(block.attn, block.norm1(x), count))
             middles[number, :, :count] = x
             x = x + block.ls2(block.mlp(block.norm2(x)))
     with torch.enable_grad():

@@ -244,7 +244,7 @@ def _create(name: str, pretrained: bool, arguments: dict[str, Any]) -> nn.Module
             f"the weights of {name} are not in the local cache and could not be fetched "
             f"({type(error).__name__}); connect once, or give a checkpoint file"
         ) from error
-    except (TypeError, AssertionError, ValueError, ArithmeticError) as error:
+    except (TypeError, AssertionError, ValueError, ArithmeticError, LookupError) as error:
         raise VitreousError(f"cannot build {name} with {arguments}: {error}") from error
 
 

@@ -253,7 +253,15 @@ def _create(name: str, pretrained: bool, arguments: dict[str, Any]) -> nn.Module
             return timm.create_model(name, pretrained=pretrained, **arguments)
     except VitreousError:
         raise
-    except (OSError, RuntimeError, TypeError, AssertionError, ValueError, ArithmeticError) as error:
+    except (
+        OSError,
+        RuntimeError,
+        TypeError,
+        AssertionError,
+        ValueError,
+        ArithmeticError,
+        LookupError,
+    ) as error:
         raise VitreousError(f"cannot build {name} with {arguments}: {error}") from error
 
 

@@ -16,6 +16,15 @@ TOWER = "TowerClassifier"
 Interpolation = Literal["bicubic", "bilinear", "nearest", "lanczos"]
 CropMode = Literal["center", "squash", "border"]
 
+# What timm's `create_model` takes beside a network's own arguments: files, places and names to
+# fetch. A folder may come from others, so it decides none of them.
+NOT_STORED = (
+    *("pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "checkpoint_path", "cache_dir"),
+    *("scriptable", "exportable", "no_jit", "features_only"),
+)
+LARGEST = 65_535
+"""Of the numbers that a network is built of: sides, widths, depths."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Stored:
@@ -50,8 +59,8 @@ def read_stored(folder: Path) -> tuple[str, Stored]:
     """Read the architecture of a folder, and what else its `config.json` says.
 
     Raises:
-        VitreousError: If there is no such file, it names no architecture, or a value is of another
-            type than timm's.
+        VitreousError: If there is no such file, it names no architecture, a value is of another
+            type than timm's, or asks for more than a network.
     """
     file = folder / "config.json"
     if not file.is_file():
@@ -79,7 +88,22 @@ def read_stored(folder: Path) -> tuple[str, Stored]:
         interpolation=read(view, "interpolation", Interpolation | None),
         crop_mode=read(view, "crop_mode", CropMode | None),
     )
-    return read(config, "architecture", str), stored
+    architecture = read(config, "architecture", str)
+    if set(architecture) & set(":/"):
+        raise CheckpointError(f"{file}: architecture: expected a timm name, found {architecture}")
+    _require_plain(stored.model_args, file)
+    return architecture, stored
+
+
+def _require_plain(arguments: Mapping[str, object], file: Path) -> None:
+    for key, value in arguments.items():
+        if key in NOT_STORED:
+            raise CheckpointError(f"{file}: model_args: '{key}' is no argument of a network")
+        for number in value if isinstance(value, list) else (value,):
+            if isinstance(number, int | float) and not abs(number) <= LARGEST:
+                raise CheckpointError(
+                    f"{file}: model_args: {key}: expected at most {LARGEST}, found {number}"
+                )
 
 
 def _name(config: Mapping[str, object], path: Path) -> str:

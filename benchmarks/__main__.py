@@ -61,7 +61,7 @@ CASES = (
     Case(
         "relevance_memory",
         "memory and time of relevance against recorded maps, by tokens",
-        ("--repeats", "2", "--sizes", "512", "768"),
+        ("--repeats", "2", "--sizes", "512", "768", "1024"),
     ),
     Case(
         "precision",
@@ -75,6 +75,13 @@ CASES = (
         ("--models", "vit_tiny_patch16_224"),
     ),
     Case("brain", "PLS against scikit-learn", ("--units", "1000", "--threads", "1")),
+    Case(
+        "attacks",
+        "attacks against others' on photographs",
+        ("--model", "MODEL", "--images", "IMAGES"),
+    ),
+    Case("training", "the whole of training against its bare step"),
+    Case("startup", "time to the first word"),
     Case("scaling", "one process and two, by command"),
 )
 

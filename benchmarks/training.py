@@ -51,6 +51,7 @@ def make(settings: Settings, out: Path) -> Trainer:
             "validation": settings.batch,
             "size": settings.size,
         },
+        "transforms": {"validation": {"resize": {"size": settings.size}}},
         "training": {
             "batch_size": settings.batch,
             "workers": settings.workers,

@@ -8,7 +8,7 @@ import numpy as np
 
 from vitreous.evaluation.suites import load_suite
 from vitreous.io import read_json
-from vitreous.results import Results
+from vitreous.results import Record, Results
 
 NAME = "photographs-with-boxes"
 COLUMNS = (
@@ -32,18 +32,27 @@ DEFAULT = "gradient_attention"
 GROUPS = {"Faithfulness": COLUMNS[:5], "Localization": COLUMNS[5:9], "The rest": COLUMNS[9:]}
 
 
+def measured(results: Results, metric: str) -> dict[str, Record]:
+    """Method → its record of a metric on the most images."""
+    found: dict[str, Record] = {}
+    for record in sorted(results.find(dataset=NAME, metric=metric), key=lambda r: r.n or 0):
+        found[str(record.settings["method"])] = record
+    return found
+
+
 def table(results: Results, columns: tuple[tuple[str, str], ...]) -> list[str]:
-    """A table of methods × metrics with half the width of each interval."""
+    """A table of methods × metrics with half the width of each interval, and of images."""
     methods = load_suite("explanations").methods
     lines = ["| method | " + " | ".join(f"{c.replace('_', ' ')} {a}" for c, a in columns) + " |"]
     lines.append("| --- |" + " ---: |" * len(columns))
     for method in methods:
         cells = []
         for metric, _ in columns:
-            records = results.find(dataset=NAME, metric=metric, method=method)
-            cells.append(cell(records[0].value, records[0].ci95) if records else "–")
+            record = measured(results, metric).get(method)
+            cells.append(cell(record.value, record.ci95) if record else "–")
         lines.append(f"| `{method}` | " + " | ".join(cells) + " |")
-    return lines
+    counts = [max((r.n or 0 for r in measured(results, m).values()), default=0) for m, _ in columns]
+    return [*lines, "| images | " + " | ".join(map(str, counts)) + " |"]
 
 
 def cell(value: float, interval: tuple[float, float] | None) -> str:
@@ -55,7 +64,7 @@ def cell(value: float, interval: tuple[float, float] | None) -> str:
 
 def best(results: Results, metric: str, arrow: str) -> tuple[str, list[str]]:
     """The method with the best value of a metric, and those whose interval reaches it."""
-    records = results.find(dataset=NAME, metric=metric)
+    records = list(measured(results, metric).values())
     sign = 1 if arrow == "↑" else -1
     first = max(records, key=lambda r: sign * r.value)
     edge = first.ci95[0] if sign > 0 else first.ci95[1]
@@ -87,7 +96,7 @@ def mean_ranks(results: Results, columns: tuple[tuple[str, str], ...]) -> dict[s
     """Method → its mean place among all by metrics (1: the best in each), best first."""
     ranks: dict[str, list[int]] = {m: [] for m in load_suite("explanations").methods}
     for metric, arrow in columns:
-        records = results.find(dataset=NAME, metric=metric)
+        records = measured(results, metric).values()
         ordered = sorted(records, key=lambda r: r.value, reverse=arrow == "↑")
         for place, record in enumerate(ordered):
             ranks[record.settings["method"]].append(place + 1)
@@ -97,7 +106,7 @@ def mean_ranks(results: Results, columns: tuple[tuple[str, str], ...]) -> dict[s
 
 def value(results: Results, metric: str) -> str:
     """The default method's value of a metric."""
-    record = results.find(dataset=NAME, metric=metric, method=DEFAULT)[0]
+    record = measured(results, metric)[DEFAULT]
     return cell(record.value, record.ci95)
 
 
@@ -138,9 +147,10 @@ def speeds(file: Path) -> list[str]:
         "## Beside Quantus",
         "",
         f"Quantus 0.6.0 on the same {settings['images']} maps of {settings['side']} px, network "
-        "and thread (`python benchmarks/explanation_metrics.py`; other work shared the machine, "
-        "and both were measured in turn). Pixel flipping is mostly the passes that both make, and "
-        "ROAD the linear systems that both solve.",
+        "and thread, in seconds of the processor (`python benchmarks/explanation_metrics.py "
+        f"--images {settings['images']} --side {settings['side']}`; other work shared the machine, "
+        "and both were measured in turn). ROAD is mostly the linear systems that both solve: here "
+        "by a banded Cholesky factor, there by a general sparse one.",
         "",
         "| metric | here, s | Quantus, s | times | largest relative difference |",
         "| --- | ---: | ---: | ---: | ---: |",
@@ -154,16 +164,17 @@ def speeds(file: Path) -> list[str]:
 def write_page(out: Path, page: Path, speed: Path | None = None) -> None:
     """Write the page from results.json, and what was measured beside Quantus if it is given."""
     results = Results.read(out)
-    some = results.find(dataset=NAME, metric="pixel_flipping")
-    about, count = some[0].provenance, some[0].n
+    about = measured(results, "rank_accuracy")[DEFAULT].provenance
     lines = [
         "# Which relevance map can be believed",
         "",
         f"Nine methods on {about.model}, a ViT-S/14 at 112 px with 50 classes of Tiny-ImageNet: "
-        f"{count} validation images (of all with a box of 10 to 70 % of the image, evenly spread), "
-        "their boxes as masks, the model's own prediction explained. Mean ± half of the 95 % "
-        "bootstrap interval over images. ↑ high is good, ↓ low is good. A later call of "
-        "`python benchmarks/explanations.py` with a larger `--limit` only adds images.",
+        "validation images with a box of 10 to 70 % of the image, evenly spread, their boxes as "
+        "masks, the model's own prediction explained. Mean ± half of the 95 % bootstrap interval "
+        "over images, how many below each column. ↑ high is good, ↓ low is good. A later call of "
+        "`python benchmarks/explanations.py` with a larger `--limit` only adds images. Passes over "
+        "images with pixels removed, flipped or imputed, which no map is made of, are in bfloat16 "
+        "where the processor has it; maps and all else are float32.",
         "",
     ]
     for title, columns in GROUPS.items():
@@ -184,5 +195,5 @@ Parameter and logit randomization are Spearman's correlations with the map of a 
 are random from the head down, or of another class: a map that stays the same (near 1) does not
 show what the model does, and methods that do not look at the class (rollout, raw attention) are
 at 1 for another class by definition. Gini and entropy say how few pixels a map is about, not
-whether they are right. A box is no outline: localization has a ceiling below 1. Seconds are of
-one CPU core that other work shared, to compare methods with each other and nothing else."""
+whether they are right. A box is no outline: localization has a ceiling below 1. Seconds are the
+processor's, of one core that other work shared, to compare methods with each other and no more."""

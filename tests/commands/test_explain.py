@@ -16,6 +16,7 @@ import vitreous
 from helpers import tiny_vit, write_noise
 from vitreous.attribution import METHODS
 from vitreous.cli import COMMANDS, main
+from vitreous.commands import explanation_files
 from vitreous.data.images import load_image
 
 
@@ -63,7 +64,15 @@ def test_two_models_side_by_side(model, images, tmp_path):
 @pytest.mark.parametrize(
     ("given", "target", "against"), [("cat", 2, None), ("4", 4, None), ("cat - fox", 2, 5)]
 )
-def test_targets_by_name_number_and_difference(model, images, tmp_path, given, target, against):
+def test_targets_by_name_number_and_difference(
+    model, images, tmp_path, given, target, against, monkeypatch, capsys
+):
+    drawn: list[str] = []
+    monkeypatch.setattr(
+        explanation_files,
+        "panel",
+        lambda rows, *_: drawn.extend(caption for row in rows for caption, _ in row),
+    )
     out, image = tmp_path / "out", images / "0.png"
     arguments = ["explain", str(image), "--model", model, "--out", str(out)]
     assert main([*arguments, "--target", given]) == 0
@@ -72,9 +81,19 @@ def test_targets_by_name_number_and_difference(model, images, tmp_path, given, t
     expected = vitreous.relevance(classifier, fed, target, against=against)[0, 0]
     with np.load(out / "maps.npz") as maps:
         assert np.allclose(maps["0/gradient_attention"], expected, atol=1e-6)
+    (answer,) = json.loads((out / "explanations.json").read_text())["pictures"][0]["models"]
+    assert (answer["target"], answer.get("against")) == (target, against)
+    assert drawn[1:] == ["gradient attention" + ("\ncat - fox" if against else "")]
+    assert "1 picture explained:" in capsys.readouterr().out
 
 
-def test_each_of_the_top_classes(model, images, tmp_path):
+def test_each_of_the_top_classes(model, images, tmp_path, monkeypatch):
+    drawn: list[str] = []
+    monkeypatch.setattr(
+        explanation_files,
+        "panel",
+        lambda rows, *_: drawn.extend(caption for row in rows for caption, _ in row),
+    )
     out, image = tmp_path / "out", images / "0.png"
     arguments = ["explain", str(image), "--model", model, "--out", str(out)]
     assert main([*arguments, "--target", "top3"]) == 0
@@ -85,6 +104,8 @@ def test_each_of_the_top_classes(model, images, tmp_path):
         assert maps.files == [f"0/gradient_attention/{number}" for number in best]
         expected = vitreous.relevance(classifier, fed, best[2])[0, 0]
         assert np.allclose(maps[maps.files[2]], expected, atol=1e-6)
+    names = [classifier.class_name(number) for number in best]
+    assert drawn[1:] == [f"gradient attention\n{name}" for name in names]
 
 
 def test_bad_pictures_are_named_counted_and_skipped_only_on_request(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 from typing import Any
 
 import pytest
@@ -15,8 +16,13 @@ import vitreous
 from converted import seeded
 from vitreous import Classifier
 from vitreous.attribution import METHODS
+from vitreous.data.batch import Batch
 from vitreous.errors import UnsupportedModelError
 from vitreous.models.forward import record_forward
+from vitreous.training.adversaries.fgsm import FGSM
+from vitreous.training.objectives.classification import Classification
+from vitreous.training.objectives.relevance import Relevance
+from vitreous.training.step import Share, compute_loss
 
 DEPTH, HEADS, GRID, SIDE = 3, 2, 4, 64
 PATCHES, TARGET = GRID**2, 0
@@ -186,3 +192,22 @@ def test_a_recorded_pass_has_both_parts_in_order() -> None:
     trace = record_forward(classifier, images, attention=True).attention
     shapes = [tuple(one.shape[-2:]) for one in trace.maps]
     assert shapes == [(PATCHES, PATCHES)] * DEPTH + [(1, 1 + PATCHES)] * 2
+
+
+def test_it_is_attacked_and_trained_by_its_maps() -> None:
+    """A step of RobustViT's loss on perturbed images reaches both parts of the network."""
+    classifier, images = made()
+    classifier.float().train()
+    images, labels = images.float(), torch.tensor([0, 2])
+    masks = torch.zeros(2, 1, SIDE, SIDE)
+    masks[..., 16:48, 16:48] = 1
+    clean = Batch(images, labels, masks, torch.ones(2, dtype=torch.bool), torch.arange(2))
+    attacked = FGSM(epsilon=8 / 255, step_size=10 / 255)(classifier, images, labels, {}, 1.0)
+    perturbed = dataclasses.replace(clean, images=attacked)
+    assert (attacked - images).abs().max() > 0.01
+    objectives = {"classification": Classification(), "relevance": Relevance()}
+    step = compute_loss(classifier, classifier, perturbed, objectives, clean=images)
+    step.scaled(Share.whole(perturbed)).backward()
+    net: Any = classifier.net
+    for layer in (net.blocks[0].attn.proj_w, net.blocks_token_only[-1].attn.k):
+        assert layer.weight.grad.abs().max() > 0

@@ -192,12 +192,14 @@ def _tell(explained: Explanations, pictures: Sequence[Picture]) -> None:
     if len(pictures) > SHOWN:
         print(f"… and {len(pictures) - SHOWN} more: {explained.out / 'explanations.json'}")
     if constant := sum(int(row["constant"].sum()) for p in pictures for row in p.rows):
-        print(f"{constant} maps are constant, and so shown as zeros")
+        maps = "1 map is" if constant == 1 else f"{constant} maps are"
+        print(f"{maps} constant, and so shown as zeros")
     for line in (skipped := explained.skipped())[:SHOWN]:
         print(f"skipped: {line}")
     note = f", {len(skipped)} skipped" if skipped else ""
     made = ", ".join([*_made(explained.drawing), "explanations.json"])
-    print(f"{len(pictures)} pictures explained{note}: {made} in {explained.out}")
+    count = f"{len(pictures)} picture{'s' * (len(pictures) != 1)}"
+    print(f"{count} explained{note}: {made} in {explained.out}")
 
 
 def _made(how: Drawing) -> list[str]:

@@ -146,8 +146,9 @@ class Explanations:
         lines, sources = [], self.sources(picture)
         for name, mapped, row in self.places(picture):
             source, constant = sources[name], mapped.constant(row)
+            captions = mapped.captions(row)
             shown = [
-                (label.replace("_", " ") + " (constant)" * constant[label], self.laid(source, m))
+                (captions[label] + " (constant)" * constant[label], self.laid(source, m))
                 for label, m in mapped.maps(row).items()
             ]
             lines.append([(_title(mapped, row), source), *shown])
@@ -225,10 +226,11 @@ def top_classes(mapped: MappedImages, row: np.ndarray) -> list[tuple[int, str, f
 
 
 def _answer(mapped: MappedImages, row: np.ndarray) -> dict[str, object]:
-    targets = row["target"].tolist()
+    targets, against = row["target"].tolist(), mapped.against
     return {
         "model": mapped.classifier.name,
         "target": targets[0] if len(targets) == 1 else targets,
+        **({} if against is None else {"against": against}),
         "top": [{"class": i, "name": n, "probability": p} for i, n, p in top_classes(mapped, row)],
         "constant": bool(row["constant"].any()),
     }

@@ -24,6 +24,7 @@ from vitreous.models.families import attention_layers
 from vitreous.models.gradients import is_half_precision
 from vitreous.models.halves import HalvedPass, can_halve, halved_pass
 from vitreous.models.hugging_face import takes_any_size
+from vitreous.models.input_size import check_input_size
 from vitreous.models.kernel import kernel_called
 from vitreous.models.layout import Network
 from vitreous.models.recomputation import made_under
@@ -67,7 +68,11 @@ def forward_logits(net: nn.Module, x: Tensor) -> Tensor:
     The last block of a plain Vision Transformer is spared what its head does not read; any other
     network is called as it is, and of an output with `.logits` those are taken. Neither changes
     anything of the network.
+
+    Raises:
+        VitreousError: If the network does not take images of this size.
     """
+    check_input_size(net, x.shape[-2], x.shape[-1])
     tokens = head_tokens.read_by_head(net)
     if tokens:
         return head_tokens.logits_of_head_tokens(net, x, tokens)

@@ -78,6 +78,8 @@ def load(
         with offline, _quiet(library):
             config = library.AutoConfig.from_pretrained(source, **options)
             auto = library.AutoModelForImageClassification
+            if type(config) not in auto._model_mapping:
+                raise _headless(source, config)
             if not pretrained:
                 return Loaded(auto.from_config(config), read_processor(source))
             net, report = auto.from_pretrained(
@@ -91,6 +93,16 @@ def load(
         line = str(error).strip().splitlines()[0]
         raise VitreousError(f"cannot load {source} as an image classifier: {line}") from error
     return Loaded(net, read_processor(source), _check_weights(report, str(source)))
+
+
+def _headless(source: str | os.PathLike[str], config: Any) -> VitreousError:
+    """Say of a model for which transformers has no image classifier how it becomes one."""
+    return VitreousError(
+        f"{source} is a '{config.model_type}', for which transformers has no image classifier: it "
+        "has no head; put one on it: vitreous.models.towers.TowerClassifier(transformers.AutoModel"
+        f".from_pretrained('{source}'), torch.nn.Linear({getattr(config, 'hidden_size', 'WIDTH')}, "
+        "CLASSES))"
+    )
 
 
 def load_with_text(source: str | os.PathLike[str], **options: Any) -> tuple[Network, Any]:

@@ -190,6 +190,25 @@ class MappedImages:
         ends = [f"/{t}" for t in row["target"].tolist()] if making.each_of_top else [""]
         return [f"{method}{end}" for method in making.methods for end in ends]
 
+    @property
+    def against(self) -> int | None:
+        """The class whose logit is taken away, where the difference of two is explained."""
+        # Of a class that is named only the number of classes matters.
+        logits = torch.zeros(1, self.evaluator.classes)
+        _, against = self.evaluator.targets(self.classifier, logits)
+        return None if against is None else int(against)
+
+    def captions(self, row: np.ndarray) -> dict[str, str]:
+        """Label → what a picture of that map is called: the method, and in words what of it."""
+        making, name = self.evaluator.making, self.classifier.class_name
+        targets, against = row["target"].tolist(), self.against
+        if making.each_of_top:
+            ends = [f"\n{name(target)}" for target in targets]
+        else:
+            ends = [f"\n{name(targets[0])} - {name(against)}" if against is not None else ""]
+        words = [f"{method.replace('_', ' ')}{end}" for method in making.methods for end in ends]
+        return dict(zip(self.labels(row), words))
+
     def maps(self, row: np.ndarray) -> dict[str, np.ndarray]:
         """Label → map (H, W) float32 in [0, 1] of an image."""
         return dict(zip(self.labels(row), np.load(self.evaluator.file(int(row["index"])))))

@@ -16,6 +16,7 @@ from vitreous.attribution import explain, explain_all
 from vitreous.evaluation.explanation_metrics.complexity import entropy, gini
 from vitreous.evaluation.explanation_metrics.faithfulness import (
     curve_mean,
+    expected_changes,
     pixel_flipping,
     remove_and_debias,
     score_changes,
@@ -125,7 +126,7 @@ class _Measuring:
         images, draws = self.batch.images, list(self._blackened(self.batch.images))
         change = score_changes(self._probability, images, draws)
         for name, maps in self.maps.items():
-            yield name, unexplained(change, images, maps, draws).cpu()
+            yield name, unexplained(change, expected_changes(images, maps, draws)).cpu()
 
     def road(self) -> Iterator[tuple[str, Values]]:
         """How often the prediction stays, over the shares of imputed pixels."""

@@ -74,11 +74,10 @@ def infidelity(
     Returns:
         (B,), low is good; at most 1 where scaled.
     """
-    perturbed = list(perturbed)
-    change = score_changes(scores, images, perturbed)
-    if scaled:
-        return unexplained(change, images, maps, perturbed)
-    return (_expected(images, maps, perturbed) - change).square().mean(1)
+    first = scores(images)
+    pairs = [(first - scores(other), _expected(images, maps, other)) for other in perturbed]
+    change, expected = (torch.stack(values, 1) for values in zip(*pairs))
+    return unexplained(change, expected) if scaled else (expected - change).square().mean(1)
 
 
 def score_changes(scores: Scores, images: Tensor, perturbed: Iterable[Tensor]) -> Tensor:
@@ -87,29 +86,33 @@ def score_changes(scores: Scores, images: Tensor, perturbed: Iterable[Tensor]) -
     return torch.stack([first - scores(other) for other in perturbed], 1)
 
 
-def _expected(images: Tensor, maps: Tensor, perturbed: Iterable[Tensor]) -> Tensor:
-    """`I · Φ` (B, draws)."""
-    return torch.stack([(maps * (images - other)).sum((1, 2, 3)) for other in perturbed], 1)
+def expected_changes(images: Tensor, maps: Tensor, perturbed: Iterable[Tensor]) -> Tensor:
+    """`I · Φ` (B, draws) of maps Φ (B, 1, H, W)."""
+    return torch.stack([_expected(images, maps, other) for other in perturbed], 1)
 
 
-def unexplained(
-    change: Tensor, images: Tensor, maps: Tensor, perturbed: Iterable[Tensor]
-) -> Tensor:
+def _expected(images: Tensor, maps: Tensor, other: Tensor) -> Tensor:
+    return (images - other).mul_(maps).sum((1, 2, 3))
+
+
+def unexplained(change: Tensor, expected: Tensor) -> Tensor:
     """Infidelity of the best multiple of a map, as a share of the mean squared change (B,).
 
     Args:
         change: Of the score, see `score_changes`.
-        images: x (B, C, H, W).
-        maps: Φ (B, 1, H, W).
-        perturbed: The draws of x - I that made the change.
+        expected: By the map, see `expected_changes`.
     """
-    expected = _expected(images, maps, perturbed)
     best = (expected * change).sum(1) / expected.square().sum(1).clamp(min=1e-12)
     error = (best[:, None] * expected - change).square().mean(1)
     return error / change.square().mean(1).clamp(min=1e-12)
 
 
-def impute(image: np.ndarray, gone: np.ndarray, noise: np.ndarray | float = 0.0) -> np.ndarray:
+def impute(
+    image: np.ndarray,
+    gone: np.ndarray,
+    noise: np.ndarray | float = 0.0,
+    work: np.ndarray | None = None,
+) -> np.ndarray:
     """Noisy linear imputation (Rong et al. 2022, eq. 5): each pixel the mean of its neighbours.
 
     Direct neighbours weigh 1/6 and diagonal ones 1/12; beyond the border there are none.
@@ -118,6 +121,7 @@ def impute(image: np.ndarray, gone: np.ndarray, noise: np.ndarray | float = 0.0)
         image: (C, H, W).
         gone: (K,) places of the pixels in H · W that are to be filled in.
         noise: Added to them, of shape (K, C).
+        work: Room for the matrix, K · (W + 2) numbers; several calls can share it.
 
     Returns:
         (C, H, W).
@@ -131,7 +135,8 @@ def impute(image: np.ndarray, gone: np.ndarray, noise: np.ndarray | float = 0.0)
     known[:, system.places] = 0.0
     filled = image.reshape(channels, -1).copy()
     added = noise[order].T if isinstance(noise, np.ndarray) else noise
-    filled[:, gone[order]] = system.solve(known) + added
+    work = np.empty(len(gone) * (width + 2)) if work is None else work
+    filled[:, gone[order]] = system.solve(known, work) + added
     return filled.reshape(image.shape)
 
 
@@ -167,26 +172,28 @@ class _Neighbourhood:
         found = number[beside]
         return cls(places, beside, found, WEIGHTS @ (found > -2))
 
-    def solve(self, known: np.ndarray) -> np.ndarray:
+    def solve(self, known: np.ndarray, work: np.ndarray) -> np.ndarray:
         """Values (C, K) of the missing pixels.
 
         Args:
             known: The image with a border, (C, places), zero where it has no value.
+            work: Room for the matrix.
         """
         wanted = sum(w * known[:, beside] for w, beside in zip(WEIGHTS, self.beside))
-        # The band is of no use afterwards.
-        return solveh_banded(self._band(), wanted.T, True, lower=True, check_finite=False).T
+        band = self._band(work)  # becomes its factor
+        return solveh_banded(band, wanted.T, True, lower=True, check_finite=False).T
 
-    def _band(self) -> np.ndarray:
-        """The lower band (width, K) of the matrix."""
+    def _band(self, work: np.ndarray) -> np.ndarray:
+        """The lower band (width, K) of the matrix, in the room that is given."""
         own = np.arange(self.number.shape[1])
         later = [n for n, (down, across, _) in enumerate(NEIGHBOURS) if (down, across) > (0, 0)]
         shift = np.where(self.number[later] >= 0, self.number[later] - own, 0)
-        band = np.zeros((int(shift.max(initial=0)) + 1, len(own)), order="F")
-        for steps, weight in zip(shift, WEIGHTS[later]):
-            band[steps, own] = -weight
-        band[0] = self.total
-        return band
+        width = int(shift.max(initial=0)) + 1
+        cells = work[: len(own) * width]  # column by column, the diagonal first
+        cells[:] = 0.0
+        cells[(shift + own * width).reshape(-1)] = np.repeat(-WEIGHTS[later], len(own))
+        cells[::width] = self.total
+        return cells.reshape(len(own), width).T
 
 
 def remove_and_debias(
@@ -206,8 +213,9 @@ def remove_and_debias(
     """
     order = _order(maps)
     count, filled = int(share * order.shape[1]), []
+    work = np.empty(count * (images.shape[-1] + 2))
     for image, places, seed in zip(images.cpu().double().numpy(), order, seeds):
         gone = places[:count]
         drawn = np.random.default_rng(seed).normal(0, noise, (count, len(image)))
-        filled.append(impute(image, gone, drawn))
+        filled.append(impute(image, gone, drawn, work))
     return torch.from_numpy(np.stack(filled)).to(images)

@@ -1,0 +1,53 @@
+"""Which sizes of images a network takes: what does not fit is one line, not an assertion's."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from vitreous.errors import VitreousError
+from vitreous.models.layout import Network
+
+
+def check_input_size(net: Network, height: int, width: int) -> None:
+    """Refuse images of a size that a network of timm or torchvision does not take.
+
+    Args:
+        net: The network; one that says nothing of its sizes takes all.
+        height: Of the images, in pixels.
+        width: Of the images.
+
+    Raises:
+        VitreousError: If it takes one other size, or multiples of its patches.
+    """
+    wanted = _only_size(net)
+    if wanted is not None and (height, width) != wanted:
+        raise VitreousError(
+            f"{type(net).__name__} takes images of {wanted[0]} × {wanted[1]} pixels, found "
+            f"{height} × {width}; resize them, or load the model with image_size="
+            f"{height if height == width else (height, width)} (--image-size)"
+        )
+    patch = _whole_patches(net)
+    if patch is not None and (height % patch[0] or width % patch[1]):
+        raise VitreousError(
+            f"{type(net).__name__} has patches of {patch[0]} × {patch[1]} pixels; an input of "
+            f"{height} × {width} is no multiple of them"
+        )
+
+
+def _only_size(net: Network) -> tuple[int, int] | None:
+    if type(net).__module__.startswith("torchvision.models.vision_transformer"):
+        return net.image_size, net.image_size
+    embed: Any = getattr(net, "patch_embed", None)
+    size = getattr(embed, "img_size", None)
+    if not getattr(embed, "strict_img_size", False) or not isinstance(size, Sequence):
+        return None
+    return int(size[0]), int(size[1])
+
+
+def _whole_patches(net: Network) -> tuple[int, int] | None:
+    embed: Any = getattr(net, "patch_embed", None)
+    fixed = getattr(embed, "strict_img_size", None) is False
+    if not fixed or getattr(embed, "dynamic_img_pad", False):
+        return None
+    return int(embed.patch_size[0]), int(embed.patch_size[1])

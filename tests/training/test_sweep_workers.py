@@ -24,7 +24,7 @@ from helpers import tiny_recipe, write_masked_set
 from vitreous.cli import main
 from vitreous.errors import InterruptedRun, VitreousError
 from vitreous.locks import LOCK
-from vitreous.training import sweep_jobs
+from vitreous.training import sweep_jobs, sweep_locks
 from vitreous.training.run import RunFolder
 from vitreous.training.sweep import parse_axis, sweep
 from vitreous.training.sweep_trials import Search
@@ -239,3 +239,17 @@ def test_a_sweep_in_several_processes_of_a_launcher_is_refused(recipe, tmp_path,
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(VitreousError, match="start it once, with --jobs 2"):
         sweep(recipe, [parse_axis(SEARCH)], tmp_path / "out", trials=1)
+
+
+def test_a_worker_waits_for_a_file_that_another_holds(tmp_path: Path, monkeypatch) -> None:
+    """SQLite's own wait is 5 seconds; ours is longer, and is the one that counts."""
+    monkeypatch.setattr(sweep_locks, "PATIENCE", 0.05)
+    study = optuna.create_study(storage=sweep_locks.open_storage(None, tmp_path), study_name="it")
+    with contextlib.closing(sqlite3.connect(tmp_path / "study.db")) as holding:
+        holding.execute("BEGIN EXCLUSIVE")
+        started = time.monotonic()
+        with pytest.raises(optuna.exceptions.StorageInternalError, match="commit"):
+            study.enqueue_trial({"x": 1})
+        assert sweep_locks.PATIENCE < time.monotonic() - started < 4
+    study.enqueue_trial({"x": 1})
+    assert len(study.trials) == 1

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from optuna.storages import BaseStorage
     from sqlalchemy import Connection
 
+PATIENCE = 300.0  # seconds that a question waits for a file that is locked; 5 by default
 POSTGRESQL = ("postgresql://", "postgresql+psycopg://")
 # A machine that is switched off says nothing: after a minute of silence its locks are free.
 KEEPALIVE = {"tcp_keepalives_idle": 30, "tcp_keepalives_interval": 10, "tcp_keepalives_count": 3}
@@ -157,7 +158,9 @@ def open_storage(storage: str | None, folder: Path) -> BaseStorage:
     from sqlalchemy.pool import NullPool
 
     url = database_url(storage or f"sqlite:///{folder / 'study.db'}")
-    return RDBStorage(url, engine_kwargs={"poolclass": NullPool})
+    # A worker that is suspended in the middle of a write holds SQLite's lock: others wait for it.
+    patience = {"connect_args": {"timeout": PATIENCE}} if url.startswith("sqlite") else {}
+    return RDBStorage(url, engine_kwargs={"poolclass": NullPool, **patience})
 
 
 def make_locks(storage: str | None, study: str, folder: Path) -> Locks:

@@ -32,6 +32,10 @@ class ImageError(VitreousError):
     """A picture or mask that cannot be read."""
 
 
+class InputSizeError(VitreousError, ValueError):
+    """Images are of a size that a network does not take."""
+
+
 class CheckpointError(VitreousError):
     """Weights that cannot be read, or that belong to another architecture."""
 

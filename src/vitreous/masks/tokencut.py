@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vitreous.data.images import to_uint8
-from vitreous.errors import UnsupportedModelError, VitreousError
+from vitreous.errors import InputSizeError, UnsupportedModelError, VitreousError
 from vitreous.masks.edges import refine
 from vitreous.masks.eigenvectors import second_eigenvectors
 from vitreous.models import Classifier
@@ -142,7 +142,7 @@ def patch_features(classifier: Classifier, images: Tensor, kind: Features = "key
     try:
         with torch.inference_mode(), evaluation_mode(classifier):
             classifier(images.to(classifier.device))
-    except AssertionError as error:
+    except (AssertionError, InputSizeError) as error:
         raise VitreousError(
             f"{classifier.name} does not take pictures of {images.shape[3]}×{images.shape[2]} "
             f"pixels ({error}); load it with image_size"

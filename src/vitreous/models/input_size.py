@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from vitreous.errors import VitreousError
+from vitreous.errors import InputSizeError
 from vitreous.models.layout import Network
 
 
@@ -18,18 +18,18 @@ def check_input_size(net: Network, height: int, width: int) -> None:
         width: Of the images.
 
     Raises:
-        VitreousError: If it takes one other size, or multiples of its patches.
+        InputSizeError: If it takes one other size, or multiples of its patches.
     """
     wanted = _only_size(net)
     if wanted is not None and (height, width) != wanted:
-        raise VitreousError(
+        raise InputSizeError(
             f"{type(net).__name__} takes images of {wanted[0]} × {wanted[1]} pixels, found "
             f"{height} × {width}; resize them, or load the model with image_size="
             f"{height if height == width else (height, width)} (--image-size)"
         )
     patch = _whole_patches(net)
     if patch is not None and (height % patch[0] or width % patch[1]):
-        raise VitreousError(
+        raise InputSizeError(
             f"{type(net).__name__} has patches of {patch[0]} × {patch[1]} pixels; an input of "
             f"{height} × {width} is no multiple of them"
         )

@@ -10,6 +10,7 @@ from typing import Any, Literal
 from vitreous.config import convert
 from vitreous.errors import CheckpointError, VitreousError
 from vitreous.io import read_json
+from vitreous.models.libraries import library_of
 from vitreous.models.preprocessing import Preprocessing
 
 TOWER = "TowerClassifier"
@@ -89,7 +90,8 @@ def read_stored(folder: Path) -> tuple[str, Stored]:
         crop_mode=read(view, "crop_mode", CropMode | None),
     )
     architecture = read(config, "architecture", str)
-    if set(architecture) & set(":/"):
+    named = architecture if library_of(architecture) is None else architecture.partition(":")[2]
+    if set(named) & set(":/"):
         raise CheckpointError(f"{file}: architecture: expected a timm name, found {architecture}")
     _require_plain(stored.model_args, file)
     return architecture, stored
@@ -99,6 +101,8 @@ def _require_plain(arguments: Mapping[str, object], file: Path) -> None:
     for key, value in arguments.items():
         if key in NOT_STORED:
             raise CheckpointError(f"{file}: model_args: '{key}' is no argument of a network")
+        if isinstance(value, dict):  # a configuration of transformers
+            _require_plain(value, file)
         for number in value if isinstance(value, list) else (value,):
             if isinstance(number, int | float) and not abs(number) <= LARGEST:
                 raise CheckpointError(

@@ -36,7 +36,7 @@ def results(shape, parts: tuple[Tensor, ...], fused: bool) -> tuple[Tensor, ...]
     outer = torch.linspace(-1, 1, shape[0] * shape[3], device=DEVICE).reshape(shape[0], -1)
     if fused:
         assert triton_kernels.accepts(row, q, k, v, gradient)
-        values = triton_kernels.propagate(row, q, k, v, gradient, scale)
+        values = triton_kernels.propagate_fused(row, q, k, v, gradient, scale)
     else:
         layer = AttentionInputs("", q, k, v, q, scale, slice(None))
         values = blockwise.propagate_blockwise(row, layer, gradient, 2**20)
@@ -83,9 +83,9 @@ def test_a_device_that_cannot_build_them_takes_blocks_and_says_so() -> None:
 
     assert blockwise.kernels_work(triton_kernels, DEVICE, 64)
     with pytest.warns(UserWarning, match="without Triton's kernels on .*: RuntimeError: no comp"):
-        assert not blockwise.kernels_work(types.SimpleNamespace(propagate=broken), DEVICE, 64)
+        assert not blockwise.kernels_work(types.SimpleNamespace(propagate_fused=broken), DEVICE, 64)
     with pytest.warns(UserWarning, match="they give other numbers"):
-        assert not blockwise.kernels_work(types.SimpleNamespace(propagate=wrong), DEVICE, 8)
+        assert not blockwise.kernels_work(types.SimpleNamespace(propagate_fused=wrong), DEVICE, 8)
 
 
 def test_they_are_for_gpus_alone() -> None:
@@ -103,9 +103,9 @@ def test_relevance_of_a_model_is_made_by_them_where_they_work(monkeypatch) -> No
         accepts = staticmethod(triton_kernels.accepts)
 
         @staticmethod
-        def propagate(row: Tensor, *rest: Tensor) -> Tensor:
+        def propagate_fused(row: Tensor, *rest: Tensor) -> Tensor:
             seen.append(row.shape[1])
-            return triton_kernels.propagate(row, *rest)
+            return triton_kernels.propagate_fused(row, *rest)
 
     monkeypatch.setattr(attention_inputs, "LEAST_TOKENS", 1)
     monkeypatch.setattr(blockwise, "gpu_kernels", lambda *_: Watched)

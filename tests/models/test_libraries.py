@@ -24,7 +24,7 @@ from vitreous import Classifier, load_model
 from vitreous.cli import main
 from vitreous.errors import CheckpointError, VitreousError
 from vitreous.models import Preprocessing, save_model
-from vitreous.models.libraries import Wanted, build
+from vitreous.models.libraries import Wanted, build_network
 from vitreous.models.towers import TowerClassifier
 from vitreous.results import Results
 
@@ -167,7 +167,7 @@ def test_torchvision_by_name_is_torchvisions(tmp_path: Path) -> None:
     with pytest.raises(VitreousError, match="takes no argument 'depth'"):
         load_model("torchvision:vit_b_32", pretrained=False, depth=1)
     arguments = {"image_size": SIZE, "patch_size": PATCH, "num_classes": 3, **size}
-    built = build("torchvision:VisionTransformer", Wanted("", arguments))
+    built = build_network("torchvision:VisionTransformer", Wanted("", arguments))
     assert type(built.net) is torchvision.models.VisionTransformer
     assert {k: built.architecture["model_args"][k] for k in arguments} == arguments
 

@@ -230,7 +230,7 @@ def unfit(method: Method, net: Network, size: tuple[int, int]) -> str:
         return str(error).removesuffix(f"; {WITHOUT_ATTENTION}")
 
 
-def check_fit(name: str, net: Network, size: tuple[int, int]) -> None:
+def require_fit(name: str, net: Network, size: tuple[int, int]) -> None:
     """Refuse a method that does not hold for a network: why, and which do.
 
     Raises:

@@ -145,7 +145,7 @@ def propagate_blockwise(
         kernels = gpu_kernels(row.device, layer.queries.shape[-1])
         if kernels is not None and kernels.accepts(row.to(kind), *parts):
             with torch.autocast(row.device.type, enabled=False):
-                return kernels.propagate(row.to(kind), *parts, layer.scale)
+                return kernels.propagate_fused(row.to(kind), *parts, layer.scale)
         block_numbers = BLOCK_NUMBERS.get(row.device.type, LARGE_BLOCK_NUMBERS)
     row, queries, keys = (t.to(kind) for t in (row, layer.queries, layer.keys))
     values, gradient = (t.detach().to(kind) for t in (layer.values, gradient))
@@ -177,7 +177,7 @@ def kernels_work(kernels: ModuleType, device: torch.device, width: int) -> bool:
         expected = _Propagation.apply(row, queries, keys, values, gradient, scale, 2**20)
         wanted = torch.autograd.grad(expected.square().sum(), row)[0]
         try:
-            found = kernels.propagate(row, queries, keys, values, gradient, scale)
+            found = kernels.propagate_fused(row, queries, keys, values, gradient, scale)
             derived = torch.autograd.grad(found.square().sum(), row)[0]
         except Exception as error:  # a compiler that is absent or too old says so in many ways
             why = f"{type(error).__name__}: {error}"

@@ -10,7 +10,7 @@ from collections.abc import Generator, Sequence
 import torch
 from torch import Tensor
 
-from vitreous.attribution.base import METHODS, Method, RecordedPass, check_fit
+from vitreous.attribution.base import METHODS, Method, RecordedPass, require_fit
 from vitreous.attribution.maps import min_max
 from vitreous.errors import UnsupportedModelError, VitreousError, nearest
 from vitreous.models import Classifier
@@ -183,7 +183,7 @@ def _explain(
     groups: dict[tuple[bool, bool, bool], list[str]] = {}
     for name in methods:
         _check_derived(name, asked.keep)
-        check_fit(name, classifier.net, (images.shape[-2], images.shape[-1]))
+        require_fit(name, classifier.net, (images.shape[-2], images.shape[-1]))
         groups.setdefault(_needed(METHODS[name], classifier, images), []).append(name)
     done: dict[str, Explanation] = {}
     for needed, names in groups.items():

@@ -28,7 +28,7 @@ def accepts(row: Tensor, *parts: Tensor) -> bool:
     return row.dtype == torch.float32 and not wide
 
 
-def propagate(
+def propagate_fused(
     row: Tensor, queries: Tensor, keys: Tensor, values: Tensor, gradient: Tensor, scale: float
 ) -> Tensor:
     """As `blockwise.propagate_blockwise`: row (B, Q) to what the keys receive, (B, K) float32.

@@ -19,7 +19,7 @@ from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
 from vitreous.models.layout import Network
-from vitreous.models.timm_blocks import attend, is_foreign, is_plain_block, project
+from vitreous.models.timm_blocks import attend, is_foreign, is_plain_block, queries_keys_values
 
 PIECE = 256  # tokens that an MLP is derived for at once
 Derivatives = tuple[Tensor, Tensor, Tensor]
@@ -87,7 +87,7 @@ class HalvedPass:
             layer, first = block.attn, number == start
             with torch.enable_grad():
                 leaf = inputs.detach().requires_grad_()
-                parts = project(layer, block.norm1(leaf), middle.shape[1])
+                parts = queries_keys_values(layer, block.norm1(leaf), middle.shape[1])
             of_output = _before(layer.proj, block.ls1, gradient)
             of_output = of_output.unflatten(-1, (layer.num_heads, -1)).transpose(1, 2)
             held, name = slice(0, middle.shape[1]), f"blocks.{number}.attn"

@@ -22,7 +22,7 @@ from vitreous.models.classifier import HALF, Classifier
 from vitreous.models.hub import fetched
 from vitreous.models.instances import Description, describe_network
 from vitreous.models.kernel import from_transformers
-from vitreous.models.libraries import Built, Wanted, architecture_of, build, library_of
+from vitreous.models.libraries import Built, Wanted, architecture_of, build_network, library_of
 from vitreous.models.preprocessing import Architecture
 from vitreous.models.stored import Stored, read_stored
 from vitreous.models.towers import Tokenizer, with_prompts
@@ -132,7 +132,7 @@ def load_model(
     arguments = {**stored.model_args, **options}
     arguments |= {key: value for key, value in given.items() if value is not None}
     wanted = Wanted(spec, arguments, pretrained and state is None, state, tuple(prompts))
-    built = _timm(wanted) if library_of(spec) is None else build(spec, wanted)
+    built = _timm(wanted) if library_of(spec) is None else build_network(spec, wanted)
     new_head = built.new_head
     if state is not None:
         new_head = load_weights(built.net, state, source=str(checkpoint or name))

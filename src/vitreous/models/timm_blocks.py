@@ -15,7 +15,7 @@ from vitreous.models.layout import Network
 
 def attend(layer: Network, x: Tensor, tokens: int) -> Tensor:
     """Attention of timm's layer whose queries are the first tokens."""
-    q, k, v = project(layer, x, tokens)
+    q, k, v = queries_keys_values(layer, x, tokens)
     if layer.fused_attn:
         dropout = layer.attn_drop.p if layer.training else 0.0
         mixed = F.scaled_dot_product_attention(q, k, v, dropout_p=dropout)
@@ -26,7 +26,7 @@ def attend(layer: Network, x: Tensor, tokens: int) -> Tensor:
     return layer.proj_drop(layer.proj(mixed))
 
 
-def project(layer: Network, x: Tensor, tokens: int) -> tuple[Tensor, Tensor, Tensor]:
+def queries_keys_values(layer: Network, x: Tensor, tokens: int) -> tuple[Tensor, Tensor, Tensor]:
     """Queries (B, heads, `tokens`, width of a head), and keys and values of all tokens."""
     weight, bias, width = layer.qkv.weight, layer.qkv.bias, layer.attn_dim
     own, rest = (None, None) if bias is None else (bias[:width], bias[width:])

@@ -101,7 +101,7 @@ def library_of(name: str) -> str | None:
     return prefix if colon and prefix in LIBRARIES else None
 
 
-def build(name: str, wanted: Wanted) -> Built:
+def build_network(name: str, wanted: Wanted) -> Built:
     """Build what a name with a library's prefix says; see `Library.build`."""
     prefix, _, rest = name.partition(":")
     return LIBRARIES[prefix].build(dataclasses.replace(wanted, name=rest))

@@ -70,7 +70,7 @@ def load(
         VitreousError: If it cannot be had, is no image classifier, or needs unpickling.
         CheckpointError: If weights other than the head's are missing.
     """
-    library: Any = require("transformers", "transformers")
+    library = require("transformers", "transformers")
     if num_classes is not None:
         options["num_labels"] = num_classes
     offline = contextlib.nullcontext() if Path(source).is_dir() else hub_or_cache()
@@ -111,7 +111,7 @@ def load_with_text(source: str | os.PathLike[str], **options: Any) -> tuple[Netw
     Raises:
         VitreousError: If either cannot be had, or needs unpickling.
     """
-    library: Any = require("transformers", "transformers")
+    library = require("transformers", "transformers")
     offline = contextlib.nullcontext() if Path(source).is_dir() else hub_or_cache()
     try:
         with offline, _quiet(library):

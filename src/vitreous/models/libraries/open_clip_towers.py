@@ -24,7 +24,7 @@ class OpenClip:
 
     def build(self, wanted: Wanted) -> Built:
         """Build one; see `Library`."""
-        library: Any = require("open_clip", "open_clip")
+        library = require("open_clip", "open_clip")
         base, _, tag = wanted.name.partition("/")
         if base not in library.list_models():
             raise VitreousError(

@@ -63,7 +63,7 @@ class Transformers:
 
 def _tower(kind: str, config: dict[str, Any]) -> Network:
     """Build a tower; nothing that a configuration names is fetched or run."""
-    library: Any = require("transformers", "transformers")
+    library = require("transformers", "transformers")
     rest = {k: v for k, v in config.items() if k not in (*OTHERS, "model_type")}
     try:
         settings = library.AutoConfig.for_model(config["model_type"], **rest)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+import torchvision
 from torch import nn
 
-from vitreous.errors import VitreousError, nearest, require
+from vitreous.errors import VitreousError, nearest
 from vitreous.models.hub import fetched
 from vitreous.models.instances import Description
+from vitreous.models.layout import Network
 from vitreous.models.libraries import LIBRARIES, Built, Wanted
 from vitreous.models.preprocessing import Architecture, Preprocessing
 
@@ -37,18 +39,17 @@ class Torchvision:
         if base == CLASS:
             return self._stored(wanted)
         arguments = wanted.only("num_classes", "img_size", *SHAPE)
-        library: Any = require("torchvision", "torchvision")
-        names = [n for n in library.models.list_models() if n.startswith("vit_")]
+        names = [n for n in torchvision.models.list_models() if n.startswith("vit_")]
         if base not in names:
             raise VitreousError(f"unknown model 'torchvision:{base}'; {nearest(base, names)}")
         size = arguments.pop("img_size", None) or arguments.get("image_size")
         if wanted.pretrained:
-            return self._pretrained(library, wanted, arguments, size)
+            return self._pretrained(wanted, arguments, size)
         if tag:
             raise VitreousError(f"'{tag}' names weights, but none are to be loaded; leave it out")
         if size is not None:
             arguments["image_size"] = _side(size)
-        return _built(library.models.get_model(base, weights=None, **arguments))
+        return _built(torchvision.models.get_model(base, weights=None, **arguments))
 
     def describe(self, net: nn.Module) -> Architecture | None:
         """Its arguments, if they say everything of it."""
@@ -78,20 +79,18 @@ class Torchvision:
             )
         return _built(_network(arguments))
 
-    def _pretrained(
-        self, library: Any, wanted: Wanted, arguments: dict[str, Any], size: Any
-    ) -> Built:
+    def _pretrained(self, wanted: Wanted, arguments: dict[str, Any], size: Any) -> Built:
         base, _, tag = wanted.name.partition("/")
-        tags = library.models.get_model_weights(base)
+        tags = torchvision.models.get_model_weights(base)
         if tag and tag not in tags.__members__:
             raise VitreousError(
                 f"unknown weights '{tag}' of {base}; {nearest(tag, list(tags.__members__))}"
             )
-        weights = tags[tag] if tag else tags.DEFAULT
+        weights = tags[tag or "DEFAULT"]
         classes = arguments.pop("num_classes", None)
         own = len(weights.meta["categories"])
         with fetched(wanted.name):
-            net = library.models.get_model(base, weights=weights, **arguments)
+            net: Network = torchvision.models.get_model(base, weights=weights, **arguments)
         fresh = classes not in (None, own)
         if fresh:
             net.heads.head = nn.Linear(net.heads.head.in_features, classes)
@@ -107,9 +106,8 @@ class Torchvision:
 
 
 def _network(arguments: dict[str, Any]) -> nn.Module:
-    library: Any = require("torchvision", "torchvision")
     try:
-        return library.models.VisionTransformer(**arguments)
+        return torchvision.models.VisionTransformer(**arguments)
     except (TypeError, ValueError, RuntimeError, AssertionError) as error:
         raise VitreousError(
             f"cannot build torchvision:{CLASS} with {arguments}: {error}"

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import gc
+import asyncio
 import importlib.util
 import inspect
 import json
 import re
-import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from torch import nn
 from vitreous.app.analysis import PerturbationChoice, analyse
 from vitreous.app.answers import preview_of, same_class
 from vitreous.app.gate import allowed
+from vitreous.app.page import build
 from vitreous.app.uploads import LARGEST_FILE
 from vitreous.attacks import PGD
 from vitreous.commands.app import Command
@@ -37,12 +37,18 @@ def space(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     spec = importlib.util.spec_from_file_location("space_app", SPACE / "app.py")
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
+    with pytest.MonkeyPatch.context() as patch:
         patch.setenv("GRADIO_TEMP_DIR", str(tmp_path_factory.mktemp("uploads")))
-        warnings.simplefilter("ignore", ResourceWarning)  # event loops that gradio leaves open
         spec.loader.exec_module(module)
-        gc.collect()
         yield module
+
+
+def test_a_built_page_leaves_no_event_loop_behind(monkeypatch):
+    pytest.importorskip("gradio", reason="needs the extra 'app'")
+    made, new = [], asyncio.new_event_loop
+    monkeypatch.setattr(asyncio, "new_event_loop", lambda: made.append(new()) or made[-1])
+    build({"one": named("a", "b")})
+    assert made and all(loop.is_closed() for loop in made)
 
 
 def test_a_space_needs_only_its_folder(space):

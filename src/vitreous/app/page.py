@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import atexit
 import dataclasses
 import functools
@@ -92,7 +93,29 @@ def build(models: Mapping[str, Classifier]) -> Component:
         uploads = tempfile.mkdtemp(prefix="vitreous-app-")
         os.environ["GRADIO_TEMP_DIR"] = uploads
         atexit.register(shutil.rmtree, uploads, ignore_errors=True)
-    gradio = require("gradio", "app")
+    return _inside_a_loop(functools.partial(_page, require("gradio", "app"), models))
+
+
+def _inside_a_loop(make: Callable[[], Component]) -> Component:
+    """Call with an event loop running: without one gradio makes several, and closes none."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        loop = asyncio.new_event_loop()
+        try:
+            return loop.run_until_complete(_called(make))
+        finally:
+            loop.close()
+    return make()
+
+
+async def _called(make: Callable[[], Component]) -> Component:
+    """What a function makes, made by the running loop."""
+    return make()
+
+
+def _page(gradio: Gradio, models: Mapping[str, Classifier]) -> Component:
+    """Lay the page out and connect its parts."""
     with quiet_blocks()(
         title="Vitreous",
         analytics_enabled=False,

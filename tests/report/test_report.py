@@ -32,6 +32,17 @@ def runs(tmp_path: Path) -> list[Path]:
     return [make_run(tmp_path / "a", "plain"), make_run(tmp_path / "b", "guided", 20)]
 
 
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Both formats of a run of which nothing was deleted."""
+    place = tmp_path_factory.mktemp("whole")
+    return written(make_run(place / "a", "plain"), place)
+
+
+END = "</div>\n</div>"
+"""Where a tile of the card's headline ends."""
+
+
 class Page(html.parser.HTMLParser):
     """Collects what a reader of the page gets: text, pictures, addresses, open tags."""
 
@@ -124,27 +135,26 @@ def test_a_number_deleted_from_the_results_is_gone_from_the_card(runs, tmp_path)
     ],
 )
 def test_each_headline_number_deleted_is_gone_from_every_format(
-    runs, tmp_path, title, chosen, text
+    whole, runs, tmp_path, title, chosen, text
 ):
-    def written() -> str:
-        card = write_card(runs[:1], tmp_path / "card.html").read_text()
-        return card + write_markdown(runs[:1], tmp_path / "card.md").read_text()
-
-    def tile() -> str:
-        part = written().partition(f"<h3>{title}</h3>")[2]
-        return html.unescape(part.partition("</div>\n</div>")[0])
-
+    assert text in html.unescape(whole.partition(f"<h3>{title}</h3>")[2].partition(END)[0])
     raw = json.loads((runs[0] / "results.json").read_text())
-    assert text in tile()
     count = len(raw["records"])
     raw["records"] = [
         r for r in raw["records"] if not all(r[key] == value for key, value in chosen.items())
     ]
     assert len(raw["records"]) == count - 1
     write_json(runs[0] / "results.json", raw)
-    assert text not in html.unescape(written())
+    left = written(runs[0], tmp_path)
+    assert text not in left
     others = {"91.3 %", "41.7 %", "70.1 %", "57.3 %", "0.439"} - {text}
-    assert all(other in html.unescape(written()) for other in others)
+    assert all(other in left for other in others)
+
+
+def written(run: Path, place: Path) -> str:
+    """What both formats say of a run."""
+    card = write_card([run], place / "card.html").read_text()
+    return html.unescape(card + write_markdown([run], place / "card.md").read_text())
 
 
 def test_changing_a_number_changes_the_card(runs, tmp_path):

@@ -19,13 +19,13 @@ from vitreous.training.run import RunFolder
 from vitreous.training.sweep_locks import DatabaseLocks, database_url, open_storage
 
 optuna = pytest.importorskip("optuna")
-TRIALS = 3
+TRIALS, EPOCHS = 3, 20
 
 
 @pytest.fixture
 def recipe(tmp_path: Path) -> str:
     write_masked_set(tmp_path / "set", per_class=3)
-    training = {"epochs": 60, "batch_size": 3, "trackers": [], "samples": 0}
+    training = {"epochs": EPOCHS, "batch_size": 3, "trackers": [], "samples": 0}
     path = tmp_path / "recipe.yaml"
     path.write_text(yaml.safe_dump(tiny_recipe(tmp_path / "set", training=training)))
     return str(path)
@@ -54,7 +54,7 @@ def test_one_worker_is_killed_and_the_other_takes_up_its_trial(
             finally:
                 first.kill()
         before = RunFolder(out / "trial_0000").load_state()
-        assert before is not None and before["progress"]["epoch"] < 60
+        assert before is not None and before["progress"]["epoch"] < EPOCHS
         assert main(command) == 0
         trials = stored(url, recipe)
         assert [trial.state.name for trial in trials] == ["COMPLETE"] * TRIALS
@@ -63,7 +63,7 @@ def test_one_worker_is_killed_and_the_other_takes_up_its_trial(
         assert folders == [f"trial_{number:04d}" for number in range(TRIALS)]
         rows = RunFolder(out / "trial_0000").read_metrics()
         epochs = [row["epoch"] for row in rows if row["split"] == "validation"]
-        assert epochs == list(range(61)), "gone on with, no epoch twice"
+        assert epochs == list(range(EPOCHS + 1)), "gone on with, no epoch twice"
         whole = ["--storage", f"sqlite:///{tmp_path}/other.db", "--out", str(tmp_path / "other")]
         assert main(["sweep", recipe, *search, *whole, "--quiet"]) == 0
         alone = stored(f"sqlite:///{tmp_path}/other.db", recipe)

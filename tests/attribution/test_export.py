@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from importlib import resources
 from pathlib import Path
 
@@ -63,17 +65,32 @@ def small_crossvit() -> Classifier:
     return Classifier(net, preprocessing=Preprocessing(size=(64, 64))).eval()
 
 
-@pytest.mark.parametrize("make", [trained_vit, trained_crossvit])
-def test_one_onnx_graph_gives_our_logits_and_our_maps(make, tmp_path):
+Exported = Callable[[Callable[[], tuple[Classifier, Tensor]]], tuple[Classifier, Tensor, Path]]
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Exported:
+    """A trained model, pictures that it knows and its graph with maps, each made once."""
     from vitreous.attribution.export import export_onnx
 
-    classifier, images = make()
+    @functools.cache
+    def made(make: Callable[[], tuple[Classifier, Tensor]]) -> tuple[Classifier, Tensor, Path]:
+        classifier, images = make()
+        path = tmp_path_factory.mktemp("graph") / "both.onnx"
+        flags = [p.requires_grad for p in classifier.parameters()]
+        export_onnx(classifier, path, relevance=True)
+        assert [p.requires_grad for p in classifier.parameters()] == flags
+        return classifier, images, path
+
+    return made
+
+
+@pytest.mark.parametrize("make", [trained_vit, trained_crossvit])
+def test_one_onnx_graph_gives_our_logits_and_our_maps(make, exported):
+    classifier, images, graph = exported(make)
     logits, maps = classifier(images).detach(), relevance(classifier, images)
     assert logits.softmax(1).max() > 0.9 and maps.std() > 0.01
-    flags = [p.requires_grad for p in classifier.parameters()]
-    export_onnx(classifier, tmp_path / "both.onnx", relevance=True)
-    assert [p.requires_grad for p in classifier.parameters()] == flags
-    session = ONNX.InferenceSession(str(tmp_path / "both.onnx"))
+    session = ONNX.InferenceSession(str(graph))
     for count in (1, 2, 4):
         found = session.run(["logits", "relevance"], {"images": images[:count].numpy()})
         torch.testing.assert_close(torch.from_numpy(found[0]), logits[:count], atol=1e-5, rtol=0)
@@ -98,13 +115,10 @@ def test_the_command_writes_logits_for_any_number_of_pictures(tmp_path, capsys):
     )
 
 
-def test_the_graph_tells_a_program_without_us_what_it_must_know(tmp_path):
+def test_the_graph_tells_a_program_without_us_what_it_must_know(exported, tmp_path):
     """The example reads names and size from the file, and answers as the model does."""
-    from vitreous.attribution.export import export_onnx
-
-    classifier, images = trained_vit()
-    export_onnx(classifier, tmp_path / "x.onnx", relevance=True)
-    about = ONNX.InferenceSession(str(tmp_path / "x.onnx")).get_modelmeta().custom_metadata_map
+    classifier, images, graph = exported(trained_vit)
+    about = ONNX.InferenceSession(str(graph)).get_modelmeta().custom_metadata_map
     assert json.loads(about["class_names"]) == classifier.class_names
     assert tuple(json.loads(about["size"])) == classifier.preprocessing.size
     for name in ("mean", "std"):
@@ -114,7 +128,7 @@ def test_the_graph_tells_a_program_without_us_what_it_must_know(tmp_path):
     example = Path(__file__).parents[2] / "examples" / "onnx_alone.py"
     imported = set(re.findall(r"^(?:import|from) (\w+)", example.read_text("utf-8"), re.M))
     assert imported == {"json", "sys", "numpy", "onnxruntime", "PIL"}
-    command = [sys.executable, str(example), "x.onnx", "a.png"]
+    command = [sys.executable, str(example), str(graph), "a.png"]
     told = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
     best = classifier(images[:1]).softmax(1)[0].argmax()
     assert told.stdout.splitlines()[0].endswith(f"%  {classifier.class_name(int(best))}")

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
 
 from helpers import write_squares
-from processes.launch import Launch, launch
+from processes.launch import Launch, launch_all
 from vitreous.cli import main
 from vitreous.models import load_model, save_model
 from vitreous.results import Results
 
 TINY = {"patch_size": 8, "embed_dim": 24, "depth": 2, "num_heads": 2}
 COMMON = ("--workers", "0", "--batch-size", "2", "--device", "cpu")
+DATA = {"evaluate": "broken", "attack": "images"}
 OPTIONS = {
     "evaluate": ("--rotation", "90", "--noise", "3", *COMMON),
     "attack": ("--attack", "pgd", "--epsilon", "4/255", "--steps", "3", "--quiet", *COMMON[2:]),
@@ -29,11 +31,15 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     model.class_names = ["c0", "c1"]
     save_model(model, root / "model")
+    (root / "broken").mkdir()
+    for folder in ("c0", "c1"):
+        shutil.copytree(root / "images" / folder, root / "broken" / folder)
+    (root / "broken/c0/broken.png").write_bytes(b"not an image")
     return root
 
 
 def command(root: Path, name: str, out: str) -> list[str]:
-    start = [name, str(root / "model"), "--data", str(root / "images")]
+    start = [name, str(root / "model"), "--data", str(root / DATA[name])]
     return [*start, *OPTIONS[name], "--out", str(root / out)]
 
 
@@ -73,21 +79,27 @@ def shared_work(result: Launch, out: Path) -> None:
     assert any(path.name == "rows-1.bin" for path in second)
 
 
+@pytest.fixture(scope="module")
+def launched(root: Path) -> dict[str, Launch]:
+    """Both commands in one launch of two processes."""
+    commands = [command(root, name, f"{name}_two") for name in OPTIONS]
+    return dict(zip(OPTIONS, launch_all(root / "notes", commands)))
+
+
 @pytest.mark.parametrize("name", OPTIONS)
-def test_two_processes_give_the_records_of_one(name: str, root: Path) -> None:
-    (root / "images/c0/broken.png").unlink(missing_ok=True)
-    if name == "evaluate":
-        (root / "images/c0/broken.png").write_bytes(b"not an image")
+def test_two_processes_give_the_records_of_one(
+    name: str, root: Path, launched: dict[str, Launch]
+) -> None:
+    result = launched[name]
     assert main(command(root, name, f"{name}_one")) == 0
-    result = launch(root / f"{name}_notes", *command(root, name, f"{name}_two"))
     shared_work(result, root / f"{name}_two")
     one, two = (Results.read(root / f"{name}_{n}") for n in ("one", "two"))
     records_equal(one, two)
     if name == "evaluate":
         assert {r.n for r in one.records if r.metric == "top1"} == {8}
-        told = [repr(r.extra["evaluation"]["images"]["unreadable"]) for r in (one, two)]
+        told = [repr(r.extra["evaluation"][DATA[name]]["unreadable"]) for r in (one, two)]
         assert told[0] == told[1] and "broken.png" in told[0]
-        shown = [_shown(r.extra["evaluation"]["images"]) for r in (one, two)]
+        shown = [_shown(r.extra["evaluation"][DATA[name]]) for r in (one, two)]
         assert shown[0] == shown[1] and len(shown[0]) > 2
         assert any("samples" in path.parts for path in result.written_in(root / "evaluate_two")[1])
         assert all((root / "evaluate_two" / path).is_file() for _, _, path in shown[1])

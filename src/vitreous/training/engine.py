@@ -29,7 +29,7 @@ from vitreous.training.run import RunFolder, seed_everything
 from vitreous.training.setup import check_fit, flatten, make_accelerator, transformed
 from vitreous.training.state import TrainingState
 from vitreous.training.summary import draw_samples, summarise
-from vitreous.training.tracking import log_samples
+from vitreous.training.tracking import log_figures, log_samples, start_trackers
 from vitreous.training.trained import TrainedModel
 from vitreous.training.validation import Validated, validate
 
@@ -162,7 +162,7 @@ class Trainer:
                 f"{self.folder.path} has done {self.progress.epoch} epochs already; set "
                 "training.epochs to that or more"
             )
-        self.accelerator.init_trackers("logs", flatten(plain(self.recipe)))
+        start_trackers(self.accelerator, flatten(plain(self.recipe)))
         if not resumed:
             self.begin()
         with self.progress_bar() as bar:
@@ -326,7 +326,7 @@ class Trainer:
         progress = self.progress
         head = {"step": progress.step, "epoch": progress.epoch, "split": split}
         self.folder.log({**head, **figures, **more})
-        self.accelerator.log({f"{split}/{k}": v for k, v in figures.items()}, step=progress.step)
+        log_figures(self.accelerator, split, figures, progress.step)
 
     def draw_more_samples(self) -> None:
         """Draw what a run that goes on did not draw at its start, before its state is loaded."""

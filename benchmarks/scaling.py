@@ -1,12 +1,17 @@
 """Images a second on one and on several processes of one thread each, and what communication takes.
 
     python benchmarks/scaling.py                                       # on an idle machine
-    python benchmarks/scaling.py --images 16 --steps 2 --size 32 --depth 2    # to see it finish
+    python benchmarks/scaling.py --rounds 1 --images 16 --steps 2 --size 32 --depth 2   # to see it
 
-The model is a ViT-Ti of that depth. What a command does once (read the model, open its records)
-counts for it as for its user: with few images or a tiny network that is what one measures. For
-`train` a step is timed with the exchange of gradients and without it; the difference is the share
-of communication. The commands are run twice, and the second time counts.
+The model is a ViT-Ti of that depth, with the same weights each time. What a command does once (read
+the model, open its records) counts for it as for its user: with few images or a tiny network that
+is what one measures. For `train` a step is timed with the exchange of gradients and without it; the
+difference is the share of communication. One process and several take turns; told are medians over
+the rounds, of rates and of the ratios within a round, with the least and the largest ratio.
+
+The floor is what the machine itself gives: the bare forward pass in as many processes that know
+nothing of each other. Where two of those are not twice as fast as one (shared caches, memory, a
+clock that falls under load), nothing else can be.
 """
 
 from __future__ import annotations
@@ -28,17 +33,25 @@ import numpy as np
 import torch
 from PIL import Image
 
+WARM = 8
+"""Images on which a command is run before it counts."""
+IMAGES = "IMAGES"
+"""Stands in a command line for the folder of images."""
+
 
 def prepare(root: Path, images: int, size: int, depth: int) -> dict[str, Any]:
     """Write images with masks and a model; returns the recipe of the training."""
     from vitreous.models import load_model, save_model
 
     generator = np.random.default_rng(0)
+    torch.manual_seed(0)
     for number in range(images):
         mask = np.zeros((size, size), np.uint8)
         mask[size // 4 : size // 2, size // 4 : size // 2] = 255
         pixels = generator.integers(0, 255, (size, size, 3), dtype=np.uint8)
-        for kind, array in (("images", pixels), ("masks", mask)):
+        for kind, array in (("images", pixels), ("masks", mask), ("few", pixels)):
+            if kind == "few" and number >= WARM:
+                continue
             file = root / kind / f"c{number % 2}" / f"{number}.png"
             file.parent.mkdir(parents=True, exist_ok=True)
             Image.fromarray(array).save(file)
@@ -91,78 +104,119 @@ def train_steps(recipe: dict[str, Any], out: Path, steps: int) -> dict[str, floa
     return {"images_a_second": size / together, "communication": max(0.0, 1 - apart / together)}
 
 
-def command(line: list[str], out: Path, images: int) -> dict[str, float]:
-    """Images a second of a whole command."""
+def command(line: list[str], root: Path, out: Path, images: int) -> dict[str, float]:
+    """Images a second of a whole command, after it was run on some images."""
     from vitreous.cli import main
 
     seconds = 0.0
-    for again in range(2):
+    for place in ("few", "images"):
         began = time.perf_counter()
+        given = [str(root / place) if word == IMAGES else word for word in line]
         with contextlib.redirect_stdout(io.StringIO()):
-            code = main([*line, "--out", str(out.with_name(f"{out.name}{again}"))])
+            code = main([*given, "--out", str(out / f"{line[0]} {place}")])
         if code:
             raise SystemExit(f"{line[0]} ended with {code}")
         seconds = time.perf_counter() - began
     return {"images_a_second": images / seconds}
 
 
-def inside(root: Path, images: int, steps: int) -> None:
+def bare(root: Path, images: int, processes: int) -> dict[str, float]:
+    """Images a second of the forward pass alone, each process with its part of the images."""
+    from vitreous.models import load_model
+
+    model = load_model(root / "model")
+    batch = torch.rand(16, 3, *model.preprocessing.size)
+    batches = max(1, images // processes // len(batch))
+    began = 0.0
+    with torch.no_grad():
+        for number in range(-2, batches):
+            if number == 0:
+                torch.distributed.barrier()
+                began = time.perf_counter()
+            model(batch)
+    done = batches * len(batch) * processes
+    return {"images_a_second": done / (time.perf_counter() - began)}
+
+
+def inside(root: Path, out: Path, images: int, steps: int) -> None:
     """Measure in one of the processes; the first writes what came of it."""
     torch.set_num_threads(1)
-    world = os.environ["WORLD_SIZE"]
-    out = root / f"out{world}"
-    own = [str(root / "model"), "--data", str(root / "images"), "--device", "cpu"]
-    masks = ["--method", "relevance", "--model", str(root / "model")]
+    own = [str(root / "model"), "--data", IMAGES, "--device", "cpu", "--quiet"]
+    masks = ["--method", "relevance", "--model", str(root / "model"), "--device", "cpu"]
+    attack = ["--attack", "pgd", "--steps", "10", "--epsilon", "2/255"]
     lines = {
-        "evaluate": ["evaluate", *own, "--workers", "0", "--quiet"],
-        "attack": ["attack", *own, "--attack", "pgd", "--epsilon", "2/255", "--quiet"],
-        "mask": ["mask", str(root / "images"), *masks, "--minimum-pixels", "0", "--sheet", "0"],
+        "evaluate": ["evaluate", *own, "--workers", "0"],
+        "attack": ["attack", *own, *attack],
+        "mask": ["mask", IMAGES, *masks, "--minimum-pixels", "0", "--sheet", "0"],
     }
-    came = {name: command(line, out / name, images) for name, line in lines.items()}
+    came = {name: command(line, root, out, images) for name, line in lines.items()}
     recipe = json.loads((root / "recipe.json").read_text())
     came["train"] = train_steps(recipe, out / "train", steps)
+    torch.distributed.init_process_group("gloo")
+    came["bare forward, apart"] = bare(root, images, int(os.environ["WORLD_SIZE"]))
+    torch.distributed.destroy_process_group()
     if os.environ["RANK"] == "0":
-        (root / f"came{world}.json").write_text(json.dumps(came))
+        (out / "came.json").write_text(json.dumps(came))
 
 
 def main() -> None:
     """Start the processes and print a table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--processes", type=int, nargs="+", default=[1, 2])
-    parser.add_argument("--images", type=int, default=128)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--images", type=int, default=256)
     parser.add_argument("--steps", type=int, default=8)
     parser.add_argument("--size", type=int, default=224)
     parser.add_argument("--depth", type=int, default=12)
-    parser.add_argument("--inside", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--inside", type=Path, nargs=2, help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.inside is not None:
-        inside(given.inside, given.images, given.steps)
+        inside(*given.inside, given.images, given.steps)
         return
+    rounds: list[dict[int, Any]] = []
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         recipe = prepare(root, given.images, given.size, given.depth)
         (root / "recipe.json").write_text(json.dumps(recipe))
-        came = {n: measure(root, n, given.images, given.steps) for n in given.processes}
-    first = given.processes[0]
-    print("| command | processes | images/s | times | communication |")
-    print("| --- | --- | --- | --- | --- |")
-    for name in came[first]:
-        for count, figures in came.items():
-            rate = figures[name]["images_a_second"]
-            times = rate / came[first][name]["images_a_second"]
-            share = figures[name].get("communication")
-            shown = "" if share is None or count == 1 else f"{share:.0%}"
-            print(f"| {name} | {count} | {rate:.1f} | {times:.2f} | {shown} |")
+        for number in range(given.rounds):
+            turn = given.processes[:: -1 if number % 2 else 1]
+            rounds.append({n: measure(root, number, n, given.images, given.steps) for n in turn})
+    print(table(rounds, given.processes))
 
 
-def measure(root: Path, processes: int, images: int, steps: int) -> dict[str, dict[str, float]]:
+def table(rounds: list[dict[int, Any]], processes: list[int]) -> str:
+    """A line for each command and number of processes."""
+    lines = [
+        "| command | processes | images/s | times (least to most) | communication |",
+        "| --- | --- | --- | --- | --- |",
+    ]
+    first = processes[0]
+    for name in rounds[0][first]:
+        for count in processes:
+            rates = [came[count][name]["images_a_second"] for came in rounds]
+            times = [r / came[first][name]["images_a_second"] for r, came in zip(rates, rounds)]
+            spread = f"{statistics.median(times):.2f} ({min(times):.2f} to {max(times):.2f})"
+            shares = [came[count][name].get("communication") for came in rounds]
+            known = [share for share in shares if share is not None and count > 1]
+            share = f"{statistics.median(known):.0%}" if known else ""
+            rate = f"{statistics.median(rates):.1f}"
+            shown = spread if count != first else "1"
+            lines.append(f"| {name} | {count} | {rate} | {shown} | {share} |")
+    return "\n".join(lines)
+
+
+def measure(
+    root: Path, number: int, processes: int, images: int, steps: int
+) -> dict[str, dict[str, float]]:
     """Run this file in some processes."""
+    out = root / f"out{number}_{processes}"
+    out.mkdir()
     program = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-    program += ["--nproc-per-node", str(processes), __file__, "--inside", str(root)]
+    program += ["--nproc-per-node", str(processes), __file__, "--inside", str(root), str(out)]
     program += ["--images", str(images), "--steps", str(steps)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
     subprocess.run(program, check=True, env=environment)
-    return json.loads((root / f"came{processes}.json").read_text())
+    return json.loads((out / "came.json").read_text())
 
 
 if __name__ == "__main__":

@@ -19,12 +19,15 @@ from torch.overrides import TorchFunctionMode
 
 from vitreous.models.families import attention_layers, layout_of
 from vitreous.models.kernel import (
+    Arguments,
+    NamedArguments,
     can_call_kernel,
     from_transformers,
     is_plain_call,
     multi_head,
     pooling_heads,
 )
+from vitreous.models.layout import Network
 
 WHOLE = slice(None)
 # From here on a recorded map and its gradient cost more than making both anew, block by block.
@@ -73,7 +76,7 @@ def can_record_inputs(module: nn.Module) -> bool:
     return bool(layers) and all(plain)
 
 
-def _is_plain(layer: Any) -> bool:
+def _is_plain(layer: Network) -> bool:
     if from_transformers(layer):
         biased = getattr(layer.config, "use_relative_position_bias", False)
         drops = getattr(layer, "attention_dropout", getattr(layer, "dropout", 0.0))
@@ -109,9 +112,9 @@ class InputRecorder(TorchFunctionMode):
         self,
         func: Callable[..., Any],
         types: object,
-        args: tuple[Any, ...] = (),
-        kwargs: dict[str, Any] | None = None,
-    ) -> Any:
+        args: Arguments = (),
+        kwargs: NamedArguments | None = None,
+    ) -> object:
         """Call a function of torch; keep what goes into the kernel and what comes out."""
         kwargs = kwargs or {}
         if not self.weight_gradients:
@@ -127,7 +130,7 @@ class InputRecorder(TorchFunctionMode):
     def _attend(self, *args: Any, **kwargs: Any) -> Tensor:
         return self._record(F.scaled_dot_product_attention(*args, **kwargs), args, kwargs)
 
-    def _record(self, output: Tensor, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
+    def _record(self, output: Tensor, args: Arguments, kwargs: NamedArguments) -> Tensor:
         place = len(self.layers)
         # A mask, dropout or a causal order would change the map; what is not set does not.
         unusual = any(_is_set(value) for name, value in kwargs.items() if name != "scale")
@@ -149,7 +152,7 @@ class InputRecorder(TorchFunctionMode):
         return tuple(self.layers) if seen else None
 
 
-def _constant(value: Any) -> Any:
+def _constant(value: object) -> object:
     return value.detach() if isinstance(value, nn.Parameter) else value
 
 

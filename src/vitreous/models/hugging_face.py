@@ -30,6 +30,9 @@ PROCESSOR = "preprocessor_config.json"
 INTERPOLATIONS = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic"}
 UNNAMED = "LABEL_"
 
+Processor = dict[str, Any]
+"""Settings of an image processor, as its folder has them."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Loaded:
@@ -42,11 +45,11 @@ class Loaded:
     """
 
     net: Network
-    processor: dict[str, Any]
+    processor: Processor
     new_head: bool = False
 
 
-def is_config(config: Any) -> bool:
+def is_config(config: object) -> bool:
     """Whether the content of a config.json is one of transformers."""
     return isinstance(config, dict) and "model_type" in config and "architecture" not in config
 
@@ -154,7 +157,7 @@ def _check_weights(report: dict[str, Any], source: str) -> bool:
     return bool(fresh)
 
 
-def read_processor(source: str | os.PathLike[str]) -> dict[str, Any]:
+def read_processor(source: str | os.PathLike[str]) -> Processor:
     """Settings of the image processor beside a model; empty where there is none."""
     from transformers.image_processing_base import ImageProcessingMixin
 
@@ -181,7 +184,7 @@ def input_size(net: Network) -> tuple[int, int]:
     return (size, size) if isinstance(size, int) else (int(size[0]), int(size[1]))
 
 
-def normalization(processor: dict[str, Any]) -> tuple[Sequence[float], Sequence[float]] | None:
+def normalization(processor: Processor) -> tuple[Sequence[float], Sequence[float]] | None:
     """Mean and deviation of an image processor; None where it does not say."""
     if processor.get("do_normalize") is False:
         return (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
@@ -190,7 +193,7 @@ def normalization(processor: dict[str, Any]) -> tuple[Sequence[float], Sequence[
     return processor["image_mean"], processor["image_std"]
 
 
-def preprocessing(processor: dict[str, Any], size: tuple[int, int]) -> Preprocessing:
+def preprocessing(processor: Processor, size: tuple[int, int]) -> Preprocessing:
     """What an image processor does to a picture.
 
     Args:

@@ -23,6 +23,9 @@ from torch.overrides import TorchFunctionMode
 from vitreous.errors import UnsupportedModelError
 from vitreous.models.layout import WITHOUT_ATTENTION, Network
 
+Arguments = tuple[Any, ...]
+"""Of a function of torch, whatever it is."""
+NamedArguments = dict[str, Any]
 Attend = Callable[..., Tensor]
 """As `scaled_dot_product_attention`: queries, keys and values to one of (B, heads, N, d)."""
 
@@ -103,7 +106,7 @@ def _cross_attention(layer: Network, x: Tensor) -> Tensor:
     parts = (layer.wq(x[:, :1]), layer.wk(x), layer.wv(x))
     q, k, v = (split(part).transpose(1, 2) for part in parts)
     dropout = layer.attn_drop.p if layer.training else 0.0
-    options: dict[str, Any] = {"dropout_p": dropout} if dropout else {}
+    options: NamedArguments = {"dropout_p": dropout} if dropout else {}
     mixed = F.scaled_dot_product_attention(q, k, v, scale=layer.scale, **options)
     return layer.proj_drop(layer.proj(mixed.transpose(1, 2).flatten(2)))
 
@@ -140,7 +143,7 @@ class KernelMaps(TorchFunctionMode):
         super().__enter__()
         return self
 
-    def __exit__(self, exc_type: Any, exc_val: Any, exc_tb: Any) -> None:
+    def __exit__(self, exc_type: object, exc_val: object, exc_tb: object) -> None:
         """Leave the layers as they were."""
         try:
             super().__exit__(exc_type, exc_val, exc_tb)
@@ -148,10 +151,10 @@ class KernelMaps(TorchFunctionMode):
             self.stack.close()
 
     def _watch(self, name: str, layer: nn.Module) -> list[torch.utils.hooks.RemovableHandle]:
-        def begin(_: nn.Module, __: Any) -> None:
+        def begin(_: nn.Module, __: object) -> None:
             self.current, self.made = name, False
 
-        def end(_: nn.Module, __: Any, ___: Any) -> None:
+        def end(_: nn.Module, __: object, ___: object) -> None:
             self.current = None
             if not self.made:
                 raise UnsupportedModelError(
@@ -163,11 +166,11 @@ class KernelMaps(TorchFunctionMode):
 
     def __torch_function__(
         self,
-        func: Callable[..., Any],
-        types: Any,
-        args: tuple[Any, ...] = (),
-        kwargs: dict[str, Any] | None = None,
-    ) -> Any:
+        func: Callable[..., object],
+        types: object,
+        args: Arguments = (),
+        kwargs: NamedArguments | None = None,
+    ) -> object:
         """Call a function of torch; attention of a watched layer is computed by way of its map."""
         kwargs = kwargs or {}
         if self.current is not None:
@@ -200,7 +203,7 @@ class KernelMaps(TorchFunctionMode):
         return attention.to(values.dtype) @ values
 
 
-def is_plain_call(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+def is_plain_call(args: Arguments, kwargs: NamedArguments) -> bool:
     """Whether a call of `multi_head_attention_forward` is attention over tokens and no more."""
     unusual = ("key_padding_mask", "use_separate_proj_weight", "static_k", "static_v", "is_causal")
     return not any(args[7:10]) and not any(
@@ -209,7 +212,7 @@ def is_plain_call(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
 
 
 def multi_head(
-    attend: Attend, args: tuple[Any, ...], kwargs: dict[str, Any]
+    attend: Attend, args: Arguments, kwargs: NamedArguments
 ) -> tuple[Tensor, Tensor | None]:
     """What `multi_head_attention_forward` computes in a plain call, by way of an attention.
 

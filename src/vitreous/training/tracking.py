@@ -14,6 +14,8 @@ from vitreous.errors import VitreousError
 from vitreous.io import read_json
 from vitreous.training.run import RunFolder
 
+Tracker = Any
+"""One of Accelerate's; what it wraps is the library of its makers."""
 Images = Sequence[np.ndarray]
 """Each (height, width, 3), uint8."""
 
@@ -70,35 +72,35 @@ def _pixels(folder: RunFolder, file: str) -> np.ndarray:
         return np.array(image.convert("RGB"))
 
 
-def _batch(tracker: Any, name: str, images: Images, step: int) -> None:
+def _batch(tracker: Tracker, name: str, images: Images, step: int) -> None:
     tracker.log_images({name: np.stack(images)}, step=step, dataformats="NHWC")
 
 
-def _list(tracker: Any, name: str, images: Images, step: int) -> None:
+def _list(tracker: Tracker, name: str, images: Images, step: int) -> None:
     tracker.log_images({name: list(images)}, step=step)
 
 
-def _named(tracker: Any, name: str, images: Images, step: int) -> None:
+def _named(tracker: Tracker, name: str, images: Images, step: int) -> None:
     tracker.log_images(numbered(name, images), step=step)
 
 
-def _comet(tracker: Any, name: str, images: Images, step: int) -> None:
+def _comet(tracker: Tracker, name: str, images: Images, step: int) -> None:
     for key, image in numbered(name, images).items():
         tracker.tracker.log_image(image, name=key, step=step)
 
 
-def _dvclive(tracker: Any, name: str, images: Images, step: int) -> None:
+def _dvclive(tracker: Tracker, name: str, images: Images, step: int) -> None:
     for key, image in numbered(name, images).items():
         tracker.tracker.log_image(f"{key}.png", image)  # it knows the step
 
 
-def _mlflow(tracker: Any, name: str, images: Images, step: int) -> None:
+def _mlflow(tracker: Tracker, name: str, images: Images, step: int) -> None:
     client, run = import_module("mlflow").MlflowClient(), tracker.tracker.info.run_id
     for key, image in numbered(name, images).items():
         client.log_image(run, image, key=key, step=step)
 
 
-def _trackio(tracker: Any, name: str, images: Images, step: int) -> None:
+def _trackio(tracker: Tracker, name: str, images: Images, step: int) -> None:
     picture = import_module("trackio").Image
     shown = {key: picture(image) for key, image in numbered(name, images).items()}
     tracker.tracker.log(shown, step=step)
@@ -109,7 +111,7 @@ def numbered(name: str, images: Images) -> dict[str, np.ndarray]:
     return {f"{name}/{index}": image for index, image in enumerate(images)}
 
 
-TAKERS: dict[str, Callable[[Any, str, Images, int], None]] = {
+TAKERS: dict[str, Callable[[Tracker, str, Images, int], None]] = {
     "aim": _named,
     "clearml": _named,
     "comet_ml": _comet,

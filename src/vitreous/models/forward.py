@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import AbstractContextManager
 
 import torch
@@ -41,6 +41,8 @@ class ForwardPass:
         trace: Attention maps, where they were asked for.
         inputs: What the maps are made from, in their place, where that was enough.
         halves: What the halves of blocks are made from, in the place of both, where that was.
+        maps: Relevance maps (B, 1, H, W) that were made in the pass itself, and which (B,) of them
+            are constant.
     """
 
     images: Tensor
@@ -48,11 +50,13 @@ class ForwardPass:
     trace: AttentionTrace | None = None
     inputs: tuple[AttentionInputs, ...] = ()
     halves: HalvedPass | None = None
+    maps: tuple[Tensor, Tensor] | None = None
 
     @property
     def recorded(self) -> bool:
         """Whether attention was recorded, as maps or as what they are made from."""
-        return self.trace is not None or bool(self.inputs) or self.halves is not None
+        other = self.halves is not None or self.maps is not None
+        return self.trace is not None or bool(self.inputs) or other
 
     @property
     def attention(self) -> AttentionTrace:
@@ -188,7 +192,13 @@ def _seen_by(recorder: InputRecorder, layers: Mapping[str, nn.Module]) -> Genera
 
 @contextlib.contextmanager
 def gradients_enabled() -> Generator[None]:
-    """Make graphs inside the context, also inside of `no_grad` and of `inference_mode`."""
+    """Make graphs inside the context, also inside of `no_grad` and of `inference_mode`.
+
+    A pass that is compiled is compiled where they are made.
+    """
+    if torch.compiler.is_compiling():
+        yield
+        return
     with contextlib.ExitStack() as stack:
         if torch.is_inference_mode_enabled():
             stack.enter_context(torch.inference_mode(False))
@@ -198,7 +208,14 @@ def gradients_enabled() -> Generator[None]:
 
 @contextlib.contextmanager
 def _recorded_by(trace: AttentionTrace, classifier: nn.Module) -> Generator[None]:
-    """Record attention in a trace, which says of the last layer what a spared pass has of it."""
+    with recording(classifier, make_recording_hook(trace, classifier)):
+        yield
+
+
+def make_recording_hook(
+    trace: AttentionTrace, classifier: nn.Module
+) -> Callable[[str], RecordingHook]:
+    """How hooks are made that record in a trace, which says what a spared pass has of a layer."""
     held = _held(classifier)
 
     def make_hook(name: str) -> RecordingHook:
@@ -206,8 +223,7 @@ def _recorded_by(trace: AttentionTrace, classifier: nn.Module) -> Generator[None
             return RecordingHook(trace, name)
         return RecordingHook(trace, name, held.get(name.removeprefix("net."), WHOLE))
 
-    with recording(classifier, make_hook):
-        yield
+    return make_hook
 
 
 def _held(classifier: nn.Module) -> dict[str, slice] | None:

@@ -147,6 +147,7 @@ class OptimizerStep:
                 progress=done,
                 memory=self.state.memory,
                 group_sizes=self.group_sizes,
+                compiled=self.trained.compiled,
                 together=self.trained.sharded and "masks" in self.recipe.needs,
             )
         scaled = loss.scaled(share)

@@ -16,6 +16,7 @@ from vitreous.recipes import list_recipes, recipe_folder
 from vitreous.training.adversaries import ADVERSARIES, Adversary
 from vitreous.training.mixing import MixingSettings
 from vitreous.training.objectives import OBJECTIVES, Objective
+from vitreous.training.objectives.base import MapsWanted
 from vitreous.training.robust_validation import RobustValidationSettings
 from vitreous.training.schedules import SCHEDULES, Schedule
 from vitreous.training.settings import (
@@ -89,9 +90,28 @@ class Recipe:
         if self.mixing.active:
             self._check_mixing()
         if self.training.compile and "attention" in self.needs:
-            raise ValueError(
-                "training.compile does not go with objectives that record attention; set one off"
+            self._check_compiled()
+
+    @property
+    def maps_wanted(self) -> MapsWanted | None:
+        """The maps that a compiled pass makes for all objectives that record attention."""
+        asked = {o.maps_wanted for o in self.objectives.values() if "attention" in o.needs}
+        return asked.pop() if len(asked) == 1 else None
+
+    def _check_compiled(self) -> None:
+        """Refuse what one graph, derived once, cannot hold."""
+        reason = ""
+        if self.maps_wanted is None:
+            reason = (
+                "objectives whose maps differ in method, start_layer or target, are derived twice "
+                "(second_order) or are of clean pictures"
             )
+        elif "input_gradients" in self.needs:
+            reason = "objectives of input gradients beside others that record attention"
+        elif self.training.precision == "float16":
+            reason = "training.precision float16 and objectives that record attention"
+        if reason:
+            raise ValueError(f"training.compile does not go with {reason}; set one off")
 
     def _check_mixing(self) -> None:
         """Refuse what asks for an image that is one."""

@@ -132,7 +132,8 @@ class TrainingSettings:
         accumulation: Parts into which each batch is cut to save memory; the step is the same.
         precision: `float32`, `bfloat16`, or `float16` with loss scaling.
         clip_norm: Largest norm of the gradient; none where not given.
-        compile: Use `torch.compile`; not with objectives that record attention.
+        compile: Use `torch.compile`. A pass and its relevance maps are one graph, which is made at
+            the first step.
         shuffle: Shuffle each epoch (RobustViT's published loop does not).
         seed: Of everything.
         workers: Processes that read pictures.

@@ -12,6 +12,7 @@ from vitreous.data.batch import Batch
 from vitreous.models import Classifier
 from vitreous.models.attention_inputs import inputs_pay
 from vitreous.models.forward import record_forward
+from vitreous.training.compiled import CompiledPass
 from vitreous.training.objectives import LossTerm, Objective, Step
 
 
@@ -96,6 +97,7 @@ def compute_loss(
     together: bool = False,
     memory: dict[str, Tensor] | None = None,
     group_sizes: Tensor | None = None,
+    compiled: CompiledPass | None = None,
 ) -> StepLoss:
     """Make one forward pass and add up the objectives.
 
@@ -112,6 +114,7 @@ def compute_loss(
             processes wait for them; it does not count.
         memory: What objectives remember from step to step; changed in place.
         group_sizes: (G,) images of each group in the training set.
+        compiled: Makes the pass of a model that was compiled with its maps.
     """
     if together and not batch.has_mask.any():
         masked = torch.arange(len(batch), device=batch.has_mask.device) == 0
@@ -123,14 +126,17 @@ def compute_loss(
     needs = frozenset().union(*(o.needs for o in objectives.values()))
     derived = "input_gradients" in needs
     recording = [o.needs for o in objectives.values() if "attention" in o.needs]
-    forward = record_forward(
-        model,
-        batch.images.detach() if derived else batch.images,
-        attention=bool(recording),
-        inputs_suffice=_inputs_suffice(recording, classifier, batch.images),
-        input_gradient=derived,
-        classifier=classifier,
-    )
+    if compiled is not None:
+        forward = compiled(model, batch)
+    else:
+        forward = record_forward(
+            model,
+            batch.images.detach() if derived else batch.images,
+            attention=bool(recording),
+            inputs_suffice=_inputs_suffice(recording, classifier, batch.images),
+            input_gradient=derived,
+            classifier=classifier,
+        )
     attacked = clean is not None and clean is not batch.images
     step = Step(
         model=model,

@@ -11,6 +11,7 @@ from torch import nn
 
 from vitreous.models import Classifier
 from vitreous.models.recomputation import recompute_blocks
+from vitreous.training.compiled import CompiledPass
 from vitreous.training.lora import add_adapters, merged
 from vitreous.training.recipe import Recipe
 from vitreous.training.setup import freeze, make_optimizer
@@ -29,6 +30,7 @@ class TrainedModel:
         classifier: The model, unwrapped.
         sharded: Whether its weights are cut among processes, so that all must make its passes.
         wrapped: The model for the step, compiled and wrapped where that is asked for.
+        compiled: Makes passes of `wrapped` where it was compiled with its relevance maps.
         optimizer: Over the weights that are trained.
         average: timm's moving average, where one is kept.
     """
@@ -48,6 +50,8 @@ class TrainedModel:
         freeze(classifier.net, settings.freeze)
         if settings.gradient_checkpointing:
             recompute_blocks(classifier)
+        wanted = recipe.maps_wanted if settings.compile else None
+        self.compiled = None if wanted is None else CompiledPass(classifier, wanted)
         self.wrapped, self.optimizer = self._prepare(settings.compile)
         self.average = None if settings.ema is None else ModelEmaV3(classifier, settings.ema)
 
@@ -60,6 +64,8 @@ class TrainedModel:
         if self.sharded:
             return self.classifier, accelerator.prepare(optimizer)
         model = torch.compile(self.classifier) if compiled else self.classifier
+        if self.compiled is not None:
+            model = self.compiled.module
         return accelerator.prepare(model, optimizer)
 
     @property

@@ -108,6 +108,21 @@ class LossTerm:
 
 
 @dataclasses.dataclass(frozen=True)
+class MapsWanted:
+    """Relevance maps that an objective takes of a pass, where a compiled graph can make them.
+
+    Attributes:
+        method: Relevance method, which holds the gradients of attention constant.
+        start_layer: First attention layer that counts.
+        target: Class whose maps are taken: the `label`, or the `prediction`.
+    """
+
+    method: str
+    start_layer: int
+    target: str
+
+
+@dataclasses.dataclass(frozen=True)
 class WeightedObjective:
     """What the settings of all objectives share: a weight, which may change over time.
 
@@ -125,6 +140,11 @@ class WeightedObjective:
     def __post_init__(self) -> None:
         if self.ramp is not None and self.ramp[0] == self.ramp[1]:
             raise ValueError(f"ramp: expected two different shares, found {list(self.ramp)}")
+
+    @property
+    def maps_wanted(self) -> MapsWanted | None:
+        """The maps that a compiled pass makes for it; None where it takes none, or others."""
+        return None
 
     def weight_at(self, progress: float) -> float:
         """The weight at a share of the training in [0, 1]; validation weighs as at its end."""
@@ -145,6 +165,9 @@ class Objective(Protocol):
 
     @property
     def needs(self) -> frozenset[str]: ...  # noqa: D102
+
+    @property
+    def maps_wanted(self) -> MapsWanted | None: ...  # noqa: D102
 
     def weight_at(self, progress: float) -> float:
         """Factor of the loss in the sum at a share of the training."""

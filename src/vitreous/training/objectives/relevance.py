@@ -12,7 +12,13 @@ from torch.nn import functional as F
 from vitreous.attribution import METHODS, foreground_share, min_max, recorded_pass
 from vitreous.models.families import layout_of
 from vitreous.ranges import at_least
-from vitreous.training.objectives.base import OBJECTIVES, LossTerm, Step, WeightedObjective
+from vitreous.training.objectives.base import (
+    OBJECTIVES,
+    LossTerm,
+    MapsWanted,
+    Step,
+    WeightedObjective,
+)
 from vitreous.training.objectives.classification import Target, target_classes
 
 
@@ -49,6 +55,9 @@ def maps_of_step(
     Returns:
         Maps (B, 1, H, W) in [0, 1], and which (B,) were constant, and so are all zeros.
     """
+    if step.forward.maps is not None:
+        maps, constant = step.forward.maps
+        return maps + step.zero(), constant
     size = (step.batch.images.shape[-2], step.batch.images.shape[-1])
     layout = layout_of(step.classifier.net, size)
     derived_twice = second_order and torch.is_grad_enabled()
@@ -98,6 +107,13 @@ class Relevance(WeightedObjective):
     def needs(self) -> frozenset[str]:
         """Masks, and what the method needs; whole maps where they are derived twice."""
         return recorded_needs(self.method, self.second_order) | {"masks"}
+
+    @property
+    def maps_wanted(self) -> MapsWanted | None:
+        """Its maps, where they are of the pictures as fed and gradients are constant."""
+        if self.second_order or self.images == "clean":
+            return None
+        return MapsWanted(self.method, self.start_layer, self.target)
 
     def __call__(self, step: Step) -> LossTerm:
         """Return the weighted sum of both terms, each a mean over all pixels of masked rows."""

@@ -12,7 +12,13 @@ from torch.nn import functional as F
 from vitreous.attacks.randomness import draw
 from vitreous.data.rotation import turn_each
 from vitreous.ranges import at_least
-from vitreous.training.objectives.base import OBJECTIVES, LossTerm, Step, WeightedObjective
+from vitreous.training.objectives.base import (
+    OBJECTIVES,
+    LossTerm,
+    MapsWanted,
+    Step,
+    WeightedObjective,
+)
 from vitreous.training.objectives.classification import Target, target_classes
 from vitreous.training.objectives.relevance import check_method, maps_of_step, recorded_needs
 
@@ -55,6 +61,13 @@ class RelevanceConsistency(WeightedObjective):
     def needs(self) -> frozenset[str]:
         """What the method needs."""
         return recorded_needs(self.method, self.second_order)
+
+    @property
+    def maps_wanted(self) -> MapsWanted | None:
+        """Those of the pictures as fed; of turned and of clean ones each pass is its own."""
+        if self.second_order:
+            return None
+        return MapsWanted(self.method, self.start_layer, self.target)
 
     def __call__(self, step: Step) -> LossTerm:
         """Return the weighted sum of both terms, each a mean over all pixels and rows."""

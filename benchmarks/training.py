@@ -2,10 +2,13 @@
 
     python benchmarks/training.py
     python benchmarks/training.py --precision bfloat16
+    python benchmarks/training.py --compiled
 
 The whole is what `vitreous train` does in an epoch: read, transform, collate, step, log; the bare
 step is that of one batch in memory: the objectives' loss, its gradients, the optimiser. Both train
 the same network by RobustViT's objectives and take turns on it. Floor: 0.95 of the bare step.
+With `--compiled` it is the bare step compiled that takes turns with the bare step, after its first
+one, whose time is told.
 """
 
 from __future__ import annotations
@@ -24,6 +27,7 @@ import vitreous
 from vitreous.data.loading import load_batches
 from vitreous.precision import Precision, autocast
 from vitreous.training import load_recipe
+from vitreous.training.compiled import CompiledPass
 from vitreous.training.engine import Trainer
 from vitreous.training.step import Share, compute_loss
 
@@ -41,6 +45,8 @@ class Settings:
     workers: int = 2
     threads: int = 2
     precision: Precision = "float32"
+    compiled: bool = False
+    """Compare the compiled step with the step."""
 
 
 def make(settings: Settings, out: Path) -> Trainer:
@@ -83,18 +89,41 @@ def whole(trainer: Trainer, bar: tqdm) -> float:
     return sum(map(len, batches)) / seconds
 
 
-def bare(trainer: Trainer, settings: Settings) -> float:
+def bare(
+    trainer: Trainer, settings: Settings, steps: int, compiled: CompiledPass | None = None
+) -> float:
     """Images a second of the step alone."""
     model, optimizer = trainer.classifier, trainer.trained.optimizer
+    passed = model if compiled is None else compiled.module
     (batch,) = load_batches(trainer.train_data, [list(range(settings.batch))], 0)
     started = time.perf_counter()
-    for _ in range(settings.steps):
+    for _ in range(steps):
         with autocast(model.device, settings.precision):
-            loss = compute_loss(model, model, batch, trainer.recipe.objectives, clean=batch.images)
+            objectives = trainer.recipe.objectives
+            loss = compute_loss(
+                passed, model, batch, objectives, clean=batch.images, compiled=compiled
+            )
         loss.scaled(Share.whole(batch)).backward()
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
-    return settings.batch * settings.steps / (time.perf_counter() - started)
+    return settings.batch * steps / (time.perf_counter() - started)
+
+
+def compare_compiled(trainer: Trainer, settings: Settings) -> str:
+    """The compiled step beside the step, taking turns."""
+    wanted = trainer.recipe.maps_wanted
+    assert wanted is not None
+    compiled = CompiledPass(trainer.classifier, wanted)
+    first = settings.batch / bare(trainer, settings, 1, compiled)
+    pairs = []
+    for turn in range(settings.repeats + 1):
+        both = [None, compiled] if turn % 2 else [compiled, None]
+        rates = {made: bare(trainer, settings, settings.steps, made) for made in both}
+        pairs.append((rates[compiled], rates[None]))
+    ratio = statistics.median(a / b for a, b in pairs[1:])
+    rates = [statistics.median(column) for column in zip(*pairs[1:])]
+    told = f"{rates[0]:.1f} compiled against {rates[1]:.1f} images/s, ratio {ratio:.3f}"
+    return f"{told}; the first step {first:.1f} s"
 
 
 def main(settings: Settings) -> None:
@@ -103,18 +132,22 @@ def main(settings: Settings) -> None:
     with tempfile.TemporaryDirectory() as name:
         trainer, bar = make(settings, Path(name) / "run"), tqdm(disable=True)
         trainer.model.train()
+        what = f"{settings.model} at {settings.size} px, batch {settings.batch}"
+        if settings.compiled:
+            print(f"{what}, {settings.precision}: {compare_compiled(trainer, settings)}")
+            return
         pairs = []
         for turn in range(settings.repeats + 1):
             if turn % 2:
-                alone = bare(trainer, settings)
+                alone = bare(trainer, settings, settings.steps)
                 pairs.append((whole(trainer, bar), alone))
             else:
-                pairs.append((whole(trainer, bar), bare(trainer, settings)))
+                pairs.append((whole(trainer, bar), bare(trainer, settings, settings.steps)))
         trainer.accelerator.end_training()
     ratio = statistics.median(a / b for a, b in pairs[1:])
     first, second = (statistics.median(rates) for rates in zip(*pairs[1:]))
     print(
-        f"{settings.model} at {settings.size} px, batch {settings.batch}, {settings.precision}: "
+        f"{what}, {settings.precision}: "
         f"{first:.1f} against {second:.1f} images/s, ratio {ratio:.3f} (floor 0.95)"
     )
 

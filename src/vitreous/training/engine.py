@@ -6,6 +6,7 @@ import logging
 import math
 import os
 import sys
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -139,6 +140,7 @@ class Trainer:
         )
         self.stop = StopRequest()
         self.after_epoch: AfterEpoch | None = None
+        self.first_step: float | None = None
 
     @property
     def progress(self) -> Progress:
@@ -272,8 +274,15 @@ class Trainer:
         raise self.stop.stopped(f"stopped at {step}, saved in {self.folder.path}")
 
     def step(self, batch: Batch, whole: Sequence[int]) -> dict[str, float]:
-        """One optimiser step; returns the figures to log."""
-        return self.optimize(batch, whole)
+        """One optimiser step; returns the figures to log. Of the first, what compiling took."""
+        started = time.perf_counter()
+        figures = self.optimize(batch, whole)
+        if self.first_step is None:
+            self.first_step = time.perf_counter() - started
+            told = self.settings.compile and not self.quiet
+            if told and self.accelerator.is_main_process:
+                print(f"compiled: the first step took {self.first_step:.1f} s", flush=True)
+        return figures
 
     def validate(self) -> Validated:
         """Figures over all validation pictures, each counted once."""

@@ -23,6 +23,7 @@ from vitreous.data.dataset import Dataset
 from vitreous.evaluation.evaluators.accuracy import predictions
 from vitreous.evaluation.evaluators.corruption import Corruption
 from vitreous.evaluation.evaluators.explanation import ExplanationSettings, measure_explanations
+from vitreous.evaluation.evaluators.maps import MapSettings, map_images
 from vitreous.evaluation.evaluators.robustness import Robustness, robustness
 from vitreous.evaluation.evaluators.rotation import Rotation
 from vitreous.evaluation.stream import StreamSettings
@@ -80,13 +81,24 @@ def activate(trial: Trial, folder: Path) -> Any:
     return extract(trial.classifier, stimuli, ["blocks.0"], folder, how)
 
 
+def map_them(trial: Trial, folder: Path) -> Any:
+    how = MapSettings(**{"methods": ("rollout",), **trial.settings})
+    return map_images(trial.classifier, trial.dataset, how, folder, streaming=trial.streaming)
+
+
 def stored(folder: Path) -> int:
     """Bytes of rows and activations: they grow by what is measured."""
     files = [*folder.rglob("rows-*.bin"), *folder.rglob("*.npy")]
     return sum(f.stat().st_size for f in files)
 
 
-COMMANDS = {"evaluate": evaluate, "attack": attack, "explain": explain, "activate": activate}
+COMMANDS = {
+    "evaluate": evaluate,
+    "attack": attack,
+    "explain": explain,
+    "map": map_them,
+    "activate": activate,
+}
 
 
 def heads(trial: Trial) -> None:
@@ -188,7 +200,13 @@ OWN = {
         "tolerance": settings(tolerance=3),
         "squash": settings(squash=False),
     },
+    "map": {
+        "precision": precision,
+        "methods": settings(methods=("rollout", "raw_attention")),
+        "target": settings(target="1"),
+    },
     "activate": {
+        "precision": settings(precision="bfloat16"),
         "field of view": settings(degrees=4.0),
         "degrees": settings(degrees_of_images=4.0),
         "storage": settings(storage="float16"),

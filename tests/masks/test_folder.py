@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from helpers import tiny_vit
 from vitreous.data.mask_files import read_mask
 from vitreous.data.readers import READERS
 from vitreous.errors import VitreousError
+from vitreous.io import read_json
 from vitreous.masks import Filters, measure, write_masks, write_sheet
 from vitreous.masks.folder import _remember
 from vitreous.masks.manifest import ManifestRow, MaskFolder
 from vitreous.masks.methods.alpha import Alpha
 from vitreous.masks.methods.png import BinaryFiles
+from vitreous.masks.methods.relevance import Relevance
 from vitreous.masks.methods.saliency import Onnx
+from vitreous.masks.methods.sam import Sam
+from vitreous.models import save_model
 
 
 @pytest.fixture
@@ -129,6 +135,41 @@ def test_the_sheet_shows_the_worst_first(images, tmp_path):
 def test_settings_are_frozen():
     with pytest.raises(dataclasses.FrozenInstanceError):
         Filters().minimum_pixels = 0
+
+
+def test_other_weights_under_the_same_name_are_another_model(images, tmp_path):
+    """The second save changes no setting of the method; what is done is not gone on with."""
+    place, out = tmp_path / "model", tmp_path / "masks"
+    save_model(tiny_vit(seed=0), place)
+    write_masks(Relevance(str(place), methods=("rollout",)), images, out)
+    write_masks(Relevance(str(place), methods=("rollout",), device="cpu"), images, out)
+    save_model(tiny_vit(seed=1), place)
+    other = Relevance(str(place), methods=("rollout",))
+    with pytest.raises(VitreousError, match="made with another model"):
+        write_masks(other, images, out)
+    for method, second in ((other, None), (Alpha(), other)):
+        assert write_masks(method, images, out, second=second, restart=True).rows()
+    save_model(tiny_vit(seed=2), place)
+    again = Relevance(str(place), methods=("rollout",))
+    with pytest.raises(VitreousError, match="made with another model"):
+        write_masks(Alpha(), images, out, second=again)
+    note = out / "_quality" / "settings.json"
+    older = {key: value for key, value in read_json(note).items() if key != "model"}
+    note.write_text(json.dumps(older), encoding="utf-8")
+    assert write_masks(Alpha(), images, out, second=again).rows()
+
+
+def test_another_file_of_a_networks_name_is_another_model(tmp_path: Path) -> None:
+    file = tmp_path / "net.onnx"
+    files = {"onnx": Onnx(file), "sam": Sam(file, file, points=tmp_path / "points.json")}
+    for name, method in files.items():
+        folder = MaskFolder(tmp_path / name)
+        file.write_bytes(b"first")
+        _remember(folder, method, None, Filters())
+        folder.append([ManifestRow("a", "", "a.png", "", name, kept=True)])
+        file.write_bytes(b"other")
+        with pytest.raises(VitreousError, match="made with another model"):
+            _remember(folder, method, None, Filters())
 
 
 def test_where_a_method_computes_is_no_other_setting(tmp_path: Path) -> None:

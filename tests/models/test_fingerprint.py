@@ -63,6 +63,7 @@ MUTATIONS: dict[str, Callable[[Classifier], object]] = {
             "crop_ratio": 0.5,
             "interpolation": "nearest",
             "crop_mode": "squash",
+            "decoding": "reduced",
         }.items()
     },
 }

@@ -5,8 +5,8 @@ from __future__ import annotations
 import abc
 import contextlib
 import dataclasses
-from collections.abc import Generator
-from typing import Annotated, Any, Protocol, Self
+from collections.abc import Callable, Generator
+from typing import Annotated, Protocol, Self
 
 import torch
 from torch import Tensor, nn
@@ -152,7 +152,7 @@ class AttackSettings:
         return self
 
 
-ATTACKS: Registry[type[Any]] = Registry("attack", "vitreous.attacks")
+ATTACKS: Registry[Callable[..., Attack]] = Registry("attack", "vitreous.attacks")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

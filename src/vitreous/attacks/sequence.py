@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 from typing import Annotated, Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
-from vitreous.attacks.base import ATTACKS, AttackSettings, Goal, attack_mode, require_at_least
+from vitreous.attacks.base import (
+    ATTACKS,
+    Attack,
+    AttackSettings,
+    Goal,
+    attack_mode,
+    require_at_least,
+)
 from vitreous.attacks.findings import plain_findings, warn
 from vitreous.attacks.randomness import of_rows
 from vitreous.errors import VitreousError, nearest, require
@@ -53,14 +61,14 @@ class Sequence(AttackSettings):
         super().__post_init__()
         self.attacks()
 
-    def attacks(self) -> list[Any]:
+    def attacks(self) -> list[Attack]:
         """Build the members."""
         own = {"steps": self.steps, "restarts": self.restarts, "queries": self.queries}
         built = []
         for name in self.members:
             kind = ATTACKS[name]
-            fields = {f.name for f in dataclasses.fields(kind)}
-            settings = {key: value for key, value in own.items() if key in fields}
+            taken = inspect.signature(kind).parameters
+            settings = {key: value for key, value in own.items() if key in taken}
             built.append(kind(epsilon=self.epsilon, norm=self.norm, **settings))
         return built
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import ClassVar, Protocol
+from typing import ClassVar, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -213,10 +213,19 @@ class Method(Protocol):
         ...
 
 
+@runtime_checkable
+class Particular(Protocol):
+    """A method that has a rule of its own for which networks it holds."""
+
+    def unfit(self, net: Network, size: tuple[int, int]) -> str:
+        """Why it does not hold for a network and an image size; empty where it does."""
+        ...
+
+
 def unfit(method: Method, net: Network, size: tuple[int, int]) -> str:
     """Why a method does not hold for a network and an image size, as far as can be told unrun.
 
-    A method with a rule of its own has `unfit(net, size)`, which says the same.
+    A method with a rule of its own says so too, see `Particular`.
 
     Returns:
         The reason, without a list of methods; empty where the method holds.
@@ -224,8 +233,7 @@ def unfit(method: Method, net: Network, size: tuple[int, int]) -> str:
     try:
         if "attention" in method.needs:
             layout_of(net, size)
-        own: Callable[[Network, tuple[int, int]], str] | None = getattr(method, "unfit", None)
-        return own(net, size) if own is not None else ""
+        return method.unfit(net, size) if isinstance(method, Particular) else ""
     except UnsupportedModelError as error:
         return str(error).removesuffix(f"; {WITHOUT_ATTENTION}")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -134,7 +135,7 @@ def _taken(attacks: tuple[str, ...]) -> list[str]:
 
 
 def _options(name: str) -> set[str]:
-    return {f.name for f in dataclasses.fields(ATTACKS[name]) if f.init}
+    return set(inspect.signature(ATTACKS[name]).parameters)
 
 
 def _folder(command: Command, classifier: Classifier) -> Path:

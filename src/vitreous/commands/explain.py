@@ -24,7 +24,7 @@ from vitreous.commands.options import (
     DeviceOption,
     PrecisionOption,
     QuietOption,
-    RestartOption,
+    ResumeOptions,
     Workers,
     WorkersOption,
 )
@@ -37,7 +37,7 @@ Kind = Literal["panel", "overlay", "png", "tiff", "npz"]
 
 @dataclasses.dataclass(kw_only=True)
 class Command(
-    DeviceOption, PrecisionOption, BatchOption, WorkersOption, RestartOption, QuietOption
+    DeviceOption, PrecisionOption, BatchOption, WorkersOption, ResumeOptions, QuietOption
 ):
     """Explain images."""
 

@@ -83,6 +83,7 @@ def _explain(
         command.precision,
         progress=progress,
         restart=command.restart,
+        check_content=command.check_content,
     )
     dataset, rows = image_dataset(paths), command.out / "rows"
     mapped = [

@@ -4,8 +4,7 @@
     class Command(DeviceOption, LimitOption): …
 
 A command whose default differs declares the field again with the same type:
-`batch_size: Workers = Annotated[int, at_least(0)] | Literal["auto"]
-BatchSize = 64`. Importing this module does not import torch.
+`batch_size: BatchSize = 64`. Importing this module does not import torch.
 """
 
 from __future__ import annotations

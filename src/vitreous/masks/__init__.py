@@ -2,7 +2,7 @@
 
 | part | what is in it |
 | --- | --- |
-| `sources` | one file for each kind of mask: `SOURCES` is the registry |
+| `methods` | one file for each kind of mask; `MASK_METHODS` is the registry |
 | `tokencut` | the method, as functions on tensors |
 | `eigenvectors` | its partial solvers, on CPU or GPU |
 | `edges` | refinement of coarse masks by the picture's own edges |

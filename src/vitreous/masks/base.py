@@ -6,7 +6,7 @@ import dataclasses
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from PIL import Image
@@ -94,6 +94,15 @@ class MaskMethod(Protocol):
 
     def find(self, items: Sequence[MaskItem]) -> list[Found | MaskError]:
         """Find the masks of a batch, in order; an error takes the place of a mask."""
+        ...
+
+
+@runtime_checkable
+class OfModel(Protocol):
+    """A method whose masks follow from weights that its settings only name."""
+
+    def weights(self) -> str:
+        """Tell these weights from others; empty where there is no such file."""
         ...
 
 

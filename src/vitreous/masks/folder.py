@@ -24,7 +24,15 @@ from vitreous.errors import VitreousError
 from vitreous.folders import check_folder, claim_folder
 from vitreous.io import atomic_path, file_stamp, inside, read_json, write_json
 from vitreous.locks import folder_lock
-from vitreous.masks.base import MASK_METHODS, Found, MaskError, MaskItem, MaskMethod, find_masks
+from vitreous.masks.base import (
+    MASK_METHODS,
+    Found,
+    MaskError,
+    MaskItem,
+    MaskMethod,
+    OfModel,
+    find_masks,
+)
 from vitreous.masks.manifest import ManifestRow, MaskFolder
 from vitreous.masks.quality import Filters, measure
 from vitreous.processes import ALONE, Processes
@@ -297,6 +305,7 @@ def _remember(
         "source": _described(source),
         "second": None if second is None else _described(second),
         "filters": config.plain(filters),
+        "model": [method.weights() for method in (source, second) if isinstance(method, OfModel)],
     }
     file = folder.path / EXTRAS / "settings.json"
     if folder.manifest.is_file():
@@ -322,7 +331,8 @@ def _without_device(settings: Values | None) -> Values | None:
 def _require_same(folder: MaskFolder, stored: object, settings: Values) -> None:
     """Refuse to write masks beside others that were made with other settings."""
     before = stored if isinstance(stored, dict) else {}
-    changed = [key for key in settings if _without_device(before.get(key)) != settings[key]]
+    known = [key for key in settings if key in before or key != "model"]  # older folders lack it
+    changed = [key for key in known if _without_device(before.get(key)) != settings[key]]
     if changed:
         raise VitreousError(
             f"{folder.path} holds masks made with another {changed[0]}; choose another --out, or "

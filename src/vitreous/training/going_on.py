@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from vitreous.config import plain
+from vitreous.training.adversaries.gradient import BoundedAdversary
+from vitreous.training.objectives.base import WeightedObjective
 from vitreous.training.recipe import Recipe
 
 # What changes nothing of what a step computes.
@@ -51,13 +51,14 @@ def _depends_on_length(before: Recipe, now: Recipe) -> str:
     points = [min(old, new) * i / POINTS for i in range(POINTS)]
     if any(schedule(rate, e, old) != schedule(rate, e, new) for e in points):
         return "the schedule"
-    if getattr(now.adversary, "warmup", 0):
+    if isinstance(now.adversary, BoundedAdversary) and now.adversary.warmup:
         return "adversary.warmup"
-    ramps = [n for n, o in now.objectives.items() if getattr(o, "ramp", None) is not None]
+    weighted = {n: o for n, o in now.objectives.items() if isinstance(o, WeightedObjective)}
+    ramps = [name for name, objective in weighted.items() if objective.ramp is not None]
     return f"objectives.{ramps[0]}.ramp" if ramps else ""
 
 
-def _changed(old: Any, new: Any, key: str = "") -> dict[str, str]:
+def _changed(old: object, new: object, key: str = "") -> dict[str, str]:
     if isinstance(old, dict) and isinstance(new, dict):
         names = [*old, *(n for n in new if n not in old)]
         parts = [_changed(old.get(n), new.get(n), f"{key}.{n}" if key else n) for n in names]

@@ -17,6 +17,7 @@ from vitreous.training.adversaries import ADVERSARIES, Adversary
 from vitreous.training.mixing import MixingSettings
 from vitreous.training.objectives import OBJECTIVES, Objective
 from vitreous.training.objectives.base import MapsWanted
+from vitreous.training.objectives.classification import Target, Targeted
 from vitreous.training.robust_validation import RobustValidationSettings
 from vitreous.training.schedules import SCHEDULES, Schedule
 from vitreous.training.settings import (
@@ -120,7 +121,7 @@ class Recipe:
         if others:
             reason = f"objective {others[0]} is of one picture with one label, one mask, one map"
             other = f"objectives.{others[0]} to false"
-        elif getattr(self.objectives["classification"], "target", "label") != "label":
+        elif "classification" in self.about("prediction"):
             reason = "objectives.classification.target prediction leaves mixed labels unused"
         elif self.adversary is not None:
             reason = "the adversary attacks the one label of a picture"
@@ -155,9 +156,7 @@ class Recipe:
                 would be noise, unless `model.new_head` is set.
         """
         classifier = self.model.load(class_names)
-        keeping = [
-            n for n, o in self.objectives.items() if getattr(o, "target", "") == "prediction"
-        ]
+        keeping = self.about("prediction")
         if classifier.new_head and keeping and not self.model.new_head:
             raise VitreousError(
                 f"the head of {classifier.name} does not fit the {classifier.num_classes} classes "
@@ -166,6 +165,11 @@ class Recipe:
                 f"{keeping[0]}.target label, or --model.new_head true"
             )
         return classifier
+
+    def about(self, target: Target) -> list[str]:
+        """Names of the objectives that are about the label's class, or the predicted one."""
+        own = {n: o for n, o in self.objectives.items() if isinstance(o, Targeted)}
+        return [name for name, objective in own.items() if objective.target == target]
 
     @property
     def needs(self) -> frozenset[str]:

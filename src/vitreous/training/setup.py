@@ -99,8 +99,8 @@ def check_fit(
             take.
     """
     highest = int(split.train.labels.max(initial=-1))
-    by_label = [n for n, o in recipe.objectives.items() if getattr(o, "target", "") == "label"]
-    if by_label and 0 < classifier.num_classes <= highest:  # 0: the network does not say
+    lacking = 0 < classifier.num_classes <= highest  # 0: the network does not say
+    if lacking and recipe.about("label"):
         raise VitreousError(
             f"the data has {highest + 1} classes, {classifier.name} a head of "
             f"{classifier.num_classes}; leave model.num_classes out, or set it to {highest + 1}"

@@ -19,6 +19,10 @@ from torch.utils._pytree import tree_map_only
 from vitreous.errors import VitreousError
 from vitreous.models import Classifier
 from vitreous.models.blocks import transformer_blocks
+from vitreous.training.objectives import Objective
+from vitreous.training.objectives.input_gradients import InputGradientPenalty
+from vitreous.training.objectives.relevance import Relevance
+from vitreous.training.objectives.relevance_consistency import RelevanceConsistency
 from vitreous.training.recipe import Recipe
 
 # Whether they make a pass depends on the images that a process has, and the others would wait.
@@ -34,8 +38,7 @@ def check_sharding(recipe: Recipe) -> None:
     training = recipe.training
     reason = ""
     for name, objective in recipe.objectives.items():
-        second = getattr(objective, "second_order", False)
-        if second or getattr(objective, "gradient", "") == "second_order":
+        if _derives_twice(objective):
             reason = f"objective {name} derives twice, which FSDP2 does not"
         if name in OWN_PASSES:
             reason = f"objective {name} makes passes that not every process makes"
@@ -50,6 +53,12 @@ def check_sharding(recipe: Recipe) -> None:
     )
     if reason:
         raise VitreousError(f"training.sharding fsdp2: {reason}; set training.sharding none")
+
+
+def _derives_twice(objective: Objective) -> bool:
+    if isinstance(objective, InputGradientPenalty):
+        return objective.gradient == "second_order"
+    return isinstance(objective, Relevance | RelevanceConsistency) and objective.second_order
 
 
 def shard(classifier: Classifier, device: torch.device, processes: int) -> None:

@@ -61,12 +61,14 @@ class Maps:
         dataset: The images.
         folder: Where maps go: `KEY.npy` (methods · targets, H, W) float32, by `Dataset.key`.
         classes: How many classes the model has.
+        content: Keys follow from what is in the files, not from size and time of change.
     """
 
     making: MapSettings
     dataset: Dataset
     folder: Path
     classes: int
+    content: bool = False
 
     @property
     def name(self) -> str:
@@ -146,7 +148,8 @@ class Maps:
 
     def file(self, index: int) -> Path:
         """Where an image's maps are."""
-        return self.folder / f"{self.dataset.key(index):016x}.npy"
+        (key,) = self.dataset.keys(np.array([index]), content=self.content).tolist()
+        return self.folder / f"{key:016x}.npy"
 
     def _keep(self, index: int, maps: np.ndarray) -> None:
         with atomic_path(self.file(index), durable=False) as temporary, temporary.open("wb") as out:
@@ -250,7 +253,8 @@ def map_images(
     streaming, model = streaming or StreamSettings(batch_size=8), model_fingerprint(classifier)
     view = View(streaming.preprocessing or classifier.preprocessing, "whole")
     place = folder / f"maps-{digest(model, making, view, streaming.precision)}"
-    evaluator = Maps(making, dataset, place, classifier.num_classes)
+    content = streaming.check_content
+    evaluator = Maps(making, dataset, place, classifier.num_classes, content)
     evaluator.targets(classifier, torch.zeros(1, classifier.num_classes))  # refused before work
     chosen = streaming.indices(dataset)
     lost = [i for i in chosen.tolist() if not evaluator.file(i).is_file()]

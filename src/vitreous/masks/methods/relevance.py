@@ -18,6 +18,7 @@ from vitreous.masks.base import MASK_METHODS, Found, MaskError, MaskItem, image_
 from vitreous.masks.edges import EDGES, refine
 from vitreous.masks.images import find_in_images, load_classifier, not_finite, pixels, squash
 from vitreous.models import Classifier
+from vitreous.models.fingerprint import model_fingerprint
 from vitreous.precision import AnyPrecision, autocast, resolve_precision
 from vitreous.ranges import PIXELS, at_least
 
@@ -74,6 +75,10 @@ class Relevance:
             Found(*refine(self.edges, pixels(image), mask)) if good else not_finite(self.model)
             for image, mask, good in zip(inputs, masks, finite)
         ]
+
+    def weights(self) -> str:
+        """Fingerprint of the model."""
+        return model_fingerprint(self.classifier)
 
     @functools.cached_property
     def classifier(self) -> Classifier:

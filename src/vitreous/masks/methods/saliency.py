@@ -13,6 +13,7 @@ import numpy as np
 from PIL import Image
 
 from vitreous.errors import VitreousError, require
+from vitreous.fingerprint import named_content
 from vitreous.masks.base import MASK_METHODS, Found, MaskError, MaskItem, image_items
 from vitreous.masks.edges import enlarge
 from vitreous.masks.images import (
@@ -53,6 +54,10 @@ class Onnx:
     def find(self, items: Sequence[MaskItem]) -> list[Found | MaskError]:
         """Run the model on a batch."""
         return find_in_images(items, self._make)
+
+    def weights(self) -> str:
+        """Name and content of the file."""
+        return named_content(self.model) if self.model.is_file() else ""
 
     def _make(self, images: list[Image.Image]) -> list[Found | MaskError]:
         return [

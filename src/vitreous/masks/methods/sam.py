@@ -12,6 +12,7 @@ from PIL import Image
 
 from vitreous.data.images import open_image
 from vitreous.errors import VitreousError
+from vitreous.fingerprint import named_content
 from vitreous.masks.base import MASK_METHODS, Found, MaskError, MaskItem, find_each
 from vitreous.masks.edges import enlarge
 from vitreous.masks.images import MEAN, STD, Session, load_session, run_session, squash
@@ -64,6 +65,10 @@ class Sam:
     def find(self, items: Sequence[MaskItem]) -> list[Found | MaskError]:
         """Segment a batch, one picture after the other."""
         return find_each(items, self._one)
+
+    def weights(self) -> str:
+        """Names and contents of both files."""
+        return " ".join(named_content(f) for f in (self.encoder, self.decoder) if f.is_file())
 
     def _one(self, item: MaskItem) -> Found:
         if item.image is None:

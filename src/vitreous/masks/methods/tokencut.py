@@ -17,6 +17,7 @@ from vitreous.masks.eigenvectors import SOLVERS
 from vitreous.masks.images import find_in_images, load_classifier, not_finite, pixels, squash
 from vitreous.masks.tokencut import FEATURES, Features, best_features, partitions, patch_features
 from vitreous.models import Classifier
+from vitreous.models.fingerprint import model_fingerprint
 from vitreous.precision import AnyPrecision, autocast, resolve_precision
 from vitreous.ranges import PIXELS, at_least
 
@@ -82,6 +83,10 @@ class TokenCut:
             else not_finite(self.model)
             for image, good in zip(inputs, finite)
         ]
+
+    def weights(self) -> str:
+        """Fingerprint of the model."""
+        return model_fingerprint(self.classifier)
 
     @functools.cached_property
     def classifier(self) -> Classifier:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal, Protocol, runtime_checkable
 
 from torch import Tensor
 from torch.nn import functional as F
@@ -13,6 +13,14 @@ from vitreous.ranges import SHARE, above, at_least
 from vitreous.training.objectives.base import OBJECTIVES, LossTerm, Step, WeightedObjective
 
 Target = Literal["label", "prediction"]
+
+
+@runtime_checkable
+class Targeted(Protocol):
+    """An objective that is about one class of each image: the label's, or the predicted one."""
+
+    @property
+    def target(self) -> Target: ...  # noqa: D102
 
 
 def mixed_targets(step: Step, target: Target) -> Tensor:

@@ -241,7 +241,8 @@ def _create(name: str, pretrained: bool, arguments: dict[str, Any]) -> nn.Module
         base, _, tag = name.partition(".")
         if base not in timm.list_models():
             raise VitreousError(f"unknown model '{base}'; {nearest(base, timm.list_models())}")
-        tags = [n.partition(".")[2] for n in timm.list_pretrained(f"{base}.*")]
+        asked = pretrained or tag
+        tags = [n.partition(".")[2] for n in timm.list_pretrained(f"{base}.*")] if asked else []
         if tag and tag not in tags:
             raise VitreousError(f"unknown weights '{tag}' of {base}; {nearest(tag, tags)}")
         if pretrained and not tags:

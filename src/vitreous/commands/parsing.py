@@ -53,7 +53,7 @@ def parse(kind: Any, arguments: list[str], program: str, description: str | None
     own, others = split_options(kind, arguments) if recipe else (arguments, [])
     _refuse_empty_paths(own, kind)
     show_ranges(kind)
-    with _one_line():
+    with _one_line(), _quick_defaults():
         command, rest = tyro.cli(
             kind,
             prog=program,
@@ -241,6 +241,34 @@ def _refuse(rest: list[str], kind: object) -> None:
         raise VitreousError(f"unknown option '{options[0]}'; {nearest(name, names)}")
     if rest:
         raise VitreousError(f"expected no more arguments, found '{rest[0]}'")
+
+
+@contextlib.contextmanager
+def _quick_defaults() -> Generator[None]:
+    """Let tyro see without typeguard that defaults fit their types.
+
+    To import typeguard takes a quarter of the time of a help text. tyro needs it for unions that
+    are written with a bar, and for options of several values; all others are answered by tyro.
+    """
+    from tyro import _resolver, _singleton
+
+    asked = _resolver.is_instance
+
+    def fits(kind: Any, value: Any) -> bool:
+        origin, parts = typing.get_origin(kind), typing.get_args(kind)
+        if _singleton.is_sentinel(value):
+            return True
+        if origin in (Union, types.UnionType):
+            return any(fits(part, value) for part in parts)
+        if origin is not tuple or parts[1:] != (...,):
+            return asked(kind, value)
+        return isinstance(value, tuple) and all(fits(parts[0], part) for part in value)
+
+    _resolver.is_instance = fits
+    try:
+        yield
+    finally:
+        _resolver.is_instance = asked
 
 
 @contextlib.contextmanager

@@ -250,25 +250,29 @@ def _quick_defaults() -> Generator[None]:
     To import typeguard takes a quarter of the time of a help text. tyro needs it for unions that
     are written with a bar, and for options of several values; all others are answered by tyro.
     """
-    from tyro import _resolver, _singleton
-
-    asked = _resolver.is_instance
+    resolver: Any = getattr(tyro, "_resolver", None)
+    asked = getattr(resolver, "is_instance", None)
+    if asked is None:  # another make of tyro, which may take its time
+        yield
+        return
 
     def fits(kind: Any, value: Any) -> bool:
         origin, parts = typing.get_origin(kind), typing.get_args(kind)
-        if _singleton.is_sentinel(value):
-            return True
+        if type(value).__module__.startswith("tyro."):
+            return True  # what stands for no default
         if origin in (Union, types.UnionType):
             return any(fits(part, value) for part in parts)
+        if isinstance(origin, type) and isinstance(value, origin) and not value:
+            return True  # an empty list or mapping
         if origin is not tuple or parts[1:] != (...,):
             return asked(kind, value)
         return isinstance(value, tuple) and all(fits(parts[0], part) for part in value)
 
-    _resolver.is_instance = fits
+    resolver.is_instance = fits
     try:
         yield
     finally:
-        _resolver.is_instance = asked
+        resolver.is_instance = asked
 
 
 @contextlib.contextmanager

@@ -193,7 +193,7 @@ def call(arguments: list[str], root: Path) -> Outcome:
     Raises:
         BrokenPromise: If it ends with another exception than `SystemExit`.
     """
-    said, shown = io.StringIO(), io.StringIO()
+    said, shown = screen(errors="backslashreplace"), screen(errors="strict")
     with (
         contextlib.chdir(root),
         contextlib.redirect_stderr(said),
@@ -206,7 +206,19 @@ def call(arguments: list[str], root: Path) -> Outcome:
         except Exception as error:
             place = _place(error)
             raise BrokenPromise(f"{type(error).__name__} at {place}: {error}") from error
-    return Outcome(status, said.getvalue(), shown.getvalue())
+    return Outcome(status, written(said), written(shown))
+
+
+def screen(errors: str) -> io.TextIOWrapper:
+    """What stands for a terminal of UTF-8: it refuses what no terminal could show."""
+    return io.TextIOWrapper(io.BytesIO(), encoding="utf-8", errors=errors)
+
+
+def written(stream: io.TextIOWrapper) -> str:
+    """What was printed."""
+    stream.flush()
+    stream.seek(0)
+    return stream.read()
 
 
 def _place(error: BaseException) -> str:

@@ -210,6 +210,8 @@ def test_a_file_is_ours_by_its_head(tmp_path):
     file.write_bytes(b"<html>" + bytes(1 << 17) + b"sign")
     with pytest.raises(VitreousError, match="is not a card that vitreous wrote"):
         check_file(file, b"sign", "a card")
+    with pytest.raises(VitreousError, match="is a folder, expected a file"):
+        check_file(tmp_path, b"sign", "a card", overwrite=True)
 
 
 def test_explaining_into_the_folder_of_the_pictures_never_draws_over_them(tmp_path):

@@ -63,6 +63,7 @@ def overview() -> str:
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; returns the exit status (1 for a user's mistake, told in one line)."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
+    _show_every_name()
     if not arguments or arguments[0] in ("-h", "--help"):
         print(overview())
         return 0
@@ -96,6 +97,16 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("vitreous: interrupted; what was finished is kept", file=sys.stderr)
         return 130
+
+
+def _show_every_name() -> None:
+    """Let what a terminal cannot show, as names of files that are no UTF-8, be printed in escapes.
+
+    Else a print ends the command, wherever it stands, with all of the work done.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 @contextlib.contextmanager

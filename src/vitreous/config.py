@@ -15,8 +15,6 @@ import typing
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, Union
 
-import yaml
-
 from vitreous.errors import MissingKeysError, VitreousError, nearest, shorten
 from vitreous.io import check_path
 from vitreous.overrides import Values as Values
@@ -351,6 +349,8 @@ def read_yaml(path: Path) -> Values:
 
 def to_yaml(settings: object) -> str:
     """Write settings as YAML text."""
+    import yaml
+
     return yaml.safe_dump(plain(settings), sort_keys=False, allow_unicode=True)
 
 

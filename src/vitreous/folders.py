@@ -148,9 +148,11 @@ def check_file(
         overwrite: Whether to write over it all the same.
 
     Raises:
-        VitreousError: If another file stands there.
+        VitreousError: If another file stands there, or a folder.
     """
     file = Path(path)
+    if file.is_dir():
+        raise VitreousError(f"{file} is a folder, expected a file; choose another --out")
     tidy(file.parent)
     if overwrite or not file.is_file():
         return

@@ -1,4 +1,4 @@
-"""`--help` and the list of recipes answer at once: they import no torch."""
+"""`--help` and the list of recipes answer at once: they import no torch, and little else."""
 
 from __future__ import annotations
 
@@ -30,7 +30,8 @@ def without_torch(arguments: list[str]) -> str:
         "    status = main(sys.argv[1:])\n"
         "except SystemExit as end:\n"
         "    status = end.code or 0\n"
-        "slow = 'torch timm accelerate matplotlib sklearn numpy scipy pandas PIL gradio jinja2'\n"
+        "slow = 'torch timm accelerate matplotlib sklearn numpy scipy pandas PIL gradio jinja2 '\n"
+        "slow += 'yaml typeguard asyncio'\n"
         "heavy = {*slow.split()} & {*sys.modules}\n"
         "sys.exit(status or (f'imports {heavy}' if heavy else 0))\n"
     )

@@ -14,6 +14,7 @@ import io
 import json
 import os
 import shutil
+import time
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -125,11 +126,24 @@ def tree(root: Path) -> dict[bytes, str]:
     return content
 
 
+DIGESTS: dict[tuple[bytes | int, ...], str] = {}
+SETTLED = 1e8
+"""Nanoseconds after which the clock of the file system has surely gone on."""
+
+
 def _digest(path: bytes) -> str:
+    """What is in a file; it is read again where anything was written to it or its name."""
     if not os.path.isfile(path):
         return "special"
+    about = os.stat(path)
+    key = (path, about.st_ino, about.st_size, about.st_mtime_ns, about.st_ctime_ns)
+    if key in DIGESTS:
+        return DIGESTS[key]
     with open(path, "rb") as file:
-        return hashlib.file_digest(file, "md5").hexdigest()
+        digest = hashlib.file_digest(file, "md5").hexdigest()
+    if time.time_ns() - about.st_ctime_ns > SETTLED:  # else it may change within one tick
+        DIGESTS[key] = digest
+    return digest
 
 
 def changes(before: dict[bytes, str], after: dict[bytes, str]) -> list[str]:
@@ -179,7 +193,7 @@ def call(arguments: list[str], root: Path) -> Outcome:
     Raises:
         BrokenPromise: If it ends with another exception than `SystemExit`.
     """
-    said, shown = io.StringIO(), io.StringIO()
+    said, shown = screen(errors="backslashreplace"), screen(errors="strict")
     with (
         contextlib.chdir(root),
         contextlib.redirect_stderr(said),
@@ -192,7 +206,19 @@ def call(arguments: list[str], root: Path) -> Outcome:
         except Exception as error:
             place = _place(error)
             raise BrokenPromise(f"{type(error).__name__} at {place}: {error}") from error
-    return Outcome(status, said.getvalue(), shown.getvalue())
+    return Outcome(status, written(said), written(shown))
+
+
+def screen(errors: str) -> io.TextIOWrapper:
+    """What stands for a terminal of UTF-8: it refuses what no terminal could show."""
+    return io.TextIOWrapper(io.BytesIO(), encoding="utf-8", errors=errors)
+
+
+def written(stream: io.TextIOWrapper) -> str:
+    """What was printed."""
+    stream.flush()
+    stream.seek(0)
+    return stream.read()
 
 
 def _place(error: BaseException) -> str:

@@ -14,6 +14,7 @@ from typing import cast
 
 import numpy as np
 import safetensors.torch
+import scipy.io
 import torch
 from PIL import Image
 
@@ -277,6 +278,19 @@ def long_field_csv() -> bytes:
 @content
 def coco_json() -> bytes:
     return json.dumps(coco(["class_0/0.png"])).encode()
+
+
+@content
+def mat_set() -> bytes:
+    """Images and a matrix as the set of 92 images has them."""
+    images = np.empty((1, 3), dtype=[("image", object)])
+    for index in range(3):
+        images[0, index] = (np.full((8, 8, 3), 50 * index, np.uint8),)
+    matrices = np.empty((1, 1), dtype=[("RDM", object), ("name", object)])
+    matrices[0, 0] = (1 - np.eye(3), "hIT")
+    file = io.BytesIO()
+    scipy.io.savemat(file, {"stimuli_92objs": images, "rdms": matrices})
+    return file.getvalue()
 
 
 @content

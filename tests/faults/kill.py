@@ -61,27 +61,39 @@ def fork(arguments: list[str], root: Path, before: Callable[[], None]) -> tuple[
         root: Folder to run it in.
         before: What is called in the process first.
     """
-    with tempfile.TemporaryFile() as said:
-        child = os.fork()
-        if child == 0:
-            status = 70
-            try:
-                os.chdir(root)
-                os.dup2(said.fileno(), 1)
-                os.dup2(said.fileno(), 2)
-                sys.stdout, sys.stderr = os.fdopen(1, "w"), os.fdopen(2, "w")
-                before()
-                status = main(arguments)
-            except BaseException:
-                traceback.print_exc()
-            finally:
-                sys.stdout.flush()
-                sys.stderr.flush()
-                sys.setprofile(None)
-                os._exit(status)
-        _, waited = os.waitpid(child, 0)
-        said.seek(0)
-        return os.waitstatus_to_exitcode(waited), said.read().decode(errors="replace")
+    return started(arguments, root, before)()
+
+
+def started(
+    arguments: list[str], root: Path, before: Callable[[], None]
+) -> Callable[[], tuple[int, str]]:
+    """Start a command in a process of its own; what is returned waits for its end, as `fork`."""
+    said = tempfile.TemporaryFile()  # noqa: SIM115, closed by `ended`
+    child = os.fork()
+    if child == 0:
+        status = 70
+        try:
+            os.chdir(root)
+            os.dup2(said.fileno(), 1)
+            os.dup2(said.fileno(), 2)
+            sys.stdout, sys.stderr = os.fdopen(1, "w"), os.fdopen(2, "w")
+            before()
+            status = main(arguments)
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            sys.setprofile(None)
+            os._exit(status)
+
+    def ended() -> tuple[int, str]:
+        with said:
+            _, waited = os.waitpid(child, 0)
+            said.seek(0)
+            return os.waitstatus_to_exitcode(waited), said.read().decode(errors="replace")
+
+    return ended
 
 
 def warm(arguments: list[str], root: Path) -> None:

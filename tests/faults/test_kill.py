@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from faults.bench import OUT, Bench
-from faults.kill import COMMANDS, check, contents, counting, differences, fork, kill_at
+from faults.kill import COMMANDS, check, contents, counting, differences, fork, kill_at, started
 from vitreous.data.stores.files import FileImages
 from vitreous.evaluation.rows import RowStore
 from vitreous.training.engine import Trainer
@@ -102,6 +102,14 @@ def test_a_reading_process_that_dies_is_one_line_and_the_next_run_goes_on(
     assert status == 1 and said.startswith("vitreous: ") and said.count("\n") == 1, said
     status, said = fork(arguments, place.root, lambda: None)
     assert status == 0, said
+    assert differences(whole, contents(place.root / OUT)) == []
+
+
+def test_two_at_once_leave_what_one_leaves(place: Whole) -> None:
+    arguments = shlex.split(COMMANDS["activations"])
+    whole = place.unbroken(arguments)
+    both = [started(arguments, place.root, lambda: None) for _ in range(2)]
+    assert [status for status, _ in (wait() for wait in both)] == [0, 0]
     assert differences(whole, contents(place.root / OUT)) == []
 
 

@@ -19,6 +19,9 @@ CONVENTIONS = {
     "brainscore_2022": "(r / ceiling)²: Brain-Score before 2026, and the table of the 2022 paper",
 }
 
+AT_ONCE = 1 << 22
+"""Values that are resampled at a time (32 MB)."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Score:
@@ -113,11 +116,35 @@ def _resampled(tables: Sequence[np.ndarray], axis: int, resamples: int, seed: in
     """Aggregate each table over the same samples of an axis: resamples × tables."""
     generator = np.random.default_rng(seed)
     size = tables[0].shape[axis]
-    values = np.empty((resamples, len(tables)))
-    for row in values:
-        drawn = generator.integers(0, size, size)
-        row[:] = [aggregate(np.take(table, drawn, axis)).score for table in tables]
-    return values
+    drawn = np.stack([generator.integers(0, size, size) for _ in range(resamples)])
+    return np.stack([_aggregates(np.asarray(table), axis, drawn) for table in tables], axis=1)
+
+
+def _aggregates(table: np.ndarray, axis: int, drawn: np.ndarray) -> np.ndarray:
+    """The score that `aggregate` gives of each sample (a row of indices) of an axis of a table."""
+    if axis == 0:
+        per_split = _medians(table) if table.ndim == 2 else table
+        return _means(per_split[drawn])
+    most = max(1, AT_ONCE // max(1, len(table) * drawn.shape[1]))
+    parts = [drawn[start : start + most] for start in range(0, len(drawn), most)]
+    return np.concatenate([_means(_medians(table[:, part]).T) for part in parts])
+
+
+def _means(per_split: np.ndarray) -> np.ndarray:
+    """Mean of each row without its NaN; NaN for a row in which nothing is finite."""
+    known = ~np.isnan(per_split)
+    total, count = np.where(known, per_split, 0).sum(axis=-1), known.sum(axis=-1)
+    nothing = ~np.isfinite(per_split).any(axis=-1)
+    return np.where(nothing, np.nan, total / np.maximum(count, 1))
+
+
+def _medians(raw: np.ndarray) -> np.ndarray:
+    """Median over the last axis without its NaN; NaN where there is nothing else."""
+    ranked = np.sort(raw.astype(np.float64), axis=-1)  # NaN go last
+    count = (~np.isnan(ranked)).sum(axis=-1, keepdims=True)
+    pair = np.concatenate([np.maximum(count - 1, 0) // 2, count // 2], axis=-1)
+    pair = np.minimum(pair, raw.shape[-1] - 1)
+    return np.take_along_axis(ranked, pair, axis=-1).mean(axis=-1)
 
 
 def aggregate(raw: np.ndarray) -> Score:
@@ -141,7 +168,7 @@ def aggregate(raw: np.ndarray) -> Score:
 
 def median_over_neuroids(raw: np.ndarray) -> np.ndarray:
     """Median of each row without its NaN; NaN for a row that has nothing else."""
-    return np.array([np.median(row[ok]) if (ok := ~np.isnan(row)).any() else np.nan for row in raw])
+    return _medians(raw)
 
 
 def ceiled(raw: float, ceiling: float, convention: str = "brainscore_2026") -> float:

@@ -53,7 +53,7 @@ def parse(kind: Any, arguments: list[str], program: str, description: str | None
     own, others = split_options(kind, arguments) if recipe else (arguments, [])
     _refuse_empty_paths(own, kind)
     show_ranges(kind)
-    with _one_line():
+    with _one_line(), _quick_defaults():
         command, rest = tyro.cli(
             kind,
             prog=program,
@@ -241,6 +241,38 @@ def _refuse(rest: list[str], kind: object) -> None:
         raise VitreousError(f"unknown option '{options[0]}'; {nearest(name, names)}")
     if rest:
         raise VitreousError(f"expected no more arguments, found '{rest[0]}'")
+
+
+@contextlib.contextmanager
+def _quick_defaults() -> Generator[None]:
+    """Let tyro see without typeguard that defaults fit their types.
+
+    To import typeguard takes a quarter of the time of a help text. tyro needs it for unions that
+    are written with a bar, and for options of several values; all others are answered by tyro.
+    """
+    resolver: Any = getattr(tyro, "_resolver", None)
+    asked = getattr(resolver, "is_instance", None)
+    if asked is None:  # another make of tyro, which may take its time
+        yield
+        return
+
+    def fits(kind: Any, value: Any) -> bool:
+        origin, parts = typing.get_origin(kind), typing.get_args(kind)
+        if type(value).__module__.startswith("tyro."):
+            return True  # what stands for no default
+        if origin in (Union, types.UnionType):
+            return any(fits(part, value) for part in parts)
+        if isinstance(origin, type) and isinstance(value, origin) and not value:
+            return True  # an empty list or mapping
+        if origin is not tuple or parts[1:] != (...,):
+            return asked(kind, value)
+        return isinstance(value, tuple) and all(fits(parts[0], part) for part in value)
+
+    resolver.is_instance = fits
+    try:
+        yield
+    finally:
+        resolver.is_instance = asked
 
 
 @contextlib.contextmanager

@@ -239,9 +239,10 @@ def _resolve(
 def _create(name: str, pretrained: bool, arguments: dict[str, Any]) -> nn.Module:
     if not name.startswith(("hf_hub:", "hf-hub:")):
         base, _, tag = name.partition(".")
-        if base not in timm.list_models():
+        if base not in timm.list_models(base):
             raise VitreousError(f"unknown model '{base}'; {nearest(base, timm.list_models())}")
-        tags = [n.partition(".")[2] for n in timm.list_pretrained(f"{base}.*")]
+        asked = pretrained or tag
+        tags = [n.partition(".")[2] for n in timm.list_pretrained(f"{base}.*")] if asked else []
         if tag and tag not in tags:
             raise VitreousError(f"unknown weights '{tag}' of {base}; {nearest(tag, tags)}")
         if pretrained and not tags:

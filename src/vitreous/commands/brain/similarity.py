@@ -18,6 +18,7 @@ from vitreous.brain.similarity import compare_rdms, rdm
 from vitreous.brain.stimuli import Stimuli, read_stimuli
 from vitreous.commands.brain.options import ModelOptions, default_layers
 from vitreous.errors import VitreousError
+from vitreous.folders import claim_folder
 from vitreous.results import Results
 
 
@@ -62,6 +63,7 @@ class Similarity(ModelOptions):
         """Read the images; those inside a .mat file are written beside the activations."""
         if place.suffix != ".mat":
             return read_stimuli(place)
+        claim_folder(self.cache, "activations", overwrite=self.overwrite, option="--cache")
         write_mat_images(place, self.cache / "pictures92")
         return read_stimuli(self.cache / "pictures92")
 

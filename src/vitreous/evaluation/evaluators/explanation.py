@@ -293,6 +293,7 @@ def measure_explanations(
     measured = measure(Explanation(name, able))
     rows = measured.rows
     if not (rows["status"] == READ).any():
-        raise VitreousError(f"{name}: none of {len(rows)} images has a mask that can be read")
+        why = next((f" (first: {reason})" for reason in measured.reasons.values()), "")
+        raise VitreousError(f"{name}: none of {len(rows)} images has a mask that can be read{why}")
     benchmarked = measure(MethodBenchmark(name, methods)).rows if able.benchmark else None
     return Explained(name, able, measured, dataset, unsupported, benchmarked)

@@ -167,6 +167,15 @@ def test_the_interval_of_effective_robustness_is_that_of_the_delta_method() -> N
     assert (low, high) != effective_interval((k, n), (j, m), LINE, draws=1000, seed=1)
 
 
+@pytest.mark.parametrize("right", [False, True])
+def test_calibration_of_none_or_all_right_is_as_unsure_as_the_accuracy(right: bool) -> None:
+    correct, share = np.full(12, right), binomtest(12 * right, 12).proportion_ci(method="wilson")
+    for sure in (0.02, 0.5, 0.97):
+        low, high = calibration_interval(np.full(12, sure), correct)
+        gaps = np.abs(sure - np.linspace(share.low, share.high, 100_000))
+        assert [low, high] == pytest.approx([gaps.min(), gaps.max()], abs=1e-4)
+
+
 def test_effective_robustness_of_nothing_right_has_an_interval_of_some_width() -> None:
     low, high = effective_interval((9, 9), (0, 9), (0.0, 1.0))
     assert low < -0.9 and high > -0.9, "nine images prove little of either set"

@@ -139,11 +139,16 @@ def calibration_interval(
 
     The error of a sample is larger on average than that of the whole, since it is a mean of
     absolute values; the interval is moved back by that difference, and ends at 0. One image
-    alone has no spread, and no interval.
+    alone has no spread, and no interval; where all are right or all wrong, which would be drawn
+    again as it is, the accuracy may be anywhere in Wilson's interval.
     """
     random, n = np.random.default_rng(seed), len(confidence)
     if n < 2:
         return None
+    if correct.all() or not correct.any():
+        ends, sure = wilson_interval(int(correct.sum()), n), float(confidence.mean())
+        gaps = sorted(abs(sure - end) for end in ends)
+        return 0.0 if ends[0] <= sure <= ends[1] else gaps[0], gaps[1]
     chosen = (random.integers(0, n, n) for _ in range(draws))
     errors = np.array([calibration(confidence[i], correct[i]).error for i in chosen])
     moved = errors - errors.mean() + calibration(confidence, correct).error

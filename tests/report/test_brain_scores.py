@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import colorsys
 import dataclasses
 
 import numpy as np
 import pytest
+from matplotlib.colors import to_rgb
 
 from vitreous.provenance import Provenance
 from vitreous.report import figures, write_card
 from vitreous.report.charts import PUBLISHED_COLOUR
+from vitreous.report.drawing import MODELS, PUBLISHED
 from vitreous.report.figures.brain import depth_figures, matrix_figures
 from vitreous.report.headline import headline
 from vitreous.report.sources import read_sources
@@ -63,6 +66,11 @@ def test_published_rows_stand_only_beside_what_they_are():
     assert figure.categories == ["V4 · blocks.6", "V4 · published"]
     other = drawn(score(0.5, **ceiled), brain_reference={"AlexNet": {"IT": 0.3}})
     assert [s.name for s in other[0].series] == ["m"]
+
+
+def test_no_published_row_is_gray_as_a_model_is():
+    saturations = [colorsys.rgb_to_hls(*to_rgb(color))[2] for color in PUBLISHED]
+    assert min(saturations) > 0.2 and not {*PUBLISHED} & {*MODELS}
 
 
 NEWER = Provenance("brain score", "m", "f", when="2026-01-02T00:00:00+00:00")

@@ -282,7 +282,7 @@ def _heatmap(heatmap: Heatmap, axes: Axes, canvas: Canvas) -> None:
     if bar.solids is not None:
         bar.solids.set_rasterized(True)  # 256 rectangles otherwise
     bar.outline.set_visible(False)
-    bar.ax.set_title(heatmap.label, fontsize=8, color=MUTED, loc="left")
+    bar.ax.set_title(heatmap.label, fontsize=8, color=MUTED, loc="left", pad=9)
     axes.spines[:].set_visible(False)
     axes.tick_params(length=0)
     if not heatmap.cells:

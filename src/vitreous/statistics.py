@@ -75,8 +75,9 @@ def kappa_interval(
     if not len(first) or not math.isfinite(cohens_kappa(first, second)):
         return None
     cells = np.bincount(2 * first.astype(int) + second, minlength=4).astype(np.float64)
-    if not cells[1:3].any():
-        cells += 0.5  # what never differs is drawn with no spread otherwise, see `paired_interval`
+    never_differ = not cells[1:3].any()
+    if never_differ or first.all() or second.all() or not (first.any() and second.any()):
+        cells += 0.5  # drawn with no spread otherwise, see `paired_interval`
     cells /= cells.sum()
     shares = np.random.default_rng(seed).multinomial(len(first), cells, size=draws) / len(first)
     p, q = shares[:, 2] + shares[:, 3], shares[:, 1] + shares[:, 3]

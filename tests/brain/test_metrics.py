@@ -179,7 +179,7 @@ def test_chosen_penalty_is_the_one_of_ridgecv():
     splits = brain.Splits(number=3).draw(len(features), groups)
     grid = np.geomspace(0.1, 1e5, 30)
     found, used = ridge_predictions(brain.gram(features), responses, splits, grid)
-    for (train, test), predictions, penalty in zip(splits, found, used):
+    for (train, test), predictions, penalty in zip(splits, found, used, strict=True):
         sklearn = RidgeCV(grid).fit(features[train], responses[train])
         assert penalty == pytest.approx(sklearn.alpha_)
         np.testing.assert_allclose(predictions, sklearn.predict(features[test]), atol=1e-8)
@@ -309,6 +309,8 @@ def test_i2n_intervals_count_images_as_often_as_they_are_drawn():
     assert spread.ceiling[0] < data["ceiling"] < spread.ceiling[1]
     normalised = np.mean(data["score_raw"] / np.sqrt(data["ceiling_raw"]))
     assert spread.ceiled[0] < normalised < spread.ceiled[1]
+    once = brain.i2n_intervals(*given, trials, repetitions=1, resamples=50)
+    assert once.raw[0] < once.raw[1] and once.ceiling[0] < once.ceiling[1], "over images, not draws"
     generator = np.random.default_rng(0)
     source, target = generator.standard_normal((2, 9, 4))
     source[2, 1] = target[5, 3] = np.nan

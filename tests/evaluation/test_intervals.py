@@ -123,6 +123,8 @@ def test_what_never_varies_has_the_interval_of_wilson(share: float) -> None:
     """Drawing it again gives no spread, though a few images prove little."""
     expected = binomtest(round(12 * share), 12).proportion_ci(method="wilson")
     assert mean_interval(np.full(12, share)) == pytest.approx(tuple(expected))
+    scaled = mean_interval(np.full(12, 95 * share), top=95.0)
+    assert scaled == pytest.approx((95 * expected.low, 95 * expected.high))
 
 
 def test_the_interval_of_one_class_is_wilsons_and_a_class_without_images_is_left_out() -> None:
@@ -163,3 +165,19 @@ def test_the_interval_of_effective_robustness_is_that_of_the_delta_method() -> N
     assert [low, high] == pytest.approx([value - half, value + half], abs=half / 8)
     assert (low, high) == effective_interval((k, n), (j, m), LINE, draws=1000, seed=0)
     assert (low, high) != effective_interval((k, n), (j, m), LINE, draws=1000, seed=1)
+
+
+@pytest.mark.parametrize("right", [False, True])
+def test_calibration_of_none_or_all_right_is_as_unsure_as_the_accuracy(right: bool) -> None:
+    correct, share = np.full(12, right), binomtest(12 * right, 12).proportion_ci(method="wilson")
+    for sure in (0.02, 0.5, 0.97):
+        low, high = calibration_interval(np.full(12, sure), correct)
+        gaps = np.abs(sure - np.linspace(share.low, share.high, 100_000))
+        assert [low, high] == pytest.approx([gaps.min(), gaps.max()], abs=1e-4)
+
+
+def test_effective_robustness_of_nothing_right_has_an_interval_of_some_width() -> None:
+    low, high = effective_interval((9, 9), (0, 9), (0.0, 1.0))
+    assert low < -0.9 and high > -0.9, "nine images prove little of either set"
+    low, high = effective_interval((40, 80), (0, 80), (0.0, 0.5))
+    assert high - low > 0.05

@@ -49,11 +49,14 @@ def test_folders_that_are_no_class_are_named(name: str, tmp_path: Path) -> None:
         image(root / folder / "a.jpg")
     (root / "n01440764" / "list.txt").write_text("x")
     image(root / "stray.png")
+    image(root / "n01443537" / "more" / "b.jpg")
     settings = {"severities": (1,)} if name == "imagenet-c" else {}
     (found,) = read_set(name, tmp_path, **settings)
     assert len(found) == 2
     assert left_out(found.dataset) == {
         "folders that are no class of this set": ("n99999999", "tench"),
+        "folders inside those of classes": ("n01443537/more",),
+        "images in these folders": ("n99999999/a.jpg", "tench/a.jpg", "n01443537/more/b.jpg"),
         "images in no class folder": ("stray.png",),
         "files that are no images": ("n01440764/list.txt",),
     }
@@ -109,7 +112,8 @@ def test_what_the_protocols_leave_out_is_named(tmp_path: Path) -> None:
         image(tmp_path / "objectnet" / name / "a.png")
     (found,) = read_set("objectnet", tmp_path / "objectnet")
     assert left_out(found.dataset) == {
-        "folders that map to no class of ImageNet": ("air_freshener",)
+        "folders that map to no class of ImageNet": ("air_freshener",),
+        "images in these folders": ("air_freshener/a.png",),
     }
     for texture in ("bear1", "airplane2"):
         image(tmp_path / "conflict" / "airplane" / f"airplane1-{texture}.png")

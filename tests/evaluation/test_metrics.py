@@ -248,6 +248,14 @@ def test_models_that_never_differ_have_an_interval_of_some_width() -> None:
     assert low == -high and 0.1 < high < 0.4
 
 
+def test_agreement_with_a_model_that_is_always_wrong_has_an_interval_of_some_width() -> None:
+    other = np.arange(8) < 3
+    for constant in (np.zeros(8, bool), np.ones(8, bool)):
+        for pair in ((constant, other), (other, constant)):
+            bounds = kappa_interval(*pair)
+            assert bounds is not None and bounds[0] < -0.05 and bounds[1] > 0.05
+
+
 def test_error_consistency_is_cohens_kappa() -> None:
     random = np.random.default_rng(0)
     first, second = random.random(500) < 0.8, random.random(500) < 0.6

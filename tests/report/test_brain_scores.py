@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import colorsys
 import dataclasses
 
 import numpy as np
 import pytest
+from matplotlib.colors import to_rgb
 
 from vitreous.provenance import Provenance
 from vitreous.report import figures, write_card
 from vitreous.report.charts import PUBLISHED_COLOUR
+from vitreous.report.drawing import MODELS, PUBLISHED
 from vitreous.report.figures.brain import depth_figures, matrix_figures
 from vitreous.report.headline import headline
 from vitreous.report.sources import read_sources
@@ -40,9 +43,10 @@ def test_recordings_metrics_and_conventions_have_axes_of_their_own():
     assert [len(f.series) for f in made] == [1] * 5
     titles = [f.title for f in made]
     assert len(set(titles)) == 5
-    assert titles[0] == "Brain scores, chosen: correlation r, PLS regression"
+    assert titles[0] == "Brain scores, chosen: PLS regression: correlation r"
     assert "flatters" in made[0].caption and "flatters" not in made[1].caption
     assert "2022 paper" in titles[2] and titles[3].endswith(": CKA")
+    assert "(r / ceiling)²" in titles[2] and "correlation" not in titles[2], "no correlation"
     assert "ridge" in titles[4] and "correlation" not in titles[3]
     for figure in made:
         assert figure.categories == ["V4 · blocks.6"]
@@ -62,6 +66,11 @@ def test_published_rows_stand_only_beside_what_they_are():
     assert figure.categories == ["V4 · blocks.6", "V4 · published"]
     other = drawn(score(0.5, **ceiled), brain_reference={"AlexNet": {"IT": 0.3}})
     assert [s.name for s in other[0].series] == ["m"]
+
+
+def test_no_published_row_is_gray_as_a_model_is():
+    saturations = [colorsys.rgb_to_hls(*to_rgb(color))[2] for color in PUBLISHED]
+    assert min(saturations) > 0.2 and not {*PUBLISHED} & {*MODELS}
 
 
 NEWER = Provenance("brain score", "m", "f", when="2026-01-02T00:00:00+00:00")
@@ -94,10 +103,21 @@ def test_the_headline_is_of_one_recording_that_no_layer_was_chosen_on():
     )
     tile = next(t for t in headline(read_sources([results])) if t.title == "Brain")
     assert tile.values[0].value == pytest.approx(0.39)
-    assert tile.note == "V4 (blocks.6), IT (blocks.6) · macaque · correlation r, PLS regression"
+    assert tile.note == "V4 (blocks.6), IT (blocks.6) · macaque · PLS regression: correlation r"
     results.add([score(0.05, layer="pixels", chosen_on="chosen")], NEWER)
     tile = next(t for t in headline(read_sources([results])) if t.title == "Brain")
     assert tile.values[0].value == pytest.approx(0.39), "pixels are no layer of the model"
+
+
+def test_a_chosen_layer_is_compared_and_each_model_tells_its_own():
+    first, second = Results("a"), Results("b")
+    old = Provenance("brain layers", "a", "f", when="2026-01-01T00:00:00+00:00")
+    first.add([score(0.4, chosen_on="chosen")], old)
+    first.add([score(0.5, layer="blocks.9", chosen_on=None)], NEWER)
+    second.add([score(0.3, layer="blocks.2", chosen_on="chosen")], NEWER)
+    tile = next(t for t in headline(read_sources([first, second])) if t.title == "Brain")
+    assert [v.value for v in tile.values] == [0.4, 0.3], "a layer that was tried later is no choice"
+    assert tile.note.startswith("V4 (a: blocks.6, b: blocks.2) · macaque")
 
 
 def test_pixels_are_no_layer_of_the_curve():

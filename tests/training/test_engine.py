@@ -58,6 +58,7 @@ def test_a_run_leaves_everything_its_reader_needs(root, tmp_path):
     best = min(r["loss"] for r in rows if r["split"] == "validation" and r["epoch"])
     kept = results.find(metric="loss", moment="after")[0]
     assert kept.value == best
+    assert kept.settings["sum"] == "0.2 classification, 0.8 relevance"
     results = Results.read(out)
     before, after = (
         results.find(metric="top1", moment=m)[0].provenance for m in ("before", "after")

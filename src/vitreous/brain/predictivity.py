@@ -146,7 +146,7 @@ def ridge_cv_predictivity(
     groups: Groups = None,
     **options: Unpack[RegressionOptions],
 ) -> Score:
-    """Score by ridge regression with the penalty chosen from Brain-Score's 95 values.
+    """Score by ridge regression with the penalty chosen from Brain-Score's 99 values.
 
     Examples:
         >>> features = np.random.default_rng(0).normal(size=(40, 5))

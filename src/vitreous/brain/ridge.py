@@ -10,7 +10,7 @@ from vitreous.brain.gram import Kernel, centered
 from vitreous.brain.splits import Split
 from vitreous.errors import VitreousError, require
 
-# Brain-Score's grid for the chosen penalty: 95 values from 0.01 to 1e7.
+# Brain-Score's grid for the chosen penalty: 99 values from 0.01 to 1e7.
 PENALTIES: tuple[float, ...] = (
     0.01,
     0.1,

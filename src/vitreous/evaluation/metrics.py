@@ -93,16 +93,18 @@ def standard_interval(values: np.ndarray) -> tuple[float, float] | None:
 
 
 def mean_interval(
-    values: np.ndarray, draws: int = DRAWS, seed: int = 0
+    values: np.ndarray, draws: int = DRAWS, seed: int = 0, top: float = 1.0
 ) -> tuple[float, float] | None:
     """Bound the mean of values (N,), one for each image: a percentile bootstrap over images.
 
-    Shares that are all 0 or all 1 have Wilson's interval: drawn again they would have no spread.
-    One image alone has no spread either, and no interval.
+    Values that are all 0, or all the largest that there can be (`top`), have Wilson's interval, on
+    their scale: drawn again they would have no spread. One image alone has no spread either, and no
+    interval.
     """
     random, n = np.random.default_rng(seed), len(values)
-    if n and values.min() == values.max() and values[0] in (0, 1):
-        return wilson_interval(n * float(values[0]), n)
+    if n and values.min() == values.max() and values[0] in (0, top):
+        low, high = wilson_interval(n * float(values[0] > 0), n)
+        return low * top, high * top
     if n < 2:
         return None
     means = [values[random.integers(0, n, n)].mean() for _ in range(draws)]
@@ -137,11 +139,16 @@ def calibration_interval(
 
     The error of a sample is larger on average than that of the whole, since it is a mean of
     absolute values; the interval is moved back by that difference, and ends at 0. One image
-    alone has no spread, and no interval.
+    alone has no spread, and no interval; where all are right or all wrong, which would be drawn
+    again as it is, the accuracy may be anywhere in Wilson's interval.
     """
     random, n = np.random.default_rng(seed), len(confidence)
     if n < 2:
         return None
+    if correct.all() or not correct.any():
+        ends, sure = wilson_interval(int(correct.sum()), n), float(confidence.mean())
+        gaps = sorted(abs(sure - end) for end in ends)
+        return 0.0 if ends[0] <= sure <= ends[1] else gaps[0], gaps[1]
     chosen = (random.integers(0, n, n) for _ in range(draws))
     errors = np.array([calibration(confidence[i], correct[i]).error for i in chosen])
     moved = errors - errors.mean() + calibration(confidence, correct).error
@@ -166,5 +173,7 @@ def effective_interval(
         seed: Of the draws.
     """
     random = np.random.default_rng(seed)
-    x, y = (random.binomial(n, k / n, draws) / n for k, n in (home, shift))
+    # All right or all wrong would be drawn with no spread: half an image is added to each side.
+    shares = [(k + 0.5) / (n + 1) if k in (0, n) else k / n for k, n in (home, shift)]
+    x, y = (random.binomial(n, p, draws) / n for p, (_, n) in zip(shares, (home, shift)))
     return percentiles(np.array([effective_robustness(a, b, line) for a, b in zip(x, y)]))

@@ -7,19 +7,22 @@ import dataclasses
 from vitreous.report.sources import Source
 from vitreous.results import Record
 
-MEASURES = {
-    "pls": "correlation r, PLS regression",
-    "ridge": "correlation r, ridge regression",
-    "ridge_cv": "correlation r, ridge regression with a chosen penalty",
-    "linear": "correlation r, linear regression",
-    "one_to_one": "correlation r, one unit to one neuroid",
+REGRESSIONS = {
+    "pls": "PLS regression",
+    "ridge": "ridge regression",
+    "ridge_cv": "ridge regression with a chosen penalty",
+    "linear": "linear regression",
+    "one_to_one": "one unit to one neuroid",
+}
+SIMILARITIES = {
     "cka": "CKA",
     "rdm": "similarity of dissimilarity matrices",
 }
+# What a regression's value is: a ceiled one is no correlation.
 CONVENTIONS = {
-    "raw": "",
-    "brainscore_2022": "ceiled as in the 2022 paper",
-    "brainscore_2026": "ceiled, r² / ceiling",
+    "raw": "correlation r",
+    "brainscore_2022": "(r / ceiling)², as in the 2022 paper",
+    "brainscore_2026": "r² / ceiling",
 }
 # How records of the first version named the value; the regression was a setting.
 OLD_METRICS = {"raw": "raw", "ceiling": "ceiling", "score": "raw", "ceiled": "", "ceiled_score": ""}
@@ -44,9 +47,14 @@ class Kind:
     @property
     def words(self) -> str:
         """Metric and convention."""
-        metric = MEASURES.get(self.metric, self.metric.replace("_", " ") or "metric not named")
-        convention = CONVENTIONS.get(self.convention, self.convention.replace("_", " "))
-        return ", ".join(part for part in (metric, convention) if part)
+        plain = self.convention.replace("_", " ")
+        if self.metric in REGRESSIONS:
+            return f"{REGRESSIONS[self.metric]}: {CONVENTIONS.get(self.convention, plain)}"
+        metric = self.metric.replace("_", " ") or "metric not named"
+        metric = SIMILARITIES.get(self.metric, metric)
+        if self.convention == "raw":
+            return metric
+        return f"{metric}, {CONVENTIONS.get(self.convention, plain)}"
 
 
 @dataclasses.dataclass(frozen=True)

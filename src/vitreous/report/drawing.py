@@ -24,7 +24,7 @@ from vitreous.report.charts import PUBLISHED_COLOUR, Chart, Figure, Heatmap, Ser
 
 INK, MUTED, EDGE, PANEL = "#14201f", "#5b6a69", "#dfe6e5", "#ffffff"
 MODELS = ("#66727a", "#0d7f76", "#5b4bd6", "#b8610a", "#c0265a", "#1d6fb8")
-PUBLISHED = ("#9aa7ad", "#8c6d3f", "#6e8f3a", "#3b8ea5", "#a06a9c")
+PUBLISHED = ("#9a7d22", "#8c6d3f", "#6e8f3a", "#3b8ea5", "#a06a9c")
 COLORS = (*MODELS, *PUBLISHED)
 MARKERS = ("o", "s", "^", "D", "v", "P")
 RAMP = ("#441e54", "#404387", "#29788e", "#22a784", "#79d151", "#fde724")
@@ -282,7 +282,7 @@ def _heatmap(heatmap: Heatmap, axes: Axes, canvas: Canvas) -> None:
     if bar.solids is not None:
         bar.solids.set_rasterized(True)  # 256 rectangles otherwise
     bar.outline.set_visible(False)
-    bar.ax.set_title(heatmap.label, fontsize=8, color=MUTED)
+    bar.ax.set_title(heatmap.label, fontsize=8, color=MUTED, loc="left", pad=9)
     axes.spines[:].set_visible(False)
     axes.tick_params(length=0)
     if not heatmap.cells:

@@ -194,21 +194,34 @@ def _brain(sources: Sequence[Source]) -> list[Value]:
     if not kinds:
         return [Value(math.nan) for _ in sources]
     kind = max(kinds, key=lambda k: _preference(k, groups))
-    mine = [
-        newest_by((s for s in g if s.kind == kind), lambda s: s.region, lambda s: s.record)
-        for g in groups
-    ]
+    mine = [_by_region(s for s in g if s.kind == kind) for g in groups]
     common = set.intersection(*(set(m) for m in mine if m))
     regions = [r for r in dict.fromkeys(r for m in mine for r in m) if r in common]
+    layers = ", ".join(f"{r} ({_layers(sources, mine, r)})" for r in regions)
+    note = f"{layers} · {kind.assembly} · {kind.words}"
+    if kind.chosen_on_it:
+        note += " · layers chosen on it"
     values = []
     for chosen in mine:
-        layers = ", ".join(f"{r} ({chosen[r].layer})" for r in regions if r in chosen)
-        note = f"{layers} · {kind.assembly} · {kind.words}"
-        if kind.chosen_on_it:
-            note += " · layers chosen on it"
         value = _average([chosen[r].record for r in regions if r in chosen], note)
         values.append(dataclasses.replace(value, note=note) if value.known else value)
     return values
+
+
+def _by_region(scores: Iterable[BrainScore]) -> dict[str, BrainScore]:
+    """The newest score of each region; of a layer that was chosen before one that was named."""
+    found = list(scores)
+    chosen = [s for s in found if s.record.settings.get("chosen_on")]
+    picked = (newest_by(some, lambda s: s.region, lambda s: s.record) for some in (found, chosen))
+    return {region: score for part in picked for region, score in part.items()}
+
+
+def _layers(sources: Sequence[Source], mine: Sequence[dict[str, BrainScore]], region: str) -> str:
+    """The layer that is compared, or each model's where they differ."""
+    layers = {s.name: m[region].layer for s, m in zip(sources, mine) if region in m}
+    if len(set(layers.values())) == 1:
+        return next(iter(layers.values()))
+    return ", ".join(f"{name}: {layer}" for name, layer in layers.items())
 
 
 def _preference(kind: Kind, groups: Sequence[Sequence[BrainScore]]) -> tuple[int | bool | str, ...]:

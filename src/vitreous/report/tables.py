@@ -144,7 +144,7 @@ def _flatten(value: Mapping[str, object], prefix: str = "") -> dict[str, str]:
         elif isinstance(item, float):
             flat[name] = f"{item:.4g}" if abs(item) < 1000 else f"{item:,.0f}"
         elif isinstance(item, (list, tuple)):
-            flat[name] = ", ".join(map(str, item))[:LONGEST_TEXT]
+            flat |= {name: ", ".join(map(str, item))[:LONGEST_TEXT]} if item else {}
         elif item is not None:
             flat[name] = str(item)[:LONGEST_TEXT]
     return flat

@@ -102,7 +102,7 @@ def summarise(
     for moment, epoch in moments.items():
         row = next((r for r in rows if r["epoch"] == epoch), None)
         if row is not None:
-            records += validation_records(row, count, moment)
+            records += validation_records(row, count, moment, weights_text(recipe))
     made = provenance(
         "train",
         model=folder.path.resolve().name,
@@ -139,13 +139,22 @@ def base_model(recipe: Recipe, classifier: Classifier) -> str:
     return settings.name if settings.pretrained or built else f"{settings.name}, untrained"
 
 
-def validation_records(row: Mapping[str, object], count: int, moment: str) -> list[Record]:
+def weights_text(recipe: Recipe) -> str:
+    """What the loss is the sum of: `0.2 classification, 4 relevance`."""
+    weights = {name: plain(settings)["weight"] for name, settings in recipe.objectives.items()}
+    return ", ".join(f"{weight:g} {name}" for name, weight in weights.items())
+
+
+def validation_records(
+    row: Mapping[str, object], count: int, moment: str, loss: str = ""
+) -> list[Record]:
     """Records of one validation row, each with the images and the interval of its figure.
 
     Args:
         row: Of the metrics.
         count: Images of the validation, for rows that were written before figures had their own.
         moment: `before` or `after`.
+        loss: What the loss is the sum of, which tells losses of different recipes apart.
     """
     counts, intervals = (row.get(name) for name in ("n", "ci95"))
     counts = counts if isinstance(counts, Mapping) else {}
@@ -157,6 +166,6 @@ def validation_records(row: Mapping[str, object], count: int, moment: str) -> li
         ends = intervals.get(key)
         interval = (float(ends[0]), float(ends[1])) if ends else None
         metric, n = "top1" if key == "accuracy" else key, counts.get(key, count)
-        settings = {"moment": moment}
+        settings = {"moment": moment} | ({"sum": loss} if loss and key == "loss" else {})
         records.append(Record("training", "validation", metric, value, n, interval, settings))
     return records

@@ -108,11 +108,8 @@ def _measures(
             values = own[column][known]
             measured[name] = (float(values.mean()), mean_interval(values), len(values))
     if removal:
+        top = removal_area(np.ones(1 + len(FRACTIONS)))
         for place, name in enumerate(AREAS):
             areas = np.array([removal_area(row) for row in own["removal"][:, place].astype(float)])
-            measured[name] = (
-                float(areas.mean()),
-                percentiles(weights @ areas / count) if several else None,
-                len(own),
-            )
+            measured[name] = (float(areas.mean()), mean_interval(areas, top=top), len(own))
     return measured

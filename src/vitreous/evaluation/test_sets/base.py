@@ -11,7 +11,7 @@ from typing import ClassVar, Literal, Protocol, TypedDict
 import numpy as np
 
 from vitreous.data.dataset import UNKNOWN, Dataset, LeftOut
-from vitreous.data.listing import NO_IMAGES, is_image, left_out
+from vitreous.data.listing import NO_IMAGES, is_image, left_out, list_files
 from vitreous.data.stores import FileImages
 from vitreous.errors import VitreousError
 from vitreous.registry import Registry
@@ -191,15 +191,21 @@ def single(count: int) -> tuple[tuple[int, ...], ...]:
 
 def subfolders(path: Path) -> list[str]:
     """Names of the folders in a folder, sorted (links to folders too)."""
+    return contents(path)[2]
+
+
+def contents(path: Path) -> tuple[list[str], list[str], list[str]]:
+    """Names of the images directly in a folder, of its other files and of its folders, sorted."""
     with os.scandir(path) as entries:
-        return sorted(e.name for e in entries if e.is_dir() and not e.name.startswith("."))
+        found = sorted((e.name, e.is_dir()) for e in entries if not e.name.startswith("."))
+    files = [name for name, is_folder in found if not is_folder]
+    images, others = [n for n in files if is_image(n)], [n for n in files if not is_image(n)]
+    return images, others, [name for name, is_folder in found if is_folder]
 
 
 def file_names(path: Path) -> tuple[list[str], list[str]]:
     """Names of the image files directly in a folder, and of the other files, each sorted."""
-    with os.scandir(path) as entries:
-        names = sorted(e.name for e in entries if not e.name.startswith(".") and not e.is_dir())
-    return [n for n in names if is_image(n)], [n for n in names if not is_image(n)]
+    return contents(path)[:2]
 
 
 def image_names(path: Path) -> list[str]:
@@ -230,16 +236,26 @@ def folder_dataset(path: Path, targets: dict[str, int], others: str = NO_CLASS) 
     """
     names: list[str] = []
     numbers: list[int] = []
-    strangers = file_names(path)[0] + file_names(path)[1]
+    deeper: list[str] = []
+    beside, rest, folders = contents(path)
+    strangers = beside + rest
     for folder, target in targets.items():
-        images, rest = file_names(path / folder)
+        images, rest, inner = contents(path / folder)
+        deeper += [f"{folder}/{n}" for n in inner]
         names += [f"{folder}/{n}" for n in images]
         strangers += [f"{folder}/{n}" for n in rest]
         numbers += [target] * len(images)
-    unknown = [name for name in subfolders(path) if name not in targets]
-    pictures = [name for name in strangers if is_image(name)]
-    rest = [name for name in strangers if not is_image(name)]
-    passed = left_out({others: unknown, "images in no class folder": pictures, NO_IMAGES: rest})
+    unknown = [name for name in folders if name not in targets]
+    within = [f"{name}/{n}" for name in (*unknown, *deeper) for n in list_files(path / name).images]
+    passed = left_out(
+        {
+            others: unknown,
+            "folders inside those of classes": deeper,
+            "images in these folders": within,
+            "images in no class folder": [name for name in strangers if is_image(name)],
+            NO_IMAGES: [name for name in strangers if not is_image(name)],
+        }
+    )
     return file_dataset(path, names, np.array(numbers, dtype=np.int64), passed)
 
 

@@ -5,6 +5,9 @@ from __future__ import annotations
 import contextlib
 import functools
 import http.server
+import importlib
+import inspect
+import re
 import subprocess
 import sys
 import threading
@@ -16,6 +19,7 @@ from pathlib import Path
 import pytest
 
 from chromium import open_page
+from golden.pin_public import PACKAGES
 
 ROOT = Path(__file__).parents[1]
 
@@ -29,6 +33,37 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return out
+
+
+def test_no_page_fetches_anything_from_elsewhere(site: Path) -> None:
+    fetched = re.compile(r'<(?:script|link|img)[^>]*(?:src|href)="(https?:)?//')
+    pages = list(site.rglob("*.html"))
+    assert len(pages) > 40
+    assert [p.name for p in pages if fetched.search(p.read_text(encoding="utf-8"))] == []
+
+
+def test_every_public_name_is_told_with_its_parameters(site: Path) -> None:
+    reference = (site / "reference" / "python").glob("*.html")
+    text = "".join(page.read_text(encoding="utf-8") for page in reference)
+    assert [p for p in public_places() if not told_in(text, p)] == []
+
+
+def public_places() -> list[str]:
+    """Where each public class and function is defined."""
+    packages = [importlib.import_module(name) for name in PACKAGES]
+    values = [getattr(package, name) for package in packages for name in package.__all__]
+    own = [v for v in values if inspect.isclass(v) or inspect.isfunction(v)]
+    return sorted({f"{v.__module__}.{v.__qualname__}" for v in own})
+
+
+def told_in(text: str, place: str) -> bool:
+    """Whether a page of the reference has a name and, up to the next, all of its parameters."""
+    _, found, rest = text.partition(f'id="{place}"')
+    section = re.sub(r"<[^>]+>", "", rest.partition('<h2 id="')[0])
+    module, _, name = place.rpartition(".")
+    value = getattr(importlib.import_module(module), name)
+    names = inspect.signature(value).parameters if inspect.isfunction(value) else {}
+    return bool(found) and all(re.search(rf"\b{parameter}\b", section) for parameter in names)
 
 
 class Links(HTMLParser):

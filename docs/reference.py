@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import importlib.util
 import inspect
 import io
 import os
 import textwrap
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from mkdocs.config.defaults import MkDocsConfig
@@ -70,8 +71,8 @@ def pages() -> Iterator[tuple[str, str]]:
     yield "parts", parts()
     names = names_by_room()
     yield "python", python(names)
-    for room, places in names.items():
-        yield f"python/{page_of(room)}", room_page(room, places)
+    for room, owners in names.items():
+        yield f"python/{page_of(room)}", room_page(room, owners)
 
 
 def families() -> dict[str, list[str]]:
@@ -168,13 +169,13 @@ def cell(text: str) -> str:
     return " ".join(text.split()).replace("|", "\\|")
 
 
-def names_by_room() -> dict[str, list[str]]:
-    """Where every public name is defined, once, by the first package that has it."""
-    told: set[str] = set()
-    found: dict[str, list[str]] = {}
+def names_by_room() -> dict[str, dict[str, str]]:
+    """By package its public names, and of each the package that tells of it: the first one."""
+    told: dict[int, str] = {}
+    found: dict[str, dict[str, str]] = {}
     for room in (f"vitreous{room}" for room in ROOMS):
-        found[room] = [place for place in public_names(room) if place not in told]
-        told.update(found[room])
+        values = dict(public_values(room))
+        found[room] = {name: told.setdefault(id(value), room) for name, value in values.items()}
     return found
 
 
@@ -183,29 +184,44 @@ def page_of(room: str) -> str:
     return room.rpartition(".")[2]
 
 
-def python(names: Mapping[str, Sequence[str]]) -> str:
+def python(names: Mapping[str, Mapping[str, str]]) -> str:
     """Every public name with its first sentence, in a table for each package."""
     lines = ["# Python", "", "The public names, from their docstrings.", ""]
-    for room, places in names.items():
+    for room, owners in names.items():
         page = f"python/{page_of(room)}.md"
         lines += [f"## [{room}]({page})", "", "| name | what it is |", "| --- | --- |"]
-        for place in places:
-            module, _, name = place.rpartition(".")
-            told = first_sentence(getattr(importlib.import_module(module), name))
-            lines += [f"| [`{name}`]({page}#{place}) | {told} |"]
+        for name, value in public_values(room):
+            if owners[name] == room:
+                lines += [f"| [`{name}`]({page}#{place(room, name)}) | {first_sentence(value)} |"]
         lines += [""]
     return "\n".join(lines)
 
 
-def room_page(room: str, places: Sequence[str]) -> str:
-    """Directives for mkdocstrings: the names of a package."""
-    return "\n".join([f"# {room}", "", *(f"::: {place}\n" for place in places)])
+def room_page(room: str, owners: Mapping[str, str]) -> str:
+    """Directives for mkdocstrings: the names of a package; links for those told elsewhere."""
+    links = [
+        f"[`{name}`]({page_of(owner)}.md#{place(owner, name)})"
+        for name, owner in owners.items()
+        if owner != room
+    ]
+    also = [f"Also here: {', '.join(links)}.", ""] if links else []
+    own = (f"::: {place(room, name)}\n" for name, owner in owners.items() if owner == room)
+    return "\n".join([f"# {room}", "", *also, *own])
 
 
-def public_names(package: str) -> Iterator[str]:
-    """Where each public class and function of a package is defined."""
+def place(room: str, name: str) -> str:
+    """The path that a name is told under: the public one, unless a module is called the same."""
+    path = f"{room}.{name}"
+    if importlib.util.find_spec(path) is None:
+        return path
+    value = getattr(importlib.import_module(room), name)
+    return f"{value.__module__}.{value.__qualname__}"
+
+
+def public_values(package: str) -> Iterator[tuple[str, object]]:
+    """Public classes and functions of a package by name."""
     module = importlib.import_module(package)
     for name in module.__all__:
         value = getattr(module, name)
         if inspect.isclass(value) or inspect.isfunction(value):
-            yield f"{value.__module__}.{value.__qualname__}"
+            yield name, value

@@ -15,7 +15,7 @@ from sklearn.model_selection import KFold, StratifiedKFold
 import vitreous.brain as brain
 from vitreous.brain import behaviour
 from vitreous.brain.agreement import error_consistency_interval
-from vitreous.brain.backend import TorchBackend
+from vitreous.brain.backend import NumpyBackend, TorchBackend, choose_backend
 from vitreous.brain.pls import pls_predictions
 from vitreous.brain.ridge import ridge_predictions
 from vitreous.errors import VitreousError
@@ -104,6 +104,12 @@ def random_data(n=120, units=300, neuroids=7, rank=None, seed=0):
 
 
 @pytest.mark.parametrize("units", [40, 300])
+def test_what_has_no_double_precision_leaves_the_scores_to_the_processor():
+    assert isinstance(choose_backend("mps"), NumpyBackend)  # Apple's GPUs
+    assert isinstance(choose_backend("cpu"), NumpyBackend)
+    assert isinstance(choose_backend("meta"), TorchBackend)
+
+
 @pytest.mark.parametrize("backend", [None, TorchBackend("cpu")], ids=["numpy", "torch"])
 def test_exact_pls_agrees_with_sklearn_and_ikpls(units, backend):
     from ikpls.numpy import PLS

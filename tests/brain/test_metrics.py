@@ -104,12 +104,6 @@ def random_data(n=120, units=300, neuroids=7, rank=None, seed=0):
 
 
 @pytest.mark.parametrize("units", [40, 300])
-def test_what_has_no_double_precision_leaves_the_scores_to_the_processor():
-    assert isinstance(choose_backend("mps"), NumpyBackend)  # Apple's GPUs
-    assert isinstance(choose_backend("cpu"), NumpyBackend)
-    assert isinstance(choose_backend("meta"), TorchBackend)
-
-
 @pytest.mark.parametrize("backend", [None, TorchBackend("cpu")], ids=["numpy", "torch"])
 def test_exact_pls_agrees_with_sklearn_and_ikpls(units, backend):
     from ikpls.numpy import PLS
@@ -377,3 +371,9 @@ def test_bad_input_is_told_in_one_line(call, message):
     with pytest.raises(VitreousError, match=message) as caught:
         call()
     assert "\n" not in str(caught.value)
+
+
+def test_what_has_no_double_precision_leaves_the_scores_to_the_processor():
+    assert isinstance(choose_backend("mps"), NumpyBackend)  # Apple's GPUs
+    assert isinstance(choose_backend("cpu"), NumpyBackend)
+    assert isinstance(choose_backend("meta"), TorchBackend)

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import importlib.util
 import inspect
 import io
 import os
-from collections.abc import Callable, Iterator
+import textwrap
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from mkdocs.config.defaults import MkDocsConfig
@@ -55,20 +57,59 @@ ROOMS = (
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add the generated pages."""
-    for name, make in PAGES.items():
-        files.append(File.generated(config, f"reference/{name}.md", content=make()))
+    for name, content in pages():
+        files.append(File.generated(config, f"reference/{name}.md", content=content))
     return files
 
 
-def recipes() -> str:
-    """Every recipe with what it is, what to expect and all of its settings."""
-    lines = ["# Recipes", "", "`vitreous train RECIPE`; any setting is an option.", ""]
+def pages() -> Iterator[tuple[str, str]]:
+    """Names of the pages below `reference/`, and what they hold."""
+    yield "recipes", recipes()
+    for family in families():
+        yield f"recipes/{family}", family_page(family)
+    yield "commands", commands()
+    yield "parts", parts()
+    names = names_by_room()
+    yield "python", python(names)
+    for room, owners in names.items():
+        yield f"python/{page_of(room)}", room_page(room, owners)
+
+
+def families() -> dict[str, list[str]]:
+    """Names of recipes by their folder."""
+    found: dict[str, list[str]] = {}
     for name in list_recipes():
+        found.setdefault(name.partition("/")[0], []).append(name)
+    return found
+
+
+def recipes() -> str:
+    """Every recipe and what it is, in a table for each folder."""
+    lines = ["# Recipes", "", "`vitreous train RECIPE`; any setting is an option.", ""]
+    for family, names in families().items():
+        lines += [
+            f"## [{family}](recipes/{family}.md)",
+            "",
+            "| recipe | what it is |",
+            "| --- | --- |",
+        ]
+        for name in names:
+            link = f"recipes/{family}.md#{name.replace('/', '')}"
+            lines += [f"| [`{name}`]({link}) | {cell(load_with_folders(name).description)} |"]
+        lines += [""]
+    return "\n".join(lines)
+
+
+def family_page(family: str) -> str:
+    """The recipes of a folder: what each is, what to expect and all of its settings."""
+    lines = [f"# Recipes of {family}", "", "Any setting is an option of `vitreous train`.", ""]
+    for name in families()[family]:
         recipe = load_with_folders(name)
         lines += [f"## {name}", "", recipe.description, ""]
         lines += [f"*To expect:* {recipe.expect}", ""] if recipe.expect else []
-        options = (o for o in describe(recipe) if not o.startswith(("--description", "--expect")))
-        lines += ["```text", *options, "```", ""]
+        options = [o for o in describe(recipe) if not o.startswith(("--description", "--expect"))]
+        lines += [f'??? abstract "Its {len(options)} settings"', "", "    ```text"]
+        lines += [*(f"    {option}" for option in options), "    ```", ""]
     return "\n".join(lines)
 
 
@@ -99,7 +140,12 @@ def help_text(name: str, *words: str) -> str:
     os.environ.update(COLUMNS="100", NO_COLOR="1")
     with contextlib.redirect_stdout(told), contextlib.suppress(SystemExit):
         read_command(name, [*words, "--help"])
-    return told.getvalue().strip()
+    return "\n".join(short for line in told.getvalue().strip().splitlines() for short in cut(line))
+
+
+def cut(line: str) -> list[str]:
+    """A line of help in lines of 100 letters; tyro leaves paragraphs to the terminal."""
+    return [line] if len(line) <= 100 else textwrap.wrap(line, 100, break_on_hyphens=False)
 
 
 def parts() -> str:
@@ -115,33 +161,67 @@ def parts() -> str:
 def first_sentence(part: object) -> str:
     """The first paragraph of a docstring, as one cell of a table."""
     own = part if inspect.isclass(part) or inspect.isfunction(part) else type(part)
-    text = (inspect.getdoc(own) or "").split("\n\n")[0]
+    return cell((inspect.getdoc(own) or "").split("\n\n")[0])
+
+
+def cell(text: str) -> str:
+    """A text as one cell of a table."""
     return " ".join(text.split()).replace("|", "\\|")
 
 
-def python() -> str:
-    """Directives for mkdocstrings: every public name, once, under the first package that has it."""
+def names_by_room() -> dict[str, dict[str, str]]:
+    """By package its public names, and of each the package that tells of it: the first one."""
+    told: dict[int, str] = {}
+    found: dict[str, dict[str, str]] = {}
+    for room in (f"vitreous{room}" for room in ROOMS):
+        values = dict(public_values(room))
+        found[room] = {name: told.setdefault(id(value), room) for name, value in values.items()}
+    return found
+
+
+def page_of(room: str) -> str:
+    """The name of a package's page."""
+    return room.rpartition(".")[2]
+
+
+def python(names: Mapping[str, Mapping[str, str]]) -> str:
+    """Every public name with its first sentence, in a table for each package."""
     lines = ["# Python", "", "The public names, from their docstrings.", ""]
-    told: set[str] = set()
-    for package in (f"vitreous{room}" for room in ROOMS):
-        places = [place for place in public_names(package) if place not in told]
-        told.update(places)
-        lines += [f"## {package}", "", *(f"::: {place}\n" for place in places)]
+    for room, owners in names.items():
+        page = f"python/{page_of(room)}.md"
+        lines += [f"## [{room}]({page})", "", "| name | what it is |", "| --- | --- |"]
+        for name, value in public_values(room):
+            if owners[name] == room:
+                lines += [f"| [`{name}`]({page}#{place(room, name)}) | {first_sentence(value)} |"]
+        lines += [""]
     return "\n".join(lines)
 
 
-def public_names(package: str) -> Iterator[str]:
-    """Where each public class and function of a package is defined."""
+def room_page(room: str, owners: Mapping[str, str]) -> str:
+    """Directives for mkdocstrings: the names of a package; links for those told elsewhere."""
+    links = [
+        f"[`{name}`]({page_of(owner)}.md#{place(owner, name)})"
+        for name, owner in owners.items()
+        if owner != room
+    ]
+    also = [f"Also here: {', '.join(links)}.", ""] if links else []
+    own = (f"::: {place(room, name)}\n" for name, owner in owners.items() if owner == room)
+    return "\n".join([f"# {room}", "", *also, *own])
+
+
+def place(room: str, name: str) -> str:
+    """The path that a name is told under: the public one, unless a module is called the same."""
+    path = f"{room}.{name}"
+    if importlib.util.find_spec(path) is None:
+        return path
+    value = getattr(importlib.import_module(room), name)
+    return f"{value.__module__}.{value.__qualname__}"
+
+
+def public_values(package: str) -> Iterator[tuple[str, object]]:
+    """Public classes and functions of a package by name."""
     module = importlib.import_module(package)
     for name in module.__all__:
         value = getattr(module, name)
         if inspect.isclass(value) or inspect.isfunction(value):
-            yield f"{value.__module__}.{value.__qualname__}"
-
-
-PAGES: dict[str, Callable[[], str]] = {
-    "recipes": recipes,
-    "commands": commands,
-    "parts": parts,
-    "python": python,
-}
+            yield name, value

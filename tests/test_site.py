@@ -5,6 +5,9 @@ from __future__ import annotations
 import contextlib
 import functools
 import http.server
+import importlib
+import inspect
+import re
 import subprocess
 import sys
 import threading
@@ -16,6 +19,7 @@ from pathlib import Path
 import pytest
 
 from chromium import open_page
+from golden.pin_public import PACKAGES
 
 ROOT = Path(__file__).parents[1]
 
@@ -29,6 +33,43 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return out
+
+
+def test_no_page_fetches_anything_from_elsewhere(site: Path) -> None:
+    fetched = re.compile(r'<(?:script|link|img)[^>]*(?:src|href)="(https?:)?//')
+    pages = list(site.rglob("*.html"))
+    assert len(pages) > 40
+    assert [p.name for p in pages if fetched.search(p.read_text(encoding="utf-8"))] == []
+
+
+def test_every_public_name_is_told_with_its_parameters(site: Path) -> None:
+    reference = (site / "reference" / "python").glob("*.html")
+    text = "".join(page.read_text(encoding="utf-8") for page in reference)
+    values = public_values()
+    assert len(values) > 90
+    told = [[told_in(text, path, value) for path in paths] for value, paths in values]
+    assert [paths for (_, paths), one in zip(values, told) if sum(one) != 1] == []
+
+
+def public_values() -> list[tuple[object, list[str]]]:
+    """Each public class and function with where it is defined and what it is imported by."""
+    found: dict[int, tuple[object, list[str]]] = {}
+    for package in PACKAGES:
+        module = importlib.import_module(package)
+        for name in module.__all__:
+            value = getattr(module, name)
+            if inspect.isclass(value) or inspect.isfunction(value):
+                defined = f"{value.__module__}.{value.__qualname__}"
+                found.setdefault(id(value), (value, [defined]))[1].append(f"{package}.{name}")
+    return list(found.values())
+
+
+def told_in(text: str, place: str, value: object) -> bool:
+    """Whether a page of the reference has a name and, up to the next, all of its parameters."""
+    _, found, rest = text.partition(f'<h2 id="{place}"')
+    section = re.sub(r"<[^>]+>", "", rest.partition('<h2 id="')[0])
+    names = inspect.signature(value).parameters if inspect.isfunction(value) else {}
+    return bool(found) and all(re.search(rf"\b{parameter}\b", section) for parameter in names)
 
 
 class Links(HTMLParser):

@@ -201,7 +201,7 @@ def draw(shown: dict[str, dict[str, Answers]], report: np.ndarray) -> None:
         axes.bar(at, means, 0.25, yerr=spans, capsize=2, label=name.replace("_", " "))
     axes.set_xticks(range(len(shown)), [arm.replace("_", "\n") for arm in shown])
     axes.set_ylabel("accuracy in % (95 % interval)")
-    axes.legend(frameon=False, ncols=3)
+    figure.legend(loc="outside upper center", frameon=False, ncols=3)
     FIGURE.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(FIGURE, dpi=150)
 

@@ -263,7 +263,7 @@ def draw(part: Part) -> None:
             )  # fmt: skip
     axes.set_yticks(range(len(arms)), [NAMES.get(arm, arm) for arm in arms])
     axes.set_xlabel("accuracy in % (95 % interval over objects)")
-    axes.legend(frameon=False)
+    figure.legend(loc="outside upper center", frameon=False, ncols=2)
     FIGURE.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(FIGURE, dpi=150)
 

@@ -15,7 +15,7 @@ from sklearn.model_selection import KFold, StratifiedKFold
 import vitreous.brain as brain
 from vitreous.brain import behaviour
 from vitreous.brain.agreement import error_consistency_interval
-from vitreous.brain.backend import TorchBackend
+from vitreous.brain.backend import NumpyBackend, TorchBackend, choose_backend
 from vitreous.brain.pls import pls_predictions
 from vitreous.brain.ridge import ridge_predictions
 from vitreous.errors import VitreousError
@@ -373,3 +373,9 @@ def test_bad_input_is_told_in_one_line(call, message):
     with pytest.raises(VitreousError, match=message) as caught:
         call()
     assert "\n" not in str(caught.value)
+
+
+def test_what_has_no_double_precision_leaves_the_scores_to_the_processor():
+    assert isinstance(choose_backend("mps"), NumpyBackend)  # Apple's GPUs
+    assert isinstance(choose_backend("cpu"), NumpyBackend)
+    assert isinstance(choose_backend("meta"), TorchBackend)

@@ -44,6 +44,16 @@ def steps(root: Path, workers: int) -> list[list[str]]:
     ]
 
 
+def more_measures(root: Path) -> list[list[str]]:
+    """What else is computed on the device."""
+    run, data = str(root / "run"), ["--data", str(root / "images"), "--workers", "0"]
+    attack = ["--attack", "sequence", "--members", "apgd_ce", "square", "--queries", "5"]
+    return [
+        ["evaluate", run, *data, "--rotation", "45", "--corruptions", "snow"],
+        ["attack", run, *data, *attack],
+    ]
+
+
 def prepare(root: Path) -> Path:
     """A set of six images with masks, and a recipe, in a folder with an awkward name."""
     place = root / WORDS
@@ -55,9 +65,9 @@ def prepare(root: Path) -> Path:
     return place
 
 
-def do_all(root: Path, workers: int = 0) -> None:
+def do_all(commands: list[list[str]]) -> None:
     """Run every command; each must say that it went well."""
-    for arguments in steps(root, workers):
+    for arguments in commands:
         assert main(arguments) == 0, arguments
 
 
@@ -65,4 +75,4 @@ if __name__ == "__main__":
     multiprocessing.set_start_method("spawn", force=True)
     warnings.filterwarnings("error", category=EncodingWarning, module=r"vitreous\b")
     torch.set_num_threads(1)
-    do_all(prepare(Path(sys.argv[1])), workers=1)
+    do_all(steps(prepare(Path(sys.argv[1])), workers=1))

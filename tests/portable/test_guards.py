@@ -13,7 +13,7 @@ import pytest
 import torch
 
 import vitreous
-from portable.one_of_each import WORDS, do_all, prepare
+from portable.one_of_each import WORDS, do_all, more_measures, prepare, steps
 from portable.refusals import NoDoublePrecision, forbidden_parts, strict_sync
 from vitreous.io import write_text
 from vitreous.names import folder_name
@@ -25,7 +25,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = prepare(tmp_path_factory.mktemp("portable"))
     with pytest.MonkeyPatch.context() as patch, NoDoublePrecision():
         patch.setattr(os, "fsync", strict_sync)
-        do_all(root)
+        do_all([*steps(root, workers=0), *more_measures(root)])
     return root
 
 

@@ -65,8 +65,11 @@ def measure(root: Path, worlds: Sequence[int], trained: Sequence[str]) -> list[L
             compare(case, root, there, [came[w][n] for w in there]) for n, case in enumerate(cases)
         ]
         print(text(lines, there), flush=True)
-    killed = next(case for case in cases if case.name == KILLED)
-    others = [go_on(killed, root, rank, world) for rank, world in ((1, 1), (0, worlds[-1]))]
+    killed = [case for case in cases if case.name == KILLED]
+    if not killed:
+        print(f"nothing is killed in the middle: --trained lacks '{KILLED}'", file=sys.stderr)
+    ends = ((1, 1), (0, worlds[-1]))
+    others = [go_on(case, root, rank, world) for case in killed for rank, world in ends]
     measuring = [case for case in cases if case.name in PASSES]
     others += [go_on(case, root, 1, worlds[-1], PASSES[case.name]) for case in measuring]
     return [*lines, *others]
@@ -129,7 +132,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path)
     parser.add_argument("--worlds", type=int, nargs="+", default=[1, 2, 4])
-    parser.add_argument("--trained", nargs="+", default=list(TRAINED))
+    parser.add_argument("--trained", nargs="+", choices=list(TRAINED), default=list(TRAINED))
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         lines = measure(Path(folder), given.worlds, given.trained)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from processes import table
 from processes.cases import PASSES, Case, Outcome, kept, prepare
 from processes.launch import Launch, launch_all
 from processes.table import KILLED
@@ -114,3 +115,14 @@ def test_measuring_is_killed_in_two_processes_and_goes_on_in_one(
     one, two = alone(name), case.read(out)
     assert two.rows == one.rows and one.rows
     assert one.difference(two) <= case.tolerance
+
+
+def test_a_table_without_the_training_that_is_killed_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(table, "prepare", lambda root, trained: [])
+    monkeypatch.setattr(table, "launch_all", lambda folder, commands, world: [])
+    assert table.measure(tmp_path, [1], ["relevance"]) == []
+    assert capsys.readouterr().err.splitlines() == [
+        f"nothing is killed in the middle: --trained lacks '{KILLED}'"
+    ]

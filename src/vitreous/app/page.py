@@ -187,6 +187,7 @@ def _gallery(gradio: Gradio) -> Component:
         allow_preview=False,
         object_fit="contain",
         interactive=False,
+        buttons=[],
         elem_id="examples",
     )
 

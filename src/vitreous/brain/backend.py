@@ -122,8 +122,9 @@ class TorchBackend:
 
 
 def choose_backend(device: str) -> Backend:
-    """NumPy for `cpu` (its eigensolver can stop at one vector), torch for anything else."""
-    return NumpyBackend() if device == "cpu" else TorchBackend(device)
+    """NumPy for `cpu` (its eigensolver can stop at one vector), torch for a GPU with float64."""
+    kind = torch.device(device).type
+    return NumpyBackend() if kind in ("cpu", "mps") else TorchBackend(device)
 
 
 def _leading_vector(matrix: np.ndarray) -> np.ndarray:

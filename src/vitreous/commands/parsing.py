@@ -152,7 +152,7 @@ def show_ranges(kind: object) -> None:
     for choice in _choices(kind):
         for owner in filter(dataclasses.is_dataclass, choice.__mro__):
             hints = typing.get_type_hints(owner, include_extras=True)
-            for name in owner.__dict__.get("__annotations__", {}):
+            for name in owner.__annotations__:  # its own: not those of its bases
                 owner.__annotations__[name] = _with_hint(hints[name])
                 if dataclasses.is_dataclass(inner := _bare(hints[name])):
                     show_ranges(inner)

@@ -136,8 +136,8 @@ class _Measuring:
             for share in self.how.removed:
                 filled = remove_and_debias(images, maps, share, seeds)
                 with torch.no_grad(), self._passes():
-                    stays.append((self.classifier(filled).argmax(1) == self.target).double())
-            yield name, torch.stack(stays, 1).mean(1).cpu()
+                    stays.append((self.classifier(filled).argmax(1) == self.target).cpu().numpy())
+            yield name, np.stack(stays, 1).mean(1)
 
     def rank_accuracy(self) -> Iterator[tuple[str, Values]]:
         """Of the most relevant pixels, as many as the foreground has, the share on it."""

@@ -214,7 +214,7 @@ def remove_and_debias(
     order = _order(maps)
     count, filled = int(share * order.shape[1]), []
     work = np.empty(count * (images.shape[-1] + 2))
-    for image, places, seed in zip(images.cpu().double().numpy(), order, seeds):
+    for image, places, seed in zip(images.cpu().numpy().astype(np.float64), order, seeds):
         gone = places[:count]
         drawn = np.random.default_rng(seed).normal(0, noise, (count, len(image)))
         filled.append(impute(image, gone, drawn, work))

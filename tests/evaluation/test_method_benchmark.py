@@ -7,6 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from scipy.stats import spearmanr
+from torch.nn import functional
 
 from helpers import write_squares
 from portable.refusals import NoDoublePrecision
@@ -17,7 +19,7 @@ from vitreous.evaluation.explanation_metrics.localization import rank_accuracy
 from vitreous.evaluation.run import EvaluationFolders, evaluate
 from vitreous.evaluation.stream import StreamSettings
 from vitreous.evaluation.suites import MaskedSettings, Suite, combine_suites, load_suite
-from vitreous.models import load_model
+from vitreous.models import Classifier, load_model
 from vitreous.results import Record
 
 METHODS = ("gradient_attention", "rollout", "input_gradient")
@@ -46,7 +48,28 @@ def measured(tmp_path_factory) -> tuple[Path, dict[tuple[str, str], Record]]:
     expected = rank_accuracy(maps.numpy(), masks).mean()
     records = {(r.settings["method"], r.metric): r for r in done.records}
     assert records["input_gradient", "rank_accuracy"].value == pytest.approx(expected, abs=1e-4)
+    attacked = fgsm_steps(classifier, torch.stack(images) / 255)
+    target = classifier(torch.stack(images) / 255).argmax(1)
+    other = relevance(classifier, attacked, target, method="input_gradient")[:, 0]
+    pairs = zip(maps.flatten(1).numpy(), other.flatten(1).numpy())
+    expected = np.mean([spearmanr(a, b).statistic for a, b in pairs])
+    found = records["input_gradient", "attacked_correlation"]
+    assert found.value == pytest.approx(expected, abs=1e-3) and expected < 0.999
+    assert found.settings["epsilon"] == 1 / 255
     return root, records
+
+
+def fgsm_steps(classifier: Classifier, images: torch.Tensor) -> torch.Tensor:
+    """Ten steps of the gradient's sign away from the prediction, by hand; none was fooled."""
+    target, changed = classifier(images).argmax(1), images.clone()
+    for _ in range(10):
+        changed.requires_grad_()
+        loss = functional.cross_entropy(classifier(changed), target, reduction="sum")
+        (gradient,) = torch.autograd.grad(loss, changed)
+        stepped = changed.detach() + 2.5 / 10 / 255 * gradient.sign()
+        changed = stepped.clamp(images - 1 / 255, images + 1 / 255).clamp(0, 1)
+    assert torch.equal(classifier(changed).argmax(1), target)
+    return changed
 
 
 def test_every_method_has_every_metric_with_its_interval_and_cost(measured) -> None:

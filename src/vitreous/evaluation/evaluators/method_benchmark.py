@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from vitreous.attacks import PGD
 from vitreous.attribution import explain, explain_all
 from vitreous.evaluation.explanation_metrics.complexity import entropy, gini
 from vitreous.evaluation.explanation_metrics.faithfulness import (
@@ -49,6 +50,8 @@ class BenchmarkSettings:
         removed: Shares of the pixels that ROAD imputes.
         draws: Of noise, for max-sensitivity.
         radius: Of that noise, in images of [0, 1].
+        epsilon: Radius (L∞, images of [0, 1]) of the attack on the prediction.
+        attack_steps: Of that attack, PGD from the image itself.
         stages: Of the cascade of random parameters.
         passes: Type of the passes over changed images of `pixel_flipping` and `road`, which no
             map is made of; the others' if None.
@@ -60,6 +63,8 @@ class BenchmarkSettings:
     removed: tuple[float, ...] = (0.1, 0.3, 0.5, 0.7)
     draws: int = 3
     radius: float = 0.02
+    epsilon: float = 1 / 255
+    attack_steps: int = 10
     stages: int = 3
     passes: Precision | None = None
 
@@ -161,6 +166,14 @@ class _Measuring:
         for name, maps in self.maps.items():
             yield name, largest_change(maps, [other[name] for other in changed]).cpu()
 
+    def attacked_correlation(self) -> Iterator[tuple[str, Values]]:
+        """Correlation with the map of the same class after an attack on the prediction."""
+        how = self.how
+        attack = PGD(epsilon=how.epsilon, steps=how.attack_steps, random_start=False)
+        attacked = attack(self.classifier, self.batch.images, self.target)
+        for name, maps in self._explain(attacked, self.target).items():
+            yield name, rank_correlation(self.values[name], maps[:, 0].cpu().numpy())
+
     def parameter_randomization(self) -> Iterator[tuple[str, Values]]:
         """Mean correlation with the maps of a model that is more and more random."""
         own, correlations = self.values, {name: [] for name in self.methods}
@@ -228,6 +241,7 @@ _MEASURES: dict[str, Callable[[_Measuring], Iterator[tuple[str, Values]]]] = {
     "rank_accuracy": _Measuring.rank_accuracy,
     "roc_area": _Measuring.roc_area,
     "max_sensitivity": _Measuring.max_sensitivity,
+    "attacked_correlation": _Measuring.attacked_correlation,
     "parameter_randomization": _Measuring.parameter_randomization,
     "random_logit": _Measuring.random_logit,
     "gini": _Measuring.gini,
@@ -306,6 +320,7 @@ def _settings_of(metric: str, measuring: BenchmarkSettings) -> dict[str, object]
         "infidelity": ("squares", "square"),
         "road": ("removed",),
         "max_sensitivity": ("draws", "radius"),
+        "attacked_correlation": ("epsilon", "attack_steps"),
         "parameter_randomization": ("stages",),
     }
     return {name: getattr(measuring, name) for name in names.get(metric, ())}

@@ -181,8 +181,8 @@ def scenes(results: Results) -> list[str]:
         "",
         "Drawn scenes of 48 px and the demo's shortcut model (a small ViT that has come to rely on "
         "a coloured tag in the background): those that it puts into the class of their tag, and "
-        "into another once the tag is gone. What it used is the tag, and the mask is the tag's pixels: "
-        "a map that does not show it is wrong. Faithfulness and localization:",
+        "into another once the tag is gone. What it used is the tag, and the mask is the tag's "
+        "pixels: a map that does not show it is wrong. Faithfulness and localization:",
         "",
         *table(results, shown, SCENES),
         "",

@@ -184,7 +184,7 @@ def file_keys(paths: Sequence[Path]) -> list[str]:
 
 
 def note_settings(explained: Explanations) -> None:
-    """Write down how pictures are drawn; what is older than another note is drawn anew."""
+    """Write down how images are drawn; what is older than another note is drawn anew."""
     how = explained.drawing
     repeated = [k for k, n in Counter(p.stem for p in explained.paths).items() if n > 1]
     clashes = [str(p) for p in explained.paths if p.stem in repeated]

@@ -45,7 +45,7 @@ from vitreous.provenance import provenance
 from vitreous.results import Record, Results
 
 sys.path.insert(0, str(Path(__file__).parent / "evidence"))
-from prepare import read_boxes  # ty: ignore[import-not-found]
+from prepare import read_boxes
 
 # Part → metrics of the benchmark; `removal` is the evaluator of masks, with removed pixels.
 PARTS: dict[str, tuple[str, ...]] = {

@@ -23,6 +23,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from small import LABEL, TRANSFORMS
 
 from vitreous.attribution import foreground_share, relevance
 from vitreous.config import build
@@ -36,7 +37,6 @@ from vitreous.training.recipe import Recipe
 
 Settings = dict[str, Any]
 RATES = (1e-5, 4e-5)
-LABEL = {"classification": {"weight": 0.2, "target": "label"}}
 EPOCHS = 2  # passes over the training list; arms that show it otherwise make about as many steps
 
 
@@ -84,17 +84,7 @@ def recipe(start: Path, data: Settings, terms: Settings, rate: float, **more: An
     values = {
         "model": {"name": str(start)},
         "data": data,
-        "transforms": {
-            "train": {
-                "resize": {"size": 128, "square": True, "interpolation": "bicubic"},
-                "random_crop": {"size": 112},
-                "flip": {},
-            },
-            "validation": {
-                "resize": {"size": 112, "interpolation": "bicubic"},
-                "center_crop": {"size": 112},
-            },
-        },
+        "transforms": TRANSFORMS,
         "objectives": terms,
         "optimizer": {"name": "adamw", "lr": rate, "weight_decay": decay},
         "schedule": {"name": "cosine"},

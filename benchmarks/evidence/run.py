@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from small import LABEL, TRANSFORMS
 
 RATES = ("2e-6", "8e-6", "2e-5")
-LABEL = {"classification": {"weight": 0.2, "target": "label"}}
 RELEVANCE = {"weight": 0.8, "background": 2.0, "foreground": 0.3, "target": "label"}
 ARMS: dict[str, dict[str, Any]] = {
     "plain": {"classification": {}},
@@ -48,17 +48,7 @@ def recipe(data: Path, start: str, images: str, arm: str) -> dict[str, Any]:
             "validation_images": str(data / "held_out.csv"),
             "class_list": str(data / "classes.txt"),
         },
-        "transforms": {
-            "train": {
-                "resize": {"size": 128, "square": True, "interpolation": "bicubic"},
-                "random_crop": {"size": 112},
-                "flip": {},
-            },
-            "validation": {
-                "resize": {"size": 112, "interpolation": "bicubic"},
-                "center_crop": {"size": 112},
-            },
-        },
+        "transforms": TRANSFORMS,
         "objectives": ARMS[arm],
         "optimizer": {"name": "adamw", "weight_decay": 1e-4},
         "schedule": {"name": "step", "factor": 0.85, "every": 2},

@@ -29,7 +29,7 @@ class UnsupportedModelError(VitreousError):
 
 
 class ImageError(VitreousError):
-    """A picture or mask that cannot be read."""
+    """An image or mask that cannot be read."""
 
 
 class InputSizeError(VitreousError, ValueError):

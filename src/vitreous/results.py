@@ -35,7 +35,7 @@ class Record:
         dataset: The test set or assembly, for example `imagenet-a`.
         metric: The measure, for example `top1` (fractions are in [0, 1]).
         value: The number.
-        n: How many pictures (or presentations, or neuroids) it comes from.
+        n: How many images (or presentations, or neuroids) it comes from.
         ci95: The 95 % interval (low, high), where one is defined.
         settings: What else one must know to repeat it: convention, epsilon, angle, method, layer.
         source: Where the dataset is (its path), which tells two of one name apart.

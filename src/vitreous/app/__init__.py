@@ -1,1 +1,1 @@
-"""A local page on which people drop a picture and compare what models look at."""
+"""A local page on which people drop an image and compare what models look at."""

@@ -1,4 +1,4 @@
-"""What the page shows of one model and one picture: answers and maps, turned and attacked."""
+"""What the page shows of one model and one image: answers and maps, turned and attacked."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ TOP = 5
 
 @dataclasses.dataclass(frozen=True)
 class PerturbationChoice:
-    """What is done to the picture before the model sees it.
+    """What is done to the image before the model sees it.
 
     Attributes:
         angle: Degrees by which it is turned, counterclockwise; corners that come in are black.
-        epsilon: Radius of the L∞ attack, of pictures in [0, 1]; 0 for none.
+        epsilon: Radius of the L∞ attack, of images in [0, 1]; 0 for none.
         steps: Gradient steps of the attack.
     """
 
@@ -41,7 +41,7 @@ class PerturbationChoice:
 
 @dataclasses.dataclass(frozen=True)
 class ModelView:
-    """What one model makes of a picture.
+    """What one model makes of an image.
 
     Attributes:
         top: Class, name and probability of the five most probable classes, best first.
@@ -49,7 +49,7 @@ class ModelView:
         target: The class that the maps explain.
         image: (3, H, W) in [0, 1], as the model saw it.
         difference: (3, H, W) in [0, 1], what the attack added: −ε is 0, +ε is 1; None without one.
-        maps: Method → map laid over the picture (3, H, W) in [0, 1].
+        maps: Method → map laid over the image (3, H, W) in [0, 1].
         notes: What the reader must know: methods that do not hold, constant maps.
     """
 
@@ -69,15 +69,15 @@ def analyse(
     target: int | None = None,
     perturbation: PerturbationChoice | None = None,
 ) -> ModelView:
-    """Classify and explain one picture.
+    """Classify and explain one image.
 
     Args:
         classifier: The model; it is left as it was.
-        image: The picture, RGB.
+        image: The image, RGB.
         methods: Relevance methods.
         target: Class to explain; the predicted one by default, and where the model has no such.
-        perturbation: How the picture is turned and attacked first; not at all by default. The
-            attack leads away from what the model says of the turned picture, and has no random
+        perturbation: How the image is turned and attacked first; not at all by default. The
+            attack leads away from what the model says of the turned image, and has no random
             start, so that the same request gives the same answer.
     """
     wanted = perturbation or PerturbationChoice()

@@ -84,7 +84,7 @@ def _are_texts(names: object) -> bool:
 def fill_outputs(
     gradio: Any, models: Mapping[str, Classifier], given: Sequence[Any]
 ) -> list[object]:
-    """Fill all outputs; a picture that cannot be used empties them and says why."""
+    """Fill all outputs; an image that cannot be used empties them and says why."""
     try:
         values = Inputs(*given)
         image = _image(values)
@@ -135,7 +135,7 @@ def _show(
 
 
 def figure(image: Tensor, caption: str, alt: str) -> str:
-    """A picture (3, H, W) with its caption as HTML, its bytes inside, nothing on the disk."""
+    """An image (3, H, W) with its caption as HTML, its bytes inside, nothing on the disk."""
     buffer = io.BytesIO()
     Image.fromarray(to_uint8(image)).save(buffer, "PNG")
     uri = "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")

@@ -1,4 +1,4 @@
-"""Example pictures that are drawn, not shipped."""
+"""Example images that are drawn, not shipped."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SIDE = 256
 
 @functools.cache
 def example_images() -> list[tuple[np.ndarray, str]]:
-    """Pictures (256, 256, 3) of bytes, with what they show."""
+    """Images (256, 256, 3) of bytes, with what they show."""
     world = World(classes=KINDS[:8], size=SIDE)
     scenes = sample_scenes(world, COUNT, seed=3)
     images, _ = draw_scenes(world, scenes)

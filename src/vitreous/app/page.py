@@ -1,4 +1,4 @@
-"""The page: pictures, models and methods in; answers and maps side by side out."""
+"""The page: images, models and methods in; answers and maps side by side out."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pictures from visitors: limits on bytes and dimensions, messages instead of stack traces."""
+"""Images from visitors: limits on bytes and dimensions, messages instead of stack traces."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from vitreous.errors import ImageError
 LARGEST_FILE = 10 * 2**20
 LARGEST_SIDE = 8192
 MOST_PIXELS = 40_000_000
-# What a picture takes while it is decoded and made RGB; 16 bits go through double precision.
+# What an image takes while it is decoded and made RGB; 16 bits go through double precision.
 MOST_BYTES = 320 * 2**20
 BYTES_A_PIXEL = {"1": 4, "L": 4, "P": 8, "RGB": 6, "RGBA": 16, "CMYK": 8, "LA": 14, "PA": 14}
 OTHER_BYTES = 28
 
 
 def open_upload(path: str | os.PathLike[str]) -> Image.Image:
-    """Open a visitor's picture as RGB.
+    """Open a visitor's image as RGB.
 
     The dimensions are read from the header and checked before a pixel is decoded.
 

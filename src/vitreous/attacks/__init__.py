@@ -1,4 +1,4 @@
-"""Attacks: frozen settings and a call that looks for pictures that fool a model.
+"""Attacks: frozen settings and a call that looks for images that fool a model.
 
 attack = PGD(epsilon=2 / 255, steps=50, restarts=10)
 perturbed = attack(classifier, images, labels)

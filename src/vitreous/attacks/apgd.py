@@ -125,7 +125,7 @@ class TargetedAPGD(BoundedAttack):
         best: Best,
         generator: torch.Generator | None,
     ) -> None:
-        """Look for pictures that fool a model; see `BoundedAttack`."""
+        """Look for images that fool a model; see `BoundedAttack`."""
         for aim in self._aims(model, images, goal):
             climb = Climb(self, model, images, goal, best, aim)
             for _ in range(self.restarts):

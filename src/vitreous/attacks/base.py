@@ -58,13 +58,13 @@ class Attack(Protocol):
         targets: Tensor | None = None,
         generator: torch.Generator | None = None,
     ) -> Tensor:
-        """Look for pictures that fool a model.
+        """Look for images that fool a model.
 
         The model is attacked in evaluation mode; its modes, `requires_grad` flags and gradients
         are as before afterwards, also after an exception.
 
         Args:
-            model: Pictures in [0, 1] → logits (B, C).
+            model: Images in [0, 1] → logits (B, C).
             images: (B, 3, H, W) in [0, 1].
             labels: (B,) int64, the true classes.
             targets: (B,) int64: fooled means that the model says this class; by default it means
@@ -73,7 +73,7 @@ class Attack(Protocol):
 
         Returns:
             (B, 3, H, W) in the ball around `images` and in [0, 1]; where the goal was not
-            reached, the picture that came closest.
+            reached, the image that came closest.
         """
         ...
 
@@ -102,7 +102,7 @@ class Goal:
 
 
 class Best:
-    """The best picture so far of each row: fooling ones first, then the highest loss."""
+    """The best image so far of each row: fooling ones first, then the highest loss."""
 
     def __init__(self, images: Tensor):
         self.images = images.clone()
@@ -110,7 +110,7 @@ class Best:
         self._loss = torch.full((len(images),), -torch.inf, device=images.device)
 
     def update(self, rows: Tensor, images: Tensor, loss: Tensor, fooled: Tensor) -> Tensor:
-        """Offer pictures for rows (their indices); returns which were better."""
+        """Offer images for rows (their indices); returns which were better."""
         known = self.fooled[rows]
         better = (fooled & ~known) | ((fooled == known) & (loss > self._loss[rows]))
         chosen = rows[better]
@@ -187,13 +187,13 @@ class BoundedAttack(AttackSettings, abc.ABC):
         best: Best,
         generator: torch.Generator | None,
     ) -> None:
-        """Offer pictures inside the ball to `best`.
+        """Offer images inside the ball to `best`.
 
         Args:
-            model: Pictures in [0, 1] → logits (B, C), in evaluation mode with frozen weights.
+            model: Images in [0, 1] → logits (B, C), in evaluation mode with frozen weights.
             images: (B, 3, H, W) in [0, 1].
             goal: What counts as fooled.
-            best: The best pictures so far, which start as the clean ones.
+            best: The best images so far, which start as the clean ones.
             generator: Source of randomness; torch's global one by default.
         """
 

@@ -126,7 +126,7 @@ def check(model: nn.Module, images: Tensor, labels: Tensor) -> list[Finding]:
     """Look for what makes attacks misleading, on one batch; the model is left as it was.
 
     Args:
-        model: Pictures in [0, 1] → logits.
+        model: Images in [0, 1] → logits.
         images: (B, 3, H, W); a few will do.
         labels: (B,) int64.
 

@@ -1,4 +1,4 @@
-"""Seeing an attack: clean picture, perturbation, result and confidence, as a strip and a GIF."""
+"""Seeing an attack: clean image, perturbation, result and confidence, as a strip and a GIF."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ INK, PAPER, FAINT = (24, 24, 27), (255, 255, 255), (113, 113, 122)
 
 @dataclasses.dataclass(frozen=True)
 class Frame:
-    """A picture attacked at one radius.
+    """An image attacked at one radius.
 
     Attributes:
-        epsilon: The radius; 0 for the clean picture.
+        epsilon: The radius; 0 for the clean image.
         perturbed: (3, H, W) in [0, 1].
         perturbation: (3, H, W), the difference.
         answer: Name of the class that the model says.
@@ -65,9 +65,9 @@ def attack_frames(
     target: int | None = None,
     seed: int = 0,
 ) -> list[Frame]:
-    """Attack one picture at growing radii.
+    """Attack one image at growing radii.
 
-    Each attack goes on to its last step, so that the picture shows what convinces the model and
+    Each attack goes on to its last step, so that the image shows what convinces the model and
     not what just tips it.
 
     Args:
@@ -75,7 +75,7 @@ def attack_frames(
         image: (3, H, W) in [0, 1].
         label: Its class.
         attack: Settings; the radius is replaced.
-        epsilons: Radii; 0 is added for the clean picture.
+        epsilons: Radii; 0 is added for the clean image.
         target: Class to drive the model to; away from the label where not given.
         seed: Of random starts.
     """

@@ -1,4 +1,4 @@
-"""What attacks make large: one number a picture, higher where the model is closer to fooled."""
+"""What attacks make large: one number an image, higher where the model is closer to fooled."""
 
 from __future__ import annotations
 

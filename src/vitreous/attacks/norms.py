@@ -42,8 +42,8 @@ def random_start(
     """Draw perturbations of the shape of `like` (B, ...) uniformly from the ball.
 
     Args:
-        like: Pictures; gives shape, type and device.
-        epsilon: Radius, in units of the pictures.
+        like: Images; gives shape, type and device.
+        epsilon: Radius, in units of the images.
         norm: Of the ball.
         generator: Source of randomness; torch's global one by default.
     """
@@ -64,9 +64,9 @@ def steepest(gradient: Tensor, norm: Norm) -> Tensor:
 
 
 def within_ball(images: Tensor, perturbed: Tensor, epsilon: float, norm: Norm) -> Tensor:
-    """Bring perturbed pictures back into the ball around `images` and into [0, 1].
+    """Bring perturbed images back into the ball around `images` and into [0, 1].
 
-    Both hold afterwards: cutting to [0, 1] only shortens a perturbation of a picture in [0, 1].
+    Both hold afterwards: cutting to [0, 1] only shortens a perturbation of an image in [0, 1].
     """
     return (images + project(perturbed - images, epsilon, norm)).clamp(0, 1)
 

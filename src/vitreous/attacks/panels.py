@@ -17,17 +17,17 @@ FOLDER, LISTING = "targeted", "targeted.json"
 def add_panel(
     folder: str | os.PathLike[str], name: str, title: str, frames: Sequence[Frame]
 ) -> Path:
-    """Put a picture that was pushed towards a class, radius by radius, on the run's card.
+    """Put an image that was pushed towards a class, radius by radius, on the run's card.
 
     Files are `targeted/{name}_{place}.png` and an entry of `targeted/targeted.json`; a strip that
-    was written under the same name before is replaced. The last picture is the difference at
+    was written under the same name before is replaced. The last image is the difference at
     the largest radius, four times as strong, on grey.
 
     Args:
         folder: The run folder.
         name: Of the strip's files.
         title: What the card says, for example `dog → teapot`.
-        frames: Of `vitreous.attacks.figures.attack_frames`, the clean picture first.
+        frames: Of `vitreous.attacks.figures.attack_frames`, the clean image first.
 
     Returns:
         The listing.

@@ -21,7 +21,7 @@ from vitreous.ranges import above, at_least
 class PGD(BoundedAttack):
     """Projected gradient ascent with restarts (Madry et al. 2018).
 
-    Every iterate counts: a picture is done as soon as one fools the model, and later steps and
+    Every iterate counts: an image is done as soon as one fools the model, and later steps and
     restarts are spent on the others only.
 
     Attributes:
@@ -30,9 +30,9 @@ class PGD(BoundedAttack):
         steps: Gradient steps of each start.
         step_size: Length of one; 2.5 ε / steps by default.
         restarts: How many starts.
-        random_start: Start inside the ball; off, the first start is the picture itself.
+        random_start: Start inside the ball; off, the first start is the image itself.
         loss: `cross_entropy`, `margin` or `dlr`.
-        early_stop: Stop on pictures that are fooled; off, the loss is raised to the last step.
+        early_stop: Stop on images that are fooled; off, the loss is raised to the last step.
 
     Examples:
         >>> import vitreous
@@ -66,7 +66,7 @@ class PGD(BoundedAttack):
         best: Best,
         generator: torch.Generator | None,
     ) -> None:
-        """Look for pictures that fool a model; see `BoundedAttack`."""
+        """Look for images that fool a model; see `BoundedAttack`."""
         for restart in range(self.restarts):
             rows = best.open_rows() if self.early_stop else torch.arange(len(images))
             if len(rows) == 0:
@@ -139,7 +139,7 @@ class FGSM(BoundedAttack):
         best: Best,
         generator: torch.Generator | None,
     ) -> None:
-        """Look for pictures that fool a model; see `BoundedAttack`."""
+        """Look for images that fool a model; see `BoundedAttack`."""
         step = PGD(
             epsilon=self.epsilon,
             norm=self.norm,

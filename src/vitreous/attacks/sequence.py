@@ -1,4 +1,4 @@
-"""Several attacks in turn, each on the pictures that withstood those before."""
+"""Several attacks in turn, each on the images that withstood those before."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ AUTOATTACK: tuple[str, ...] = get_args(AutoAttackMember)
 class Sequence(AttackSettings):
     """An ensemble in AutoAttack's manner: APGD-CE, APGD-T and Square, without FAB.
 
-    A picture counts as fooled if any member fools it. For numbers to put beside RobustBench's
+    An image counts as fooled if any member fools it. For numbers to put beside RobustBench's
     use `autoattack`, which runs the ensemble's own code.
 
     Attributes:
@@ -81,7 +81,7 @@ class Sequence(AttackSettings):
         targets: Tensor | None = None,
         generator: torch.Generator | None = None,
     ) -> Tensor:
-        """Look for pictures that fool a model; see `Attack`."""
+        """Look for images that fool a model; see `Attack`."""
         goal, perturbed = Goal(labels, targets), images.clone()
         rows = torch.arange(len(images), device=images.device)
         for attack in self.attacks():
@@ -138,7 +138,7 @@ class AutoAttack(AttackSettings):
         targets: Tensor | None = None,
         generator: torch.Generator | None = None,
     ) -> Tensor:
-        """Look for pictures that fool a model; see `Attack`.
+        """Look for images that fool a model; see `Attack`.
 
         Raises:
             VitreousError: If `pyautoattack` is not installed, or the model has fewer classes than

@@ -33,8 +33,8 @@ class Square(BoundedAttack):
     Attributes:
         epsilon: Radius of the ball.
         norm: `linf` or `l2`.
-        queries: Squares tried for each picture at most, each a forward pass.
-        first_share: Share of the picture that the first squares cover (the paper has 0.8 in L∞ and
+        queries: Squares tried for each image at most, each a forward pass.
+        first_share: Share of the image that the first squares cover (the paper has 0.8 in L∞ and
             0.1 in L2; AutoAttack takes 0.8 for both).
 
     Examples:
@@ -60,14 +60,14 @@ class Square(BoundedAttack):
         best: Best,
         generator: torch.Generator | None,
     ) -> None:
-        """Look for pictures that fool a model; see `BoundedAttack`."""
+        """Look for images that fool a model; see `BoundedAttack`."""
         self._try(model, images, goal, best, best.open_rows())
         rows = best.open_rows()
         source = of_rows(generator, rows)
         start = self._start(images[rows], source)
         now = torch.empty_like(images)
         now[rows] = start
-        # The search goes on from the stripes even where the clean picture has more margin.
+        # The search goes on from the stripes even where the clean image has more margin.
         value = torch.full((len(images),), -torch.inf, device=images.device)
         value[rows] = self._try(model, start, goal, best, rows)
         for query in range(self.queries):
@@ -99,7 +99,7 @@ class Square(BoundedAttack):
     def _propose(
         self, clean: Tensor, now: Tensor, query: int, generator: torch.Generator | None
     ) -> Tensor:
-        """Change one random square of each picture, inside the ball."""
+        """Change one random square of each image, inside the ball."""
         height, width = clean.shape[-2:]
         passed = query * 10_000 / self.queries
         share = self.first_share / 2 ** sum(passed > border for border in HALVINGS)

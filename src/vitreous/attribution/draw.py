@@ -1,4 +1,4 @@
-"""Relevance maps laid over pictures, for people to look at, and as files for other programs."""
+"""Relevance maps laid over images, for people to look at, and as files for other programs."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def overlay(
 def panel(
     rows: Sequence[Sequence[tuple[str, Tensor]]], path: str | os.PathLike[str], title: str = ""
 ) -> Path:
-    """Draw captioned pictures (3, H, W) in rows and columns into one PNG."""
+    """Draw captioned images (3, H, W) in rows and columns into one PNG."""
     columns = max(len(row) for row in rows)
     height = 2.55 * len(rows) + (0.45 if title else 0.1)
     figure = Figure(figsize=(2.35 * columns, height), dpi=130, layout="constrained")

@@ -32,7 +32,7 @@ from vitreous.models.modes import evaluation_mode
 
 PRODUCER = "vitreous.export"
 LARGEST_BATCH = 4096
-TRACED_BATCH = 7  # differs from 1, 3 and any picture side, so that no size is mistaken for it
+TRACED_BATCH = 7  # differs from 1, 3 and any image side, so that no size is mistaken for it
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,12 +58,12 @@ def export_onnx(
     map_tolerance: float = 1e-4,
     overwrite: bool = False,
 ) -> Check:
-    """Write an ONNX graph from pictures in [0, 1] to logits, and to relevance maps if asked.
+    """Write an ONNX graph from images in [0, 1] to logits, and to relevance maps if asked.
 
     Input `images` (batch, 3, H, W) float32 in [0, 1]; outputs `logits` (batch, classes) and
-    `relevance` (batch, 1, H, W) in [0, 1] for the predicted class. The number of pictures is
+    `relevance` (batch, 1, H, W) in [0, 1] for the predicted class. The number of images is
     free; their size is the model's. The file carries class names, size, mean, standard deviation
-    and view (`metadata`). The graph is compared with ours on random pictures before
+    and view (`metadata`). The graph is compared with ours on random images before
     it is put in place.
 
     Args:
@@ -192,7 +192,7 @@ def _write(
 
 
 def _compare(path: Path, compute: Callable[[Tensor], tuple[Tensor, ...]], images: Tensor) -> Check:
-    """Run the file in onnxruntime for one picture and for several, beside ours."""
+    """Run the file in onnxruntime for one image and for several, beside ours."""
     runtime = require("onnxruntime", "export")
     session = runtime.InferenceSession(os.fspath(path), providers=["CPUExecutionProvider"])
     largest = [0.0, 0.0]

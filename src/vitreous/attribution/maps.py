@@ -1,4 +1,4 @@
-"""From relevance of tokens to maps over the picture."""
+"""From relevance of tokens to maps over the image."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from vitreous.models.layout import Layout, Stream
 
 
 def min_max(maps: Tensor) -> tuple[Tensor, Tensor]:
-    """Scale each picture's map to [0, 1].
+    """Scale each image's map to [0, 1].
 
     Args:
         maps: (B, 1, H, W).
 
     Returns:
-        The scaled maps, and which pictures (B,) had a constant map (or one that is not finite);
+        The scaled maps, and which images (B,) had a constant map (or one that is not finite);
         their maps are zeros.
 
     Examples:
@@ -32,7 +32,7 @@ def min_max(maps: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def stream_map(row: Tensor, stream: Stream, size: tuple[int, int]) -> Tensor:
-    """Upsample the patch part of a row (B, tokens) to the picture (B, 1, H, W), bilinearly."""
+    """Upsample the patch part of a row (B, tokens) to the image (B, 1, H, W), bilinearly."""
     patches = row[:, stream.prefix :].reshape(row.shape[0], 1, *stream.grid)
     covered = (round(size[0] * stream.cover[0]), round(size[1] * stream.cover[1]))
     upsampled = F.interpolate(patches, size=covered, mode="bilinear", align_corners=False)

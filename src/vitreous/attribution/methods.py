@@ -163,7 +163,7 @@ def last_rows(recorded: RecordedPass, values: list[Tensor]) -> list[tuple[int, T
 
 
 def place(recorded: RecordedPass, patches: list[tuple[int, Tensor]]) -> Tensor:
-    """Lay the relevance of patches (B, patches), by stream, on the picture."""
+    """Lay the relevance of patches (B, patches), by stream, on the image."""
     rows = [row * 0.0 for row in recorded.start_rows()]
     for stream, values in patches:
         prefix = recorded.tokens.streams[stream].prefix

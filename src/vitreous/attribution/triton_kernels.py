@@ -58,6 +58,20 @@ def _store_tokens(base, block, rows, count, width: tl.constexpr, padded: tl.cons
 
 
 @triton.jit
+def _asking(
+    queries, gradients, normalizers, row, head, rows, count,
+    heads: tl.constexpr, width: tl.constexpr, padded: tl.constexpr,
+):  # fmt: skip
+    """A tile of queries and of ∂o, their normalizers, and their weights in the row."""
+    q = _tokens(queries + head * count * width, rows, count, width, padded)
+    gradient = _tokens(gradients + head * count * width, rows, count, width, padded)
+    inside = rows < count
+    sums = tl.load(normalizers + head * count + rows, mask=inside, other=0.0)
+    weight = tl.load(row + head // heads * count + rows, mask=inside, other=0.0)
+    return q, gradient, sums, weight
+
+
+@triton.jit
 def _scores(q, k, columns, key_count, scale, precision: tl.constexpr):
     """A tile of scores (queries, keys); minus infinity where there is no key."""
     scores = tl.dot(q, tl.trans(k), input_precision=precision) * scale
@@ -106,11 +120,9 @@ def _receive(
     total = tl.zeros((block,), tl.float32)
     for first in range(0, query_count, block):
         rows = first + tl.arange(0, block)
-        inside = rows < query_count
-        q = _tokens(queries + head * query_count * width, rows, query_count, width, padded)
-        gradient = _tokens(gradients + head * query_count * width, rows, query_count, width, padded)
-        sums = tl.load(normalizers + head * query_count + rows, mask=inside, other=0.0)
-        weight = tl.load(row + head // heads * query_count + rows, mask=inside, other=0.0)
+        q, gradient, sums, weight = _asking(
+            queries, gradients, normalizers, row, head, rows, query_count, heads, width, padded
+        )
         scores = _scores(q, k, columns, key_count, scale, precision)
         attention = tl.exp(scores - sums[:, None])
         positive = _positive(gradient, v, precision)
@@ -128,11 +140,9 @@ def _derive_queries(
     """Gradients of the row, by head, (B · heads, Q), and of the queries (B · heads, Q, d)."""
     head = tl.program_id(1).to(tl.int64)
     rows = tl.program_id(0) * block + tl.arange(0, block)
-    inside = rows < query_count
-    q = _tokens(queries + head * query_count * width, rows, query_count, width, padded)
-    gradient = _tokens(gradients + head * query_count * width, rows, query_count, width, padded)
-    sums = tl.load(normalizers + head * query_count + rows, mask=inside, other=0.0)
-    weight = tl.load(row + head // heads * query_count + rows, mask=inside, other=0.0)
+    q, gradient, sums, weight = _asking(
+        queries, gradients, normalizers, row, head, rows, query_count, heads, width, padded
+    )
     total = tl.zeros((block,), tl.float32)
     weighed = tl.zeros((block, padded), tl.float32)
     mean = tl.zeros((block, padded), tl.float32)
@@ -151,7 +161,7 @@ def _derive_queries(
         mean += tl.dot(attention, wide, input_precision=precision)
     # Through the softmax: each row's gradient less its mean under the attention.
     block_derived = (weighed - total[:, None] * mean) * (weight * scale)[:, None]
-    tl.store(totals + head * query_count + rows, total, mask=inside)
+    tl.store(totals + head * query_count + rows, total, mask=rows < query_count)
     place = derived + head * query_count * width
     _store_tokens(place, block_derived, rows, query_count, width, padded)
 
@@ -173,12 +183,10 @@ def _derive_keys(
     collected = tl.zeros((block, padded), tl.float32)
     for first in range(0, query_count, block):
         rows = first + tl.arange(0, block)
-        inside = rows < query_count
-        q = _tokens(queries + head * query_count * width, rows, query_count, width, padded)
-        gradient = _tokens(gradients + head * query_count * width, rows, query_count, width, padded)
-        sums = tl.load(normalizers + head * query_count + rows, mask=inside, other=0.0)
-        weight = tl.load(row + head // heads * query_count + rows, mask=inside, other=0.0)
-        total = tl.load(totals + head * query_count + rows, mask=inside, other=0.0)
+        q, gradient, sums, weight = _asking(
+            queries, gradients, normalizers, row, head, rows, query_count, heads, width, padded
+        )
+        total = tl.load(totals + head * query_count + rows, mask=rows < query_count, other=0.0)
         scores = _scores(q, k, columns, key_count, scale, precision)
         attention = tl.exp(scores - sums[:, None])
         change = _positive(gradient, v, precision) * of_key[None, :] - total[:, None]

@@ -45,7 +45,7 @@ class Extraction:
     """How activations are taken.
 
     Attributes:
-        batch_size: Pictures in a forward pass.
+        batch_size: Images in a forward pass.
         degrees: The model's field of view in visual degrees; Brain-Score takes 8.
         storage: Type of the files: `float32`, or `float16` at half the size.
         device: Where the model runs.
@@ -71,7 +71,7 @@ class Extraction:
 def prepare(
     image: Image.Image, classifier: Classifier, degrees: float | None, field: float
 ) -> Tensor:
-    """Turn a picture into the model's input (3, H, W): placed in its view, resized as a whole."""
+    """Turn an image into the model's input (3, H, W): placed in its view, resized as a whole."""
     preprocessing = classifier.preprocessing
     resize = v2.Resize(list(preprocessing.size), INTERPOLATIONS[preprocessing.interpolation])
     return to_tensor(resize(place_in_view(image, degrees, field)))
@@ -118,22 +118,22 @@ def extract(
     cache: str | os.PathLike[str],
     settings: Extraction | None = None,
 ) -> dict[str, np.ndarray]:
-    """Take the activations of layers for all pictures.
+    """Take the activations of layers for all images.
 
     Args:
         classifier: The model; its modes are given back as they were.
-        stimuli: The pictures.
+        stimuli: The images.
         layers: Names or patterns, see `find_layers`.
         cache: Folder of the files; what is there already is not computed again.
         settings: Batch size, field of view, type, device.
 
-    Several processes of one launch share the pictures, and all return the whole.
+    Several processes of one launch share the images, and all return the whole.
 
     Returns:
         Layer → read-only memory map (images × units), in the model's order of layers.
 
     Raises:
-        VitreousError: For an unknown layer (with the nearest names), an unreadable picture, or a
+        VitreousError: For an unknown layer (with the nearest names), an unreadable image, or a
             full disk.
 
     Examples:
@@ -176,7 +176,7 @@ def _fill(
     settings: Extraction,
     processes: Processes,
 ) -> None:
-    """Compute the layers from picture `first` on, noting after each round how far it is.
+    """Compute the layers from image `first` on, noting after each round how far it is.
 
     In a round each process computes one batch, if any is left for it. The first process makes
     the files and the notes.
@@ -212,7 +212,7 @@ def _fill(
 
 
 def _round(settings: Extraction, processes: Processes) -> int:
-    """Pictures that all processes compute together at once."""
+    """Images that all processes compute together at once."""
     return settings.batch_size * processes.count
 
 
@@ -240,7 +240,7 @@ def _activations(
     starts: Iterable[int],
     settings: Extraction,
 ) -> Iterator[dict[str, np.ndarray]]:
-    """Activations of the batches that start at some pictures."""
+    """Activations of the batches that start at some images."""
     with (
         inference_on(settings.device, classifier),
         record_layers(classifier, names) as recorded,

@@ -1,4 +1,4 @@
-"""The pictures of a recording: files in a folder or in a zip, in the order of the responses."""
+"""The images of a recording: files in a folder or in a zip, in the order of the responses."""
 
 from __future__ import annotations
 
@@ -127,14 +127,14 @@ def read_stimuli(place: str | os.PathLike[str], degrees: float | None = None) ->
 
 
 def place_in_view(image: Image.Image, degrees: float | None, field: float) -> Image.Image:
-    """Show a picture at its visual angle to a model with a given field of view.
+    """Show an image at its visual angle to a model with a given field of view.
 
-    A picture that spanned less than the field is padded with grey, one that spanned more is
+    An image that spanned less than the field is padded with grey, one that spanned more is
     cropped at its centre, as Brain-Score's screen does.
 
     Args:
         image: RGB.
-        degrees: What the picture spanned for the subject; None shows it over the whole field.
+        degrees: What the image spanned for the subject; None shows it over the whole field.
         field: What the model is taken to see, in degrees.
     """
     if degrees is None or degrees == field:

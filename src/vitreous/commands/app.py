@@ -44,7 +44,7 @@ class Command(DeviceOption):
     pretrained: bool = True
     """Whether names of timm bring their weights."""
     share: bool = False
-    """Ask gradio for a public address too: pictures then pass through a machine of theirs, and
+    """Ask gradio for a public address too: images then pass through a machine of theirs, and
     whoever has the address can use the page."""
     open: bool = False
     """Open the page in the browser."""

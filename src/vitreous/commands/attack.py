@@ -1,8 +1,8 @@
-"""Measure how a model withstands attacks, or show what an attack does to a picture.
+"""Measure how a model withstands attacks, or show what an attack does to an image.
 
 Robust accuracy at each ε goes to results.json with a curve; a killed run goes on where it was
 when the same command runs again, and several processes share the work (`torchrun`). With --image
-a panel (PNG) and an animation (GIF) are drawn. Pictures pushed towards a class (--image with
+a panel (PNG) and an animation (GIF) are drawn. Images pushed towards a class (--image with
 --target, or --panels) are on the card of the run.
 
 Example:
@@ -59,22 +59,22 @@ class Command(
     """Weights to load into that architecture."""
 
     data: Path | None = None
-    """Pictures with labels: a folder of class folders, a CSV file (path,label) or tar shards."""
+    """Images with labels: a folder of class folders, a CSV file (path,label) or tar shards."""
 
     class_map: Path | None = None
-    """JSON for your pictures: label → class index, WordNet id, name, or a list of them."""
+    """JSON for your images: label → class index, WordNet id, name, or a list of them."""
 
     image: Path | None = None
-    """One picture to show an attack on, instead of a set."""
+    """One image to show an attack on, instead of a set."""
 
     label: Annotated[int, at_least(0)] | None = None
-    """Class of the picture; the predicted one where not given."""
+    """Class of the image; the predicted one where not given."""
 
     attack: tuple[Name, ...] = ("pgd",)
     """Attacks, each measured on its own."""
 
     epsilon: Annotated[tuple[str, ...], RADIUS] = ("1/255", "2/255", "4/255")
-    """Radii of the ball in units of pictures in [0, 1]."""
+    """Radii of the ball in units of images in [0, 1]."""
 
     norm: Literal["linf", "l2"] = "linf"
     """Of the ball."""
@@ -89,7 +89,7 @@ class Command(
     """Random starts (1; those of the version for autoattack)."""
 
     queries: Annotated[int, at_least(1)] | None = None
-    """Squares that square tries on each picture (5000)."""
+    """Squares that square tries on each image (5000)."""
 
     members: tuple[str, ...] = ()
     """Attacks of sequence (apgd_ce apgd_t square), or of a custom autoattack (apgd-ce fab …)."""
@@ -101,10 +101,10 @@ class Command(
     """Class to drive the model to; away from the label where not given."""
 
     keep: Annotated[int, at_least(0)] = 0
-    """Save this many of the pictures that fool the model, clean and perturbed."""
+    """Save this many of the images that fool the model, clean and perturbed."""
 
     panels: Annotated[int, at_least(0)] = 0
-    """Push this many of the pictures towards --target, or each to the class of another, and put
+    """Push this many of the images towards --target, or each to the class of another, and put
     them on the card of the run."""
 
     out: Path | None = None

@@ -50,12 +50,12 @@ class Generate:
     masks: Path | None = None
     """Folder of masks where cutouts are photographs; a CSV file has its own."""
     backgrounds: Path | None = None
-    """Folder of background pictures; for background, of a folder for each KIND."""
+    """Folder of background images; for background, of a folder for each KIND."""
     factor: Varied = "location"
     """What varies: location, rotation, size, all of it at random; or the kind of background, whose
     groups are CLASS on KIND."""
     agreement: Annotated[float, SHARE] | None = None
-    """For background: share of each class's pictures on the kind where it is at home; each cut-out
+    """For background: share of each class's images on the kind where it is at home; each cut-out
     on every kind where not given."""
     homes: tuple[str, ...] = ()
     """For background: kind of each class, in the order of names; the kinds in turn by default."""
@@ -64,9 +64,9 @@ class Generate:
     backgrounds_per_cutout: Annotated[int, at_least(1)] = 2
     """On how many backgrounds each cut-out is shown."""
     minimum_inside: Annotated[float, SHARE] = 0.0
-    """Leave out placements with a smaller share of the cut-out in the picture."""
+    """Leave out placements with a smaller share of the cut-out in the image."""
     size: Annotated[int, PIXELS] = 500
-    """Height and width of the pictures."""
+    """Height and width of the images."""
     seed: Annotated[int, SEED] = 0
     """Everything follows from it."""
 
@@ -78,11 +78,11 @@ class Input:
     size: Annotated[int, PIXELS] | None = None
     """Height and width in pixels."""
     crop_ratio: Annotated[float, above(0)] | None = None
-    """Share of the resized picture that the centre crop keeps."""
+    """Share of the resized image that the centre crop keeps."""
     interpolation: Literal["bicubic", "bilinear", "nearest", "lanczos"] | None = None
-    """How pictures are resized."""
+    """How images are resized."""
     crop_mode: Literal["center", "squash"] | None = None
-    """Crop the centre, or squash the picture to the input."""
+    """Crop the centre, or squash the image to the input."""
     decoding: Literal["exact", "reduced"] | None = None
     """reduced: JPEGs at a half, a quarter or an eighth of their size, where that is enough for the
     input; faster for large photographs, and other pixels than exact."""
@@ -114,17 +114,17 @@ class Command(
     root: Path | None = None
     """Folder below which sets are looked for by their usual names."""
     data: tuple[Path, ...] = ()
-    """Pictures of yours: folders of class folders, CSV files (path,label), tar shards."""
+    """Images of yours: folders of class folders, CSV files (path,label), tar shards."""
     class_map: Path | None = None
-    """JSON for your pictures: label → class index, WordNet id, name, or a list of them."""
+    """JSON for your images: label → class index, WordNet id, name, or a list of them."""
     label_column: str = "label"
     """Column of a CSV file that holds the label."""
     group_column: str = "group"
     """Column of a table of yours that holds the group (place, source, attribute) of an image."""
     groups: Path | None = None
-    """CSV file (path,group) for pictures without such a column: accuracy by group, the worst."""
+    """CSV file (path,group) for images without such a column: accuracy by group, the worst."""
     shifted: bool = False
-    """Your pictures differ from those of training."""
+    """Your images differ from those of training."""
     rotation: Annotated[tuple[float, ...], FINITE] = ()
     """Angles in degrees at which clean sets (or all, if none is clean) are measured again."""
     disc: bool = False
@@ -149,7 +149,7 @@ class Command(
     removal: bool = True
     """Also remove pixels by their relevance (18 more forward passes for each method)."""
     squash: bool = True
-    """For explanations: resize pictures whatever their shape, as ImageNet-Segmentation does."""
+    """For explanations: resize images whatever their shape, as ImageNet-Segmentation does."""
     tolerance: Annotated[int, at_least(0)] = TOLERANCE
     """Of the pointing game: how near, in pixels, the foreground has to be."""
     out: Path | None = None
@@ -158,7 +158,7 @@ class Command(
     overwrite: bool = False
     """Write to the folder although it holds what vitreous did not make."""
     samples: Annotated[int, at_least(0)] = 6
-    """How many best and worst pictures of each set are kept."""
+    """How many best and worst images of each set are kept."""
     batch_size: BatchSize = 64
     input: Input = dataclasses.field(default_factory=Input)
     """Preprocessing instead of the model's own."""

@@ -14,8 +14,8 @@ from vitreous.attribution import METHODS
 from vitreous.attribution.draw import check_color_map, panel
 from vitreous.commands.explanation_files import (
     Drawing,
+    Entry,
     Explanations,
-    Picture,
     note_settings,
     top_classes,
     write_maps,
@@ -153,7 +153,7 @@ def image_dataset(paths: Sequence[Path]) -> Dataset:
 def require_readable(explained: Explanations, skip_unreadable: bool) -> None:
     """Refuse images that could not be read, unless such are skipped; raises ImageError."""
     skipped, total = explained.skipped(), len(explained.paths)
-    if skipped and not explained.pictures():
+    if skipped and not explained.entries():
         raise VitreousError(f"none of {total} pictures can be read; first: {skipped[0]}")
     if skipped and not skip_unreadable:
         more = f" (and {len(skipped) - 1} more)" if len(skipped) > 1 else ""
@@ -163,43 +163,43 @@ def require_readable(explained: Explanations, skip_unreadable: bool) -> None:
 
 def draw_all(explained: Explanations, processes: Processes, progress: bool) -> None:
     """Write the files of single images: one process's share of them."""
-    pictures = explained.pictures()[processes.rank :: processes.count]
-    for picture in ProgressBar(pictures, desc="drawing", quiet=not progress):
-        explained.draw(picture)
+    entries = explained.entries()[processes.rank :: processes.count]
+    for entry in ProgressBar(entries, desc="drawing", quiet=not progress):
+        explained.draw(entry)
 
 
 def write_whole(explained: Explanations) -> None:
     """Write what is made of all images together, and print what the models say."""
-    pictures, out, how = explained.pictures(), explained.out, explained.drawing
+    entries, out, how = explained.entries(), explained.out, explained.drawing
     if "npz" in how.save:
-        write_maps(explained, pictures, out / "maps.npz")
+        write_maps(explained, entries, out / "maps.npz")
     if how.grid:
-        few = pictures[: how.grid]
-        panel([line for picture in few for line in explained.lines(picture)], out / "grid.png")
+        few = entries[: how.grid]
+        panel([line for entry in few for line in explained.lines(entry)], out / "grid.png")
     if how.gif:
-        frames = (explained.frame(picture) for picture in pictures)
+        frames = (explained.frame(entry) for entry in entries)
         save_gif(frames, out / "animation.gif", round(1000 * how.seconds))
-    values = [explained.values(picture) for picture in pictures]
+    values = [explained.values(entry) for entry in entries]
     write_json(out / "explanations.json", {"pictures": values, "skipped": explained.skipped()})
-    _tell(explained, pictures)
+    _tell(explained, entries)
 
 
-def _tell(explained: Explanations, pictures: Sequence[Picture]) -> None:
-    for picture in pictures[:SHOWN]:
-        for _, mapped, row in explained.places(picture):
-            print(f"{picture.path}  ({mapped.classifier.name})")
+def _tell(explained: Explanations, entries: Sequence[Entry]) -> None:
+    for entry in entries[:SHOWN]:
+        for _, mapped, row in explained.places(entry):
+            print(f"{entry.path}  ({mapped.classifier.name})")
             for number, name, probability in top_classes(mapped, row):
                 print(f"  {probability:7.2%}  {name} [{number}]")
-    if len(pictures) > SHOWN:
-        print(f"… and {len(pictures) - SHOWN} more: {explained.out / 'explanations.json'}")
-    if constant := sum(int(row["constant"].sum()) for p in pictures for row in p.rows):
+    if len(entries) > SHOWN:
+        print(f"… and {len(entries) - SHOWN} more: {explained.out / 'explanations.json'}")
+    if constant := sum(int(row["constant"].sum()) for p in entries for row in p.rows):
         maps = "1 map is" if constant == 1 else f"{constant} maps are"
         print(f"{maps} constant, and so shown as zeros")
     for line in (skipped := explained.skipped())[:SHOWN]:
         print(f"skipped: {line}")
     note = f", {len(skipped)} skipped" if skipped else ""
     made = ", ".join([*_made(explained.drawing), "explanations.json"])
-    count = f"{len(pictures)} picture{'s' * (len(pictures) != 1)}"
+    count = f"{len(entries)} picture{'s' * (len(entries) != 1)}"
     print(f"{count} explained{note}: {made} in {explained.out}")
 
 

@@ -48,7 +48,7 @@ class Drawing:
 
 
 @dataclasses.dataclass(frozen=True)
-class Picture:
+class Entry:
     """An image, the name of its files without suffix, and its row of each model."""
 
     path: Path
@@ -72,47 +72,47 @@ class Explanations:
     out: Path
     drawing: Drawing
 
-    def pictures(self) -> list[Picture]:
+    def entries(self) -> list[Entry]:
         """The images that all models could read, in order."""
         tables = [{int(row["index"]): row for row in m.readable} for m in self.mapped]
         shared = [i for i in tables[0] if all(i in table for table in tables)]
         keys = file_keys(self.paths)
-        return [Picture(self.paths[i], keys[i], tuple(t[i] for t in tables)) for i in shared]
+        return [Entry(self.paths[i], keys[i], tuple(t[i] for t in tables)) for i in shared]
 
     def skipped(self) -> list[str]:
         """Why images could not be read."""
         return list(dict.fromkeys(r for m in self.mapped for r in m.measured.reasons.values()))
 
-    def places(self, picture: Picture) -> Iterator[tuple[str, MappedImages, np.ndarray]]:
+    def places(self, entry: Entry) -> Iterator[tuple[str, MappedImages, np.ndarray]]:
         """What the maps of an image by each model are called, the model's maps, its row."""
-        for place, (mapped, row) in enumerate(zip(self.mapped, picture.rows)):
-            yield f"{picture.key}/{place}" if len(self.mapped) > 1 else picture.key, mapped, row
+        for place, (mapped, row) in enumerate(zip(self.mapped, entry.rows)):
+            yield f"{entry.key}/{place}" if len(self.mapped) > 1 else entry.key, mapped, row
 
-    def files(self, picture: Picture) -> dict[Path, tuple[str, str]]:
+    def files(self, entry: Entry) -> dict[Path, tuple[str, str]]:
         """The files of an image's single maps → what is saved, and the map's name."""
         suffixes = {"overlay": "png", "png": "png", "tiff": "tiff"}
         return {
             self.out / f"{kind}s" / f"{name.replace('/', '.')}.{suffixes[kind]}": (kind, name)
             for kind in self.drawing.save
             if kind in suffixes
-            for name in self.names(picture)
+            for name in self.names(entry)
         }
 
-    def names(self, picture: Picture) -> list[str]:
+    def names(self, entry: Entry) -> list[str]:
         """Names of all maps of an image."""
-        return [f"{n}/{label}" for n, m, row in self.places(picture) for label in m.labels(row)]
+        return [f"{n}/{label}" for n, m, row in self.places(entry) for label in m.labels(row)]
 
-    def maps(self, picture: Picture) -> dict[str, np.ndarray]:
+    def maps(self, entry: Entry) -> dict[str, np.ndarray]:
         """Name → map (H, W) of an image, by all models."""
-        return {f"{n}/{k}": v for n, m, r in self.places(picture) for k, v in m.maps(r).items()}
+        return {f"{n}/{k}": v for n, m, r in self.places(entry) for k, v in m.maps(r).items()}
 
-    def draw(self, picture: Picture) -> None:
+    def draw(self, entry: Entry) -> None:
         """Write what is missing or out of date of an image's own files."""
-        single, whole = self.files(picture), self.out / f"{picture.key}.png"
+        single, whole = self.files(entry), self.out / f"{entry.key}.png"
         panels = [whole] if "panel" in self.drawing.save else []
-        if not self._stale(picture, [*single, *panels]):
+        if not self._stale(entry, [*single, *panels]):
             return
-        maps, sources = self.maps(picture), self.sources(picture)
+        maps, sources = self.maps(entry), self.sources(entry)
         for file, (kind, name) in single.items():
             if kind == "overlay":
                 source = next(s for n, s in sources.items() if name.startswith(f"{n}/"))
@@ -120,20 +120,20 @@ class Explanations:
             else:
                 {"png": save_gray, "tiff": save_tiff}[kind](maps[name], file)
         if panels:
-            panel(self.lines(picture), whole, picture.path.name)
+            panel(self.lines(entry), whole, entry.path.name)
 
-    def _stale(self, picture: Picture, files: Sequence[Path]) -> bool:
+    def _stale(self, entry: Entry, files: Sequence[Path]) -> bool:
         """Whether a file is missing, or older than the maps or the settings that it shows."""
-        made = [m.evaluator.file(int(row["index"])) for _, m, row in self.places(picture)]
+        made = [m.evaluator.file(int(row["index"])) for _, m, row in self.places(entry)]
         newest = max(_time(f) for f in (*made, self.out / SETTINGS))
         return any(_time(file) < newest for file in files)
 
-    def sources(self, picture: Picture) -> dict[str, Tensor]:
+    def sources(self, entry: Entry) -> dict[str, Tensor]:
         """What each model's maps are called → the image (3, H, W) as it saw it."""
-        image = open_image(picture.path)
+        image = open_image(entry.path)
         return {
             name: to_tensor(mapped.measured.view.crop()(image))
-            for name, mapped, _ in self.places(picture)
+            for name, mapped, _ in self.places(entry)
         }
 
     def laid(self, source: Tensor, relevance: np.ndarray) -> Tensor:
@@ -141,10 +141,10 @@ class Explanations:
         how = self.drawing
         return overlay(source, torch.from_numpy(relevance)[None], how.strength, how.color_map)
 
-    def lines(self, picture: Picture) -> list[list[Captioned]]:
+    def lines(self, entry: Entry) -> list[list[Captioned]]:
         """For each model the image with its most probable class, and the maps over it."""
-        lines, sources = [], self.sources(picture)
-        for name, mapped, row in self.places(picture):
+        lines, sources = [], self.sources(entry)
+        for name, mapped, row in self.places(entry):
             source, constant = sources[name], mapped.constant(row)
             captions = mapped.captions(row)
             shown = [
@@ -154,18 +154,18 @@ class Explanations:
             lines.append([(_title(mapped, row), source), *shown])
         return lines
 
-    def frame(self, picture: Picture) -> Image.Image:
+    def frame(self, entry: Entry) -> Image.Image:
         """A frame of the animation: the image and all maps over it, side by side."""
-        lines = [torch.cat([image for _, image in line], 2) for line in self.lines(picture)]
+        lines = [torch.cat([image for _, image in line], 2) for line in self.lines(entry)]
         widest = max(line.shape[2] for line in lines)
         padded = [F.pad(x, (0, widest - x.shape[2])) for x in lines]
         return Image.fromarray(to_uint8(torch.cat(padded, 1))).quantize(255)
 
-    def values(self, picture: Picture) -> dict[str, object]:
+    def values(self, entry: Entry) -> dict[str, object]:
         """What is written of an image to explanations.json."""
-        file = f"{picture.key}.png" if "panel" in self.drawing.save else None
-        models = [_answer(mapped, row) for _, mapped, row in self.places(picture)]
-        return {"picture": str(picture.path), "file": file, "models": models}
+        file = f"{entry.key}.png" if "panel" in self.drawing.save else None
+        models = [_answer(mapped, row) for _, mapped, row in self.places(entry)]
+        return {"picture": str(entry.path), "file": file, "models": models}
 
 
 def file_keys(paths: Sequence[Path]) -> list[str]:
@@ -184,7 +184,7 @@ def file_keys(paths: Sequence[Path]) -> list[str]:
 
 
 def note_settings(explained: Explanations) -> None:
-    """Write down how pictures are drawn; what is older than another note is drawn anew."""
+    """Write down how images are drawn; what is older than another note is drawn anew."""
     how = explained.drawing
     repeated = [k for k, n in Counter(p.stem for p in explained.paths).items() if n > 1]
     clashes = [str(p) for p in explained.paths if p.stem in repeated]
@@ -198,14 +198,14 @@ def note_settings(explained: Explanations) -> None:
         write_json(file, value)
 
 
-def write_maps(explained: Explanations, pictures: Sequence[Picture], path: Path) -> None:
+def write_maps(explained: Explanations, entries: Sequence[Entry], path: Path) -> None:
     """Write all maps into one NPZ file, an image at a time."""
     with (
         atomic_path(path) as temporary,
         zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive,
     ):
-        for picture in pictures:
-            for name, values in explained.maps(picture).items():
+        for entry in entries:
+            for name, values in explained.maps(entry).items():
                 with archive.open(f"{printable(name)}.npy", "w", force_zip64=True) as member:
                     np.lib.format.write_array(member, values)
 

@@ -1,1 +1,1 @@
-"""Pictures, masked sets, views and shifted test sets."""
+"""Images, masked sets, transforms and shifted test sets."""

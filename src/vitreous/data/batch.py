@@ -1,4 +1,4 @@
-"""A batch: pictures with what is known of them."""
+"""A batch: images with what is known of them."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from torch import Tensor
 
 @dataclasses.dataclass
 class Batch:
-    """Pictures with what is known of them, all on one device.
+    """Images with what is known of them, all on one device.
 
     Attributes:
         images: (B, 3, H, W) in [0, 1].
         labels: (B,) int64.
         masks: (B, 1, H, W) in [0, 1], 1 = foreground; zeros in rows without a mask.
         has_mask: (B,) bool: which rows have a mask.
-        indices: (B,) int64 place of each picture in its data set.
-        targets: (B, C) share of each class where pictures are mixed; None where they are not.
-        groups: (B,) int64 group of each picture, -1 where unknown; None where nobody asks.
+        indices: (B,) int64 place of each image in its data set.
+        targets: (B, C) share of each class where images are mixed; None where they are not.
+        groups: (B,) int64 group of each image, -1 where unknown; None where nobody asks.
     """
 
     images: Tensor

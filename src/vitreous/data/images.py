@@ -1,4 +1,4 @@
-"""Picture files to float tensors in [0, 1], and back: one place that knows about bad files."""
+"""Image files to float tensors in [0, 1], and back: one place that knows about bad files."""
 
 from __future__ import annotations
 
@@ -46,13 +46,13 @@ def reduced_decoding(shortest: int) -> Generator[None]:
 
 
 def open_image(path: str | os.PathLike[str]) -> Image.Image:
-    """Read a picture as RGB, upright.
+    """Read an image as RGB, upright.
 
-    The EXIF rotation is applied; grey, palette, CMYK and 16-bit pictures are converted (16 bits
+    The EXIF rotation is applied; grey, palette, CMYK and 16-bit images are converted (16 bits
     are scaled to 8, not cut off); transparency is laid on white.
 
     Raises:
-        ImageError: If the file is missing, empty, cut short, or not a picture; names the file.
+        ImageError: If the file is missing, empty, cut short, or not an image; names the file.
     """
     file, name = Path(path), printable(path)
     try:
@@ -69,14 +69,14 @@ def open_image(path: str | os.PathLike[str]) -> Image.Image:
 
 
 def decode_image(source: Path | BinaryIO, name: str) -> Image.Image:
-    """Read a picture as `open_image` does, from a file or an open stream.
+    """Read an image as `open_image` does, from a file or an open stream.
 
     Args:
         source: The file, or a seekable binary stream.
         name: What messages call it.
 
     Raises:
-        ImageError: If it is cut short or not a picture.
+        ImageError: If it is cut short or not an image.
     """
     with image_errors(name, ImageError), warnings.catch_warnings(), Image.open(source) as opened:
         warnings.simplefilter("ignore")
@@ -92,10 +92,10 @@ def decode_image(source: Path | BinaryIO, name: str) -> Image.Image:
 
 @contextlib.contextmanager
 def image_errors(name: object, kind: type[VitreousError]) -> Generator[None]:
-    """Turn what PIL raises for a bad picture into one line that names it.
+    """Turn what PIL raises for a bad image into one line that names it.
 
     Args:
-        name: What messages call the picture.
+        name: What messages call the image.
         kind: The error that is raised.
     """
     try:
@@ -109,7 +109,7 @@ def image_errors(name: object, kind: type[VitreousError]) -> Generator[None]:
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
-    """Convert any PIL picture to 8-bit RGB."""
+    """Convert any PIL image to 8-bit RGB."""
     if image.mode.startswith("I;16") or image.mode in ("I", "F"):
         values = np.asarray(image, dtype=np.float64)
         if not np.isfinite(values).all():
@@ -125,7 +125,7 @@ def to_rgb(image: Image.Image) -> Image.Image:
 
 
 def to_tensor(image: Image.Image) -> Tensor:
-    """Turn an RGB picture into a float tensor (3, H, W) in [0, 1]."""
+    """Turn an RGB image into a float tensor (3, H, W) in [0, 1]."""
     return F.to_dtype(F.to_image(image), torch.float32, scale=True)
 
 
@@ -136,7 +136,7 @@ def to_uint8(image: Tensor) -> np.ndarray:
 
 
 def save_image(image: Tensor | np.ndarray, path: str | os.PathLike[str]) -> Path:
-    """Write a picture (3, H, W) in [0, 1], or (H, W, 3) bytes, atomically."""
+    """Write an image (3, H, W) in [0, 1], or (H, W, 3) bytes, atomically."""
     array = to_uint8(image) if isinstance(image, Tensor) else image
     with atomic_path(path) as temporary:
         Image.fromarray(array).save(temporary)
@@ -146,10 +146,10 @@ def save_image(image: Tensor | np.ndarray, path: str | os.PathLike[str]) -> Path
 def save_gif(
     frames: Iterable[Image.Image], path: str | os.PathLike[str], milliseconds: int | list[int]
 ) -> Path:
-    """Write pictures of one size, in order, as an animation that repeats; atomically.
+    """Write images of one size, in order, as an animation that repeats; atomically.
 
     Args:
-        frames: The pictures.
+        frames: The images.
         path: Where to.
         milliseconds: How long one is shown; one number for all, or one each.
     """
@@ -162,13 +162,13 @@ def save_gif(
 
 
 def load_image(path: str | os.PathLike[str], preprocessing: Preprocessing | None = None) -> Tensor:
-    """Read a picture as a tensor (3, H, W) in [0, 1], prepared for a model if its way is given."""
+    """Read an image as a tensor (3, H, W) in [0, 1], prepared for a model if its way is given."""
     image = open_image(path)
     return to_tensor(image) if preprocessing is None else evaluation_transform(preprocessing)(image)
 
 
 def evaluation_crop(preprocessing: Preprocessing) -> v2.Transform:
-    """The resizing and cropping of the model's own test-time view: PIL picture → PIL picture."""
+    """The resizing and cropping of the model's own test-time view: PIL image → PIL image."""
     interpolation = INTERPOLATIONS[preprocessing.interpolation]
     height, width = preprocessing.size
     if preprocessing.crop_mode == "squash":
@@ -179,13 +179,13 @@ def evaluation_crop(preprocessing: Preprocessing) -> v2.Transform:
 
 
 def evaluation_transform(preprocessing: Preprocessing) -> v2.Transform:
-    """The model's own test-time view: PIL picture → tensor (3, H, W) in [0, 1]."""
+    """The model's own test-time view: PIL image → tensor (3, H, W) in [0, 1]."""
     steps = [evaluation_crop(preprocessing), v2.ToImage(), v2.ToDtype(torch.float32, scale=True)]
     return v2.Compose(steps)
 
 
 def list_images(folder: str | os.PathLike[str]) -> list[Path]:
-    """List the picture files below a folder, sorted by path.
+    """List the image files below a folder, sorted by path.
 
     Raises:
         ImageError: If the folder is missing or holds none.

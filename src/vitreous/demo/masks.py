@@ -15,11 +15,11 @@ from vitreous.results import Record
 
 
 def find_demo_masks(classifier: Classifier, items: Dataset, folder: Path) -> Record:
-    """Write a mask for each picture and compare them with the exact ones.
+    """Write a mask for each image and compare them with the exact ones.
 
     Args:
         classifier: The model whose keys are cut.
-        items: Drawn pictures with exact masks.
+        items: Drawn images with exact masks.
         folder: Gets `CLASS/00000.png` for each; found there, they are not made again.
 
     Returns:

@@ -1,4 +1,4 @@
-"""What the demo measures on every model, all on the same drawn pictures."""
+"""What the demo measures on every model, all on the same drawn images."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class TestImages:
     Attributes:
         labels: (N,) classes, the same for all sets.
         masks: (N, 1, S, S) exact foreground, the same for all sets.
-        sets: Name → pictures (N, 3, S, S).
+        sets: Name → images (N, 3, S, S).
     """
 
     labels: Tensor
@@ -55,12 +55,12 @@ def draw_tests(world: World, count: int, seed: int) -> TestImages:
 def measure_models(
     classifier: Classifier, tests: TestImages, attacked: int, seed: int
 ) -> list[Record]:
-    """Measure accuracy, relevance on the foreground, robustness and turned pictures.
+    """Measure accuracy, relevance on the foreground, robustness and turned images.
 
     Args:
         classifier: The model.
         tests: The test sets.
-        attacked: How many of the pictures are attacked.
+        attacked: How many of the images are attacked.
         seed: Of the attack's random starts.
     """
     return [
@@ -73,7 +73,7 @@ def measure_models(
 
 @torch.no_grad()
 def count_correct(classifier: Classifier, images: Tensor, labels: Tensor) -> int:
-    """Number of pictures that the model classifies correctly."""
+    """Number of images that the model classifies correctly."""
     parts = zip(images.split(256), labels.split(256))
     return sum(int((classifier(x).argmax(1) == y).sum()) for x, y in parts)
 
@@ -105,7 +105,7 @@ def shares(classifier: Classifier, tests: TestImages) -> Iterator[Record]:
 
 
 def attacks(classifier: Classifier, tests: TestImages, count: int, seed: int) -> Iterator[Record]:
-    """Accuracy under PGD with 10 steps, on the first pictures of the normal set."""
+    """Accuracy under PGD with 10 steps, on the first images of the normal set."""
     images, labels = tests.sets[NORMAL][:count], tests.labels[:count]
     for epsilon in (0.0, *EPSILONS):
         perturbed = images

@@ -16,7 +16,7 @@ EPSILONS = (8 / 255, 24 / 255)
 def draw_strips(
     classifier: Classifier, tests: TestImages, folder: Path, *, count: int = 3, seed: int = 0
 ) -> None:
-    """Push some pictures towards another class and put the strips into the run folder."""
+    """Push some images towards another class and put the strips into the run folder."""
     for place in range(count):
         label = int(tests.labels[place])
         target = (label + 1 + place) % classifier.num_classes

@@ -45,7 +45,7 @@ TAG_WEIGHT, PATTERN_WEIGHT = 0.5, 0.3
 
 
 class Heads(nn.ModuleDict):
-    """Auxiliary readouts: what each patch shows; the tag, and the pattern, of the picture."""
+    """Auxiliary readouts: what each patch shows; the tag, and the pattern, of the image."""
 
     def __init__(self, width: int):
         count = len(WORLD.classes) + 1
@@ -106,7 +106,7 @@ def train_round(
     start: int,
     arguments: argparse.Namespace,
 ) -> dict[str, float]:
-    """Draw fresh pictures for a round and take its steps; returns mean losses."""
+    """Draw fresh images for a round and take its steps; returns mean losses."""
     seed = 1_000_003 * (arguments.seed + 1) + start
     scenes = sample_scenes(WORLD, BATCH * ROUND, seed=seed, agreement=1 / len(KINDS))
     random = torch.Generator().manual_seed(seed)

@@ -45,7 +45,7 @@ class DemoPlan:
 
     Attributes:
         variants: Recipes in `demo/` that start from the model with the shortcut.
-        tests: Test pictures in each set.
+        tests: Test images in each set.
         attacked: How many of them are attacked.
         overrides: Settings laid over the recipes, by recipe.
     """
@@ -71,7 +71,7 @@ QUICK = DemoPlan(
 
 @runtime_checkable
 class DrawingReader(Protocol):
-    """A reader that draws its pictures."""
+    """A reader that draws its images."""
 
     @property
     def world(self) -> World: ...  # noqa: D102
@@ -83,7 +83,7 @@ class Demo:
 
     Attributes:
         out: Folder for everything it writes.
-        seed: Of training; the pictures stay the same.
+        seed: Of training; the images stay the same.
         plan: How much of everything.
         quiet: No progress bars.
     """
@@ -139,7 +139,7 @@ class Demo:
 
     @property
     def world(self) -> World:
-        """What the pictures look like, from the recipe."""
+        """What the images look like, from the recipe."""
         reader = self.recipe("shortcut").data
         assert isinstance(reader, DrawingReader)
         return reader.world

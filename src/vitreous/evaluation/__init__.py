@@ -8,14 +8,14 @@ entry run in step, fractions are in [0, 1], files are relative to the folder of 
 | key | shape |
 | --- | --- |
 | `source` | text: where the set comes from |
-| `n` | pictures, unreadable ones included |
+| `n` | images, unreadable ones included |
 | `preprocessing` | `{size: [h, w], crop_ratio, interpolation, crop_mode}`, reduced `decoding` |
 | `convention` | name of the convention that the entries below are counted under |
 | `unreadable` | `{count, files: [{file, reason}, …]}` (100 named at most); they count as wrong |
 | `per_class` | `{class: [index], name: [text], n: [int], correct: [int]}` |
 | `calibration` | `{edges: [bins + 1], n: [bins], confidence: [bins], accuracy: [bins]}` |
 | `best`, `worst` | `[{picture, relevance or null, file, label, prediction, confidence, nll}]`; \
-`picture` and `relevance` are files of pictures, `label` and `prediction` are class names |
+`picture` and `relevance` are files of images, `label` and `prediction` are class names |
 | `corruptions` | ImageNet-C: `{corruption: [c names], severity: [s numbers], \
 top1: [c × s, null where missing], n: [c × s], error: [c], alexnet_error: [c]}` |
 | `rotation` | `{angle: [degrees], top1: [], low: [], high: [], same_prediction: [], n: []}` |

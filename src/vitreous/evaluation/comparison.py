@@ -1,4 +1,4 @@
-"""Two models on the same pictures: the difference with its interval, and how far they agree."""
+"""Two models on the same images: the difference with its interval, and how far they agree."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def comparison_records(first: Predictions, second: Predictions, against: str) ->
 
     Returns:
         `top1_difference` (second − first) with a paired interval, `agreement` (the same
-        prediction) and `error_consistency` (Cohen's kappa of being right), over the pictures that
+        prediction) and `error_consistency` (Cohen's kappa of being right), over the images that
         both have.
     """
     _, a, b = np.intersect1d(first.rows["index"], second.rows["index"], return_indices=True)

@@ -63,7 +63,7 @@ def effective_records(
 ) -> tuple[list[Record], dict[str, dict[str, object]]]:
     """Effective robustness on every shift that the testbed has a line for.
 
-    Home is ImageNet's validation set. For -A, -R and ObjectNet only its pictures of the classes of
+    Home is ImageNet's validation set. For -A, -R and ObjectNet only its images of the classes of
     the shift count, and on both axes the decision is among these.
 
     Returns:

@@ -17,7 +17,7 @@ class Calibration:
 
     Attributes:
         edges: (bins + 1,) of the confidence.
-        n: (bins,) pictures.
+        n: (bins,) images.
         confidence: (bins,) mean; NaN where a bin is empty.
         accuracy: (bins,); NaN where a bin is empty.
     """

@@ -19,7 +19,7 @@ def removal_hits(
     targets: Tensor,
     fractions: tuple[float, ...] = FRACTIONS,
 ) -> Tensor:
-    """Remove pixels by their relevance and see which pictures are still right.
+    """Remove pixels by their relevance and see which images are still right.
 
     Pixels are set to 0 before the normalisation (Chefer et al. 2021). Of equally relevant pixels
     those that come first go first, so that exactly the fraction goes.

@@ -26,7 +26,7 @@ NAMED_FILES = 100
 def accuracy_records(predictions: Predictions) -> list[Record]:
     """Top-1 and top-5 under each convention, and under the first: by class, NLL, ECE, unreadable.
 
-    Pictures that could not be read, or whose logits were not finite, count as wrong. NLL and ECE
+    Images that could not be read, or whose logits were not finite, count as wrong. NLL and ECE
     are over the others.
 
     Args:
@@ -110,7 +110,7 @@ def answer_name(classifier: Classifier, answers: Predictions, prediction: int) -
 
 
 def by_target(predictions: Predictions) -> tuple[np.ndarray, np.ndarray]:
-    """Count right answers and pictures of each target, under the first convention."""
+    """Count right answers and images of each target, under the first convention."""
     targets = predictions.test_set.targets[predictions.rows["index"]][predictions.counted]
     length = len(predictions.test_set.accepted)
     right = np.bincount(targets[predictions.correct()[predictions.counted]], minlength=length)
@@ -211,7 +211,7 @@ def _number(text: str) -> tuple[int, float, str]:
 
 
 def entry_of(predictions: Predictions) -> dict[str, object]:
-    """The entry of one set in `Results.extra`, without pictures and curves."""
+    """The entry of one set in `Results.extra`, without images and curves."""
     test_set, rows = predictions.test_set, predictions.rows
     counted = predictions.counted & (rows["status"] == READ)
     right, total = by_target(predictions)

@@ -101,8 +101,8 @@ class EvaluationFolders:
 
     Attributes:
         root: Folder below which sets are looked for.
-        out: Folder of `results.json`, rows and pictures.
-        samples: How many best and worst pictures of a set are written.
+        out: Folder of `results.json`, rows and images.
+        samples: How many best and worst images of a set are written.
 
     Examples:
         >>> folders = EvaluationFolders(root=Path("data"), out=Path("runs/x"), samples=0)
@@ -133,11 +133,11 @@ def evaluate(
     Args:
         classifier: The model.
         suite: What to measure.
-        folders: Where sets are, and where rows and pictures go.
+        folders: Where sets are, and where rows and images go.
         sets: More test sets, read already.
-        streaming: How pictures are streamed.
+        streaming: How images are streamed.
         explaining: How explanations are measured; methods come from the suite.
-        processes: Which of several processes this is; pictures are written by the first.
+        processes: Which of several processes this is; images are written by the first.
 
     Raises:
         VitreousError: If nothing could be measured; the message is the first problem.

@@ -1,4 +1,4 @@
-"""The best and worst pictures of a set, written beside `results.json` with their maps."""
+"""The best and worst images of a set, written beside `results.json` with their maps."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ def write_samples(
     count: int = 6,
     processes: Processes = ALONE,
 ) -> dict[str, list[dict[str, object]]]:
-    """Write the surest right and the surest wrong pictures with their relevance maps.
+    """Write the surest right and the surest wrong images with their relevance maps.
 
     Args:
         classifier: The model that answered.
         predictions: Its answers.
-        folder: Where `results.json` is; pictures go below `samples/evaluation/`.
+        folder: Where `results.json` is; images go below `samples/evaluation/`.
         count: How many of each.
         processes: Which of several processes this is; each writes its share.
 
@@ -81,7 +81,7 @@ def _write(
     except ImageError:
         return None
     image = to_tensor(thumbnail)
-    # Named by what was measured and by the image, so that pictures of another state of the model,
+    # Named by what was measured and by the image, so that images of another state of the model,
     # of a set of the same name or of a limited call stay what the entries that name them say.
     measured = test_set.name if predictions.folder is None else predictions.folder.name
     place = Path("samples", "evaluation", folder_name(measured))

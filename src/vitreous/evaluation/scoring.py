@@ -27,7 +27,7 @@ def row_type(conventions: tuple[Convention, ...]) -> np.dtype:
 
 
 class Scorer:
-    """Scores logits of one set's pictures under its conventions.
+    """Scores logits of one set's images under its conventions.
 
     Args:
         test_set: The set.
@@ -44,7 +44,7 @@ class Scorer:
         ]
 
     def rows(self, indices: Tensor, logits: Tensor) -> np.ndarray:
-        """Score logits (B, C) of the pictures `indices` (B,); returns B rows."""
+        """Score logits (B, C) of the images `indices` (B,); returns B rows."""
         rows = np.zeros(len(indices), self.type)
         rows["index"] = indices.numpy()
         finite = logits.isfinite().all(1)

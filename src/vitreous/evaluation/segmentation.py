@@ -22,7 +22,7 @@ COUNTS = ("correct", "labelled", "intersection0", "intersection1", "union0", "un
 
 
 def segmentation_counts(relevance: Tensor, labels: Tensor) -> tuple[np.ndarray, np.ndarray]:
-    """Count each picture for the ImageNet-Segmentation protocol (Chefer et al. 2021).
+    """Count each image for the ImageNet-Segmentation protocol (Chefer et al. 2021).
 
     Each map is scaled by its own minimum and maximum; foreground is what lies above its mean.
 
@@ -52,7 +52,7 @@ def scores_of_counts(counts: np.ndarray, precision: np.ndarray) -> dict[str, np.
     """Turn pixel counts (…, 6), summed over a set, and its mean precision (…) into the scores.
 
     Pixel accuracy and the intersection over union of the two classes come from totals over the
-    set; the average precision is a mean over pictures.
+    set; the average precision is a mean over images.
     """
     tiny = np.spacing(1)
     union = counts[..., 2:4] / (tiny + counts[..., 4:6])

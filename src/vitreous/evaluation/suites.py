@@ -69,7 +69,7 @@ class MaskedSettings:
 
     Attributes:
         name: `imagenet-segmentation` (the HDF5 file), or any name.
-        path: The HDF5 file, or a folder of class folders with pictures.
+        path: The HDF5 file, or a folder of class folders with images.
         masks: The folder of masks, for such a folder.
         mask_format: How mask files are read: `binary`, or `imagenet_s`.
         class_map: JSON, label → classes of the model, see the test set `folder`.
@@ -179,7 +179,7 @@ class Suite:
             METHODS[method]  # an unknown name is refused before anything is measured
 
     def all_perturbations(self) -> Iterator[Rotation | Corruption]:
-        """What is done to the pictures of clean sets, one after the other."""
+        """What is done to the images of clean sets, one after the other."""
         angles = [float(a) for a in self.rotation if a % 360]
         if self.disc and angles:
             angles.insert(0, 0.0)

@@ -5,7 +5,7 @@
 | `methods` | one file for each kind of mask; `MASK_METHODS` is the registry |
 | `tokencut` | the method, as functions on tensors |
 | `eigenvectors` | its partial solvers, on CPU or GPU |
-| `edges` | refinement of coarse masks by the picture's own edges |
+| `edges` | refinement of coarse masks by the image's own edges |
 | `quality` | what a mask looks like, and which masks are dropped |
 | `folder` | the one form on disk: PNG files and a manifest; resumable |
 | `sheet` | the contact sheet, worst first |

@@ -17,7 +17,7 @@ from vitreous.registry import Registry
 
 
 class MaskError(VitreousError):
-    """No mask for one picture; the run goes on and the manifest says why.
+    """No mask for one image; the run goes on and the manifest says why.
 
     Examples:
         >>> try:
@@ -33,11 +33,11 @@ class MaskItem:
     """One mask to make.
 
     Attributes:
-        name: Relative path without suffix, `a/b` for the picture `a/b.jpg`; the mask becomes
+        name: Relative path without suffix, `a/b` for the image `a/b.jpg`; the mask becomes
             `a/b.png`.
-        image: The picture, where there is one.
-        source: The file that the mask is read from; the picture where it is found in it.
-        key: What an annotation file calls the picture.
+        image: The image, where there is one.
+        source: The file that the mask is read from; the image where it is found in it.
+        key: What an annotation file calls the image.
         problem: Why no mask can be made, in one line; empty where one can.
 
     Examples:
@@ -58,7 +58,7 @@ class Found:
     """One mask.
 
     Attributes:
-        mask: (H, W) bool, of the picture's size.
+        mask: (H, W) bool, of the image's size.
         note: What was odd about it, in one line; empty where nothing was.
 
     Examples:
@@ -88,7 +88,7 @@ class MaskMethod(Protocol):
         """List what there is to do, sorted by name.
 
         Args:
-            images: Folder of the pictures; sources that hold their own need none.
+            images: Folder of the images; sources that hold their own need none.
         """
         ...
 
@@ -106,7 +106,7 @@ class OfModel(Protocol):
         ...
 
 
-# Pillow's own limit, above which it refuses a picture as a decompression bomb.
+# Pillow's own limit, above which it refuses an image as a decompression bomb.
 MOST_PIXELS = 2 * 89_478_485
 MASK_METHODS: Registry[type[MaskMethod]] = Registry("mask method", "vitreous.masks.methods")
 
@@ -146,12 +146,12 @@ def find_each(
 def without_image(
     names: dict[str, Path], items: Sequence[MaskItem], images: Path
 ) -> list[MaskItem]:
-    """One item, with a problem, for each name that no picture of the folder has.
+    """One item, with a problem, for each name that no image of the folder has.
 
     Args:
-        names: What has no picture, and the file that says so.
-        items: The items of the pictures.
-        images: The folder of the pictures.
+        names: What has no image, and the file that says so.
+        items: The items of the images.
+        images: The folder of the images.
     """
     known = {item.name for item in items}
     problem = f"there is no picture of it in {images}"
@@ -163,7 +163,7 @@ def without_image(
 
 
 def image_items(images: Path | None, source: str) -> list[MaskItem]:
-    """One item for each picture of a folder (or for one picture file).
+    """One item for each image of a folder (or for one image file).
 
     Raises:
         VitreousError: If there is no folder, or nothing in it.
@@ -178,11 +178,11 @@ def image_items(images: Path | None, source: str) -> list[MaskItem]:
 def file_items(
     root: Path, images: Path | None, suffixes: Sequence[str], kind: str
 ) -> list[MaskItem]:
-    """One item for each annotation file below `root`, with its picture if there is a folder.
+    """One item for each annotation file below `root`, with its image if there is a folder.
 
-    With pictures, the items are the pictures: those without an annotation are kept, and fail one
-    by one with a line that says what is missing. Annotations without a picture come last, with a
-    problem. A picture `a/b.jpg` is matched with `a/b.*`
+    With images, the items are the images: those without an annotation are kept, and fail one
+    by one with a line that says what is missing. Annotations without an image come last, with a
+    problem. An image `a/b.jpg` is matched with `a/b.*`
     below `root`, else with the only file called `b.*`.
 
     Raises:
@@ -246,9 +246,9 @@ def distinct(items: Sequence[MaskItem]) -> list[MaskItem]:
 
 
 def image_size(item: MaskItem) -> tuple[int, int] | None:
-    """Width and height of the upright picture, None where there is none.
+    """Width and height of the upright image, None where there is none.
 
-    Its pixels are read too, so that a mask is only made for a picture that training can read.
+    Its pixels are read too, so that a mask is only made for an image that training can read.
 
     Raises:
         MaskError: If it cannot be read.
@@ -266,7 +266,7 @@ def image_size(item: MaskItem) -> tuple[int, int] | None:
 
 
 def require_size(pixels: int, what: object) -> None:
-    """Refuse a mask that would need more memory than any picture that can be opened.
+    """Refuse a mask that would need more memory than any image that can be opened.
 
     Raises:
         MaskError: With both numbers.
@@ -276,7 +276,7 @@ def require_size(pixels: int, what: object) -> None:
 
 
 def check_size(mask: np.ndarray, item: MaskItem) -> None:
-    """Refuse a mask that is not of its picture's size.
+    """Refuse a mask that is not of its image's size.
 
     Raises:
         MaskError: With both sizes.

@@ -1,4 +1,4 @@
-"""Refinement of coarse masks: the edges of the picture become those of the mask.
+"""Refinement of coarse masks: the edges of the image become those of the mask.
 
 The filters are OpenCV's: `bilateral` runs with every build, `guided` is faster and comes with the
 contributed modules (`opencv-contrib-python-headless`). The paper's bilateral solver needs a build
@@ -21,7 +21,7 @@ DIAMETER = 13
 
 
 def refine(name: str, image: np.ndarray, coarse: np.ndarray) -> tuple[np.ndarray, str]:
-    """Refine a coarse mask by the picture, and never lose it.
+    """Refine a coarse mask by the image, and never lose it.
 
     A filter may swap foreground and background, or leave nothing. The refined mask is taken if it
     overlaps the coarse one by half (IoU), else its complement if that does, else the coarse mask
@@ -80,8 +80,8 @@ def keep(image: np.ndarray, coarse: np.ndarray) -> np.ndarray:
 def bilateral(image: np.ndarray, coarse: np.ndarray) -> np.ndarray:
     """Joint bilateral filter: the mask is averaged over near pixels of similar colour.
 
-    OpenCV's main modules filter a picture only by itself. So the mask goes in as a third channel,
-    too small to count among the two that hold most of the picture's colour.
+    OpenCV's main modules filter an image only by itself. So the mask goes in as a third channel,
+    too small to count among the two that hold most of the image's colour.
     """
     cv2 = require("cv2", "masks")
     colors = image.reshape(-1, 3).astype(np.float32) / 255

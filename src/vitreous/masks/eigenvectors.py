@@ -1,6 +1,6 @@
 """The second eigenvector of the normalised cut, by partial solvers, on CPU or GPU.
 
-`arpack` is scipy's, one picture after the other on the CPU; `lanczos` is in torch and solves a
+`arpack` is scipy's, one image after the other on the CPU; `lanczos` is in torch and solves a
 batch at once where the features are; `dense` finds all eigenvectors and is there to compare with.
 """
 
@@ -125,6 +125,6 @@ def dense(matrices: Tensor) -> Tensor:
 
 
 def start(count: int) -> Tensor:
-    """A fixed unit vector (N,) float64: the same picture gives the same mask on every call."""
+    """A fixed unit vector (N,) float64: the same image gives the same mask on every call."""
     vector = np.random.default_rng(0).standard_normal(count)
     return torch.from_numpy(vector / np.linalg.norm(vector))

@@ -1,7 +1,7 @@
 """The one form of masks on disk: PNG files of 0 and 255, and a manifest; resumable.
 
-`OUT/a/b.png` is the mask of `IMAGES/a/b.jpg`, so training finds it. What is dropped lies, as a
-picture too, in `OUT/_quality/dropped/`; the manifest says why.
+`OUT/a/b.png` is the mask of `IMAGES/a/b.jpg`, so training finds it. What is dropped lies, as an
+image too, in `OUT/_quality/dropped/`; the manifest says why.
 """
 
 from __future__ import annotations
@@ -57,19 +57,19 @@ def write_masks(
     overwrite: bool = False,
     processes: Processes = ALONE,
 ) -> MaskFolder:
-    """Make masks of all pictures of a folder.
+    """Make masks of all images of a folder.
 
     Killed and run again, it goes on where it was; other settings in the same folder are refused.
-    Pictures that were replaced since get a new mask, those without a mask are tried again. A file
+    Images that were replaced since get a new mask, those without a mask are tried again. A file
     that we did not write, or that was changed by hand since, is never written over.
 
     Args:
         source: Where masks come from.
-        images: Folder of the pictures; None for sources that hold their own.
+        images: Folder of the images; None for sources that hold their own.
         out: Where masks and manifest go.
         filters: Which masks are dropped; the paper's rule where not given.
         second: A second method whose agreement is measured; its masks are not written.
-        batch_size: Pictures in one call of the source.
+        batch_size: Images in one call of the source.
         restart: Delete what an earlier run wrote there, and begin anew.
         overwrite: Write to the folder although it holds what we did not make.
         processes: Which of several processes this is; each makes its share of the masks, and the
@@ -149,7 +149,7 @@ def _make(
 
 
 def _require_apart(images: Path | None, out: Path) -> None:
-    """Refuse to write masks among the pictures, where they would be taken for pictures."""
+    """Refuse to write masks among the images, where they would be taken for images."""
     if images is not None and images.is_dir() and out.resolve().is_relative_to(images.resolve()):
         raise VitreousError(
             f"{out} lies in the folder of pictures {images}, where masks would be taken for "
@@ -158,7 +158,7 @@ def _require_apart(images: Path | None, out: Path) -> None:
 
 
 def _known(folder: MaskFolder) -> dict[str, ManifestRow]:
-    """The rows that are there; tells which are of pictures that are gone."""
+    """The rows that are there; tells which are of images that are gone."""
     rows = {row.name: row for row in folder.rows()}
     gone = [row.name for row in rows.values() if row.image and not Path(row.image).is_file()]
     if gone and rows:
@@ -172,7 +172,7 @@ def _known(folder: MaskFolder) -> dict[str, ManifestRow]:
 
 
 def _todo(items: Sequence[MaskItem], known: dict[str, ManifestRow]) -> list[MaskItem]:
-    """What has no row, no mask, or another picture than when its mask was made; tells the last."""
+    """What has no row, no mask, or another image than when its mask was made; tells the last."""
     missing = {item.name for item in items if not (item.name in known and known[item.name].mask)}
     changed = {
         item.name
@@ -190,7 +190,7 @@ def _todo(items: Sequence[MaskItem], known: dict[str, ManifestRow]) -> list[Mask
 
 
 def stamp(item: MaskItem) -> str:
-    """Sizes and times of change of an item's picture and source."""
+    """Sizes and times of change of an item's image and source."""
     files = dict.fromkeys(path for path in (item.image, item.source) if path is not None)
     return json.dumps([file_stamp(path) for path in files])
 
@@ -254,7 +254,7 @@ class _Writer:
         )
 
     def _drop_old(self, name: str, mask: str) -> None:
-        """Remove the mask that a picture had before it was replaced, where it lay elsewhere."""
+        """Remove the mask that an image had before it was replaced, where it lay elsewhere."""
         old = self.known.get(name)
         if old is not None and old.mask and old.mask != mask:
             _remove(self.folder.file(old), old)

@@ -1,4 +1,4 @@
-"""Reading pictures, and the model, for methods that look at them."""
+"""Reading images, and the model, for methods that look at them."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ from vitreous.masks.base import Found, MaskError, MaskItem
 from vitreous.models import Classifier, load_model
 
 Maker = Callable[[list[Image.Image]], "list[Found] | list[Found | MaskError]"]
-# ImageNet's, for networks that take pictures normalised by them: (1, 3, 1, 1).
+# ImageNet's, for networks that take images normalised by them: (1, 3, 1, 1).
 MEAN = np.array([0.485, 0.456, 0.406], np.float32).reshape(1, 3, 1, 1)
 STD = np.array([0.229, 0.224, 0.225], np.float32).reshape(1, 3, 1, 1)
 
 
 def find_in_images(items: Sequence[MaskItem], make: Maker) -> list[Found | MaskError]:
-    """Read a batch of pictures and make their masks; an unreadable one becomes an error.
+    """Read a batch of images and make their masks; an unreadable one becomes an error.
 
     Args:
         items: The batch.
-        make: From the readable pictures to their masks, in order.
+        make: From the readable images to their masks, in order.
     """
     results: list[Found | MaskError] = []
     images: list[Image.Image] = []
@@ -107,12 +107,12 @@ def run_session(
 
 
 def not_finite(model: object) -> MaskError:
-    """What is said of a picture for which a model gives NaN or infinity."""
+    """What is said of an image for which a model gives NaN or infinity."""
     return MaskError(f"{model} gives numbers that are not finite; are its weights whole?")
 
 
 def squash(images: Sequence[Image.Image], size: tuple[int, int]) -> Tensor:
-    """Resize whole pictures to one height and width, whatever their shape.
+    """Resize whole images to one height and width, whatever their shape.
 
     Returns:
         (B, 3, H, W) float32 in [0, 1].
@@ -123,7 +123,7 @@ def squash(images: Sequence[Image.Image], size: tuple[int, int]) -> Tensor:
 
 
 def pixels(image: Image.Image) -> np.ndarray:
-    """Bytes (H, W, 3) of a picture."""
+    """Bytes (H, W, 3) of an image."""
     return np.array(image.convert("RGB"))
 
 

@@ -1,7 +1,7 @@
 """COCO's run lengths: columns from the left, runs of background and foreground in turn.
 
 They are decoded here and not by pycocotools, which trusts them: lengths that do not add up to the
-picture leave it memory that was never written, or end the process.
+image leave it memory that was never written, or end the process.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ def decode_lengths(counts: str | bytes | Sequence[int], size: tuple[int, int]) -
 
     Args:
         counts: Lengths, or their compressed text; background comes first.
-        size: Width and height of the picture.
+        size: Width and height of the image.
 
     Raises:
-        MaskError: If they are no lengths, or do not cover exactly the picture.
+        MaskError: If they are no lengths, or do not cover exactly the image.
     """
     lengths = _uncompressed(counts) if isinstance(counts, str | bytes) else list(counts)
     if not all(type(length) is int and length >= 0 for length in lengths):

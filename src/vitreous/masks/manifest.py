@@ -21,7 +21,7 @@ class ManifestRow:
 
     Attributes:
         name: Relative path without suffix.
-        image: The picture's path, empty where there is none.
+        image: The image's path, empty where there is none.
         mask: The mask's path within the folder, empty where none could be made.
         source: What it was read from.
         method: The mask method.
@@ -30,7 +30,7 @@ class ManifestRow:
         note: What was odd about it.
         width: Pixels.
         height: Pixels.
-        area: Share of the picture.
+        area: Share of the image.
         pixels: Foreground pixels at 224×224.
         border: Share of the outermost pixels.
         components: Connected parts.
@@ -38,7 +38,7 @@ class ManifestRow:
         agreement: IoU with the second method.
         quality: Order of the contact sheet, 0 = worst.
         digest: Of the mask's pixels; empty in manifests of before there were digests.
-        stamp: Sizes and times of change of picture and source when the mask was made.
+        stamp: Sizes and times of change of image and source when the mask was made.
     """
 
     name: str

@@ -15,11 +15,11 @@ FARTHEST = 16
 
 
 def fill(polygons: Sequence[Sequence[float]], size: tuple[int, int]) -> tuple[np.ndarray, str]:
-    """Fill polygons; what lies outside the picture is cut off.
+    """Fill polygons; what lies outside the image is cut off.
 
     Args:
         polygons: Each x1, y1, x2, y2, … in pixels.
-        size: Width and height of the picture.
+        size: Width and height of the image.
 
     Returns:
         Their union (H, W) bool, and a note about what was odd, empty where nothing was.
@@ -59,7 +59,7 @@ def _near(polygon: Sequence[float], size: tuple[int, int]) -> bool:
 
 
 def outside(polygon: Sequence[float], size: tuple[int, int]) -> bool:
-    """Whether a point is more than a pixel outside of the picture."""
+    """Whether a point is more than a pixel outside of the image."""
     xs, ys = polygon[::2], polygon[1::2]
     return min(*xs, *ys) < -1 or max(xs) > size[0] + 1 or max(ys) > size[1] + 1
 
@@ -67,11 +67,11 @@ def outside(polygon: Sequence[float], size: tuple[int, int]) -> bool:
 def boxes_mask(
     boxes: Sequence[tuple[float, float, float, float]], size: tuple[int, int]
 ) -> tuple[np.ndarray, str]:
-    """Fill boxes; what lies outside the picture is cut off.
+    """Fill boxes; what lies outside the image is cut off.
 
     Args:
         boxes: Left, top, right, bottom in pixels, right and bottom exclusive.
-        size: Width and height of the picture.
+        size: Width and height of the image.
 
     Returns:
         Their union (H, W) bool, and a note, empty where nothing was odd.

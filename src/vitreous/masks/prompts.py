@@ -25,7 +25,7 @@ COLUMNS = ("path", "xmin", "ymin", "xmax", "ymax")
 
 @dataclasses.dataclass(frozen=True)
 class PromptFile:
-    """A table of what is known of each picture, found by the longest end of its path.
+    """A table of what is known of each image, found by the longest end of its path.
 
     Attributes:
         file: The file.
@@ -34,7 +34,7 @@ class PromptFile:
     file: Path
 
     def items(self, images: Path | None, method: str) -> list[MaskItem]:
-        """One for each picture; then, each with a problem, what the table has no picture of."""
+        """One for each image; then, each with a problem, what the table has no image of."""
         if images is None:
             raise VitreousError(f"{self.file} holds no sizes; give the folder of the pictures too")
         items = [
@@ -46,7 +46,7 @@ class PromptFile:
         return items + without_image(lost, items, images)
 
     def rows(self, item: MaskItem) -> list[list[object]]:
-        """What the table says of a picture: a list of boxes or of points.
+        """What the table says of an image: a list of boxes or of points.
 
         Raises:
             MaskError: If it says nothing, or no list.
@@ -60,7 +60,7 @@ class PromptFile:
 
     @functools.cached_property
     def table(self) -> Mapping[str, object]:
-        """Picture → rows as they stand in the file."""
+        """Image → rows as they stand in the file."""
         table = read_json(self.file)
         if not isinstance(table, dict):
             raise VitreousError(f"{self.file}: expected picture names with boxes or points")
@@ -72,7 +72,7 @@ class PromptFile:
         return next((end for end in ends if end in self.table), "")
 
     def points(self, item: MaskItem) -> list[tuple[float, float, float]]:
-        """Points of a picture: x, y in pixels and 1 for the object, 0 for the background.
+        """Points of an image: x, y in pixels and 1 for the object, 0 for the background.
 
         Raises:
             MaskError: If there are none, or they are no numbers.
@@ -99,7 +99,7 @@ class BoxFile(PromptFile):
     names: tuple[str, ...] | None = None
 
     def items(self, images: Path | None, method: str) -> list[MaskItem]:
-        """As of a table; XML files state sizes and need no pictures."""
+        """As of a table; XML files state sizes and need no images."""
         if self.file.is_dir() or not self.file.exists():
             return file_items(self.file, images, (".xml",), "XML files")
         return super().items(images, method)
@@ -120,7 +120,7 @@ class BoxFile(PromptFile):
 
     @functools.cached_property
     def table(self) -> Mapping[str, object]:
-        """Picture → boxes, the last row and column included."""
+        """Image → boxes, the last row and column included."""
         if self.file.suffix.lower() == ".csv":
             return _csv(self.file)
         table = read_json(self.file)

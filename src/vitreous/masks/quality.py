@@ -14,10 +14,10 @@ class Quality:
     """What can be said of a mask from the mask alone, and from a second opinion.
 
     Attributes:
-        area: Share of the picture that is foreground.
+        area: Share of the image that is foreground.
         pixels: Foreground pixels at 224×224.
-        border: Share of the picture's outermost pixels that are foreground.
-        components: Connected parts (8 neighbours), those under 0.1 % of the picture not counted.
+        border: Share of the image's outermost pixels that are foreground.
+        components: Connected parts (8 neighbours), those under 0.1 % of the image not counted.
         largest: Share of the foreground in its largest part.
         agreement: Intersection over union with a second method's mask, where one was asked.
 
@@ -54,14 +54,14 @@ class Filters:
 
     Attributes:
         minimum_pixels: Least foreground at 224×224; RobustViT's published code uses 520.
-        maximum_area: Largest share of the picture.
+        maximum_area: Largest share of the image.
         maximum_border: Largest share of the outermost pixels.
         maximum_components: Most connected parts; any number where not given.
         minimum_agreement: Least intersection over union with a second method.
 
     Examples:
         >>> Filters(maximum_area=0.5).reason(measure(np.ones((8, 8), dtype=bool)))
-        'covers 100% of the picture, at most 50%'
+        'covers 100% of the image, at most 50%'
     """
 
     minimum_pixels: float = 520.0
@@ -98,7 +98,7 @@ def measure(mask: np.ndarray, second: np.ndarray | None = None) -> Quality:
 
     Args:
         mask: (H, W) bool.
-        second: A second method's mask of the same picture.
+        second: A second method's mask of the same image.
 
     Examples:
         >>> mask = np.zeros((8, 8), dtype=bool)

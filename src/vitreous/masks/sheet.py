@@ -1,4 +1,4 @@
-"""The contact sheet: pictures with their masks, worst first, as a picture and as a page."""
+"""The contact sheet: images with their masks, worst first, as an image and as a page."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def write_sheet(folder: MaskFolder, *, limit: int = 200) -> tuple[Path, Path]:
         limit: How many are shown, the worst ones.
 
     Returns:
-        Paths of the picture and of the page.
+        Paths of the image and of the page.
 
     Examples:
         >>> import tempfile
@@ -54,7 +54,7 @@ def write_sheet(folder: MaskFolder, *, limit: int = 200) -> tuple[Path, Path]:
 
 
 def tile(folder: MaskFolder, row: ManifestRow) -> Image.Image:
-    """A picture with its foreground tinted and outlined, within 160×160 pixels."""
+    """An image with its foreground tinted and outlined, within 160×160 pixels."""
     mask = read_mask(folder.file(row))[0].numpy() > 0
     try:
         image = open_image(row.image) if row.image else None

@@ -1,7 +1,7 @@
 """TokenCut: foreground from a Vision Transformer's patch similarities, without any label.
 
 Wang et al. 2022, "Self-supervised Transformers for unsupervised object discovery using normalized
-cut". The picture's patches form a graph; the second smallest eigenvector of its normalised cut
+cut". The image's patches form a graph; the second smallest eigenvector of its normalised cut
 splits it in two, and the part that holds the most extreme patch is the object.
 """
 
@@ -31,7 +31,7 @@ FEATURES: tuple[str, ...] = get_args(Features)
 
 @dataclasses.dataclass(frozen=True)
 class Partition:
-    """One picture's cut.
+    """One image's cut.
 
     Attributes:
         foreground: (rows, columns) bool, the connected component of the seed.
@@ -56,7 +56,7 @@ def tokencut_masks(
     solver: str | None = None,
     batch_size: int = 16,
 ) -> Tensor:
-    """Find the foreground of pictures in memory.
+    """Find the foreground of images in memory.
 
     Args:
         classifier: A plain Vision Transformer; DINO, DINOv2 or DINOv3 weights serve best.
@@ -68,14 +68,14 @@ def tokencut_masks(
             whole patches.
         solver: What finds the eigenvectors, a name in `vitreous.masks.eigenvectors.SOLVERS`;
             chosen by the device where not given.
-        batch_size: Pictures in one pass through the model.
+        batch_size: Images in one pass through the model.
 
     Returns:
-        (B, 1, H, W) float32 of 0 and 1 on the CPU; empty where a picture's patches are all alike.
+        (B, 1, H, W) float32 of 0 and 1 on the CPU; empty where an image's patches are all alike.
 
     Raises:
         UnsupportedModelError: If the model's tokens do not stay in place.
-        VitreousError: If the model does not take pictures of this size.
+        VitreousError: If the model does not take images of this size.
 
     Examples:
         >>> import vitreous
@@ -105,7 +105,7 @@ def best_features(classifier: Classifier) -> Features:
 
 
 def patch_features(classifier: Classifier, images: Tensor, kind: Features = "key") -> Tensor:
-    """Describe each patch of pictures.
+    """Describe each patch of images.
 
     Args:
         classifier: A plain Vision Transformer, left exactly as it was.
@@ -119,7 +119,7 @@ def patch_features(classifier: Classifier, images: Tensor, kind: Features = "key
 
     Raises:
         UnsupportedModelError: If the model has no such features.
-        VitreousError: If the model does not take pictures of this size.
+        VitreousError: If the model does not take images of this size.
     """
     net: Network = classifier.net
     patch = getattr(getattr(net, "patch_embed", None), "patch_size", None)
@@ -188,7 +188,7 @@ def project_tokens(layer: Network, tokens: Tensor, kind: Features) -> Tensor:
 
 
 def partitions(keys: Tensor, *, tau: float = 0.2, solver: str | None = None) -> list[Partition]:
-    """Cut each picture of a batch in two.
+    """Cut each image of a batch in two.
 
     Affinities and eigenvectors are found where the keys are.
 

@@ -1,4 +1,4 @@
-"""`Classifier`: pictures in [0, 1] in, logits out, normalisation inside."""
+"""`Classifier`: images in [0, 1] in, logits out, normalisation inside."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ class Classifier(nn.Module):
     """A network with its normalisation: the only kind of model that the rest of Vitreous sees.
 
     Args:
-        net: A module from normalised pictures (B, 3, H, W) to logits (B, C).
+        net: A module from normalised images (B, 3, H, W) to logits (B, C).
         mean: Mean of each channel, in [0, 1].
         std: Standard deviation of each channel.
         name: How reports call it.
-        preprocessing: How picture files become inputs.
+        preprocessing: How image files become inputs.
         class_names: C names; empty where unknown.
         architecture: timm's name and arguments that build `net`, where there are such; needed
             to save a folder that timm loads again.
@@ -64,7 +64,7 @@ class Classifier(nn.Module):
         self.new_head = new_head
 
     def forward(self, images: Tensor) -> Tensor:
-        """Classify pictures (B, 3, H, W) in [0, 1]; returns logits (B, C)."""
+        """Classify images (B, 3, H, W) in [0, 1]; returns logits (B, C)."""
         return forward_logits(self.net, self.normalized(images))
 
     def normalized(self, images: Tensor) -> Tensor:

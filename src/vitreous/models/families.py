@@ -53,7 +53,7 @@ def unsupported(module: nn.Module, reason: str) -> UnsupportedModelError:
 
 
 def layout_of(net: nn.Module, image_size: tuple[int, int]) -> Layout:
-    """Describe how a network mixes tokens for pictures of a size.
+    """Describe how a network mixes tokens for images of a size.
 
     Raises:
         UnsupportedModelError: If no family fits, or its head reads tokens in a way for which no

@@ -194,7 +194,7 @@ def normalization(processor: Processor) -> tuple[Sequence[float], Sequence[float
 
 
 def preprocessing(processor: Processor, size: tuple[int, int]) -> Preprocessing:
-    """What an image processor does to a picture.
+    """What an image processor does to an image.
 
     Args:
         processor: Its settings.

@@ -29,7 +29,7 @@ class Stream:
         prefix: Number of tokens before the patches.
         grid: Rows and columns of patches.
         start: What the head reads of each token (tokens,), not negative.
-        cover: Share of the picture's height and width that the grid covers, about the centre.
+        cover: Share of the image's height and width that the grid covers, about the centre.
     """
 
     prefix: int

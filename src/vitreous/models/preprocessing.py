@@ -1,4 +1,4 @@
-"""How a picture file becomes a model's input."""
+"""How an image file becomes a model's input."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from typing import Any, Literal, TypedDict
 
 @dataclasses.dataclass(frozen=True)
 class Preprocessing:
-    """How a picture file becomes the model's input, before normalisation.
+    """How an image file becomes the model's input, before normalisation.
 
     Attributes:
         size: Height and width in pixels.
-        crop_ratio: Share of the resized picture that the centre crop keeps.
+        crop_ratio: Share of the resized image that the centre crop keeps.
         interpolation: `bicubic`, `bilinear`, `nearest` or `lanczos`.
         crop_mode: `center` (resize the shorter side, crop the centre) or `squash`.
         decoding: `exact`, or `reduced`: a JPEG of at least twice the size that it is resized to is

@@ -11,7 +11,7 @@ in a figure. Fractions are in [0, 1] and shown as percent. Accuracy is `top1`, `
 - suite `clean` (dataset: the ordinary test set), accuracy: headline *Clean*.
 - suite `shifts` (dataset: a shifted test set; settings `convention`), accuracy: headline
   *Shifted*, the mean over sets; rows of dots below the clean set's.
-- suite `attack`, accuracy; settings `attack`, `epsilon` (pictures in [0, 1]; 0 = none), `norm`
+- suite `attack`, accuracy; settings `attack`, `epsilon` (images in [0, 1]; 0 = none), `norm`
   (`linf`), `steps`, `restarts`: headline *Attacked*, the largest ε up to 4/255; robustness curve.
 - suite `rotation`, accuracy; settings `angle` in degrees: headline *Turned*, the mean of 90, 180
   and 270; curve by angle. Metric `invariance`: table.
@@ -34,7 +34,7 @@ records with the same suite, dataset, metric and settings; `layer`, `preprocessi
 - `notes`: text, or a list of texts: what the reader must be told; under the headline.
 - `evaluation`: `{dataset: {…}}` as `vitreous.evaluation` describes it: change of accuracy by class,
   turned, perturbed, by factor, calibration, shape bias, effective robustness, removed pixels; the
-  best and the worst pictures.
+  best and the worst images.
 - `depth`: `{name: [{"layer", "depth", "score", "error"}, …]}`: score by depth; `pixels`: `{name:
   {"score", "error"}}`: that of the pixels themselves.
 - `brain_reference`: `{name: {region: score}}`, ceiled as in the 2022 paper: beside the bars.

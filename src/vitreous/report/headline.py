@@ -172,7 +172,7 @@ def _turned(sources: Sequence[Source]) -> list[Value]:
         angles = ", ".join(f"{r.settings['angle']:g}°" for r in turned)
         value = _average(turned, f"{dataset} · mean of {angles}")
         if value.ci95 and len(turned) > 1:
-            # The same pictures, turned: not independent, so the mean is no surer than its parts.
+            # The same images, turned: not independent, so the mean is no surer than its parts.
             widest = max(r.ci95[1] - r.ci95[0] for r in turned if r.ci95) / 2
             ends = (max(0.0, value.value - widest), min(1.0, value.value + widest))
             value = dataclasses.replace(value, ci95=ends)

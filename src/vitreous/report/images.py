@@ -1,4 +1,4 @@
-"""The pictures of a card: relevance before and after, best and worst answers, targeted strips."""
+"""The images of a card: relevance before and after, best and worst answers, targeted strips."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ ANSWERS = 8
 
 @dataclasses.dataclass(frozen=True)
 class Pair:
-    """A sample with its pictures embedded, in the order in which they are shown."""
+    """A sample with its images embedded, in the order in which they are shown."""
 
     sample: Sample
     images: Sequence[tuple[str, Embedded | None]]
@@ -36,7 +36,7 @@ def _pair(sample: Sample) -> Pair:
 
 
 def panel_images(item: Strip) -> tuple[str, list[tuple[str, Embedded | None]]]:
-    """Title and captioned pictures of a strip of targeted perturbations."""
+    """Title and captioned images of a strip of targeted perturbations."""
     return item.title, [(caption, embed(path)) for caption, path in item.files.items()]
 
 
@@ -54,7 +54,7 @@ Gallery = tuple[int, str, str, list[tuple[str, list[AnswerSample]]]]
 
 
 def galleries(sources: Sequence[Source]) -> list[Gallery]:
-    """Best and worst answers of every model on every set that has such pictures."""
+    """Best and worst answers of every model on every set that has such images."""
     found: list[Gallery] = []
     for color, source in enumerate(sources):
         for dataset, entry in source.results.extra.get("evaluation", {}).items():

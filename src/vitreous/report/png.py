@@ -23,7 +23,7 @@ SIDE, GAP = 168, 6
 def write_figures(
     sources: Sequence[Source], folder: str | os.PathLike[str]
 ) -> list[tuple[str, Path]]:
-    """Write every figure of a card as a PNG, and the relevance pairs as one picture a model.
+    """Write every figure of a card as a PNG, and the relevance pairs as one image a model.
 
     Returns:
         Text alternative and path of each.
@@ -49,7 +49,7 @@ def draw_png(figure: Figure, path: str | os.PathLike[str]) -> Path:
 
 
 def montage(samples: Sequence[Sample], path: str | os.PathLike[str]) -> Path:
-    """Put samples under each other, each a row of its pictures."""
+    """Put samples under each other, each a row of its images."""
     width = len(ROLES) * (SIDE + GAP) - GAP
     sheet = Image.new("RGB", (width, len(samples) * (SIDE + GAP) - GAP), "white")
     for row, sample in enumerate(samples):

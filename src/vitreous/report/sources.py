@@ -29,7 +29,7 @@ PIXEL_ART = 128
 
 @dataclasses.dataclass(frozen=True)
 class Sample:
-    """One picture of `samples/`.
+    """One image of `samples/`.
 
     Attributes:
         index: Its place in the validation set.
@@ -55,7 +55,7 @@ class Sample:
 
 @dataclasses.dataclass(frozen=True)
 class Strip:
-    """Pictures of `targeted/` in a row: the same picture pushed towards a class.
+    """Images of `targeted/` in a row: the same image pushed towards a class.
 
     Attributes:
         title: What was done, for example `dog → teapot`.
@@ -265,7 +265,7 @@ def _share(value: object) -> float | None:
 def _listed(
     listing: Path, needed: Sequence[str], expected: str
 ) -> Iterator[tuple[Table, dict[str, Path]]]:
-    """Entries of a listing of pictures, each with its files; none where there is no listing."""
+    """Entries of a listing of images, each with its files; none where there is no listing."""
     folder = listing.parent
     for entry in _entries(listing) if listing.is_file() else []:
         known = isinstance(entry, dict) and all(name in entry for name in needed)
@@ -292,10 +292,10 @@ def _entries(listing: Path) -> list[Table]:
 
 @dataclasses.dataclass(frozen=True)
 class Embedded:
-    """A picture inside the page.
+    """An image inside the page.
 
     Attributes:
-        uri: `data:` address with the picture's bytes.
+        uri: `data:` address with the image's bytes.
         width: In pixels.
         height: In pixels.
         small: Whether it is so small that its pixels should stay squares when enlarged.
@@ -308,7 +308,7 @@ class Embedded:
 
 
 def embed(path: Path) -> Embedded | None:
-    """Put a picture into a `data:` address, at most 288 pixels wide; None if it cannot be read."""
+    """Put an image into a `data:` address, at most 288 pixels wide; None if it cannot be read."""
     try:
         image = open_image(path)
     except ImageError:

@@ -31,7 +31,7 @@ class Value:
     Attributes:
         value: The number; NaN if the model has none.
         ci95: Its interval, if it has one.
-        n: How many pictures it comes from.
+        n: How many images it comes from.
         fraction: Whether it is shown as percent.
         note: What it is exactly (test set, metric, settings).
     """

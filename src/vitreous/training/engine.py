@@ -56,7 +56,7 @@ def train(
         recipe: The experiment.
         out: The run folder.
         classifier: Start from this model instead of the recipe's.
-        split: Use these pictures instead of the recipe's.
+        split: Use these images instead of the recipe's.
         quiet: No progress bar.
         overwrite: Write to the folder although it holds what we did not make.
         after_epoch: Called with the epochs done and the figures of the validation, once the state
@@ -67,7 +67,7 @@ def train(
 
     Raises:
         VitreousError: If the folder holds another recipe or is not ours, another process trains
-            in it, images came or went since it was interrupted, a picture cannot be read, the loss
+            in it, images came or went since it was interrupted, an image cannot be read, the loss
             is not finite (says the step; the last good state is kept), or the disk is full.
 
     Examples:
@@ -95,7 +95,7 @@ class Trainer:
         recipe: The experiment.
         out: The run folder.
         classifier: Start from this model instead of the recipe's.
-        split: Use these pictures instead of the recipe's.
+        split: Use these images instead of the recipe's.
         quiet: No progress bar.
         overwrite: Write to the folder although it holds what we did not make.
     """
@@ -221,7 +221,7 @@ class Trainer:
 
     @property
     def steps_per_epoch(self) -> int:
-        """Optimiser steps in one pass over the training pictures."""
+        """Optimiser steps in one pass over the training images."""
         return math.ceil(len(self.train_data) / self.settings.batch_size)
 
     def run_epoch(self, bar: tqdm) -> None:
@@ -285,7 +285,7 @@ class Trainer:
         return figures
 
     def validate(self) -> Validated:
-        """Figures over all validation pictures, each counted once."""
+        """Figures over all validation images, each counted once."""
         return validate(
             self.accelerator,
             self.trained.validated,
@@ -297,7 +297,7 @@ class Trainer:
         )
 
     def measure_robustness(self) -> Validated:
-        """Figures of the PGD probe; reports catastrophic overfitting in the epoch it happens."""
+        """Robust and clean accuracy; reports catastrophic overfitting in the epoch it happens."""
         if self.robust_validation is None:
             return Validated()
         figures = self.robust_validation(self.trained.validated)

@@ -31,7 +31,7 @@ class OptimizerStep:
         trained: The model and its optimiser.
         accelerator: Which of several processes this is.
         state: Where the run stands, and what its adversary remembers.
-        steps_per_epoch: Steps in one pass over the training pictures.
+        steps_per_epoch: Steps in one pass over the training images.
     """
 
     def __init__(

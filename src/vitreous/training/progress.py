@@ -32,7 +32,7 @@ class Progress:
         best_epoch: Epoch it came from.
         seconds: Time spent.
         robust: Accuracy under attack before the first and after each epoch.
-        clean_accuracies: Accuracy of the same pictures unperturbed.
+        clean_accuracies: Accuracy of the same images unperturbed.
         warnings: What robust validation reported.
     """
 

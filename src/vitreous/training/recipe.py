@@ -35,16 +35,16 @@ class Recipe:
 
     Attributes:
         model: Which model.
-        data: Where pictures, labels and masks come from.
-        transforms: How pictures are seen.
-        mixing: Mixup and CutMix of the pictures of a step; none where not given.
-        adversary: What perturbs the pictures of a step; none where not given.
+        data: Where images, labels and masks come from.
+        transforms: How images are seen.
+        mixing: Mixup and CutMix of the images of a step; none where not given.
+        adversary: What perturbs the images of a step; none where not given.
         objectives: What the loss adds up: name → settings with `weight`.
         optimizer: The optimiser.
         schedule: The learning rate over time.
         training: The loop.
         selection: Which epoch is kept.
-        robust_validation: PGD on held-out pictures each epoch, where there is an adversary.
+        robust_validation: PGD on held-out images each epoch, where there is an adversary.
         description: What it is, and its source.
         expect: Time and result to expect.
 

@@ -31,10 +31,10 @@ WORST_SHARE = 0.5
 
 @dataclasses.dataclass(frozen=True)
 class RobustValidationSettings:
-    """The PGD probe of recipes with an adversary.
+    """PGD on held-out images, of recipes with an adversary.
 
     Attributes:
-        images: How many validation pictures, spread evenly over the set; 0 switches it off.
+        images: How many validation images, spread evenly over the set; 0 switches it off.
         epsilon: Radius of the L∞ ball; the adversary's own where not given.
         steps: Steps of PGD.
         step_size: Length of one; 2.5 ε / steps where not given.
@@ -48,7 +48,7 @@ class RobustValidationSettings:
     seed: Annotated[int, SEED] = 0
 
     def chosen(self, count: int) -> list[int]:
-        """Indices of the probe's pictures in a set of `count`."""
+        """Indices of the attacked images in a set of `count`."""
         size = min(self.images, count)
         if size == 0:
             return []
@@ -61,10 +61,10 @@ class RobustValidation:
 
     Attributes:
         settings: Of the attack.
-        batch: The held-out pictures.
+        batch: The held-out images.
         epsilon: Radius where the settings leave it open.
         norm: Of the ball.
-        size: Pictures attacked at once.
+        size: Images attacked at once.
     """
 
     settings: RobustValidationSettings
@@ -77,7 +77,7 @@ class RobustValidation:
         """Figures of a classifier, which is left as it was.
 
         Returns:
-            `robust_accuracy` under PGD and `clean_accuracy` on the same pictures unperturbed.
+            `robust_accuracy` under PGD and `clean_accuracy` on the same images unperturbed.
         """
         settings = self.settings
         radius = self.epsilon if settings.epsilon is None else settings.epsilon
@@ -103,12 +103,12 @@ class RobustValidation:
 def make_robust_validation(
     settings: RobustValidationSettings, adversary: Adversary | None, data: TransformedDataset
 ) -> RobustValidation | None:
-    """Read the probe's pictures; None without an adversary or without pictures.
+    """Read the images to attack; None without an adversary or without images.
 
     Args:
-        settings: Of the probe.
+        settings: How many, and how strong the attack is.
         adversary: The recipe's; its radius and norm are the defaults.
-        data: The validation pictures.
+        data: The validation images.
     """
     chosen = settings.chosen(len(data))
     if adversary is None or not chosen:
@@ -119,7 +119,7 @@ def make_robust_validation(
 
 @torch.no_grad()
 def _right(classifier: Classifier, images: Tensor, labels: Tensor) -> Tensor:
-    """Which pictures (B,) are classified right, in evaluation mode."""
+    """Which images (B,) are classified right, in evaluation mode."""
     with evaluation_mode(classifier):
         return classifier(images).argmax(1) == labels
 
@@ -140,7 +140,7 @@ def sudden_drop(robust: Sequence[float], clean: Sequence[float] = ()) -> str | N
 
     Args:
         robust: Robust accuracy of each epoch so far, in [0, 1].
-        clean: Accuracy of the same pictures unperturbed, for the message.
+        clean: Accuracy of the same images unperturbed, for the message.
 
     Returns:
         What happened and what to do, once, in the epoch of the drop; otherwise None.

@@ -76,7 +76,7 @@ class RunFolder:
 
     @property
     def samples(self) -> Path:
-        """Pictures with masks and relevance before and after."""
+        """Images with masks and relevance before and after."""
         return self.path / "samples"
 
     @property

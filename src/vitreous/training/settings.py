@@ -73,7 +73,7 @@ class ModelSettings:
 
 @dataclasses.dataclass(frozen=True)
 class TransformSettings:
-    """How pictures are seen in training and in validation; in order, name → settings."""
+    """How images are seen in training and in validation; in order, name → settings."""
 
     train: dict[str, Transform] = parts(TRANSFORMS)
     validation: dict[str, Transform] = parts(TRANSFORMS)
@@ -126,9 +126,9 @@ class TrainingSettings:
     """The loop.
 
     Attributes:
-        epochs: Passes over the training pictures.
-        batch_size: Pictures an optimiser step, over all processes.
-        validation_batch_size: Pictures a validation batch, over all processes.
+        epochs: Passes over the training images.
+        batch_size: Images an optimiser step, over all processes.
+        validation_batch_size: Images a validation batch, over all processes.
         accumulation: Parts into which each batch is cut to save memory; the step is the same.
         precision: `float32`, `bfloat16`, or `float16` with loss scaling.
         clip_norm: Largest norm of the gradient; none where not given.
@@ -136,11 +136,11 @@ class TrainingSettings:
             the first step.
         shuffle: Shuffle each epoch (RobustViT's published loop does not).
         seed: Of everything.
-        workers: Processes that read pictures.
+        workers: Processes that read images.
         checkpoint_every: Steps between two resumable checkpoints; one each epoch in any case.
         trackers: Any that Accelerate knows: `tensorboard`, `wandb` (offline unless it is told
             otherwise), `mlflow`, `trackio`, ….
-        samples: How many validation pictures are shown with relevance before and after.
+        samples: How many validation images are shown with relevance before and after.
         continue_from: A checkpoint of the published scripts, of either paper: the run takes up its
             weights, its optimiser's state and its count of epochs.
         freeze: Patterns (`patch_embed.*`, `blocks.[0-5].*`) of the weights that stay as they are.

@@ -108,7 +108,7 @@ def compute_loss(
         classifier: The same model unwrapped.
         batch: What goes in.
         objectives: Name → objective.
-        clean: The pictures before the adversary, if there was one.
+        clean: The images before the adversary, if there was one.
         progress: Share of the training that is done.
         together: Make the passes of a batch with masks also where no row has one, because other
             processes wait for them; it does not count.

@@ -40,10 +40,10 @@ def best_model(folder: RunFolder, classifier: Classifier) -> Classifier:
 def draw_samples(
     folder: RunFolder, classifier: Classifier, data: TransformedDataset, recipe: Recipe, when: str
 ) -> None:
-    """Write relevance maps of some validation pictures, `before` or `after` the training.
+    """Write relevance maps of some validation images, `before` or `after` the training.
 
     Files are `samples/{index}_{picture,mask,before,after}.png`; `samples/samples.json` lists
-    them with each picture's share of relevance on the foreground. Pictures are spread evenly over
+    them with each image's share of relevance on the foreground. Images are spread evenly over
     the set, so they show the good and the bad alike. Afterwards the best model is shown.
     """
     count = min(recipe.training.samples, len(data))
@@ -80,7 +80,7 @@ def draw_samples(
 
 
 def _save_panels(folder: Path, index: int, shown: Mapping[str, Tensor]) -> dict[str, str]:
-    """Write the pictures of one sample; returns kind → name of the file."""
+    """Write the images of one sample; returns kind → name of the file."""
     files = {kind: f"{index}_{kind}.png" for kind in shown}
     for kind, image in shown.items():
         save_image(image, folder / files[kind])

@@ -25,9 +25,9 @@ class Placement:
     """Where a cut-out is put.
 
     Attributes:
-        x: Centre of its box as a share of the picture's width, 0 = left.
-        y: Centre of its box as a share of the picture's height, 0 = top.
-        area: Area of its upright box as a share of the picture's area, as in SI-Score; the object
+        x: Centre of its box as a share of the image's width, 0 = left.
+        y: Centre of its box as a share of the image's height, 0 = top.
+        area: Area of its upright box as a share of the image's area, as in SI-Score; the object
             itself covers less.
         rotation: Degrees counterclockwise, about the centre of the box.
     """
@@ -47,9 +47,9 @@ class Composite:
     """A cut-out on a background.
 
     Attributes:
-        image: RGB picture.
+        image: RGB image.
         coverage: (H, W) float32 in [0, 1], the opacity of the cut-out.
-        inside: Share of the placed box that lies within the picture.
+        inside: Share of the placed box that lies within the image.
     """
 
     image: Image.Image
@@ -71,7 +71,7 @@ def composite(cutout: Image.Image, background: Image.Image, placement: Placement
         placement: Where, how large and how turned.
 
     Returns:
-        The picture, with the opacity from which it was blended.
+        The image, with the opacity from which it was blended.
     """
     placed = cutout.resize(
         _scaled(cutout.size, background.size, placement), Image.Resampling.BILINEAR
@@ -88,11 +88,11 @@ def composite(cutout: Image.Image, background: Image.Image, placement: Placement
 def share_inside(
     cutout_size: tuple[int, int], frame: tuple[int, int], placement: Placement
 ) -> float:
-    """Share of the placed box that would lie within the picture, without drawing it.
+    """Share of the placed box that would lie within the image, without drawing it.
 
     Args:
         cutout_size: Width and height of the cropped cut-out.
-        frame: Width and height of the picture.
+        frame: Width and height of the image.
         placement: Where, how large and how turned.
     """
     box = _scaled(cutout_size, frame, placement)

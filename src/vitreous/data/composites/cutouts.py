@@ -95,7 +95,7 @@ def open_background(path: str | os.PathLike[str], size: int) -> Image.Image:
     """Read a background: the square at its top left, as in SI-Score, resized.
 
     Args:
-        path: A picture file.
+        path: An image file.
         size: Height and width in pixels.
     """
     image = open_image(path)

@@ -39,7 +39,7 @@ VARIED = {
 
 @dataclasses.dataclass(frozen=True)
 class Scene:
-    """What one picture of a set shows: rows of the set's cut-outs and backgrounds, and where."""
+    """What one image of a set shows: rows of the set's cut-outs and backgrounds, and where."""
 
     cutout: int
     background: int
@@ -52,10 +52,10 @@ class Plan:
 
     Attributes:
         cutouts: The cut-outs, with their labels.
-        backgrounds: Picture files; each is cropped to a square.
-        scenes: What each picture shows.
+        backgrounds: Image files; each is cropped to a square.
+        scenes: What each image shows.
         class_names: Names of the labels.
-        size: Height and width of the pictures in pixels.
+        size: Height and width of the images in pixels.
     """
 
     cutouts: Sequence[AnyCutout]
@@ -68,12 +68,12 @@ class Plan:
         return len(self.scenes)
 
     def name(self, index: int) -> str:
-        """Relative path of the picture: class and number."""
+        """Relative path of the image: class and number."""
         label = self.cutouts[self.scenes[index].cutout].label
         return f"{self.class_names[label]}/{index:06d}.png"
 
     def compose(self, index: int) -> Composite:
-        """Draw one picture."""
+        """Draw one image."""
         scene = self.scenes[index]
         background = open_background(self.backgrounds[scene.background], self.size)
         return composite(self.cutouts[scene.cutout].open(), background, scene.placement)
@@ -170,13 +170,13 @@ def plan(
         cutouts: The cut-outs.
         backgrounds: The backgrounds; each cut-out gets its own few of them by the seed.
         factor: What varies.
-        steps: Length of the grid (see `placements`); for `random`, pictures of each cut-out and
+        steps: Length of the grid (see `placements`); for `random`, images of each cut-out and
             background (16 where not given).
         backgrounds_per_cutout: How many backgrounds show each cut-out; at most all of them.
-        minimum_inside: Leave out placements with a smaller share of the box in the picture.
+        minimum_inside: Leave out placements with a smaller share of the box in the image.
             SI-Score used 0.95 for size and rotation; its authors now advise 0, because what is
             left out differs between classes.
-        size: Of the pictures, in pixels.
+        size: Of the images, in pixels.
         seed: Everything follows from it.
 
     Raises:
@@ -209,7 +209,7 @@ def _inside_of(cutout: AnyCutout, placement: Placement, size: int) -> float:
 def write_composites(items: Plan, folder: str | os.PathLike[str], factor: Factor) -> Path:
     """Write a set: `images/CLASS/n.png`, `masks/CLASS/n.png`, `images/factors.csv`, `metadata.csv`.
 
-    Training takes it as `--data.images FOLDER/images --data.masks FOLDER/masks`. Pictures whose
+    Training takes it as `--data.images FOLDER/images --data.masks FOLDER/masks`. Images whose
     mask is there already are not drawn again, so an interrupted call goes on where it was.
 
     Returns:

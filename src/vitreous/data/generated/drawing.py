@@ -1,6 +1,6 @@
-"""Simple pictures drawn as arithmetic on whole batches: outlines of objects, and patterns.
+"""Simple images drawn as arithmetic on whole batches: outlines of objects, and patterns.
 
-All functions work on coordinates in units of the picture's half side: x to the right, y down,
+All functions work on coordinates in units of the image's half side: x to the right, y down,
 both in [-1, 1]. An outline is a function that is negative inside the object and positive outside.
 """
 

@@ -3,7 +3,7 @@
 The class is the kind of the object. In training something in the background, the cue, goes
 together with the class; in the shifted set the very same scenes carry the cue of another class.
 Masks are exact, everything follows from a seed, and drawing is arithmetic on whole batches
-(about a thousand pictures a second and core at 48 pixels).
+(about a thousand images a second and core at 48 pixels).
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ PATTERN_KINDS = tuple(PATTERNS)
 
 @dataclasses.dataclass(frozen=True)
 class World:
-    """What the pictures of a generated set look like.
+    """What the images of a generated set look like.
 
     Attributes:
         classes: Kinds of objects, at most 16; see `KINDS`.
@@ -39,7 +39,7 @@ class World:
         cue: What goes together with the class: a coloured `tag` in a corner, the `pattern` or
             the `colour` of the background, or `none`.
         object_size: Smallest and largest radius of the object, as a share of the half side.
-        tag_size: Side of the tag as a share of the picture's side; 0.25 covers whole patches
+        tag_size: Side of the tag as a share of the image's side; 0.25 covers whole patches
             where the patch is an eighth of the side.
     """
 
@@ -67,7 +67,7 @@ class World:
 
 @dataclasses.dataclass(frozen=True)
 class Scenes:
-    """Descriptions of N pictures; each field is a tensor of N rows.
+    """Descriptions of N images; each field is a tensor of N rows.
 
     Attributes:
         labels: Index into the world's classes.
@@ -100,10 +100,10 @@ def sample_scenes(world: World, n: int, *, seed: int, agreement: float = 1.0) ->
     """Draw scenes at random, classes in turn so that each has the same number (± 1).
 
     Args:
-        world: What the pictures look like.
+        world: What the images look like.
         n: How many.
         seed: Everything follows from it.
-        agreement: Share of the pictures whose cue is that of their class; the others carry the
+        agreement: Share of the images whose cue is that of their class; the others carry the
             cue of another class, all equally often.
     """
     random = torch.Generator().manual_seed(seed)
@@ -154,7 +154,7 @@ def draw_scenes(world: World, scenes: Scenes, *, chunk: int = 256) -> tuple[Tens
     """Draw scenes.
 
     Returns:
-        Pictures (N, 3, S, S) in [0, 1] and exact masks (N, 1, S, S) of 0 and 1.
+        Images (N, 3, S, S) in [0, 1] and exact masks (N, 1, S, S) of 0 and 1.
     """
     parts = [_draw(world, scenes[i : i + chunk]) for i in range(0, max(len(scenes), 1), chunk)]
     return torch.cat([p[0] for p in parts]), torch.cat([p[1] for p in parts])

@@ -1,4 +1,4 @@
-"""Cut-outs on backgrounds as a data source: pictures are drawn when they are read."""
+"""Cut-outs on backgrounds as a data source: images are drawn when they are read."""
 
 from __future__ import annotations
 
@@ -57,12 +57,12 @@ class Composites:
 
     Attributes:
         cutouts: Folder `CLASS/name.png` of RGBA cut-outs, or photographs with masks.
-        backgrounds: Folder of background pictures.
+        backgrounds: Folder of background images.
         factor: What varies: `random` (all of it), `location`, `rotation` or `size`.
-        steps: Pictures of each cut-out on each background (`random`), or length of the grid.
+        steps: Images of each cut-out on each background (`random`), or length of the grid.
         backgrounds_per_cutout: How many backgrounds show each cut-out.
-        minimum_inside: Least share of a cut-out's box that lies in the picture.
-        size: Height and width of the pictures in pixels.
+        minimum_inside: Least share of a cut-out's box that lies in the image.
+        size: Height and width of the images in pixels.
         validation_share: Share of the backgrounds that only validation shows (at least one
             where it is positive).
         masks: Folder of masks where `cutouts` are photographs; a CSV file has its own.
@@ -79,7 +79,7 @@ class Composites:
     masks: str | None = None
 
     def load(self, seed: int) -> Split:
-        """Plan the pictures; training and validation share no background."""
+        """Plan the images; training and validation share no background."""
         found = read_cutouts(self.cutouts, self.masks)
         cutouts, names = found.cutouts, found.class_names
         grounds = list_images(self.backgrounds)

@@ -24,14 +24,14 @@ class Folders:
             (paths in it are relative to the file), or tar shards.
         masks: Folder with `CLASS/a.png`, or `a.png`, for `images/CLASS/a.jpg`.
         mask_format: `binary`, or `imagenet_s` (class = R + 256·G).
-        require_masks: Whether a picture without a mask is an error; else it stays, unmasked.
+        require_masks: Whether an image without a mask is an error; else it stays, unmasked.
         validation_images: A second folder, CSV or shards to validate on; else a share of each
             class.
         validation_masks: Its masks.
         validation_share: Share of each class that validates where there is no second folder.
-        per_class: How many pictures of each class train; all where not given.
+        per_class: How many images of each class train; all where not given.
         class_list: File with one class folder name a line: gives the labels their order.
-        on_error: `error` stops at the first picture that cannot be read; `skip` tries all of them
+        on_error: `error` stops at the first image that cannot be read; `skip` tries all of them
             first and leaves out those that fail, named and counted in the run.
     """
 
@@ -47,10 +47,10 @@ class Folders:
     on_error: OnError = "error"
 
     def load(self, seed: int) -> Split:
-        """Find and split the pictures.
+        """Find and split the images.
 
         Raises:
-            VitreousError: If a folder, class or mask is missing; ImageError for bad pictures.
+            VitreousError: If a folder, class or mask is missing; ImageError for bad images.
         """
         names = read_class_list(self.class_list) if self.class_list else None
         whole, bad = self._read(self.images, self.masks, names)

@@ -48,13 +48,13 @@ class Generated:
         classes: Kinds of objects.
         size: Height and width in pixels.
         cue: `tag`, `pattern`, `colour` or `none`.
-        agreement: Share of the pictures whose cue is that of their class.
-        train: How many pictures train.
+        agreement: Share of the images whose cue is that of their class.
+        train: How many images train.
         validation: How many validate.
-        masks: `exact`, `none`, or a folder with `CLASS/00000.png` for the training pictures; a
-            picture whose file is missing there goes without a mask.
-        masked: How many of the training pictures keep their mask; all where not given.
-        scenes_seed: Everything in the pictures follows from it; the run's seed plays no part, so
+        masks: `exact`, `none`, or a folder with `CLASS/00000.png` for the training images; an
+            image whose file is missing there goes without a mask.
+        masked: How many of the training images keep their mask; all where not given.
+        scenes_seed: Everything in the images follows from it; the run's seed plays no part, so
             that runs can be compared.
     """
 
@@ -73,11 +73,11 @@ class Generated:
 
     @property
     def world(self) -> World:
-        """What the pictures look like."""
+        """What the images look like."""
         return World(self.classes, self.size, self.cue)
 
     def load(self, seed: int) -> Split:
-        """Draw the pictures."""
+        """Draw the images."""
         scenes = self.scenes(self.train, self.scenes_seed)
         held = self.scenes(self.validation, self.scenes_seed + VALIDATION_SEED)
         masks = self._masks(scenes)

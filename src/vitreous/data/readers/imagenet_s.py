@@ -1,4 +1,4 @@
-"""ImageNet-S-919 with RobustViT's selection of pictures."""
+"""ImageNet-S-919 with RobustViT's selection of images."""
 
 from __future__ import annotations
 
@@ -34,17 +34,17 @@ MERGED = [
 @READERS.register("imagenet_s")
 @dataclasses.dataclass(frozen=True)
 class ImageNetS:
-    """3 pictures of each of 500 classes train, one of each other class validates (the paper's).
+    """3 images of each of 500 classes train, one of each other class validates (the paper's).
 
-    Classes are shuffled by the seed and so are the pictures of each; both start from sorted
+    Classes are shuffled by the seed and so are the images of each; both start from sorted
     names, so that the same seed gives the same selection on every machine. The ten classes that
     ImageNet-S merged are left out. Labels are those of ImageNet-1k.
 
     Attributes:
-        images: Folder of wnid folders with pictures.
+        images: Folder of wnid folders with images.
         masks: Folder of wnid folders with ImageNet-S's masks (class = R + 256·G).
         classes: How many classes train.
-        per_class: How many pictures of each train.
+        per_class: How many images of each train.
         mask_format: `imagenet_s`, or `binary` for masks of another source.
         split_seed: Of the selection; 0 is a seed like any other.
         on_error: As in `folders`.
@@ -59,7 +59,7 @@ class ImageNetS:
     on_error: OnError = "error"
 
     def load(self, seed: int) -> Split:
-        """Choose pictures; the run's own seed plays no part, so that runs can be compared.
+        """Choose images; the run's own seed plays no part, so that runs can be compared.
 
         Raises:
             VitreousError: If folders or masks are missing or there are too few classes.
@@ -103,10 +103,10 @@ def _labelled(dataset: Dataset, root: Path) -> Dataset:
 def select(
     by_class: dict[str, list[T]], classes: int, per_class: int, seed: int
 ) -> tuple[list[tuple[str, T]], list[tuple[str, T]]]:
-    """Choose classes and pictures, each from sorted names by a seeded shuffle.
+    """Choose classes and images, each from sorted names by a seeded shuffle.
 
     Returns:
-        (class, picture) pairs to train on, and one of each other class to validate on.
+        (class, image) pairs to train on, and one of each other class to validate on.
     """
     generator = np.random.default_rng(seed)
     names = sorted(name for name, images in by_class.items() if images)

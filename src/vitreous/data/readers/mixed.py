@@ -1,4 +1,4 @@
-"""A small masked set mixed into a large stream of unmasked pictures, both in every batch."""
+"""A small masked set mixed into a large stream of unmasked images, both in every batch."""
 
 from __future__ import annotations
 
@@ -67,8 +67,8 @@ def counts(stream: int, masked: int, share: float) -> tuple[int, int]:
     """How many of each kind an epoch has: the least for which the share holds and none is left out.
 
     Args:
-        stream: Pictures in the stream.
-        masked: Pictures in the masked set.
+        stream: Images in the stream.
+        masked: Images in the masked set.
         share: Share of the epoch that is masked, in (0, 1).
     """
     if masked * (1 - share) <= stream * share:
@@ -81,12 +81,12 @@ def counts(stream: int, masked: int, share: float) -> tuple[int, int]:
 class Mixed:
     """A masked set mixed into a stream; objectives that need masks use the rows that have one.
 
-    An epoch shows every picture of both at least once; the one that is too small for its share is
-    repeated, with other random views each time. Both sets validate, one after the other.
+    An epoch shows every image of both at least once; the one that is too small for its share is
+    repeated, with other random transforms each time. Both sets validate, one after the other.
 
     Attributes:
-        stream: Source of the many pictures; masks in it are not used.
-        masked: Source of the few pictures with masks. Its classes are found among those of the
+        stream: Source of the many images; masks in it are not used.
+        masked: Source of the few images with masks. Its classes are found among those of the
             stream by name; without names, labels are taken to mean the same in both.
         masked_share: Share of each batch that is masked.
     """
@@ -103,7 +103,7 @@ class Mixed:
         """Load both.
 
         Raises:
-            VitreousError: If either cannot be read, gives no pictures, or a class of the masked
+            VitreousError: If either cannot be read, gives no images, or a class of the masked
                 set is not one of the stream.
         """
         assert self.stream is not None and self.masked is not None

@@ -21,13 +21,13 @@ from vitreous.ranges import PART
 @READERS.register("unlabelled")
 @dataclasses.dataclass(frozen=True)
 class Unlabelled:
-    """All pictures below a folder, with masks matched by relative stem; labels are -1.
+    """All images below a folder, with masks matched by relative stem; labels are -1.
 
     Attributes:
         images: The folder.
         masks: Folder with `a/b.png`, or `b.png`, for `images/a/b.jpg`.
         mask_format: How mask files are read.
-        require_masks: Whether a picture without a mask is an error.
+        require_masks: Whether an image without a mask is an error.
         validation_share: Share that validates.
         on_error: As in `folders`.
     """
@@ -40,7 +40,7 @@ class Unlabelled:
     on_error: OnError = "error"
 
     def load(self, seed: int) -> Split:
-        """Find and split the pictures."""
+        """Find and split the images."""
         dataset = unlabelled(Path(self.images).expanduser())
         masks = Path(self.masks).expanduser()
         masked = with_masks(dataset, masks, self.mask_format, require=self.require_masks)

@@ -1,4 +1,4 @@
-"""Views: random and fixed transforms that move picture and mask together."""
+"""Random and fixed transforms that move image and mask together."""
 
 from vitreous.data.transforms.base import TRANSFORMS, Transform, compose
 

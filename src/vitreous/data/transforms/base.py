@@ -17,9 +17,9 @@ from vitreous.registry import Registry
 class Transform(Protocol):
     """Frozen settings that build a torchvision v2 transform.
 
-    The transform gets a picture (PIL, or `tv_tensors.Image`) and a `tv_tensors.Mask` together and
+    The transform gets an image (PIL, or `tv_tensors.Image`) and a `tv_tensors.Mask` together and
     must move both alike. Its randomness comes from torch's global generator, which the data set
-    seeds for each picture from (seed, epoch, index), so that it does not depend on workers.
+    seeds for each image from (seed, epoch, index), so that it does not depend on workers.
     """
 
     def transform(self) -> v2.Transform:
@@ -31,7 +31,7 @@ TRANSFORMS: Registry[type[Transform]] = Registry("view", "vitreous.data.transfor
 
 
 class compose:
-    """Turn views into one callable: PIL picture and mask (1, H, W) → tensors in [0, 1].
+    """Turn transforms into one callable: PIL image and mask (1, H, W) → tensors in [0, 1].
 
     Args:
         transforms: The transforms, in order.
@@ -41,7 +41,7 @@ class compose:
         self._transform = v2.Compose([t.transform() for t in transforms] or [v2.Identity()])
 
     def __call__(self, image: Image.Image, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Apply the views to a picture and its mask (zeros where there is none)."""
+        """Apply the transforms to an image and its mask (zeros where there is none)."""
         if mask is None:
             mask = torch.zeros(1, image.height, image.width)
         moved, moved_mask = self._transform(v2.functional.to_image(image), tv_tensors.Mask(mask))

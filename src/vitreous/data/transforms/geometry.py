@@ -17,7 +17,7 @@ Interpolation = Literal["bicubic", "bilinear", "nearest", "lanczos"]
 
 
 class _Resize(v2.Transform):
-    """Resize the picture by one rule and the mask by another (torchvision fixes nearest)."""
+    """Resize the image by one rule and the mask by another (torchvision fixes nearest)."""
 
     def __init__(self, size: list[int] | int, interpolation: str, mask: str, antialias: bool):
         super().__init__()
@@ -40,7 +40,7 @@ class Resize:
     Attributes:
         size: Pixels.
         square: Resize to `size` × `size` whatever the shape; else the shorter side to `size`.
-        interpolation: Of the picture.
+        interpolation: Of the image.
         mask_interpolation: Of the mask: `nearest` keeps it binary; RobustViT's published code
             uses `bilinear` without antialiasing, which leaves fractional edges.
     """
@@ -99,7 +99,7 @@ class RandomResizedCrop:
         size: Pixels of the result.
         scale: Least and largest share of the area.
         ratio: Least and largest ratio of width to height.
-        interpolation: Of the picture; masks are resized by nearest.
+        interpolation: Of the image; masks are resized by nearest.
     """
 
     size: Annotated[int, PIXELS] = 224

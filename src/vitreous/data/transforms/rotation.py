@@ -44,8 +44,8 @@ class QuarterTurn:
     """Turn by 0, 90, 180 or 270 degrees: CrossViT Adv+Rot's view; uniform over the four.
 
     Attributes:
-        mode: `exact` turns the whole picture, so height and width change places; `legacy` keeps
-            the canvas as the published code does: of a picture of 341 × 256 pixels a quarter is
+        mode: `exact` turns the whole image, so height and width change places; `legacy` keeps
+            the canvas as the published code does: of an image of 341 × 256 pixels a quarter is
             black afterwards, and the ends are cut off.
         quarter: Probability of a turn by 90°.
         half: Probability of a further turn by 180°.
@@ -67,7 +67,7 @@ class Rotation:
 
     Attributes:
         degrees: Least and largest angle, counter-clockwise.
-        interpolation: Of the picture: `nearest` or `bilinear`.
+        interpolation: Of the image: `nearest` or `bilinear`.
         expand: Enlarge the canvas so that nothing is cut off; the size then varies.
         fill: Value of the corners, in [0, 1].
     """

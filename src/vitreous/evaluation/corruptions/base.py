@@ -43,7 +43,7 @@ def corrupt(
         name: In ImageNet-C's spelling, for example `gaussian_noise`; one of `CORRUPTIONS`.
         severity: 1 to 5.
         generator: Where randomness comes from. One seeded by the image's index gives every
-            model the same picture.
+            model the same image.
 
     Returns:
         uint8 (H, W, 3). Fractions are cut off, as in the published data.

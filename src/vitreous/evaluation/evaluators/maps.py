@@ -202,7 +202,7 @@ class MappedImages:
         return None if against is None else int(against)
 
     def captions(self, row: np.ndarray) -> dict[str, str]:
-        """Label → what a picture of that map is called: the method, and in words what of it."""
+        """Label → what an image of that map is called: the method, and in words what of it."""
         making, name = self.evaluator.making, self.classifier.class_name
         targets, against = row["target"].tolist(), self.against
         if making.each_of_top:

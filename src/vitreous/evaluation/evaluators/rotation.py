@@ -19,7 +19,7 @@ from vitreous.results import Record, accuracy_record
 
 @dataclasses.dataclass(frozen=True)
 class Rotation:
-    """Turn pictures about their centre.
+    """Turn images about their centre.
 
     Quarter turns move pixels and change none; other angles interpolate (bilinear), and corners
     from outside become black.
@@ -85,7 +85,7 @@ def rotation_records(
 
 
 def _same(base: Predictions, other: Predictions) -> np.ndarray:
-    """(N,) bool: the prediction is the same; unreadable pictures do not count."""
+    """(N,) bool: the prediction is the same; unreadable images do not count."""
     read = base.rows["status"] == READ
     return (base.rows["prediction0"] == other.rows["prediction0"])[read]
 
@@ -93,7 +93,7 @@ def _same(base: Predictions, other: Predictions) -> np.ndarray:
 def _invariance(
     base: Predictions, turned: Sequence[Predictions], convention: dict[str, str]
 ) -> list[Record]:
-    """Share of pictures whose prediction is one and the same at 0, 90, 180 and 270 degrees."""
+    """Share of images whose prediction is one and the same at 0, 90, 180 and 270 degrees."""
     quarters = {p.condition["angle"] % 360: p for p in turned}
     if not {90.0, 180.0, 270.0} <= set(quarters):
         return []

@@ -1,4 +1,4 @@
-"""Test sets: where each one's pictures are, which classes count as right, and by which rule."""
+"""Test sets: where each one's images are, which classes count as right, and by which rule."""
 
 from vitreous.evaluation.test_sets.base import (
     TEST_SETS,

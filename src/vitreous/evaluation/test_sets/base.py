@@ -1,4 +1,4 @@
-"""What a test set is: pictures, accepted classes and the conventions under which it is scored."""
+"""What a test set is: images, accepted classes and the conventions under which it is scored."""
 
 from __future__ import annotations
 
@@ -57,25 +57,25 @@ class Condition(TypedDict, total=False):
 
 @dataclasses.dataclass(frozen=True)
 class TestSet:
-    """A set of pictures with what counts as right.
+    """A set of images with what counts as right.
 
     Attributes:
         name: How results call it, for example `imagenet-a`.
-        dataset: The pictures, with their targets as labels.
+        dataset: The images, with their targets as labels.
         targets: (N,) rows of `accepted`.
         accepted: For each target the model's classes that count as right; an empty one takes its
-            pictures out of the count (ReaL labels have such).
+            images out of the count (ReaL labels have such).
         conventions: Rules under which it is scored; the first is the headline.
         target_names: A name for each target, for tables by class.
         num_classes: Classes that a model needs to have; 0 where any will do.
-        resize_mode: `model`: the model's own resize and crop; `as_is`: pictures are ready,
+        resize_mode: `model`: the model's own resize and crop; `as_is`: images are ready,
             only resized where the model's input has another size; `squash`: resized to the input.
         border: Pixels cut off all around first.
         settings: What tells this part of a set from the others (corruption, severity).
         reading: How labels were read where that is not the usual way (a class map, a column), and
             so a setting of every record.
         grouping: The same of groups.
-        factors: For sets that vary something: (N,) its value for each picture, by its name.
+        factors: For sets that vary something: (N,) its value for each image, by its name.
         second: For cue conflict: (N,) targets of the texture.
         suite: `clean` for an ordinary test set, `shifts` for one that differs from training,
             `corruptions` for a part of a corrupted one.
@@ -104,7 +104,7 @@ class TestSet:
     place: str = ""
 
     def __len__(self) -> int:
-        """Number of pictures."""
+        """Number of images."""
         return len(self.dataset)
 
     def class_labels(self) -> Dataset:

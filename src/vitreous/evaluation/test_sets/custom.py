@@ -116,7 +116,7 @@ class TinyImageNet:
 @TEST_SETS.register("folder")
 @dataclasses.dataclass(frozen=True)
 class Folder:
-    """Pictures of the user's: class folders, a CSV file, tar shards, Parquet or Arrow files.
+    """Images of the user's: class folders, a CSV file, tar shards, Parquet or Arrow files.
 
     A class map is JSON: label → class index, WordNet id, class name, or a list of those of which
     any is right. Without one, labels may be class indices (in a CSV file or tar shards), names of
@@ -131,7 +131,7 @@ class Folder:
         masks: A folder of masks, matched by name; a table or shards may have some of their own.
         mask_format: How they are read.
         name: How results call the set; the folder's or file's name by default.
-        shifted: The pictures differ from those of training.
+        shifted: The images differ from those of training.
         class_names: Names of the model's classes, in order.
         num_classes: How many classes the model has.
     """

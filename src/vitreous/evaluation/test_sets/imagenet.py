@@ -75,9 +75,9 @@ def wnid_folders(path: Path) -> dict[str, int]:
 
 
 def home_convention(shift: str) -> Convention:
-    """The rule under which a shift's classes are scored on ImageNet's own pictures.
+    """The rule under which a shift's classes are scored on ImageNet's own images.
 
-    For a set of only some of the classes, their pictures count, and the decision is among them.
+    For a set of only some of the classes, their images count, and the decision is among them.
     """
     if shift in ("imagenet-a", "imagenet-r"):
         wnids = class_map(shift.replace("-", "_"))["wnids"]
@@ -95,7 +95,7 @@ class ImageNetVal:
     """ImageNet's validation set.
 
     It may be folders of WordNet ids; a flat folder with a labels file; a flat folder whose file
-    names begin with the WordNet id; or tar shards (`.cls` beside each picture).
+    names begin with the WordNet id; or tar shards (`.cls` beside each image).
 
     Attributes:
         labels: The labels file of a flat folder, relative to it or absolute: lines
@@ -161,7 +161,7 @@ def _labels_file(path: Path, given: Path | None) -> Path | None:
 
 
 def read_labels(file: Path) -> dict[str, int] | list[int]:
-    """Read a labels file: stem of the picture → class, or classes in the order of the names.
+    """Read a labels file: stem of the image → class, or classes in the order of the names.
 
     Raises:
         VitreousError: For a label that is no class of ImageNet-1k. A bare number a line is
@@ -215,13 +215,13 @@ def _labelled(
 
 
 def tar_dataset(shards: list[Path]) -> Dataset:
-    """Read tar shards with the class (a number or a WordNet id) in `.cls` beside each picture.
+    """Read tar shards with the class (a number or a WordNet id) in `.cls` beside each image.
 
-    Without it the class is the folder that the picture lies in, so that the published archives of
+    Without it the class is the folder that the image lies in, so that the published archives of
     V2, -A and -R are read as they are.
 
     Raises:
-        VitreousError: If a sample has neither, or none of the shards holds a picture.
+        VitreousError: If a sample has neither, or none of the shards holds an image.
     """
     index = index_shards(shards)
     targets = []
@@ -250,7 +250,7 @@ TEST_SETS.register("imagenet-val")(ImageNetVal)
 class ImageNetReaL(ImageNetVal):
     """ImageNet's validation set under the Reassessed Labels (Beyer et al. 2020).
 
-    A prediction is right if it is any of a picture's labels; pictures without a label (3,163 of
+    A prediction is right if it is any of an image's labels; images without a label (3,163 of
     50,000) are not counted. Files need their original names (`ILSVRC2012_val_00000001.JPEG`).
     """
 

@@ -29,9 +29,9 @@ def corruption_names(groups: tuple[str, ...] = PAPER) -> tuple[str, ...]:
 @TEST_SETS.register("imagenet-c")
 @dataclasses.dataclass(frozen=True)
 class ImageNetC:
-    """ImageNet-C: CORRUPTION/SEVERITY/WNID/picture, or with the published archives' folders on top.
+    """ImageNet-C: CORRUPTION/SEVERITY/WNID/image, or with the published archives' folders on top.
 
-    The pictures are 224 px already and are not resized a second time (unless the model's input
+    The images are 224 px already and are not resized a second time (unless the model's input
     has another size).
 
     Attributes:

@@ -119,7 +119,7 @@ class _Two00:
 @TEST_SETS.register("imagenet-a")
 @dataclasses.dataclass(frozen=True)
 class ImageNetA(_Two00):
-    """ImageNet-A: natural pictures that fooled a ResNet-50."""
+    """ImageNet-A: natural images that fooled a ResNet-50."""
 
     map: ClassVar[str] = "imagenet_a"
     folders: ClassVar[tuple[str, ...]] = ("imagenet-a", "imagenet_a")

@@ -1,4 +1,4 @@
-"""ImageNet-Segmentation: pictures with foreground masks in one HDF5 file."""
+"""ImageNet-Segmentation: images with foreground masks in one HDF5 file."""
 
 from __future__ import annotations
 

@@ -47,7 +47,7 @@ class ObjectNet:
     expected: ClassVar[str] = "ObjectNet's folders (air_freshener, alarm_clock, …), mostly 313"
 
     def read(self, path: Path) -> list[TestSet]:
-        """Read the pictures of the folders that map to ImageNet."""
+        """Read the images of the folders that map to ImageNet."""
         path = path / "images" if (path / "images").is_dir() else path
         classes = class_map("objectnet")["classes"]
         listed = subfolders(path)
@@ -178,7 +178,7 @@ class CueConflict:
     """Cue conflict: the shape of one category with the texture of another.
 
     The decision is among 16 categories, each the mean probability of its ImageNet classes.
-    Pictures whose shape and texture are one category are left out, as in the published protocol.
+    Images whose shape and texture are one category are left out, as in the published protocol.
     """
 
     folders: ClassVar[tuple[str, ...]] = (

@@ -18,7 +18,7 @@ from vitreous.ranges import above
 @MASK_METHODS.register("alpha")
 @dataclasses.dataclass(frozen=True)
 class Alpha:
-    """What is opaque in a picture with transparency is its foreground.
+    """What is opaque in an image with transparency is its foreground.
 
     Attributes:
         threshold: Least opacity of the foreground, in (0, 1].
@@ -27,7 +27,7 @@ class Alpha:
     threshold: Annotated[float, above(0, at_most=1)] = 0.5
 
     def items(self, images: Path | None) -> list[MaskItem]:
-        """One for each picture."""
+        """One for each image."""
         return image_items(images, "alpha")
 
     def find(self, items: Sequence[MaskItem]) -> list[Found | MaskError]:

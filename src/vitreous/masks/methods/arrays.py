@@ -27,7 +27,7 @@ from vitreous.ranges import FINITE
 @MASK_METHODS.register("numpy")
 @dataclasses.dataclass(frozen=True)
 class Arrays:
-    """One `.npy` file a picture; (H, W), (1, H, W) or (H, W, 1), of any number type.
+    """One `.npy` file an image; (H, W), (1, H, W) or (H, W, 1), of any number type.
 
     Attributes:
         masks: Folder of the files.
@@ -39,7 +39,7 @@ class Arrays:
     threshold: Annotated[float, FINITE] | None = None
 
     def items(self, images: Path | None) -> list[MaskItem]:
-        """One for each picture, or for each file where there is no folder of pictures."""
+        """One for each image, or for each file where there is no folder of images."""
         return file_items(self.masks, images, (".npy",), "NumPy arrays")
 
     def find(self, items: Sequence[MaskItem]) -> list[Found | MaskError]:

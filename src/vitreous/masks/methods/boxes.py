@@ -28,7 +28,7 @@ class Boxes:
     names: tuple[str, ...] | None = None
 
     def items(self, images: Path | None) -> list[MaskItem]:
-        """One for each picture; XML files state sizes and need no pictures."""
+        """One for each image; XML files state sizes and need no images."""
         return self._file.items(images, "boxes")
 
     def find(self, items: Sequence[MaskItem]) -> list[Found | MaskError]:

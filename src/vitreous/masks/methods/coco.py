@@ -39,7 +39,7 @@ class Coco:
     Attributes:
         annotations: The JSON file.
         categories: Names of the categories that count; all where not given.
-        minimum_area: Objects that cover less of the picture than this share are left out.
+        minimum_area: Objects that cover less of the image than this share are left out.
         crowds: Whether groups marked `iscrowd` count.
     """
 
@@ -49,10 +49,10 @@ class Coco:
     crowds: bool = True
 
     def items(self, images: Path | None) -> list[MaskItem]:
-        """One for each picture of the file, or of the folder where there is one.
+        """One for each image of the file, or of the folder where there is one.
 
-        Listed pictures that the folder lacks, and objects of pictures that the file does not list,
-        come last, each with a problem. A picture `a/b.jpg` is matched with the entry `a/b.*`, else
+        Listed images that the folder lacks, and objects of images that the file does not list,
+        come last, each with a problem. An image `a/b.jpg` is matched with the entry `a/b.*`, else
         with the only entry called `b.*`.
         """
         table = self._images

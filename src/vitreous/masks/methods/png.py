@@ -1,4 +1,4 @@
-"""Mask pictures: black and white, class indices (palette or grey), ImageNet-S."""
+"""Mask images: black and white, class indices (palette or grey), ImageNet-S."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ SUFFIXES = (".png", ".bmp", ".tif", ".tiff", ".gif", ".webp", ".jpg", ".jpeg")
 
 @dataclasses.dataclass(frozen=True)
 class _Files:
-    """Mask files `MASKS/a/b.png` for the pictures `a/b.jpg`.
+    """Mask files `MASKS/a/b.png` for the images `a/b.jpg`.
 
     Attributes:
         masks: Folder of the mask files.
@@ -37,7 +37,7 @@ class _Files:
     masks: Path
 
     def items(self, images: Path | None) -> list[MaskItem]:
-        """One for each picture, or for each mask file where there is no folder of pictures."""
+        """One for each image, or for each mask file where there is no folder of images."""
         return file_items(self.masks, images, SUFFIXES, "mask pictures")
 
     def find(self, items: Sequence[MaskItem]) -> list[Found | MaskError]:

@@ -31,7 +31,7 @@ class Relevance:
     Attributes:
         model: A timm name or a folder, with a head: relevance explains the predicted class.
         checkpoint: A file of weights for it.
-        image_size: Height and width to which pictures are resized; the model's own if not given.
+        image_size: Height and width to which images are resized; the model's own if not given.
         methods: Relevance methods that vote.
         votes: How many must agree; more than half of them where not given.
         edges: Refinement of the edges; `none` leaves them as they are.
@@ -55,7 +55,7 @@ class Relevance:
             raise VitreousError(f"expected 1 to {len(self.methods)} votes, found {self.votes}")
 
     def items(self, images: Path | None) -> list[MaskItem]:
-        """One for each picture."""
+        """One for each image."""
         return image_items(images, "relevance")
 
     def find(self, items: Sequence[MaskItem]) -> list[Found | MaskError]:

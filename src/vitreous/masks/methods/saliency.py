@@ -32,9 +32,9 @@ from vitreous.ranges import SHARE
 @MASK_METHODS.register("onnx")
 @dataclasses.dataclass(frozen=True)
 class Onnx:
-    """An ONNX model from pictures (B, 3, S, S) to foreground maps, its first output (Qin 2020).
+    """An ONNX model from images (B, 3, S, S) to foreground maps, its first output (Qin 2020).
 
-    Pictures are scaled by their brightest value and normalised by ImageNet's mean and standard
+    Images are scaled by their brightest value and normalised by ImageNet's mean and standard
     deviation, maps by their own minimum and maximum, as U²-Net's code does.
 
     Attributes:
@@ -48,7 +48,7 @@ class Onnx:
     device: str = "auto"
 
     def items(self, images: Path | None) -> list[MaskItem]:
-        """One for each picture."""
+        """One for each image."""
         return image_items(images, "onnx")
 
     def find(self, items: Sequence[MaskItem]) -> list[Found | MaskError]:
@@ -115,7 +115,7 @@ class Rembg:
     threshold: Annotated[float, SHARE] = 0.5
 
     def items(self, images: Path | None) -> list[MaskItem]:
-        """One for each picture."""
+        """One for each image."""
         return image_items(images, "rembg")
 
     def find(self, items: Sequence[MaskItem]) -> list[Found | MaskError]:

@@ -29,13 +29,13 @@ AT_ONCE = 16
 class Sam:
     """SAM 2 (Ravi et al. 2024): the objects inside of boxes, or at points.
 
-    The picture is squashed to the encoder's size and normalised by ImageNet's mean and standard
-    deviation; each box is an object, all points of a picture are one; of the masks that the
+    The image is squashed to the encoder's size and normalised by ImageNet's mean and standard
+    deviation; each box is an object, all points of an image are one; of the masks that the
     decoder offers for an object, the one of the best predicted overlap is taken. Foreground is
     the union of the objects.
 
     Attributes:
-        encoder: ONNX (or ORT) file: picture (1, 3, S, S) → embeddings.
+        encoder: ONNX (or ORT) file: image (1, 3, S, S) → embeddings.
         decoder: ONNX file: embeddings by the encoder's names, `point_coords` (objects, points, 2)
             in pixels of the encoder, `point_labels`, `mask_input`, `has_mask_input` → logits of
             masks (objects, choices, h, w), predicted overlaps (objects, choices).
@@ -57,13 +57,13 @@ class Sam:
             raise VitreousError("the method 'sam' needs either boxes or points, one of the two")
 
     def items(self, images: Path | None) -> list[MaskItem]:
-        """One for each picture."""
+        """One for each image."""
         if images is None:
             raise VitreousError("the method 'sam' needs a folder of pictures")
         return self._prompts.items(images, "sam")
 
     def find(self, items: Sequence[MaskItem]) -> list[Found | MaskError]:
-        """Segment a batch, one picture after the other."""
+        """Segment a batch, one image after the other."""
         return find_each(items, self._one)
 
     def weights(self) -> str:
@@ -78,7 +78,7 @@ class Sam:
         return Found(self.segment(image, coordinates, labels))
 
     def _asked(self, item: MaskItem, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-        """Points (objects, points, 2) in pixels of the picture, and their labels."""
+        """Points (objects, points, 2) in pixels of the image, and their labels."""
         if isinstance(self._prompts, BoxFile):
             stated, boxes = self._prompts.boxes(item)
             if stated is not None and stated != size:
@@ -95,11 +95,11 @@ class Sam:
     def segment(
         self, image: Image.Image, coordinates: np.ndarray, labels: np.ndarray
     ) -> np.ndarray:
-        """Segment what is asked for in one picture.
+        """Segment what is asked for in one image.
 
         Args:
             image: RGB, of any size.
-            coordinates: (objects, points, 2): x and y in pixels of the picture.
+            coordinates: (objects, points, 2): x and y in pixels of the image.
             labels: (objects, points): 1 on the object, 0 beside it, 2 and 3 corners of its box.
 
         Returns:

@@ -30,7 +30,7 @@ class TokenCut:
     Attributes:
         model: A timm name or a folder; the paper's is DINO's ViT-B/16.
         checkpoint: A file of weights for it.
-        image_size: Height and width to which pictures are resized, a multiple of the patch; the
+        image_size: Height and width to which images are resized, a multiple of the patch; the
             model's own where not given.
         features: What describes a patch: `key` of the last layer (the paper), `query`, `value` or
             `token`; where not given, `token` for DINOv2 (whose keys do not serve) and else `key`.
@@ -61,7 +61,7 @@ class TokenCut:
             raise VitreousError(f"unknown solver '{self.solver}'; {nearest(self.solver, SOLVERS)}")
 
     def items(self, images: Path | None) -> list[MaskItem]:
-        """One for each picture."""
+        """One for each image."""
         return image_items(images, "tokencut")
 
     def find(self, items: Sequence[MaskItem]) -> list[Found | MaskError]:

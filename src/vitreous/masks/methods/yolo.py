@@ -1,4 +1,4 @@
-"""YOLO's text files: a polygon or a box a line, in shares of the picture."""
+"""YOLO's text files: a polygon or a box a line, in shares of the image."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Yolo:
     Attributes:
         labels: Folder of the text files.
         classes: Class numbers that count; all where not given.
-        minimum_area: Objects that cover less of the picture than this share are left out.
+        minimum_area: Objects that cover less of the image than this share are left out.
     """
 
     labels: Path
@@ -41,7 +41,7 @@ class Yolo:
     minimum_area: Annotated[float, SHARE] = 0.0
 
     def items(self, images: Path | None) -> list[MaskItem]:
-        """One for each picture; they are needed for their sizes."""
+        """One for each image; they are needed for their sizes."""
         if images is None:
             raise VitreousError("YOLO's files hold no sizes; give the folder of the pictures too")
         return file_items(self.labels, images, (".txt",), "label files")
@@ -78,7 +78,7 @@ class Yolo:
 
         Args:
             line: A line of a label file.
-            size: Width and height of the picture.
+            size: Width and height of the image.
 
         Raises:
             ValueError: If it is no such line.

@@ -119,7 +119,7 @@ def _attack(record: Record) -> _Attack:
 
 
 def rotation_figures(sources: Sequence[Source]) -> list[Figure]:
-    """Accuracy against the angle by which pictures are turned."""
+    """Accuracy against the angle by which images are turned."""
     groups = [
         [
             r

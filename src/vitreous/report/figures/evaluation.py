@@ -118,7 +118,7 @@ def _changes(
 
 
 def turned_figures(sources: Sequence[Source]) -> list[Figure]:
-    """How often the answer stays the same when the picture is turned."""
+    """How often the answer stays the same when the image is turned."""
     return [
         Chart(
             slug("invariance", dataset),

@@ -1,4 +1,4 @@
-"""Adversaries: what perturbs the pictures of a training step. A new one is one small file here."""
+"""Adversaries: what perturbs the images of a training step. A new one is one small file here."""
 
 from vitreous.training.adversaries.base import ADVERSARIES, Adversary
 

@@ -11,7 +11,7 @@ from vitreous.registry import Registry
 
 
 class Adversary(Protocol):
-    """Frozen settings and a call that perturbs the pictures of one training step.
+    """Frozen settings and a call that perturbs the images of one training step.
 
     Whatever it must remember from step to step (a carried-over perturbation, a loss scale) lies
     in `state`, a mapping of tensors that the engine stores in every checkpoint: scalars, and
@@ -43,10 +43,10 @@ class Adversary(Protocol):
         state: dict[str, Tensor],
         progress: float,
     ) -> Tensor:
-        """Perturb pictures.
+        """Perturb images.
 
         Args:
-            model: The unwrapped classifier, in training mode; takes pictures in [0, 1]. The call
+            model: The unwrapped classifier, in training mode; takes images in [0, 1]. The call
                 is made inside the engine's autocast context.
             images: (B, 3, H, W) in [0, 1].
             labels: (B,) int64.
@@ -54,7 +54,7 @@ class Adversary(Protocol):
             progress: Share of the training that is done, in [0, 1].
 
         Returns:
-            Detached pictures in [0, 1] of the same shape. No gradient reaches the weights, and
+            Detached images in [0, 1] of the same shape. No gradient reaches the weights, and
             no weight's `.grad` is touched.
         """
         ...

@@ -20,7 +20,7 @@ from vitreous.training.adversaries.gradient import BoundedAdversary, carried
 class FGSM(BoundedAdversary):
     """Fast gradient sign method from a random start (Wong et al. 2020; the CrossViT paper's).
 
-    δ ~ U(±ε); δ ← clip(δ + step · sign ∇δ loss(clip(x + δ)), ±ε); the picture is clip(x + δ).
+    δ ~ U(±ε); δ ← clip(δ + step · sign ∇δ loss(clip(x + δ)), ±ε); the image is clip(x + δ).
 
     Attributes:
         epsilon: Radius of the ball.
@@ -56,7 +56,7 @@ class FGSM(BoundedAdversary):
 class NoisyFGSM(BoundedAdversary):
     """N-FGSM (de Jorge et al. 2022): more noise, and no projection of the perturbation.
 
-    η ~ U(±noise · ε); the picture is clip(x + η + ε · sign ∇η loss(x + η)). It may leave the
+    η ~ U(±noise · ε); the image is clip(x + η + ε · sign ∇η loss(x + η)). It may leave the
     ball by the noise, which is what keeps single-step training from catastrophic overfitting.
 
     Attributes:

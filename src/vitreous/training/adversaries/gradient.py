@@ -1,4 +1,4 @@
-"""What the gradient adversaries share: their ball, and the gradient of the loss for pictures."""
+"""What the gradient adversaries share: their ball, and the gradient of the loss for images."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class BoundedAdversary(abc.ABC):
         state: dict[str, Tensor],
         progress: float,
     ) -> Tensor:
-        """Perturb pictures (B, 3, H, W) in [0, 1]; see `Adversary`."""
+        """Perturb images (B, 3, H, W) in [0, 1]; see `Adversary`."""
         growth = self.growth(progress)
         epsilon = self.epsilon * growth
         perturbation = self.start(images, epsilon, state)
@@ -137,7 +137,7 @@ def carried(state: dict[str, Tensor], images: Tensor) -> Tensor:
     """The perturbation kept from the last batch, for as many rows as this batch has.
 
     It starts at zero, grows with the largest batch, and starts anew where the size of the
-    pictures changes.
+    images changes.
     """
     kept = state.get(CARRIED)
     if kept is None or kept.shape[1:] != images.shape[1:]:

@@ -27,7 +27,7 @@ class PGD(BoundedAdversary):
         loss: `cross_entropy`, or `kl` for TRADES.
         steps: How many; each costs a forward and an activation-only backward pass.
         step_size: Length of one; 2.5 ε / steps by default.
-        random_start: Draw the start from the ball; else start at the clean picture.
+        random_start: Draw the start from the ball; else start at the clean image.
     """
 
     steps: Annotated[int, at_least(1)] = 2
@@ -41,7 +41,7 @@ class PGD(BoundedAdversary):
             raise ValueError("loss kl has no gradient at the clean picture: random_start is needed")
 
     def start(self, images: Tensor, epsilon: float, state: dict[str, Tensor]) -> Tensor:
-        """Anywhere in the ball, or the clean picture."""
+        """Anywhere in the ball, or the clean image."""
         if self.random_start:
             return super().start(images, epsilon, state)
         return torch.zeros_like(images)

@@ -1,4 +1,4 @@
-"""Masks used the other way round: the object on the background of another picture."""
+"""Masks used the other way round: the object on the background of another image."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def feather(masks: Tensor, sigma: float) -> Tensor:
 
 
 def fill_holes(images: Tensor, known: Tensor) -> Tensor:
-    """Fill what is not known of pictures from the nearest that is: pull, then push.
+    """Fill what is not known of images from the nearest that is: pull, then push.
 
     Averages of the known pixels over ever larger squares fill the unknown ones, coarse to fine
     (the pull-push algorithm of Gortler et al. 1996, with box filters).
@@ -39,7 +39,7 @@ def fill_holes(images: Tensor, known: Tensor) -> Tensor:
         known: (B, 1, H, W), 1 = known, 0 = to be filled; values between are blended.
 
     Returns:
-        (B, C, H, W); zeros where nothing of a picture is known.
+        (B, C, H, W); zeros where nothing of an image is known.
     """
     if max(images.shape[-2:]) == 1:
         return images * (known > 0)
@@ -55,8 +55,8 @@ def choose_donors(has_mask: Tensor, background: Tensor, least: float) -> tuple[T
 
     Args:
         has_mask: (B,) bool.
-        background: (B,) share of each picture that is background.
-        least: Pictures with less of it give none, and get none: there is nothing to swap.
+        background: (B,) share of each image that is background.
+        least: Images with less of it give none, and get none: there is nothing to swap.
 
     Returns:
         Rows (R,) and their donors (R,), never the row itself; empty if fewer than two fit.
@@ -93,18 +93,18 @@ def swap_backgrounds(
 class BackgroundSwap(WeightedObjective):
     """`CE(f(s), y) + consistency · KL(f(x) ‖ f(s))`, s = the object of x on another background.
 
-    Over the rows that have masks, from the clean pictures; the background is that of another
-    masked picture of the batch, with its own object painted over. It costs one forward pass of
-    those rows, and one more of the clean pictures where there is an adversary and `consistency`
+    Over the rows that have masks, from the clean images; the background is that of another
+    masked image of the batch, with its own object painted over. It costs one forward pass of
+    those rows, and one more of the clean images where there is an adversary and `consistency`
     is not 0. The prediction f(x) is a constant here.
 
     Attributes:
         weight: Factor in the sum.
-        consistency: Factor of the term that asks for the prediction of the picture itself.
+        consistency: Factor of the term that asks for the prediction of the image itself.
         feather: Width of the feathered edge (standard deviation of the blur) as a share of the
-            picture's height.
-        least_background: Share of a picture that must be background for it to take part.
-        target: Class of the swapped picture.
+            image's height.
+        least_background: Share of an image that must be background for it to take part.
+        target: Class of the swapped image.
     """
 
     consistency: Annotated[float, at_least(0)] = 0.0

@@ -159,7 +159,7 @@ class Objective(Protocol):
 
     Attributes:
         needs: Some of `masks`, `groups` (of every training image), `attention` (the forward pass is
-            recorded), `input_gradients` (the pictures of the forward pass require a gradient); with
+            recorded), `input_gradients` (the images of the forward pass require a gradient); with
             `attention_inputs` beside `attention`, the layers' inputs serve in place of their maps.
     """
 

@@ -33,7 +33,7 @@ def target_classes(step: Step, target: Target) -> Tensor:
     """The classes (B,) that an objective speaks of: the labels, or what the model predicts now.
 
     Raises:
-        VitreousError: If labels are asked for and the pictures have none.
+        VitreousError: If labels are asked for and the images have none.
     """
     if target == "prediction":
         return step.logits.detach().argmax(1)

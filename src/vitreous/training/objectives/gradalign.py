@@ -33,7 +33,7 @@ class GradAlign(WeightedObjective):
     needs: ClassVar[frozenset[str]] = frozenset()
 
     def __call__(self, step: Step) -> LossTerm:
-        """Return the mean misalignment, in [0, 2], at the clean pictures."""
+        """Return the mean misalignment, in [0, 2], at the clean images."""
         images, labels = step.clean.detach(), step.batch.labels
         noisy = images + random_start(images, self.epsilon, "linf")
         with torch.enable_grad():

@@ -85,7 +85,7 @@ class Relevance(WeightedObjective):
         second_order: Derive through the gradients of attention too. The paper holds them
             constant; the two are not the same method.
         method: Relevance method; one that needs attention.
-        images: Take the map of the pictures as fed, which the adversary has `perturbed`, or of
+        images: Take the map of the images as fed, which the adversary has `perturbed`, or of
             the `clean` ones, at the cost of a second forward pass; one and the same without an
             adversary.
     """

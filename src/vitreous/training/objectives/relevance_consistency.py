@@ -1,4 +1,4 @@
-"""Relevance that turns with the picture and stays under attack: guidance that needs no mask."""
+"""Relevance that turns with the image and stays under attack: guidance that needs no mask."""
 
 from __future__ import annotations
 
@@ -28,19 +28,19 @@ from vitreous.training.objectives.relevance import check_method, maps_of_step, r
 class RelevanceConsistency(WeightedObjective):
     """`turn · MSE(T⁻¹ R(T x'), R(x')) + attack · MSE(R(x'), R(x))`, over all rows.
 
-    R is the relevance map of one class, scaled to [0, 1]; T turns each picture by 90, 180 or 270
-    degrees at random; x is the clean picture and x' what the adversary made of it. Neither term
+    R is the relevance map of one class, scaled to [0, 1]; T turns each image by 90, 180 or 270
+    degrees at random; x is the clean image and x' what the adversary made of it. Neither term
     asks where relevance lies, only that it stays there, so both together with an objective that
     says where (`relevance` on the rows that have masks) make most sense: a map that is the same
-    for every picture would satisfy the second term.
+    for every image would satisfy the second term.
 
     Attributes:
         weight: Factor in the sum.
-        turn: Factor of the term of turned pictures; 0 saves its forward pass.
-        attack: Factor of the term of attacked pictures, which is 0 without an adversary; 0 saves
+        turn: Factor of the term of turned images; 0 saves its forward pass.
+        attack: Factor of the term of attacked images, which is 0 without an adversary; 0 saves
             its forward pass.
         target: Class whose maps are compared, the same for both: the label, or what the model
-            predicts for the picture as fed.
+            predicts for the image as fed.
         start_layer: First attention layer that counts.
         second_order: Derive through the gradients of attention too.
         method: Relevance method; one that needs attention.
@@ -95,7 +95,7 @@ class RelevanceConsistency(WeightedObjective):
         return maps
 
     def turned_maps(self, step: Step, classes: Tensor) -> Tensor:
-        """Maps (B, 1, H, W) of the turned pictures, turned back; by 180° only if not square."""
+        """Maps (B, 1, H, W) of the turned images, turned back; by 180° only if not square."""
         images = step.batch.images.detach()
         square = images.shape[-1] == images.shape[-2]
         turns = torch.full((len(images),), 2)

@@ -1,4 +1,4 @@
-"""TRADES: accuracy on clean pictures, and the same answer on perturbed ones."""
+"""TRADES: accuracy on clean images, and the same answer on perturbed ones."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Trades(WeightedObjective):
     needs: ClassVar[frozenset[str]] = frozenset()
 
     def __call__(self, step: Step) -> LossTerm:
-        """Return the loss; it costs one more forward pass, of the clean pictures.
+        """Return the loss; it costs one more forward pass, of the clean images.
 
         Raises:
             VitreousError: In training without an adversary.

@@ -1,0 +1,28 @@
+"""What a process that reads images for another does first."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+
+
+def leave_ending_to_the_parent(worker: int) -> None:
+    """Have SIGTERM end this process only where the one that it reads for sends it.
+
+    Clusters and shells send it to all processes of a command at once. The command then finishes its
+    step and saves, for which it needs its readers, and ends them itself.
+
+    Args:
+        worker: Number of the process, as a `DataLoader` gives it.
+    """
+    if not hasattr(signal, "sigwaitinfo"):  # not on macOS and Windows
+        return
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
+
+
+def _end_with(parent: int) -> None:
+    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != parent:
+        pass
+    os._exit(0)

@@ -124,6 +124,7 @@ def send(number: int) -> None:
     sender = os.fork()
     if sender == 0:
         signal.signal(number, signal.SIG_IGN)
+        time.sleep(0.1)  # the command is done with this fork: what is raised in its hooks is lost
         os.killpg(0, number)
         time.sleep(0.1)  # so that readers that end by it have ended
         os._exit(0)

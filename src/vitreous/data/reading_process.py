@@ -8,14 +8,15 @@ import threading
 
 
 def leave_ending_to_the_parent(worker: int) -> None:
-    """Have SIGTERM end this process only where the one that it reads for sends it.
+    """Ignore Ctrl-C; have SIGTERM end this process only where the one that it reads for sends it.
 
-    Clusters and shells send it to all processes of a command at once. The command then finishes its
-    step and saves, for which it needs its readers, and ends them itself.
+    Clusters and shells send both to all processes of a command at once. The command then finishes
+    its step and saves, for which it needs its readers, and ends them itself.
 
     Args:
         worker: Number of the process, as a `DataLoader` gives it.
     """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     if not hasattr(signal, "sigwaitinfo"):  # not on macOS and Windows
         return
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import importlib
 import io
 import logging
@@ -92,10 +93,10 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"vitreous: {line}", file=sys.stderr)
         return 1
     except InterruptedRun as stop:
-        print(f"vitreous: {stop}", file=sys.stderr)
+        _tell_stop(str(stop), stop)
         return stop.status
-    except KeyboardInterrupt:
-        print("vitreous: interrupted; what was finished is kept", file=sys.stderr)
+    except KeyboardInterrupt as stop:
+        _tell_stop("interrupted; what was finished is kept", stop)
         return 130
 
 
@@ -126,11 +127,29 @@ def ended_as_by_hand() -> Generator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield  # Python allows no handlers
         return
-    before = signal.signal(signal.SIGTERM, end)
+    before, hook = signal.signal(signal.SIGTERM, end), sys.unraisablehook
+
+    def told(lost: sys.UnraisableHookArgs) -> None:
+        if not isinstance(lost.exc_value, KeyboardInterrupt):
+            hook(lost)
+
+    sys.unraisablehook = told  # a stop that comes while readers are let go
     try:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
+        sys.unraisablehook = hook
+
+
+def _tell_stop(line: str, stop: BaseException) -> None:
+    """Say how a command was stopped, and let go of what it held; more Ctrl-C change nothing."""
+    main_thread = threading.current_thread() is threading.main_thread()
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN) if main_thread else None
+    print(f"vitreous: {line}", file=sys.stderr)
+    stop.__traceback__ = stop.__context__ = stop.__cause__ = None  # reading processes end here
+    gc.collect()
+    if before is not None:
+        signal.signal(signal.SIGINT, before)
 
 
 def trouble(error: Exception) -> str:

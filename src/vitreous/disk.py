@@ -42,7 +42,7 @@ ABANDONED = 3600.0
 def writing(target: Path) -> Generator[None]:
     """Turn what a failed write raises into one line that names the file, the cause and a way out.
 
-    An error that does not come of the disk passes through.
+    An error that does not come of the disk passes through, and so does a stop by hand.
 
     Args:
         target: The file or folder that is written.
@@ -55,6 +55,9 @@ def writing(target: Path) -> Generator[None]:
     except VitreousError:
         raise
     except Exception as error:
+        for cause in _causes(error):  # torch's writer fails where it is stopped
+            if isinstance(cause, KeyboardInterrupt):
+                raise cause from None
         number = _number(error, target.parent)
         if number is None:
             raise

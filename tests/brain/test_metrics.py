@@ -344,6 +344,19 @@ def test_intervals_hold_the_score_and_shrink_with_neuroids():
     assert low < score.score < high
 
 
+@pytest.mark.parametrize("over", ["splits", "neuroids"])
+def test_intervals_are_those_of_samples_that_are_aggregated_one_by_one(over, monkeypatch):
+    monkeypatch.setattr("vitreous.brain.score.AT_ONCE", 500)
+    raw = np.random.default_rng(1).normal(0.5, 0.1, (7, 30))
+    raw[np.random.default_rng(2).random(raw.shape) < 0.3] = np.nan
+    draws, axis, values = np.random.default_rng(3), ["splits", "neuroids"].index(over), []
+    for _ in range(100):
+        drawn = np.take(raw, draws.integers(0, raw.shape[axis], raw.shape[axis]), axis)
+        values.append(np.nanmean([np.median(row[~np.isnan(row)]) for row in drawn]))
+    got = brain.aggregate(raw).interval(over, resamples=100, seed=3)
+    assert got == pytest.approx(np.quantile(values, [0.025, 0.975]), abs=1e-12)
+
+
 FEATURES, RESPONSES, GROUPS = random_data(n=40, units=60)
 
 

@@ -242,3 +242,20 @@ def test_names_that_are_not_utf8_reach_the_results(tiny: Classifier, tmp_path: P
     assert bad["file"] == r"c1/\xff.png"
     shown = {sample["file"] for kind in ("best", "worst") for sample in entry[kind]}
     assert r"c0/\xe9.png" in shown
+
+
+def test_photographs_for_masks_are_told_as_what_they_are(
+    tiny: Classifier, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("0", "1"):
+        pixels = np.random.default_rng(int(name)).integers(0, 255, (32, 32, 3), dtype=np.uint8)
+        path = tmp_path / "images" / f"c{name}" / "0.png"
+        path.parent.mkdir(parents=True)
+        Image.fromarray(pixels).save(path)
+    model = save_model(tiny, tmp_path / "model")
+    images = str(tmp_path / "images")
+    arguments = ["evaluate", str(model), "--data", images, "--masks", images, "--no-removal"]
+    assert main([*arguments, "--workers", "0", "--out", str(tmp_path / "out")]) == 0
+    told = capsys.readouterr().out
+    assert "none of 2 images has a mask that can be read (first: " in told
+    assert "0.png looks like a photograph, expected a mask of black and white)" in told

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,7 +17,8 @@ from PIL import Image
 from faults.disks import LimitedFiles, SmallDisk, mounted
 from helpers import TINY_MODEL, tiny_recipe, write_masked_set
 from vitreous.config import build
-from vitreous.errors import VitreousError
+from vitreous.disk import writing
+from vitreous.errors import InterruptedRun, VitreousError
 from vitreous.io import append_text, atomic_path, write_json
 from vitreous.masks import MaskFolder, write_masks
 from vitreous.masks.folder import write_mask
@@ -119,6 +121,26 @@ def test_every_write_keeps_what_was_there_and_says_what_to_do(disk, write):
 def _made(folder: Path) -> Path:
     folder.mkdir()
     return folder
+
+
+class Stopping(io.RawIOBase):
+    """A file that Ctrl-C comes to while it is written."""
+
+    writes = 0
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, content: Any) -> int:
+        self.writes += 1
+        if self.writes == 3:
+            raise InterruptedRun("stopped at once")
+        return len(content)
+
+
+def test_a_stop_while_a_state_is_written_is_not_taken_for_a_full_disk(tmp_path):
+    with pytest.raises(InterruptedRun, match="stopped at once"), writing(tmp_path / "x.pt"):
+        torch.save({"weights": torch.zeros(100_000)}, Stopping())
 
 
 def test_a_line_that_half_fits_is_taken_back(tmp_path):

@@ -119,6 +119,18 @@ def with_a_reader(command: str) -> list[str]:
     return [*shlex.split(COMMANDS[command].replace("--workers 0", "")), option]
 
 
+def send(number: int) -> None:
+    """Send a signal to all processes of a command, from a process beside them."""
+    sender = os.fork()
+    if sender == 0:
+        signal.signal(number, signal.SIG_IGN)
+        time.sleep(0.1)  # the command is done with this fork: what is raised in its hooks is lost
+        os.killpg(0, number)
+        time.sleep(0.1)  # so that readers that end by it have ended
+        os._exit(0)
+    os.waitpid(sender, 0)
+
+
 def stopped_by_hand(owner: type, method: str, times: int, number: int) -> Callable[[], None]:
     """Send a signal to a command and its readers, as a terminal does, when it has begun to work."""
     original, count = getattr(owner, method), 0
@@ -128,7 +140,7 @@ def stopped_by_hand(owner: type, method: str, times: int, number: int) -> Callab
         count += 1
         if count == 2:
             for _ in range(times):
-                os.killpg(0, number)
+                send(number)
         return original(*arguments)
 
     def begin() -> None:

@@ -11,7 +11,7 @@ import torch
 import yaml
 
 from helpers import tiny_recipe, write_masked_set
-from vitreous.cli import main
+from vitreous.cli import ended_as_by_hand, main
 from vitreous.errors import InterruptedRun
 from vitreous.training.engine import Trainer
 from vitreous.training.interrupt import StopRequest
@@ -98,3 +98,28 @@ def test_handlers_are_given_back_after_an_exception():
         os.kill(os.getpid(), signal.SIGTERM)
         raise stop.stopped("here")
     assert [signal.getsignal(kind) for kind in (signal.SIGINT, signal.SIGTERM)] == before
+
+
+def test_a_stop_that_comes_while_readers_are_let_go_leaves_no_trace():
+    class Reader:
+        def __del__(self):
+            raise InterruptedRun("stopped at once")
+
+    with ended_as_by_hand():
+        Reader()
+
+
+def test_more_ctrl_c_at_the_end_change_nothing(monkeypatch, capsys):
+    class Reader:
+        def __del__(self):
+            os.kill(os.getpid(), signal.SIGINT)
+
+    def stopped(name, arguments):
+        reader = Reader()
+        raise InterruptedRun(f"stopped with {type(reader).__name__}")
+
+    monkeypatch.setattr("vitreous.cli.run", stopped)
+    before = signal.getsignal(signal.SIGINT)
+    assert main(["train"]) == 130
+    assert capsys.readouterr().err == "vitreous: stopped with Reader\n"
+    assert signal.getsignal(signal.SIGINT) == before

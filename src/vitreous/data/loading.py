@@ -13,6 +13,7 @@ from torch.utils import data
 
 from vitreous.data.batch import Batch
 from vitreous.data.dataset import Dataset
+from vitreous.data.reading_process import leave_ending_to_the_parent
 
 Interleave = Callable[[np.ndarray, np.random.Generator], np.ndarray]
 View = Callable[[Image.Image, Tensor | None], tuple[Tensor, Tensor]]
@@ -113,6 +114,7 @@ def load_batches(
         batch_sampler=keys,
         num_workers=workers,
         collate_fn=collate,
+        worker_init_fn=leave_ending_to_the_parent,
         pin_memory=torch.cuda.is_available(),
     )
     return iter(loader)

@@ -15,6 +15,7 @@ from torch.utils.data import Dataset as TorchDataset
 
 from vitreous.data.dataset import Dataset
 from vitreous.data.images import evaluation_crop, reduced_decoding
+from vitreous.data.reading_process import leave_ending_to_the_parent
 from vitreous.errors import ImageError
 from vitreous.evaluation.test_sets import TestSet
 from vitreous.evaluation.test_sets.base import ResizeMode
@@ -239,6 +240,7 @@ def batches(
         batch_size=batch_size,
         num_workers=workers,
         collate_fn=_collate,
+        worker_init_fn=leave_ending_to_the_parent,
         prefetch_factor=4 if workers else None,
     )
     yield from loader

@@ -16,6 +16,7 @@ from vitreous.evaluation.metrics import (
     logit,
     mean_interval,
     percentiles,
+    standard_interval,
     trapezoid_area,
 )
 
@@ -181,3 +182,11 @@ def test_effective_robustness_of_nothing_right_has_an_interval_of_some_width() -
     assert low < -0.9 and high > -0.9, "nine images prove little of either set"
     low, high = effective_interval((40, 80), (0, 80), (0.0, 0.5))
     assert high - low > 0.05
+
+
+def test_two_values_have_a_spread_and_one_has_none() -> None:
+    assert standard_interval(np.array([1.0])) is None
+    assert standard_interval(np.array([1.0, 3.0])) == pytest.approx((0.04, 3.96), abs=1e-3)
+    assert mean_interval(np.array([0.2])) is None and mean_interval(np.array([1.0, 3.0]))
+    assert calibration_interval(np.array([0.5]), np.array([True])) is None
+    assert calibration_interval(np.array([0.5, 0.6]), np.array([True, False]))

@@ -184,6 +184,11 @@ def test_effective_robustness_of_nothing_right_has_an_interval_of_some_width() -
     assert high - low > 0.05
 
 
+def test_no_class_says_nothing_of_the_mean() -> None:
+    for none in (np.array([]), np.array([0, 0])):
+        assert class_mean_interval(none, none) == (0.0, 1.0)
+
+
 def test_two_values_have_a_spread_and_one_has_none() -> None:
     assert standard_interval(np.array([1.0])) is None
     assert standard_interval(np.array([1.0, 3.0])) == pytest.approx((0.04, 3.96), abs=1e-3)

@@ -182,6 +182,10 @@ def test_effective_robustness_of_nothing_right_has_an_interval_of_some_width() -
     assert low < -0.9 and high > -0.9, "nine images prove little of either set"
     low, high = effective_interval((40, 80), (0, 80), (0.0, 0.5))
     assert high - low > 0.05
+    # Of three right, 3.5 of 4 are drawn: one or more of three in 99.8 of 100 draws, two in 95.7.
+    level = (0.0, 0.0)  # a line that expects a half of every model
+    assert effective_interval((5, 9), (3, 3), level) == pytest.approx((1 / 3 - 0.5, 0.5))
+    assert effective_interval((5, 9), (0, 3), level) == pytest.approx((-0.5, 2 / 3 - 0.5))
 
 
 def test_no_class_says_nothing_of_the_mean() -> None:

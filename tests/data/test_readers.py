@@ -100,8 +100,12 @@ def test_unlabelled_pictures_have_no_class(root):
     split = Unlabelled(str(root / "images"), str(root / "masks")).load(0)
     assert len(split.train) == 12 and split.train[0].label == -1
     (root / "masks" / "class_0" / "0.png").unlink()
-    with pytest.raises(VitreousError, match="1 of 15 pictures have no mask"):
+    told = "1 of 15 pictures have no mask.*set data.require_masks false"
+    with pytest.raises(VitreousError, match=told):
         Unlabelled(str(root / "images"), str(root / "masks")).load(0)
+    (root / "none").mkdir()
+    with pytest.raises(VitreousError, match=r"make them with `vitreous mask`$"):
+        Unlabelled(str(root / "images"), str(root / "none"), require_masks=False).load(0)
 
 
 def test_masks_of_imagenet_s_are_class_numbers_in_two_channels(tmp_path):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import json
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -193,7 +195,49 @@ def test_bad_files_are_named_and_stay_in_n(tmp_path: Path) -> None:
     assert "0 bytes" in bad["s2/empty.jpg"]
 
 
-def test_memory_is_not_kept_by_the_loop(shades: Path) -> None:
+class Scales(Shade):
+    """Weighs what the process holds before each pass: tensors, and what Python allocated."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.held: list[tuple[int, int]] = []
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        gc.collect()
+        tensors = [o for o in gc.get_objects() if issubclass(type(o), torch.Tensor)]
+        self.held.append((sum(t.nbytes for t in tensors), tracemalloc.get_traced_memory()[0]))
+        return super().forward(images)
+
+
+def test_no_image_outlives_its_batch(tmp_path: Path) -> None:
+    """Eight batches of 2.4 MB: the last pass begins with as much in memory as the third."""
+    (tmp_path / "set" / "s0").mkdir(parents=True)
+    for number in range(24):
+        Image.new("RGB", (256, 256), (number,) * 3).save(tmp_path / "set" / "s0" / f"{number}.png")
+    (test_set,) = read_set("folder", tmp_path / "set", num_classes=SHADES, class_names=("s0",))
+    plain, view = ((0.0,) * 3, (1.0,) * 3), Preprocessing((256, 256), 1.0)
+    streaming = StreamSettings(batch_size=3, progress=False)
+    gc.collect()
+    gc.freeze()  # what is there already is not looked through again and again
+    tracemalloc.start()
+    try:
+        for whole in (False, True):
+            net = Scales()
+            classifier = Classifier(net, *plain, preprocessing=view)
+            if whole:
+                predictions(classifier, test_set, tmp_path / "rows", streaming=streaming)
+            else:
+                assert len(list(predict(classifier, test_set, streaming=streaming))) == 8
+            assert len(net.held) == 8
+            tensors, allocated = zip(*net.held)
+            assert max(tensors[3:]) <= tensors[2]
+            assert max(allocated[3:]) < allocated[2] + 3 * 256 * 256, "less than one image"
+    finally:
+        tracemalloc.stop()
+        gc.unfreeze()
+
+
+def test_rows_come_in_order_whatever_the_workers(shades: Path) -> None:
     """What `predict` yields are rows of a batch, in order, whatever the number of workers."""
     parts = list(predict(shade_classifier(), shade_set(shades), streaming=QUIET))
     assert [len(rows) for rows, _ in parts] == [4] * 5

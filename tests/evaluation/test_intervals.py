@@ -16,6 +16,7 @@ from vitreous.evaluation.metrics import (
     logit,
     mean_interval,
     percentiles,
+    standard_interval,
     trapezoid_area,
 )
 
@@ -181,3 +182,20 @@ def test_effective_robustness_of_nothing_right_has_an_interval_of_some_width() -
     assert low < -0.9 and high > -0.9, "nine images prove little of either set"
     low, high = effective_interval((40, 80), (0, 80), (0.0, 0.5))
     assert high - low > 0.05
+    # Of three right, 3.5 of 4 are drawn: one or more of three in 99.8 of 100 draws, two in 95.7.
+    level = (0.0, 0.0)  # a line that expects a half of every model
+    assert effective_interval((5, 9), (3, 3), level) == pytest.approx((1 / 3 - 0.5, 0.5))
+    assert effective_interval((5, 9), (0, 3), level) == pytest.approx((-0.5, 2 / 3 - 0.5))
+
+
+def test_no_class_says_nothing_of_the_mean() -> None:
+    for none in (np.array([]), np.array([0, 0])):
+        assert class_mean_interval(none, none) == (0.0, 1.0)
+
+
+def test_two_values_have_a_spread_and_one_has_none() -> None:
+    assert standard_interval(np.array([1.0])) is None
+    assert standard_interval(np.array([1.0, 3.0])) == pytest.approx((0.04, 3.96), abs=1e-3)
+    assert mean_interval(np.array([0.2])) is None and mean_interval(np.array([1.0, 3.0]))
+    assert calibration_interval(np.array([0.5]), np.array([True])) is None
+    assert calibration_interval(np.array([0.5, 0.6]), np.array([True, False]))

@@ -53,10 +53,12 @@ def with_masks(
         matched.append(file)
         if not file and (dataset.masks is None or not dataset.masks.has(index)):
             missing.append(name)
-    if missing and (require or len(missing) == len(dataset)):
+    none = len(missing) == len(dataset)
+    if missing and (require or none):
         raise VitreousError(
             f"{len(missing)} of {len(dataset)} pictures have no mask in {masks}, the first is "
-            f"{missing[0]}; make them with `vitreous mask`, or set data.require_masks false"
+            f"{missing[0]}; make them with `vitreous mask`"
+            + ("" if none else ", or set data.require_masks false")
         )
     lost = sorted(set(files) - set(matched))
     passed = left_out(

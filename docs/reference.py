@@ -12,7 +12,6 @@ import importlib.util
 import inspect
 import io
 import os
-import textwrap
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -140,12 +139,7 @@ def help_text(name: str, *words: str) -> str:
     os.environ.update(COLUMNS="100", NO_COLOR="1")
     with contextlib.redirect_stdout(told), contextlib.suppress(SystemExit):
         read_command(name, [*words, "--help"])
-    return "\n".join(short for line in told.getvalue().strip().splitlines() for short in cut(line))
-
-
-def cut(line: str) -> list[str]:
-    """A line of help in lines of 100 letters; tyro leaves paragraphs to the terminal."""
-    return [line] if len(line) <= 100 else textwrap.wrap(line, 100, break_on_hyphens=False)
+    return told.getvalue().strip()
 
 
 def parts() -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import subprocess
 import sys
 from typing import get_args
@@ -51,6 +52,17 @@ def test_what_may_be_left_out_is_said_without_none() -> None:
     assert "--checkpoint PATH" in told and "(optional)" in told
     assert "None}" not in told and "default: None" not in told and "default: )" not in told
     assert "(at least 0; default: 0)" in " ".join(told.split())
+
+
+@pytest.mark.parametrize("name", ["explain", "train"])
+def test_help_fits_the_terminal(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """tyro leaves the lines of a paragraph to the terminal, which cuts words in two."""
+    monkeypatch.setenv("COLUMNS", "80")
+    lines = without_torch([name, "--help"]).splitlines()
+    start, end = lines.index(""), next(i for i, line in enumerate(lines) if line == "Example:")
+    text = lines[start + 1 : end]
+    assert len(text) > 4 and max(map(len, text)) <= 80
+    assert all(len(line) > 50 for line, below in itertools.pairwise(text) if line and below)
 
 
 def test_the_overview_and_the_list_of_recipes_import_no_torch() -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import io
 import json
 from pathlib import Path
 
@@ -129,9 +131,12 @@ QUICK = ["demo", "--quick", "--quiet", "--out"]
 
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a short demo."""
+    """The folder of a short demo; what it said lies beside it."""
     out = tmp_path_factory.mktemp("runs") / "demo"
-    assert main([*QUICK, str(out)]) == 0
+    told = io.StringIO()
+    with contextlib.redirect_stdout(told):
+        assert main(["demo", "--quick", "--out", str(out)]) == 0
+    (out.parent / "told.txt").write_text(told.getvalue(), encoding="utf-8")
     return out
 
 
@@ -142,6 +147,11 @@ def test_the_demo_runs_from_nothing_to_the_card_and_again(demo, capsys):
         assert shifted.n == 64 and shifted.ci95 is not None
         assert results.find(suite="explanation", metric="foreground_share")
         assert load_model(demo / name).num_classes == 8
+    lines = (demo.parent / "told.txt").read_text(encoding="utf-8").splitlines()
+    titles = ("with the shortcut", "finetuned plainly", "guided", "backgrounds swapped")
+    steps = [line for line in lines if line.startswith(("training: ", "measuring: "))]
+    told = [f"{step}: {title}" for step in ("training", "measuring") for title in titles]
+    assert [line for line in steps if line.endswith(titles)] == told
     before = (demo / "guided" / "model.safetensors").read_bytes()
     assert main([*QUICK, str(demo)]) == 0
     assert str(demo / "card.html") in capsys.readouterr().out

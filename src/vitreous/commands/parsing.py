@@ -11,11 +11,14 @@ import dataclasses
 import io
 import itertools
 import re
+import shutil
+import sys
+import textwrap
 import types
 import typing
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Protocol, Union, cast
+from typing import TYPE_CHECKING, Annotated, Any, Protocol, TextIO, Union, cast
 
 import tyro
 
@@ -58,7 +61,7 @@ def parse(kind: Any, arguments: list[str], program: str, description: str | None
             kind,
             prog=program,
             args=own,
-            description=description,
+            description=_joined(description or ""),
             return_unknown_args=True,
             config=(tyro.conf.FlagCreatePairsOff,),
         )
@@ -277,15 +280,52 @@ def _quick_defaults() -> Generator[None]:
 
 @contextlib.contextmanager
 def _one_line() -> Generator[None]:
-    """Turn the box that tyro draws about a mistake into one line."""
+    """Turn the box that tyro draws about a mistake into one line, and cut the lines of its help."""
     told = io.StringIO()
+    screen = _Screen(sys.stdout)
     try:
-        with contextlib.redirect_stderr(told):
+        with contextlib.redirect_stderr(told), contextlib.redirect_stdout(screen):
             yield
     except SystemExit as end:
         if end.code:
             raise VitreousError(_sentence(told.getvalue())) from None
+        print(_cut(screen.text(), min(shutil.get_terminal_size().columns, 100)), end="")
         raise
+
+
+class _Screen(io.TextIOWrapper):
+    """Keeps what is written, and is drawn to (boxes, colors) as the stream that it stands for."""
+
+    def __init__(self, stream: TextIO):
+        # A stream that names none takes any letter, and gets no boxes: tyro compares with "utf-8".
+        self.kept, self.stream = io.BytesIO(), stream
+        encoding = stream.encoding or "utf8"
+        super().__init__(self.kept, encoding, "replace", newline="\n", write_through=True)
+
+    def isatty(self) -> bool:
+        """Whether the stream is a terminal."""
+        return self.stream.isatty()
+
+    def text(self) -> str:
+        """What was written."""
+        return self.kept.getvalue().decode(self.encoding)
+
+
+def _joined(text: str) -> str:
+    """Paragraphs in one line each, whatever letter a line of theirs begins with; examples stay."""
+    parts = text.strip().split("\n\n")
+    return "\n\n".join(part if "\n " in part else " ".join(part.split()) for part in parts)
+
+
+def _cut(text: str, width: int) -> str:
+    """Paragraphs in lines of a width, which tyro leaves to the terminal; what is drawn stays."""
+    lines = [
+        textwrap.wrap(line, width, break_on_hyphens=False)
+        if len(line) > width and not line.startswith((*" │╭╰", "\x1b"))
+        else [line]
+        for line in text.split("\n")
+    ]
+    return "\n".join(itertools.chain.from_iterable(lines))
 
 
 def _sentence(box: str) -> str:

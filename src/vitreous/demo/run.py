@@ -151,6 +151,7 @@ class Demo:
             values: Values = {"model": {"name": str(start)}}
             if name == "guided_tokencut":
                 values["data"] = {"masks": str(self.out / "tokencut")}
+            self.tell(f"training: {TITLES[name]}")
             train(self.recipe(name, **values), folder, quiet=self.quiet)
             shutil.rmtree(folder / "checkpoints", ignore_errors=True)
         return folder
@@ -159,12 +160,13 @@ class Demo:
         """Measure a run on the test sets and add the records to its results."""
         if Results.read(folder).find(suite="clean"):
             return
+        title = TITLES.get(folder.name, folder.name)
+        self.tell(f"measuring: {title}")
         tests = draw_tests(self.world, self.plan.tests, TEST_SEED)
         began = time.monotonic()
         classifier = load_model(folder)
         records = measure_models(classifier, tests, self.plan.attacked, self.seed)
         draw_strips(classifier, tests, folder, seed=self.seed)
-        title = TITLES.get(folder.name, folder.name)
         made = provenance(
             "demo",
             model=title,
@@ -177,6 +179,11 @@ class Demo:
             trained, results.records = results.records, []
             results.add([*records, *([masks] if masks else [])], made)
             results.add(trained)
+
+    def tell(self, line: str) -> None:
+        """Say which model it is at."""
+        if not self.quiet:
+            print(line, flush=True)
 
     def card(self, runs: list[Path], models: list[Results]) -> Path:
         """Write the card of all runs."""

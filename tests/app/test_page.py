@@ -43,8 +43,9 @@ def space(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
         yield module
 
 
-def test_a_built_page_leaves_no_event_loop_behind(monkeypatch):
+def test_a_built_page_leaves_no_event_loop_behind(monkeypatch, tmp_path):
     pytest.importorskip("gradio", reason="needs the extra 'app'")
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
     made, new = [], asyncio.new_event_loop
     monkeypatch.setattr(asyncio, "new_event_loop", lambda: made.append(new()) or made[-1])
     build({"one": named("a", "b")})

@@ -80,7 +80,7 @@ class Filters:
                 f"expected at least {self.minimum_pixels:g}"
             )
         if quality.area > self.maximum_area:
-            return f"covers {quality.area:.0%} of the picture, at most {self.maximum_area:.0%}"
+            return f"covers {quality.area:.0%} of the image, at most {self.maximum_area:.0%}"
         if quality.border > self.maximum_border:
             return f"covers {quality.border:.0%} of the border, at most {self.maximum_border:.0%}"
         if self.maximum_components is not None and quality.components > self.maximum_components:

@@ -18,6 +18,13 @@ if not torch.cuda.is_available():
     os.environ.setdefault("TRITON_INTERPRET", "1")
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Leave long tests out of a run of everything; whoever names files or `-m` says what runs."""
+    whole = config.args_source is pytest.Config.ArgsSource.TESTPATHS
+    if whole and not config.option.markexpr:
+        config.option.markexpr = "not long"
+
+
 @pytest.fixture(scope="session")
 def shared() -> Path:
     """The folder of real data (weights, photos) that lies beside a developer's checkout."""

@@ -144,6 +144,7 @@ FITS = """new Promise(done => {{ const start = Date.now(); const look = () =>
     : Date.now() - start > 3000 ? done(false) : setTimeout(look, 30); look(); }})"""
 
 
+@pytest.mark.long
 @pytest.mark.browser
 @pytest.mark.timeout(1200)
 def test_every_page_is_drawn_without_an_error_on_a_phone_too(site: Path, tmp_path: Path) -> None:

@@ -24,6 +24,7 @@ def test_there_is_one_for_each_reader() -> None:
     ]
 
 
+@pytest.mark.long
 @pytest.mark.timeout(1200)
 @pytest.mark.parametrize("path", TUTORIALS, ids=lambda path: path.stem)
 def test_a_tutorial_runs(path: Path) -> None:

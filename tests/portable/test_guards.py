@@ -141,6 +141,7 @@ def test_nothing_is_asked_of_the_system_that_only_unix_has():
     assert [pair for pair in sorted(named) if pair[1] in UNIX_ONLY] == []
 
 
+@pytest.mark.long
 @pytest.mark.timeout(1200)  # workers that are spawned import torch anew
 def test_spawned_workers_and_told_encodings_do_in_a_folder_with_any_name(tmp_path):
     """In a process of its own, whose default encoding is not UTF-8."""

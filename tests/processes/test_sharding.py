@@ -18,6 +18,7 @@ from vitreous.cli import main
 NAME = "shards"
 
 
+@pytest.mark.long
 def test_killed_in_shards_and_gone_on_with_in_one_process(tmp_path: Path) -> None:
     case = next(case for case in prepare(tmp_path, [NAME]) if case.name == f"train, {NAME}")
     (came,) = launch_all(tmp_path / "notes", [case.line(tmp_path / "killed")], dies=(1, 2))

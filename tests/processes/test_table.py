@@ -100,6 +100,7 @@ def test_killed_in_two_processes_and_gone_on_with_in_one(
     assert two.rows == one.rows and one.difference(two) <= case.tolerance
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", BROKEN)
 def test_measuring_is_killed_in_two_processes_and_goes_on_in_one(
     name: str,

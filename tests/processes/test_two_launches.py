@@ -52,6 +52,7 @@ def running(command: list[str], notes: Path, folder: RunFolder) -> Iterator[dict
                 os.killpg(process.pid, signal.SIGKILL)
 
 
+@pytest.mark.long
 def test_the_second_is_refused_whole_and_a_killed_one_is_taken_over(command, tmp_path) -> None:
     folder = RunFolder(tmp_path / "run")
     with running(command, tmp_path / "first", folder) as holder:

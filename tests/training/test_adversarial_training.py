@@ -267,6 +267,7 @@ def test_they_train_in_the_engine(objectives, root: Path, tmp_path: Path) -> Non
     assert np.isfinite(figures["loss"]) and 0 <= figures["robust_accuracy"] <= 1
 
 
+@pytest.mark.long
 def test_catastrophic_overfitting_is_reported_while_clean_accuracy_looks_fine(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -44,6 +44,7 @@ def job_folder(folder: RunFolder) -> Path:
     return folder.path / "jobs"
 
 
+@pytest.mark.long
 # submitit's controller outlives the command that started it, of which Python warns.
 @pytest.mark.filterwarnings("ignore::ResourceWarning")
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")

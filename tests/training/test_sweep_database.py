@@ -31,6 +31,7 @@ def recipe(tmp_path: Path) -> str:
     return str(path)
 
 
+@pytest.mark.long
 def test_one_worker_is_killed_and_the_other_takes_up_its_trial(
     recipe: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -118,6 +118,7 @@ def states(out: Path, recipe: str) -> list[str]:
     return [t.state.name for t in optuna.load_study(study_name=name, storage=storage).trials]
 
 
+@pytest.mark.long
 @pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="processes cannot be halted here")
 def test_workers_and_then_the_first_process_are_killed_and_no_trial_is_lost_or_twice(
     recipe: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]

@@ -71,6 +71,15 @@ def test_of_one_topic_the_fullest_of_the_newest_weights_is_current():
     assert len(results.records) == 3
 
 
+def test_of_two_of_one_second_the_one_that_was_added_last_is_current():
+    """A quick command measures anew what another one has just measured."""
+    again = dataclasses.replace(BASE, provenance=dataclasses.replace(MADE, kind="attack"))
+    for first, second in ((BASE, again), (again, BASE)):
+        results = Results("run", [first])
+        results.add([second])
+        assert len(results.records) == 2 and results.current() == [second]
+
+
 def test_a_later_command_leaves_provenance_and_context_of_the_first(tmp_path):
     first = dataclasses.replace(MADE, kind="train", command="vitreous train x", seed=3)
     Results.update(tmp_path, [Record("training", "v", "top1", 1)], first, context={"epochs": 2})

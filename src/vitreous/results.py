@@ -259,10 +259,14 @@ def _identity(made: Provenance) -> str:
 
 
 def _best(records: list[Record]) -> Record:
-    """Of records of one topic: of the newest weights, on the most items, the newest."""
-    newest = max(records, key=lambda r: r.provenance.when).provenance.fingerprint
+    """Of records of one topic: of the newest weights, on the most items, the newest.
+
+    Of those of one second the last that was added.
+    """
+    latest = records[::-1]
+    newest = max(latest, key=lambda r: r.provenance.when).provenance.fingerprint
     return max(
-        records,
+        latest,
         key=lambda r: (r.provenance.fingerprint == newest, r.n or 0, r.provenance.when),
     )
 

@@ -7,11 +7,15 @@ from pathlib import Path
 
 import pytest
 import torch
+from tqdm import tqdm
 
 # Tensors in tests are small: one thread is faster than two, and what is trained comes out the same
 # on every machine. Processes that tests start take it from the environment.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
+
+# tqdm's watching thread warns of a race of its own where bars come and go quickly (its issue 481).
+tqdm.monitor_interval = 0
 
 # Without a GPU, Triton's kernels are run by its interpreter; it is told before it is imported.
 if not torch.cuda.is_available():

@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import timm
 import torch
 from PIL import Image
 
 from vitreous.io import write_json
-from vitreous.models import Classifier, load_model
+from vitreous.models import Classifier, Preprocessing, load_model
 from vitreous.processes import Processes
 from vitreous.results import Record, Results, accuracy_record
 
@@ -113,6 +114,21 @@ def write_hugging_face(root: Path, out: Path) -> Path:
     table = datasets.Dataset.from_dict(columns, features=datasets.Features(features))
     table.save_to_disk(str(out), num_shards=2)
     return out
+
+
+def small_crossvit() -> Classifier:
+    """A CrossViT of two tiny branches for images of 64 px and five classes."""
+    net = timm.models.crossvit.CrossVit(
+        img_size=64,
+        img_scale=(1.0, 1.0),
+        patch_size=(8, 16),
+        embed_dim=(12, 24),
+        depth=((1, 2, 0),),
+        num_heads=(2, 2),
+        mlp_ratio=(1, 1, 1),
+        num_classes=5,
+    )
+    return Classifier(net, preprocessing=Preprocessing(size=(64, 64))).eval()
 
 
 def tiny_recipe(root: Path, **overrides: Any) -> dict[str, Any]:

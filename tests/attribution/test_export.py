@@ -18,9 +18,10 @@ from torch import Tensor
 from torch.nn import functional
 from torchvision.transforms.functional import to_pil_image as to_pil
 
+from helpers import small_crossvit
 from vitreous import cli, load_model, relevance, save_model
 from vitreous.data.generated.scenes import World, draw_scenes, sample_scenes
-from vitreous.models import Classifier, Preprocessing
+from vitreous.models import Classifier
 
 ONNX = pytest.importorskip("onnxruntime", reason="needs the extra 'export'")
 pytest.importorskip("onnxscript", reason="needs the extra 'export'")
@@ -49,20 +50,6 @@ def trained_crossvit() -> tuple[Classifier, Tensor]:
         optimizer.step()
     classifier.zero_grad(set_to_none=True)
     return classifier, images
-
-
-def small_crossvit() -> Classifier:
-    net = timm.models.crossvit.CrossVit(
-        img_size=64,
-        img_scale=(1.0, 1.0),
-        patch_size=(8, 16),
-        embed_dim=(12, 24),
-        depth=((1, 2, 0),),
-        num_heads=(2, 2),
-        mlp_ratio=(1, 1, 1),
-        num_classes=5,
-    )
-    return Classifier(net, preprocessing=Preprocessing(size=(64, 64))).eval()
 
 
 Exported = Callable[[Callable[[], tuple[Classifier, Tensor]]], tuple[Classifier, Tensor, Path]]

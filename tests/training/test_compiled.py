@@ -9,16 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import timm
 import torch
 import torchvision
 from torch._dynamo.utils import counters
 
-from helpers import tiny_recipe, write_masked_set
+from helpers import small_crossvit, tiny_recipe, write_masked_set
 from vitreous.config import build
 from vitreous.data.batch import Batch
 from vitreous.errors import VitreousError
-from vitreous.models import Classifier, Preprocessing, load_model
+from vitreous.models import Classifier, load_model
 from vitreous.training import Recipe, train
 from vitreous.training.compiled import CompiledPass
 from vitreous.training.objectives.classification import Classification
@@ -109,25 +108,23 @@ def test_what_one_graph_cannot_hold_is_refused(
         build(Recipe, values)
 
 
-def crossvit() -> Classifier:
-    net = timm.models.crossvit.CrossVit(
-        img_size=64,
-        img_scale=(1.0, 1.0),
-        patch_size=(8, 16),
-        embed_dim=(12, 24),
-        depth=((1, 2, 0),),
-        num_heads=(2, 2),
-        mlp_ratio=(1, 1, 1),
+def any_size() -> Classifier:
+    """A network whose images are larger than those that it was made for."""
+    return load_model(
+        "vit_tiny_patch16_224",
+        pretrained=False,
         num_classes=5,
+        image_size=32,
+        depth=2,
+        dynamic_img_size=True,
     )
-    return Classifier(net, preprocessing=Preprocessing(size=(64, 64)))
 
 
 def torchvision_vit() -> Classifier:
     return load_model(torchvision.models.VisionTransformer(64, 16, 2, 2, 24, 48, num_classes=5))
 
 
-@pytest.mark.parametrize("make", [crossvit, torchvision_vit])
+@pytest.mark.parametrize("make", [small_crossvit, torchvision_vit, any_size])
 def test_other_networks_are_one_graph_too(make: Callable[[], Classifier], traced: None) -> None:
     model, masks = make().train(), (torch.rand(4, 1, 64, 64) > 0.5).float()
     batch = Batch(

@@ -18,6 +18,7 @@ from vitreous.models import Classifier
 from vitreous.models.attention import AttentionTrace, recording
 from vitreous.models.families import layout_of
 from vitreous.models.forward import ForwardPass, make_recording_hook
+from vitreous.models.layout import Layout
 from vitreous.training.objectives.base import MapsWanted
 
 PREDICTION = -1
@@ -37,8 +38,13 @@ class RelevancePass(nn.Module):
         self.classifier, self.wanted = classifier, wanted
         self.method = METHODS[wanted.method]
         self.trace = AttentionTrace()
-        size = classifier.preprocessing.size
-        self.layout = layout_of(classifier.net, size)
+        self.size = (0, 0)
+        self.layout: Layout | None = None
+
+    def fit(self, size: tuple[int, int]) -> None:
+        """Know how tokens mix in images (height, width); another size makes another graph."""
+        if size != self.size:
+            self.size, self.layout = size, layout_of(self.classifier.net, size)
 
     def forward(
         self, images: Tensor, classes: Tensor | None = None
@@ -102,6 +108,7 @@ class CompiledPass:
             batch: What goes in, at most as many rows as the first time.
         """
         images, classes = batch.images, self._classes(batch)
+        self.inner.fit((images.shape[-2], images.shape[-1]))
         rows = len(images)
         self.rows = max(self.rows, rows)
         if rows < self.rows and self.fills:

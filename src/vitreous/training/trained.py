@@ -63,9 +63,9 @@ class TrainedModel:
         optimizer = make_optimizer(self.classifier.net, self.recipe.optimizer)
         if self.sharded:
             return self.classifier, accelerator.prepare(optimizer)
-        model = torch.compile(self.classifier) if compiled else self.classifier
         if self.compiled is not None:
-            model = self.compiled.module
+            return accelerator.prepare(self.compiled.module, optimizer)
+        model = torch.compile(self.classifier) if compiled else self.classifier
         return accelerator.prepare(model, optimizer)
 
     @property

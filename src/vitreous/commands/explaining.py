@@ -14,7 +14,7 @@ from vitreous.attribution import METHODS
 from vitreous.attribution.draw import check_color_map, panel
 from vitreous.commands.explanation_files import (
     Drawing,
-    Entry,
+    ExplainedImage,
     Explanations,
     note_settings,
     top_classes,
@@ -184,7 +184,7 @@ def write_whole(explained: Explanations) -> None:
     _tell(explained, entries)
 
 
-def _tell(explained: Explanations, entries: Sequence[Entry]) -> None:
+def _tell(explained: Explanations, entries: Sequence[ExplainedImage]) -> None:
     for entry in entries[:SHOWN]:
         for _, mapped, row in explained.places(entry):
             print(f"{entry.path}  ({mapped.classifier.name})")

@@ -48,7 +48,7 @@ class Drawing:
 
 
 @dataclasses.dataclass(frozen=True)
-class Entry:
+class ExplainedImage:
     """An image, the name of its files without suffix, and its row of each model."""
 
     path: Path
@@ -72,23 +72,23 @@ class Explanations:
     out: Path
     drawing: Drawing
 
-    def entries(self) -> list[Entry]:
+    def entries(self) -> list[ExplainedImage]:
         """The images that all models could read, in order."""
         tables = [{int(row["index"]): row for row in m.readable} for m in self.mapped]
         shared = [i for i in tables[0] if all(i in table for table in tables)]
         keys = file_keys(self.paths)
-        return [Entry(self.paths[i], keys[i], tuple(t[i] for t in tables)) for i in shared]
+        return [ExplainedImage(self.paths[i], keys[i], tuple(t[i] for t in tables)) for i in shared]
 
     def skipped(self) -> list[str]:
         """Why images could not be read."""
         return list(dict.fromkeys(r for m in self.mapped for r in m.measured.reasons.values()))
 
-    def places(self, entry: Entry) -> Iterator[tuple[str, MappedImages, np.ndarray]]:
+    def places(self, entry: ExplainedImage) -> Iterator[tuple[str, MappedImages, np.ndarray]]:
         """What the maps of an image by each model are called, the model's maps, its row."""
         for place, (mapped, row) in enumerate(zip(self.mapped, entry.rows)):
             yield f"{entry.key}/{place}" if len(self.mapped) > 1 else entry.key, mapped, row
 
-    def files(self, entry: Entry) -> dict[Path, tuple[str, str]]:
+    def files(self, entry: ExplainedImage) -> dict[Path, tuple[str, str]]:
         """The files of an image's single maps → what is saved, and the map's name."""
         suffixes = {"overlay": "png", "png": "png", "tiff": "tiff"}
         return {
@@ -98,15 +98,15 @@ class Explanations:
             for name in self.names(entry)
         }
 
-    def names(self, entry: Entry) -> list[str]:
+    def names(self, entry: ExplainedImage) -> list[str]:
         """Names of all maps of an image."""
         return [f"{n}/{label}" for n, m, row in self.places(entry) for label in m.labels(row)]
 
-    def maps(self, entry: Entry) -> dict[str, np.ndarray]:
+    def maps(self, entry: ExplainedImage) -> dict[str, np.ndarray]:
         """Name → map (H, W) of an image, by all models."""
         return {f"{n}/{k}": v for n, m, r in self.places(entry) for k, v in m.maps(r).items()}
 
-    def draw(self, entry: Entry) -> None:
+    def draw(self, entry: ExplainedImage) -> None:
         """Write what is missing or out of date of an image's own files."""
         single, whole = self.files(entry), self.out / f"{entry.key}.png"
         panels = [whole] if "panel" in self.drawing.save else []
@@ -122,13 +122,13 @@ class Explanations:
         if panels:
             panel(self.lines(entry), whole, entry.path.name)
 
-    def _stale(self, entry: Entry, files: Sequence[Path]) -> bool:
+    def _stale(self, entry: ExplainedImage, files: Sequence[Path]) -> bool:
         """Whether a file is missing, or older than the maps or the settings that it shows."""
         made = [m.evaluator.file(int(row["index"])) for _, m, row in self.places(entry)]
         newest = max(_time(f) for f in (*made, self.out / SETTINGS))
         return any(_time(file) < newest for file in files)
 
-    def sources(self, entry: Entry) -> dict[str, Tensor]:
+    def sources(self, entry: ExplainedImage) -> dict[str, Tensor]:
         """What each model's maps are called → the image (3, H, W) as it saw it."""
         image = open_image(entry.path)
         return {
@@ -141,7 +141,7 @@ class Explanations:
         how = self.drawing
         return overlay(source, torch.from_numpy(relevance)[None], how.strength, how.color_map)
 
-    def lines(self, entry: Entry) -> list[list[Captioned]]:
+    def lines(self, entry: ExplainedImage) -> list[list[Captioned]]:
         """For each model the image with its most probable class, and the maps over it."""
         lines, sources = [], self.sources(entry)
         for name, mapped, row in self.places(entry):
@@ -154,14 +154,14 @@ class Explanations:
             lines.append([(_title(mapped, row), source), *shown])
         return lines
 
-    def frame(self, entry: Entry) -> Image.Image:
+    def frame(self, entry: ExplainedImage) -> Image.Image:
         """A frame of the animation: the image and all maps over it, side by side."""
         lines = [torch.cat([image for _, image in line], 2) for line in self.lines(entry)]
         widest = max(line.shape[2] for line in lines)
         padded = [F.pad(x, (0, widest - x.shape[2])) for x in lines]
         return Image.fromarray(to_uint8(torch.cat(padded, 1))).quantize(255)
 
-    def values(self, entry: Entry) -> dict[str, object]:
+    def values(self, entry: ExplainedImage) -> dict[str, object]:
         """What is written of an image to explanations.json."""
         file = f"{entry.key}.png" if "panel" in self.drawing.save else None
         models = [_answer(mapped, row) for _, mapped, row in self.places(entry)]
@@ -198,7 +198,7 @@ def note_settings(explained: Explanations) -> None:
         write_json(file, value)
 
 
-def write_maps(explained: Explanations, entries: Sequence[Entry], path: Path) -> None:
+def write_maps(explained: Explanations, entries: Sequence[ExplainedImage], path: Path) -> None:
     """Write all maps into one NPZ file, an image at a time."""
     with (
         atomic_path(path) as temporary,

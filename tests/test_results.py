@@ -9,9 +9,11 @@ import multiprocessing
 import os
 import platform
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 
 from vitreous import VitreousError
 from vitreous.io import read_json_lines, write_json
@@ -176,6 +178,16 @@ def test_two_writers_lose_no_record(tmp_path):
         writer.join()
         assert writer.exitcode == 0
     assert len(Results.read(tmp_path).records) == 60
+
+
+def test_hardware_names_each_gpu_and_its_memory(monkeypatch):
+    card = SimpleNamespace(name="NVIDIA H200", total_memory=150_000_000_000)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda index: card)
+    told = hardware()
+    assert told["gpu"] == [{"name": "NVIDIA H200", "memory_gb": 139.7}] * 2
+    assert "NVIDIA H200" in hardware_text(told)
 
 
 def test_provenance_names_processor_memory_and_moment(monkeypatch):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import gc
 import importlib
@@ -63,7 +64,10 @@ def overview() -> str:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; returns the exit status (1 for a user's mistake, told in one line)."""
-    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    if arguments is None:  # a process of its own
+        atexit.register(gc.freeze)  # its memory is given back whole, not searched: a second
+        arguments = sys.argv[1:]
+    arguments = list(arguments)
     _show_every_name()
     if not arguments or arguments[0] in ("-h", "--help"):
         print(overview())

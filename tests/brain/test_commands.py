@@ -13,7 +13,7 @@ from PIL import Image
 
 from vitreous.brain import benchmarks
 from vitreous.cli import main
-from vitreous.commands.brain.export import training_data
+from vitreous.commands.brain.exporting import training_data
 from vitreous.results import Results
 
 MODEL = ["vit_tiny_patch16_224", "--no-pretrained", "--image-size", "32"]

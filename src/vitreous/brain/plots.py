@@ -12,6 +12,8 @@ from matplotlib.figure import Figure
 from vitreous.brain.scoring import LayerScore
 from vitreous.io import atomic_path
 
+PLOT = "vitreous: score by depth"  # in the file, to know our own
+
 
 def plot_depth(
     scores: Mapping[str, Sequence[LayerScore]],
@@ -23,7 +25,7 @@ def plot_depth(
     Args:
         scores: Name of the line (region, or model) → its layers in order; pixels, which are no
             layer, become a dashed line across.
-        path: Image file; its suffix is the format.
+        path: PNG file; PLOT stands in it as the software that made it.
         metric: What the score is.
     """
     figure = Figure(figsize=(7, 4), layout="constrained")
@@ -45,5 +47,5 @@ def plot_depth(
     axes.set_ylabel(metric)
     axes.legend(frameon=False)
     with atomic_path(path) as temporary:
-        figure.savefig(temporary, dpi=150)
+        figure.savefig(temporary, dpi=150, metadata={"Software": PLOT})
     return Path(path)

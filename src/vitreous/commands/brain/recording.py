@@ -6,15 +6,6 @@ import dataclasses
 from pathlib import Path
 from typing import Annotated, Literal
 
-from vitreous.brain.benchmarks import find_benchmark, load_recording
-from vitreous.brain.measure import Measure
-from vitreous.brain.readers import read_arrays, read_macaque, read_netcdf
-from vitreous.brain.recordings import Recording
-from vitreous.brain.similarity import LEAVE_OUT
-from vitreous.brain.splits import Splits
-from vitreous.brain.stimuli import read_stimuli
-from vitreous.errors import VitreousError
-from vitreous.io import check_path
 from vitreous.ranges import FINITE, SEED, above, at_least
 
 MetricName = Literal["pls", "ridge", "ridge_cv", "linear", "one_to_one", "rdm", "cka"]
@@ -45,51 +36,6 @@ class RecordingOptions:
     region: tuple[str, ...] = ()
     """Regions to score; all by default."""
 
-    def read(self) -> Recording:
-        """Read the recording; one that is no named benchmark says where it lies."""
-        if not self.assembly:
-            raise VitreousError("give --assembly: a named benchmark, a .nc or .npy file, a folder")
-        check_path(self.assembly, "recording")
-        path = Path(self.assembly)
-        known = None if path.is_dir() else self._benchmark(path)
-        return known or dataclasses.replace(self._own(path), source=str(path.resolve()))
-
-    def _own(self, path: Path) -> Recording:
-        if path.is_dir():
-            return read_macaque(path, self.session)
-        if path.suffix == ".npy":
-            return read_arrays(
-                path,
-                self.table,
-                stimuli=self.stimuli,
-                neuroids=self.neuroids,
-                group=self.group,
-                degrees=self.stimulus_degrees,
-            )
-        return self._netcdf(path)
-
-    def _benchmark(self, path: Path) -> Recording | None:
-        """A named benchmark, from a file of its name or from Brain-Score's cache."""
-        stem = path.stem if path.suffix == ".nc" else self.assembly
-        known = find_benchmark(stem.rpartition("dicarlo.")[2].rpartition("movshon.")[2])
-        if known is None:
-            return None
-        benchmark, access = known
-        if not benchmark.regions:
-            raise VitreousError(
-                f"{benchmark.name} holds choices of people, no neurons: vitreous brain behaviour "
-                f"MODEL --trials {benchmark.name}.{access} --layer LAYER"
-            )
-        given = path if path.is_file() else None
-        return load_recording(f"{benchmark.name}.{access}", assembly=given, stimuli=self.stimuli)
-
-    def _netcdf(self, path: Path) -> Recording:
-        values = read_netcdf(path, self.window)
-        if self.stimuli is None:
-            raise VitreousError(f"{path} needs its images: give --stimuli, a folder or a zip")
-        images = read_stimuli(self.stimuli, self.stimulus_degrees)
-        return Recording(path.stem, values, images, self.group)
-
 
 @dataclasses.dataclass(kw_only=True)
 class MeasureOptions:
@@ -118,45 +64,3 @@ class MeasureOptions:
     """Seed of the splits or folds."""
     threads: Annotated[int, at_least(1)] | None = None
     """Limit of BLAS threads."""
-
-    def measure(self, device: str) -> Measure:
-        """The metric with its settings.
-
-        Raises:
-            VitreousError: For an option that the metric does not have.
-        """
-        self._check()
-        return Measure(
-            metric=self.metric,
-            components=self.components,
-            tolerance=self.tolerance or None,
-            alpha=self.alpha or (1.0,),
-            unbiased=not self.biased,
-            splits=self._splits(),
-            device=device,
-            threads=self.threads,
-        )
-
-    def _check(self) -> None:
-        """Refuse what would have no effect."""
-        given = {
-            "--components": ("pls", self.components != 25),
-            "--tolerance": ("pls", self.tolerance != 1e-6),
-            "--alpha": ("ridge", bool(self.alpha)),
-            "--biased": ("cka", self.biased),
-        }
-        for option, (metric, used) in given.items():
-            if used and self.metric != metric:
-                raise VitreousError(f"{option} is for --metric {metric}, not {self.metric}")
-        if self.folds is not None and (self.splits is not None or self.train_size is not None):
-            raise VitreousError("--folds holds out every image once: no --splits or --train-size")
-
-    def _splits(self) -> Splits | None:
-        if (self.splits, self.train_size, self.folds, self.split_seed) == (None, None, None, 1):
-            return None
-        usual = LEAVE_OUT if self.metric in ("rdm", "cka") else Splits()
-        if self.folds is not None:
-            return Splits(folds=self.folds, seed=self.split_seed)
-        train = usual.train_size if usual.test_size is None else 1 - usual.test_size
-        number = self.splits or usual.number
-        return Splits(number, self.train_size or train, seed=self.split_seed)

@@ -17,7 +17,7 @@ import time
 import warnings
 from collections.abc import Generator
 from types import FrameType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from vitreous.errors import InterruptedRun, VitreousError, nearest, printable, shorten
 
@@ -64,10 +64,7 @@ def overview() -> str:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; returns the exit status (1 for a user's mistake, told in one line)."""
-    if arguments is None:  # a process of its own
-        atexit.register(gc.freeze)  # its memory is given back whole, not searched: a second
-        arguments = sys.argv[1:]
-    arguments = list(arguments)
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
     _show_every_name()
     if not arguments or arguments[0] in ("-h", "--help"):
         print(overview())
@@ -102,6 +99,23 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt as stop:
         _tell_stop("interrupted; what was finished is kept", stop)
         return 130
+
+
+def script() -> NoReturn:
+    """The command of a terminal: `main`, then out, as soon as all that was to be done is done.
+
+    Python frees what torch and its compiler left object by object, which takes longer than many a
+    command. The operating system frees it at once.
+    """
+    status = main()
+    for thread in threading.enumerate():
+        if not thread.daemon and thread is not threading.current_thread():
+            thread.join()
+    atexit._run_exitfuncs()
+    with contextlib.suppress(BrokenPipeError):
+        sys.stdout.flush()
+        sys.stderr.flush()
+    os._exit(status)
 
 
 def _show_every_name() -> None:
@@ -236,4 +250,4 @@ def duration(seconds: float) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    script()

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Annotated
 import tyro
 
 from vitreous.app.gate import LOOPBACK, WILDCARDS
-from vitreous.commands.options import DeviceOption, resolve_device
+from vitreous.commands.options import DeviceOption, quick_imports, resolve_device
 from vitreous.errors import VitreousError, require
 from vitreous.ranges import at_least
 
@@ -55,7 +55,8 @@ class Command(DeviceOption):
             raise VitreousError(f"give one to six models, found {len(self.models)}")
         models = self._load()
         require("gradio", "app")
-        from vitreous.app.page import build, launch
+        with quick_imports():
+            from vitreous.app.page import build, launch
 
         # An end by a signal is an end too: what visitors sent is removed.
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))

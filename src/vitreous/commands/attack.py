@@ -32,6 +32,7 @@ from vitreous.commands.options import (
     ResumeOptions,
     SeedOption,
     WorkersOption,
+    quick_imports,
 )
 from vitreous.errors import VitreousError
 from vitreous.ranges import at_least
@@ -117,6 +118,7 @@ class Command(
         """Attack, write results and say where they are."""
         if (self.data is None) == (self.image is None):
             raise VitreousError("give either --data (a set to measure) or --image (one to show)")
-        from vitreous.commands.attacking import attack
+        with quick_imports():
+            from vitreous.commands.attacking import attack
 
         attack(self)

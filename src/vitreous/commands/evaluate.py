@@ -28,6 +28,7 @@ from vitreous.commands.options import (
     QuietOption,
     ResumeOptions,
     WorkersOption,
+    quick_imports,
 )
 from vitreous.errors import VitreousError
 from vitreous.precision import AnyPrecision
@@ -170,7 +171,8 @@ class Command(
         making = self.generate.cutouts is not None or self.generate.backgrounds is not None
         if not making and not self.models:
             raise VitreousError("give one model or several: a timm name, run folder or checkpoint")
-        from vitreous.commands.evaluating import evaluate_models, make_set
+        with quick_imports():
+            from vitreous.commands.evaluating import evaluate_models, make_set
 
         if making:
             make_set(self)

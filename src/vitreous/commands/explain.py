@@ -27,6 +27,7 @@ from vitreous.commands.options import (
     ResumeOptions,
     Workers,
     WorkersOption,
+    quick_imports,
 )
 from vitreous.errors import VitreousError
 from vitreous.folders import check_folder
@@ -106,6 +107,7 @@ class Command(
         if not self.images:
             raise VitreousError("give images, or folders of them")
         check_folder(self.out, "explanations", overwrite=self.overwrite)
-        from vitreous.commands.explaining import explain_images
+        with quick_imports():
+            from vitreous.commands.explaining import explain_images
 
         explain_images(self)

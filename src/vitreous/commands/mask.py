@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, get_args
 
 import tyro
 
-from vitreous.commands.options import BatchOption, BatchSize, RestartOption
+from vitreous.commands.options import BatchOption, BatchSize, RestartOption, quick_imports
 from vitreous.commands.parsing import annotate, option_value
 from vitreous.errors import VitreousError, nearest
 from vitreous.ranges import SHARE, at_least
@@ -95,8 +95,9 @@ class Command(BatchOption, RestartOption):
 
     def run(self) -> None:
         """Make the masks, and say where they are."""
-        from vitreous.masks import write_masks
-        from vitreous.processes import current_processes
+        with quick_imports():
+            from vitreous.masks import write_masks
+            from vitreous.processes import current_processes
 
         methods: dict[str, MaskMethod] = vars(self)  # the fields that command_type adds
         processes = current_processes()

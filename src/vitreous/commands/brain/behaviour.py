@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Annotated
 
 from vitreous.commands.brain.options import ModelOptions
+from vitreous.commands.options import quick_imports
 from vitreous.ranges import above
 
 
@@ -36,6 +37,7 @@ class Behaviour(ModelOptions):
 
     def run(self) -> None:
         """Compare, print, write results."""
-        from vitreous.commands.brain.choosing import compare_choices
+        with quick_imports():
+            from vitreous.commands.brain.choosing import compare_choices
 
         compare_choices(self)

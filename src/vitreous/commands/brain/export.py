@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from vitreous.commands.brain.options import LoadOptions
+from vitreous.commands.options import quick_imports
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -39,6 +40,7 @@ class Export(LoadOptions):
 
     def run(self) -> None:
         """Check, write, and say where."""
-        from vitreous.commands.brain.exporting import export_model
+        with quick_imports():
+            from vitreous.commands.brain.exporting import export_model
 
         export_model(self)

@@ -8,6 +8,7 @@ from typing import Annotated
 
 from vitreous.commands.brain.options import ModelOptions
 from vitreous.commands.brain.recording import MeasureOptions, RecordingOptions
+from vitreous.commands.options import quick_imports
 from vitreous.ranges import at_least
 
 
@@ -35,7 +36,8 @@ class ScoreRegions(ScoringOptions):
 
     def run(self) -> None:
         """Score, print, and write results."""
-        from vitreous.commands.brain.scoring import score_one_layer
+        with quick_imports():
+            from vitreous.commands.brain.scoring import score_one_layer
 
         score_one_layer(self)
 
@@ -70,6 +72,7 @@ class Layers(ScoringOptions):
 
     def run(self) -> None:
         """Score, choose, report, plot."""
-        from vitreous.commands.brain.scoring import score_every_layer
+        with quick_imports():
+            from vitreous.commands.brain.scoring import score_every_layer
 
         score_every_layer(self)

@@ -6,6 +6,7 @@ import dataclasses
 from pathlib import Path
 
 from vitreous.commands.brain.options import ModelOptions
+from vitreous.commands.options import quick_imports
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -25,6 +26,7 @@ class Similarity(ModelOptions):
 
     def run(self) -> None:
         """Compare, print, and write results."""
-        from vitreous.commands.brain.comparing import compare_matrices
+        with quick_imports():
+            from vitreous.commands.brain.comparing import compare_matrices
 
         compare_matrices(self)

@@ -14,7 +14,14 @@ from helpers import TINY_MODEL, make_run, tiny_recipe, write_masked_set
 from vitreous.cli import main
 from vitreous.config import to_yaml
 from vitreous.errors import VitreousError
-from vitreous.folders import MARKER, check_file, check_folder, claim_folder, folder_kind
+from vitreous.folders import (
+    MARKER,
+    check_file,
+    check_folder,
+    claim_folder,
+    folder_kind,
+    removed_if_empty,
+)
 from vitreous.models import load_model, save_model
 
 
@@ -221,3 +228,29 @@ def test_explaining_into_the_folder_of_the_pictures_never_draws_over_them(tmp_pa
     before = np.asarray(Image.open(d / "0.png"))
     assert main(arguments) == 1
     assert np.array_equal(np.asarray(Image.open(d / "0.png")), before)
+
+
+def test_a_mistake_told_late_leaves_no_folder(tmp_path: Path, capsys) -> None:
+    """The target is known to be none after the model is loaded and the folder claimed."""
+    (image,) = photos(tmp_path / "d").glob("0.png")
+    model, out = str(tiny(tmp_path / "model")), tmp_path / "new" / "out"
+    line = ["explain", str(image), "--model", model, "--out", str(out), "--target", "nonsense"]
+    assert main(line) == 1 and "nonsense" in one_line(capsys)
+    assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize("kept", ["o/rows/a.json", "o/.vitreous.lock", "b.txt"])
+def test_what_came_to_stand_in_a_claimed_folder_stays(tmp_path: Path, kept: str) -> None:
+    new, before = tmp_path / "new", tmp_path / "before"
+    before.mkdir()
+    with pytest.raises(VitreousError, match="late"), removed_if_empty():
+        claim_folder(new / "o", "masks")
+        claim_folder(before, "masks")
+        (new / "o" / "rows").mkdir()
+        (new / kept).write_text("kept")
+        raise VitreousError("late")
+    assert (new / kept).is_file() and before.is_dir()
+    assert (new / "o").is_dir() == kept.startswith("o/")
+    with removed_if_empty():
+        claim_folder(tmp_path / "done", "masks")
+    assert (tmp_path / "done" / MARKER).is_file()

@@ -220,10 +220,13 @@ def current_options(arguments: list[str]) -> list[str]:
 
 def run(name: str, arguments: list[str]) -> int:
     """Parse a command's arguments and run it; returns the exit status."""
+    from vitreous.folders import removed_if_empty
+
     command = read_command(name, arguments)
     started = time.perf_counter()
     first = os.environ.get("RANK", "0") == "0"
-    with contextlib.nullcontext() if first else contextlib.redirect_stdout(io.StringIO()):
+    quiet = contextlib.nullcontext() if first else contextlib.redirect_stdout(io.StringIO())
+    with removed_if_empty(), quiet:
         status = command.run() or 0
     if first:
         print(f"done in {duration(time.perf_counter() - started)}", file=sys.stderr)

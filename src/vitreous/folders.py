@@ -7,8 +7,9 @@ do. Everything else needs `--overwrite`.
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from pathlib import Path
 
 from vitreous.disk import ELSEWHERE, tidy, writing
@@ -33,6 +34,7 @@ LEGACY: tuple[tuple[str, tuple[str, ...]], ...] = (
 )
 BYPRODUCTS = {MARKER, LOCK, ".DS_Store", "Thumbs.db", "desktop.ini"}
 HEAD = 1 << 16
+_made: list[Path] = []  # by `claim_folder`, with parents, in this process
 
 
 def folder_kind(folder: str | os.PathLike[str]) -> str | None:
@@ -127,11 +129,38 @@ def claim_folder(
     check_folder(folder, kind, also=also, overwrite=overwrite, option=option)
     root = Path(folder)
     with writing(root):
+        missing = [path for path in (root, *root.parents) if not path.exists()]
         root.mkdir(parents=True, exist_ok=True)
+        _made.extend(path.absolute() for path in missing)
     tidy(root, deep=True)
     if not (root / MARKER).is_file() or folder_kind(root) not in (kind, *also):
         write_json(root / MARKER, {"kind": kind, "version": VERSION}, durable=False)
     return root
+
+
+@contextlib.contextmanager
+def removed_if_empty() -> Generator[None]:
+    """Leave no folder that was claimed for a command that ends in a mistake before it wrote there.
+
+    A folder goes if it was made in the block and holds its marker alone, or folders without files.
+    """
+    _made.clear()
+    try:
+        yield
+    except BaseException:
+        for root in sorted(_made, key=lambda path: len(path.parts), reverse=True):
+            with contextlib.suppress(OSError):
+                _remove_if_empty(root)
+        raise
+
+
+def _remove_if_empty(root: Path) -> None:
+    held = sorted(root.rglob("*"), reverse=True)  # what stands in a folder before the folder
+    files = [path for path in held if path.is_symlink() or not path.is_dir()]
+    if all(path == root / MARKER for path in files):
+        for path in held:
+            path.unlink() if path in files else path.rmdir()
+        root.rmdir()
 
 
 def check_file(

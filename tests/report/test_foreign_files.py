@@ -58,6 +58,34 @@ def test_a_listing_cannot_show_a_file_of_another_folder(run, foreign, place, how
     assert status == 1 and "does not lie in" in error and error.count("\n") == 1
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        "results.json",
+        "metrics.jsonl",
+        "recipe.yaml",
+        "samples/samples.json",
+        "targeted",
+        "predictions/set-0/predictions.csv",
+        "predictions/set-0/header.json",
+        "predictions",
+    ],
+)
+def test_a_link_that_leads_out_of_a_run_is_not_followed(run, name, capsys, tmp_path):
+    """A run may be an archive of others, and a card is given away."""
+    table = run / "predictions" / "set-0"
+    table.mkdir(parents=True)
+    (table / "predictions.csv").write_text("file,label,prediction,correct\na.png,x,y,False\n")
+    write_json(table / "header.json", {"name": "set", "settings": {}})
+    assert report(run, capsys, tmp_path)[0] == 0
+    (tmp_path / "card.html").unlink()
+    moved = tmp_path / "elsewhere"
+    (run / name).rename(moved)
+    (run / name).symlink_to(moved)
+    status, error = report(run, capsys, tmp_path)
+    assert status == 1 and "does not lie in" in error and error.count("\n") == 1, error
+
+
 WRONG: list[tuple[str, Any]] = [
     ("evaluation", [1]),
     ("evaluation", "text"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,7 +25,7 @@ from vitreous.commands.options import resolve_device, resolve_workers
 from vitreous.data.dataset import UNKNOWN, Dataset
 from vitreous.data.images import list_images, save_gif
 from vitreous.data.stores import FileImages
-from vitreous.errors import ImageError, UnsupportedModelError, VitreousError
+from vitreous.errors import ImageError, UnsupportedModelError, VitreousError, printable
 from vitreous.evaluation.evaluators.explanation import supported_methods
 from vitreous.evaluation.evaluators.maps import (
     MappedImages,
@@ -58,7 +59,7 @@ def explain_images(command: Command) -> None:
     for name in methods:
         METHODS[name]  # an unknown name is refused before any work
     check_color_map(command.color_map)
-    paths = list_paths(command.images)
+    paths = list_paths(command.images, command.skip_unreadable)
     require_apart(command.out, paths)
     processes = current_processes(cpu=command.device == "cpu")
     models = load_models(command, processes)
@@ -139,8 +140,15 @@ def require_apart(out: Path, paths: Sequence[Path]) -> None:
         raise VitreousError(f"{out} holds the images that are explained; choose another --out")
 
 
-def list_paths(given: Sequence[Path]) -> list[Path]:
-    """The image files that were given, and those in the folders that were given."""
+def list_paths(given: Sequence[Path], skip_unreadable: bool = False) -> list[Path]:
+    """The image files that were given, and those in the folders that were given.
+
+    Raises:
+        ImageError: If one is not there, unless such are skipped.
+    """
+    missing = [path for path in given if not os.path.exists(path)]
+    if missing and not skip_unreadable:
+        raise ImageError(f"no picture at {printable(missing[0])}")
     return [p for path in given for p in (list_images(path) if path.is_dir() else [path])]
 
 

@@ -10,12 +10,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from vitreous.errors import VitreousError
-from vitreous.io import read_json
+from vitreous.io import inside, read_json
 from vitreous.models.class_words import class_words
 from vitreous.report.sources import Source
 from vitreous.statistics import paired_interval
 
-FOLDER, FILE = "predictions", "predictions.csv"
+FOLDER, FILE, HEADER = "predictions", "predictions.csv", "header.json"
 NEEDED = ("file", "label", "prediction", "correct")
 
 
@@ -114,6 +114,8 @@ def prediction_tables(source: Source) -> dict[str, Table]:
     current = {r.provenance.fingerprint for r in source.records} - {""}
     best: dict[str, tuple[tuple[bool, int, int], Table]] = {}
     for path in sorted(source.folder.glob(f"{FOLDER}/*/{FILE}")):
+        for file in (path, path.with_name(HEADER)):
+            inside(source.folder, file.relative_to(source.folder).as_posix())
         origin = _origin(path, source)
         if not origin.whole:
             continue
@@ -126,7 +128,7 @@ def prediction_tables(source: Source) -> dict[str, Table]:
 
 def _origin(path: Path, source: Source) -> Origin:
     """Read what a table is of from the header of its rows; without one, from its folder's name."""
-    file = path.with_name("header.json")
+    file = path.with_name(HEADER)
     header = read_json(file) if file.is_file() else {}
     settings = header.get("settings") if isinstance(header, dict) else None
     if not isinstance(settings, dict):

@@ -23,6 +23,13 @@ from vitreous.results import Record, Results, belongs, told_apart
 # An object of a JSON file: what it must hold is said where it is drawn, see `readable`.
 Table = Mapping[str, Any]
 Renamed = Callable[[str, str], str]
+OWN = (
+    "results.json",
+    "metrics.jsonl",
+    "recipe.yaml",
+    "samples/samples.json",
+    "targeted/targeted.json",
+)
 LARGEST_IMAGE = 288
 PIXEL_ART = 128
 
@@ -207,6 +214,9 @@ def read_source(model: Results | str | os.PathLike[str]) -> Source:
     if not path.exists():
         raise VitreousError(f"no results at {path}; give a run folder or a results.json")
     folder = path if path.is_dir() else path.parent
+    for name in OWN:
+        if folder / name != path and (folder / name).is_file():
+            inside(folder, name)  # a run may come from others, with links that lead elsewhere
     return Source(
         Results.read(path),
         folder,

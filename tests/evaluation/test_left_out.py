@@ -244,18 +244,29 @@ def test_names_that_are_not_utf8_reach_the_results(tiny: Classifier, tmp_path: P
     assert r"c0/\xe9.png" in shown
 
 
+@pytest.mark.parametrize("masks", [0, 1])
 def test_photographs_for_masks_are_told_as_what_they_are(
-    tiny: Classifier, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tiny: Classifier, tmp_path: Path, capsys: pytest.CaptureFixture[str], masks: int
 ) -> None:
+    """All of them, before anything is measured; one of several, as one image that was left out."""
     for name in ("0", "1"):
         pixels = np.random.default_rng(int(name)).integers(0, 255, (32, 32, 3), dtype=np.uint8)
-        path = tmp_path / "images" / f"c{name}" / "0.png"
-        path.parent.mkdir(parents=True)
-        Image.fromarray(pixels).save(path)
+        for kind in ("images", "masks"):
+            path = tmp_path / kind / f"c{name}" / "0.png"
+            path.parent.mkdir(parents=True)
+            if kind == "masks" and int(name) < masks:
+                Image.fromarray(pixels[..., 0] // 128 * 255).save(path)
+            else:
+                Image.fromarray(pixels).save(path)
     model = save_model(tiny, tmp_path / "model")
-    images = str(tmp_path / "images")
-    arguments = ["evaluate", str(model), "--data", images, "--masks", images, "--no-removal"]
-    assert main([*arguments, "--workers", "0", "--out", str(tmp_path / "out")]) == 0
-    told = capsys.readouterr().out
-    assert "none of 2 images has a mask that can be read (first: " in told
-    assert "0.png looks like a photograph, expected a mask of black and white)" in told
+    given = ["--data", str(tmp_path / "images"), "--masks", str(tmp_path / "masks")]
+    out = tmp_path / "out"
+    arguments = ["evaluate", str(model), *given, "--no-removal", "--workers", "0"]
+    assert main([*arguments, "--out", str(out)]) == 1 - masks
+    told, error = capsys.readouterr()
+    if masks:
+        assert "foreground_share" in told and (out / "results.json").is_file()
+        return
+    assert "none of the first 2 masks is one (first: " in error and error.count("\n") == 1
+    assert "0.png looks like a photograph, expected a mask of black and white)" in error
+    assert not out.exists()

@@ -13,8 +13,9 @@ from vitreous.commands.options import model_place, resolve_device, resolve_worke
 from vitreous.data.composites.groups import find_kinds, plan_groups, write_groups
 from vitreous.data.composites.sets import Plan, plan, write_composites
 from vitreous.data.images import list_images
+from vitreous.data.mask_files import read_mask
 from vitreous.data.readers.composites import read_cutouts
-from vitreous.errors import VitreousError, nearest
+from vitreous.errors import ImageError, VitreousError, nearest
 from vitreous.evaluation.corruptions import CORRUPTIONS
 from vitreous.evaluation.evaluators.corruption import paper_corruptions
 from vitreous.evaluation.evaluators.explanation import ExplanationSettings
@@ -39,6 +40,8 @@ from vitreous.results import Record, Results, told_apart
 
 if TYPE_CHECKING:
     from vitreous.commands.evaluate import Command, Generate, Input
+
+LOOKED_AT = 8  # masks, before anything is measured
 
 
 def make_set(command: Command) -> None:
@@ -234,7 +237,15 @@ def _check_masks(command: Command) -> None:
         raise VitreousError("--masks are those of --data: give both")
     if not command.masks.is_dir():
         raise VitreousError(f"no folder of masks at {command.masks}")
-    list_images(command.masks)
+    files = list_images(command.masks)[:LOOKED_AT]
+    reasons = []
+    for file in files:
+        try:
+            read_mask(file, command.mask_format)
+        except ImageError as error:
+            reasons.append(str(error))
+    if len(reasons) == len(files):
+        raise VitreousError(f"none of the first {len(files)} masks is one (first: {reasons[0]})")
 
 
 def _perturbations(command: Command) -> dict[str, tuple[int, ...]]:

@@ -43,12 +43,14 @@ class Case:
         question: What it answers.
         options: Of the script; MODEL and IMAGES are those of the command line.
         gpu: Whether it says something only on a GPU.
+        figure: Its drawing, from this folder.
     """
 
     name: str
     question: str
     options: tuple[str, ...] = ()
     gpu: bool = False
+    figure: str = ""
 
     @property
     def line(self) -> list[str]:
@@ -81,6 +83,11 @@ CASES = (
         ("--model", "MODEL", "--images", "IMAGES"),
     ),
     Case("training", "the whole of training against its bare step"),
+    Case(
+        "cost",
+        "how cost grows: with the batch, tokens, layers, images and features",
+        figure="../docs/images/cost.png",
+    ),
     Case("startup", "time to the first word"),
     Case("scaling", "one process and two, by command"),
 )
@@ -123,6 +130,7 @@ def run(case: Case, line: list[str]) -> dict[str, object]:
     return {
         "command": " ".join(case.line),
         "question": case.question,
+        "figure": case.figure,
         "status": ended.returncode,
         "seconds": round(seconds, 1),
         "others": round(max(0.0, others) / seconds / (os.cpu_count() or 1), 3),
@@ -153,6 +161,8 @@ def page(results: dict[str, dict[str, object]], machine: dict[str, object]) -> s
         lines += [state(result), ""]
         if result.get("output"):
             lines += ["```", str(result["output"]), "```", ""]
+        if result.get("figure") and not result.get("status"):
+            lines += [f"![{result['question']}]({result['figure']})", ""]
     return "\n".join(lines)
 
 

@@ -23,7 +23,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from explanations_page import PHOTOGRAPHS, SCENES, write_page  # ty: ignore[import-not-found]
+from explanations_page import PHOTOGRAPHS, SCENES, write_page
 from vitreous import load_model
 from vitreous.data.dataset import Dataset
 from vitreous.data.generated.scenes import (

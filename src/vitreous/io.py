@@ -133,7 +133,8 @@ def inside(folder: str | os.PathLike[str], relative: str, listed_in: object = ""
     path = Path(folder) / relative
     try:
         within = path.resolve().is_relative_to(Path(folder).resolve())
-        path.is_file()
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            path.stat()
     except (OSError, RuntimeError, ValueError) as error:  # endless links, names too long
         raise VitreousError(f"{where}, which cannot be followed: {error}") from error
     if not within or Path(relative).is_absolute() or path.resolve() == Path(folder).resolve():

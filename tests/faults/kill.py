@@ -16,6 +16,7 @@ import importlib
 import io
 import json
 import mmap
+import multiprocessing
 import os
 import random
 import shlex
@@ -77,6 +78,8 @@ def started(
             os.dup2(said.fileno(), 1)
             os.dup2(said.fileno(), 2)
             sys.stdout, sys.stderr = os.fdopen(1, "w"), os.fdopen(2, "w")
+            # Readers know of `before`, too: Python 3.14 would start them from a server.
+            multiprocessing.set_start_method("fork", force=True)
             before()
             status = main(arguments)
         except BaseException:

@@ -13,7 +13,7 @@ from torch.utils import data
 
 from vitreous.data.batch import Batch
 from vitreous.data.dataset import Dataset
-from vitreous.data.reading_process import leave_ending_to_the_parent
+from vitreous.data.reading_process import endings_held_back, leave_ending_to_the_parent
 
 Interleave = Callable[[np.ndarray, np.random.Generator], np.ndarray]
 View = Callable[[Image.Image, Tensor | None], tuple[Tensor, Tensor]]
@@ -117,4 +117,5 @@ def load_batches(
         worker_init_fn=leave_ending_to_the_parent,
         pin_memory=torch.cuda.is_available(),
     )
-    return iter(loader)
+    with endings_held_back(workers):
+        return iter(loader)

@@ -15,7 +15,7 @@ from torch.utils.data import Dataset as TorchDataset
 
 from vitreous.data.dataset import Dataset
 from vitreous.data.images import evaluation_crop, reduced_decoding
-from vitreous.data.reading_process import leave_ending_to_the_parent
+from vitreous.data.reading_process import endings_held_back, leave_ending_to_the_parent
 from vitreous.errors import ImageError
 from vitreous.evaluation.test_sets import TestSet
 from vitreous.evaluation.test_sets.base import ResizeMode
@@ -243,7 +243,9 @@ def batches(
         worker_init_fn=leave_ending_to_the_parent,
         prefetch_factor=4 if workers else None,
     )
-    yield from loader
+    with endings_held_back(workers):
+        reading = iter(loader)
+    yield from reading
 
 
 def as_floats(batch: EvaluationBatch, device: torch.device) -> Tensor:

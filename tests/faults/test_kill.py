@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import shlex
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -188,3 +190,50 @@ def test_stopped_by_hand_with_reading_processes(
     status, told = fork(arguments, place.root, lambda: None)
     assert status == 0, told
     assert differences(whole, contents(place.root / OUT)) == []
+
+
+STARTING = """
+import multiprocessing, sys
+from torch.utils.data import dataloader
+from faults.test_kill import send
+from vitreous.cli import main
+
+multiprocessing.set_start_method(sys.argv[1])
+started = dataloader._MultiProcessingDataLoaderIter.__init__
+
+def starting(*arguments):
+    started(*arguments)
+    dataloader._MultiProcessingDataLoaderIter.__init__ = started
+    send(int(sys.argv[2]))  # the reader is importing now
+
+dataloader._MultiProcessingDataLoaderIter.__init__ = starting
+sys.exit(main(sys.argv[3:]))
+"""
+
+
+@pytest.mark.parametrize(
+    ("start", "number"),
+    [
+        ("forkserver", signal.SIGTERM),
+        pytest.param("spawn", signal.SIGINT, marks=pytest.mark.long),
+    ],
+)
+def test_readers_that_are_just_starting_outlive_what_is_sent_to_all(
+    start: str, number: int, place: Whole
+) -> None:
+    """As on macOS (spawn) and on Linux from Python 3.14 on (a server of forks)."""
+    place.clear()
+    program = [sys.executable, "-c", STARTING, start, str(int(number)), *with_a_reader("train")]
+    places = os.pathsep.join([str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
+    environment = {**os.environ, "PYTHONPATH": places}
+    run = subprocess.run(
+        program,
+        cwd=place.root,
+        env=environment,
+        start_new_session=True,
+        capture_output=True,
+        text=True,
+    )
+    assert run.returncode == 128 + number, run.stderr
+    said = run.stderr.splitlines()[-1]
+    assert said.startswith("vitreous: stopped at step 1 of "), run.stderr

@@ -19,6 +19,7 @@ from vitreous.io import check_path, read_json, write_json
 from vitreous.models import hugging_face
 from vitreous.models.checkpoints import PREFIXES, load_weights, read_weights
 from vitreous.models.classifier import HALF, Classifier
+from vitreous.models.heads import logit_count
 from vitreous.models.hub import fetched
 from vitreous.models.instances import Description, describe_network
 from vitreous.models.kernel import from_transformers
@@ -353,7 +354,7 @@ def _head_size(state: dict[str, Tensor]) -> int | None:
 
 
 def _imagenet_names(net: nn.Module) -> list[str]:
-    if 1000 not in (getattr(net, "num_classes", None), getattr(net, "num_labels", None)):
+    if logit_count(net) != 1000:
         return []
     # One table for all names: reading it takes longer than building a small network.
     names = timm.data.ImageNetInfo()

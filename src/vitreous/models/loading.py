@@ -271,8 +271,9 @@ def save_model(classifier: Classifier, folder: str | os.PathLike[str]) -> Path:
     """Write `config.json` and `model.safetensors`, which timm loads as `local-dir:FOLDER`.
 
     A classifier of transformers becomes a folder that transformers loads, image processor
-    included. Networks of torchvision, open_clip's that were loaded by name, and towers of
-    transformers under a linear head or under prompts become a folder that `load_model` reads.
+    included. Networks of torchvision and of open_clip, and towers of transformers under a linear
+    head or under prompts, become a folder that `load_model` reads. A network that was given as it
+    is counts as known if arguments can be read off it that build one like it.
 
     Other files in the folder stay; each of the two is replaced whole.
 

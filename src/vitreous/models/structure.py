@@ -11,8 +11,9 @@ from torch import nn
 # How a module computes, not what: another value gives the same answer. What torch keeps of each
 # module (mode, hooks, tables of parameters) is no setting, and weights are no structure.
 _IMPLEMENTATION = {"fused_attn", *vars(nn.Module())}
-_OF_NO_WEIGHT = {"num_classes", "grad_checkpointing"}
-"""Of the network itself: a head that was put on later leaves the first as it was."""
+# Of the network itself: a head that was put on later leaves the number as it was, and open_clip
+# notes the normalization on its tower.
+_NOTES = {"num_classes", "grad_checkpointing", "image_mean", "image_std"}
 
 
 def rebuilt_by(build: Callable[..., nn.Module], arguments: dict[str, Any], net: nn.Module) -> bool:
@@ -31,7 +32,7 @@ def rebuilt_by(build: Callable[..., nn.Module], arguments: dict[str, Any], net: 
 def _structure(net: nn.Module) -> list[object]:
     modules = [[name, *settings_of(module)] for name, module in net.named_modules()]
     own: Any = modules[0][2]
-    modules[0][2] = {k: v for k, v in own.items() if k not in _OF_NO_WEIGHT}
+    modules[0][2] = {k: v for k, v in own.items() if k not in _NOTES}
     tensors = {**dict(net.named_parameters()), **dict(net.named_buffers())}
     return [modules, {name: tuple(value.shape) for name, value in tensors.items()}]
 

@@ -15,8 +15,9 @@ from torch import Tensor, nn
 
 import vitreous
 from converted import COMMON, HEADS, PATCH, SIZE, WIDTH, seeded
+from models.test_prompts import two_towers
 from vitreous import load_model, save_model
-from vitreous.errors import VitreousError
+from vitreous.errors import UnsupportedModelError, VitreousError
 from vitreous.models import Preprocessing
 from vitreous.models.towers import TowerClassifier
 
@@ -189,3 +190,16 @@ def test_a_foreign_folder_of_a_tower_is_one_line(tmp_path) -> None:
     assert "\n" not in str(error.value)
     with pytest.raises(VitreousError, match="is read from a folder that vitreous wrote"):
         load_model("open_clip:VisionTransformer", num_classes=2)
+
+
+@pytest.mark.parametrize("kind", ["open_clip", "CLIP", "tower"])
+def test_a_network_without_classes_says_what_gives_it_some(kind: str, images: Tensor) -> None:
+    net = {
+        "open_clip": clip,
+        "CLIP": lambda: two_towers("CLIP"),
+        "tower": lambda: transformers.Dinov2Model(transformers.Dinov2Config(**COMMON)),
+    }[kind]()
+    expected = "has no head: put one on it" if kind == "tower" else "give prompts, a sentence"
+    with pytest.raises(UnsupportedModelError, match=expected) as error:
+        vitreous.relevance(load_model(net), images)
+    assert "\n" not in str(error.value)

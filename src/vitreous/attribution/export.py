@@ -134,7 +134,9 @@ def _trace(
 ) -> nn.Module:
     """Write a computation out as a graph of plain operations, backward pass included."""
     # ONNX has no word for the gradient of these activations either (EVA-02 has SiLU).
-    table = get_decompositions([torch.ops.aten.silu_backward, torch.ops.aten.hardswish_backward])
+    table: Any = get_decompositions(
+        [torch.ops.aten.silu_backward, torch.ops.aten.hardswish_backward]
+    )
     trace = make_fx(compute, table, tracing_mode="symbolic", _allow_non_fake_inputs=True)
     with torch.set_grad_enabled(gradients):
         traced: Any = trace(images)

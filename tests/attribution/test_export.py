@@ -154,3 +154,13 @@ def test_a_graph_that_differs_is_not_put_in_place(tmp_path):
     with pytest.raises(VitreousError, match=r"logits .* more than the tolerance -1"):
         export_onnx(small_vit(), tmp_path / "x.onnx", tolerance=-1.0)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_gated_network_is_written_with_its_maps(tmp_path):
+    """EVA-02's blocks have SiLU, for whose gradient ONNX has no operator."""
+    shape = {"depth": 1, "embed_dim": 24, "num_heads": 2, "image_size": 28, "num_classes": 3}
+    model = load_model("eva02_tiny_patch14_224", pretrained=False, **shape)
+    from vitreous.attribution.export import export_onnx
+
+    check = export_onnx(model, tmp_path / "both.onnx", relevance=True)
+    assert check.relevance is not None and (tmp_path / "both.onnx").is_file()

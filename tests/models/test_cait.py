@@ -30,8 +30,14 @@ ATTENTION = [m for m in METHODS if "attention" in METHODS[m].needs and m != "rol
 
 
 def made(**options: Any) -> tuple[Classifier, Tensor]:
-    settings = {"depth": DEPTH, "embed_dim": 24, "num_heads": HEADS, "img_size": SIDE}
-    net = timm.create_model("cait_xxs24_224", num_classes=3, **settings | options)
+    settings = {
+        "depth": DEPTH,
+        "embed_dim": 24,
+        "num_heads": HEADS,
+        "img_size": SIDE,
+        "num_classes": 3,
+    }
+    net = timm.create_model("cait_xxs24_224", **settings | options)
     generator = torch.Generator().manual_seed(3)
     images = torch.rand(2, 3, SIDE, SIDE, dtype=torch.float64, generator=generator)
     return Classifier(seeded(net, 1.5)).double(), images

@@ -20,6 +20,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch._decomp import get_decompositions
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
@@ -132,8 +133,13 @@ def _trace(
     compute: Callable[[Tensor], tuple[Tensor, ...]], images: Tensor, gradients: bool
 ) -> nn.Module:
     """Write a computation out as a graph of plain operations, backward pass included."""
+    # ONNX has no word for the gradient of these activations either (EVA-02 has SiLU).
+    table: Any = get_decompositions(
+        [torch.ops.aten.silu_backward, torch.ops.aten.hardswish_backward]
+    )
+    trace = make_fx(compute, table, tracing_mode="symbolic", _allow_non_fake_inputs=True)
     with torch.set_grad_enabled(gradients):
-        traced: Any = make_fx(compute, tracing_mode="symbolic", _allow_non_fake_inputs=True)(images)
+        traced: Any = trace(images)
     return traced
 
 

@@ -19,13 +19,13 @@ from torch import Tensor, nn
 
 from vitreous.errors import CheckpointError
 from vitreous.io import check_path
+from vitreous.models.heads import head_names
 
 logger = logging.getLogger(__name__)
 
 STATE_KEYS = ("state_dict", "model_state_dict", "model", "state_dict_ema", "model_ema")
 PREFIXES = ("", "module.", "model.", "net.", "backbone.", "encoder.", "module.model.")
 CODE = re.compile(r"(?i)global|unsupported class|reduce")
-HEADS = ("head", "heads", "fc", "classifier", "head_dist")
 
 
 class OptimizerState(TypedDict):
@@ -141,7 +141,7 @@ def load_weights(net: nn.Module, state: dict[str, Tensor], source: str = "the st
     adapt = getattr(sys.modules[type(net).__module__], "checkpoint_filter_fn", None)
     if adapt is not None and any(k in own and own[k].shape != v.shape for k, v in state.items()):
         state = adapt(state, net)
-    heads = [k for k in own if k.split(".")[0] in HEADS]
+    heads = [k for k in own if k.split(".")[0] in head_names(net)]
     new_head = any(k not in state or state[k].shape != own[k].shape for k in heads)
     skip = set(heads) if new_head else set()
     missing = [k for k in own if k not in state and k not in skip]

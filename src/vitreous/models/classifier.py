@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from vitreous.models import hugging_face
 from vitreous.models.class_words import class_words
 from vitreous.models.forward import forward_logits
+from vitreous.models.heads import logit_count
 from vitreous.models.preprocessing import Architecture, Preprocessing
 
 HALF = (0.5, 0.5, 0.5)
@@ -79,8 +80,7 @@ class Classifier(nn.Module):
     @property
     def num_classes(self) -> int:
         """Number of logits, 0 for a network without a head."""
-        own = getattr(self.net, "num_classes", 0) or getattr(self.net, "num_labels", 0)
-        return int(own or len(self.class_names))
+        return logit_count(self.net) or len(self.class_names)
 
     def class_name(self, index: int) -> str:
         """Name of a class in words, or its number where names are unknown."""

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from vitreous.errors import UnsupportedModelError, VitreousError
 from vitreous.models.kernel import from_transformers, kernel_layers, pooling_heads
 from vitreous.models.layout import WITHOUT_ATTENTION, Layout, Network, Stream, TokenMixing
-from vitreous.models.towers import TowerClassifier
+from vitreous.models.towers import TowerClassifier, without_classes
 
 Reading = tuple[int, Tensor]
 """Number of tokens before the patches, and what the head reads of each token."""
@@ -27,6 +27,8 @@ def other_family(net: nn.Module, image_size: tuple[int, int]) -> Layout | None:
     Raises:
         UnsupportedModelError: If it is from such a library and no rule is known for it.
     """
+    if (reason := without_classes(net)) is not None:
+        raise UnsupportedModelError(reason)
     if from_transformers(net):
         return _hugging_face(net, image_size)
     kind = f"{type(net).__module__}."

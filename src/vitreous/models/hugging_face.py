@@ -18,6 +18,7 @@ from torch import nn
 
 from vitreous.errors import CheckpointError, VitreousError, require
 from vitreous.io import atomic_path, write_json
+from vitreous.models.heads import logit_count
 from vitreous.models.hub import hub_or_cache
 from vitreous.models.kernel import from_transformers
 from vitreous.models.layout import Network
@@ -174,7 +175,8 @@ def label_names(net: Network) -> list[str]:
     if not from_transformers(net) or not getattr(config, "id2label", None):
         return []
     names = [str(config.id2label[index]) for index in sorted(config.id2label)]
-    return [] if all(name.startswith(UNNAMED) for name in names) else names
+    other = len(names) != logit_count(net)  # a head that was put on later
+    return [] if other or all(name.startswith(UNNAMED) for name in names) else names
 
 
 def input_size(net: Network) -> tuple[int, int]:
@@ -237,6 +239,8 @@ def save(
     with atomic_path(to / "model.safetensors") as temporary:
         safetensors.torch.save_file(state, temporary, metadata={"format": "pt"})
     config = net.config.to_dict() | {"architectures": [type(net).__name__]}
+    class_names = class_names or label_names(net)
+    class_names = class_names or [f"{UNNAMED}{index}" for index in range(logit_count(net))]
     if class_names:
         config["id2label"] = {str(index): name for index, name in enumerate(class_names)}
         config["label2id"] = {name: index for index, name in enumerate(class_names)}

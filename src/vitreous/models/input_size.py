@@ -35,14 +35,18 @@ def check_input_size(net: Network, height: int, width: int) -> None:
         )
 
 
+def own_size(net: Network) -> tuple[int, int] | None:
+    """Height and width of the images that a network was built for, where its patches say them."""
+    size = getattr(getattr(net, "patch_embed", None), "img_size", None)
+    return (int(size[0]), int(size[1])) if isinstance(size, Sequence) else None
+
+
 def _only_size(net: Network) -> tuple[int, int] | None:
+    """Height and width of the images of a network that takes no others; None of others."""
     if type(net).__module__.startswith("torchvision.models.vision_transformer"):
         return net.image_size, net.image_size
-    embed: Any = getattr(net, "patch_embed", None)
-    size = getattr(embed, "img_size", None)
-    if not getattr(embed, "strict_img_size", False) or not isinstance(size, Sequence):
-        return None
-    return int(size[0]), int(size[1])
+    strict = getattr(getattr(net, "patch_embed", None), "strict_img_size", False)
+    return own_size(net) if strict else None
 
 
 def _whole_patches(net: Network) -> tuple[int, int] | None:

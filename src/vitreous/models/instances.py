@@ -11,6 +11,7 @@ from timm.data import resolve_model_data_config
 from torch import nn
 
 from vitreous.models import hugging_face
+from vitreous.models.input_size import own_size
 from vitreous.models.kernel import from_transformers
 from vitreous.models.layout import Network
 from vitreous.models.preprocessing import Architecture, Preprocessing
@@ -48,6 +49,9 @@ def describe_network(
         image_size: Input size in pixels, where it is not the network's own.
         processor: Settings of transformers' image processor.
     """
+    tower = getattr(net, "tower", None)
+    if isinstance(tower, nn.Module) and from_transformers(tower):
+        return _transformers(tower, image_size, processor)
     if from_transformers(net):
         return _transformers(net, image_size, processor)
     if getattr(net, "pretrained_cfg", None):
@@ -55,10 +59,7 @@ def describe_network(
     parts = list(net.modules())
     towers = [x for x in parts if type(x).__module__.startswith("open_clip.")]
     if towers:
-        size = getattr(towers[0], "image_size", 224)
-        mean = getattr(towers[0], "image_mean", None) or OPEN_CLIP[0]
-        std = getattr(towers[0], "image_std", None) or OPEN_CLIP[1]
-        return Description(mean, std, Preprocessing(_pair(image_size or size), 1.0))
+        return _open_clip(towers, image_size)
     if type(net).__module__.startswith("torchvision."):
         size = _pair(image_size or getattr(net, "image_size", 224))
         return Description(*IMAGENET, Preprocessing(size, 0.875, "bilinear"))
@@ -82,9 +83,22 @@ def _transformers(
     return Description(mean, std, view, hugging_face.label_names(net))
 
 
+def _open_clip(parts: Sequence[Network], image_size: Size | None) -> Description:
+    """What the image tower among modules of open_clip says; in a whole CLIP it is not the first."""
+    visual = next((part for part in parts if hasattr(part, "image_size")), parts[0])
+    said = getattr(visual, "preprocess_cfg", None) or {}
+    mean = said.get("mean") or getattr(visual, "image_mean", None) or OPEN_CLIP[0]
+    std = said.get("std") or getattr(visual, "image_std", None) or OPEN_CLIP[1]
+    size = _pair(image_size or getattr(visual, "image_size", 224))
+    mode = "squash" if said.get("resize_mode") == "squash" else "center"
+    interpolation = said.get("interpolation", "bicubic")
+    known = interpolation if interpolation in ("bicubic", "bilinear") else "bicubic"
+    return Description(mean, std, Preprocessing(size, 1.0, known, mode))
+
+
 def _timm(net: Network, image_size: Size | None) -> Description:
     config = resolve_model_data_config(net)
-    size = _pair(image_size or config["input_size"][1:])
+    size = _pair(image_size or own_size(net) or config["input_size"][1:])
     view = Preprocessing(size, config["crop_pct"], config["interpolation"], config["crop_mode"])
     return Description(config["mean"], config["std"], view)
 

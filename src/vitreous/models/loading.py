@@ -19,6 +19,7 @@ from vitreous.io import check_path, read_json, write_json
 from vitreous.models import hugging_face
 from vitreous.models.checkpoints import PREFIXES, load_weights, read_weights
 from vitreous.models.classifier import HALF, Classifier
+from vitreous.models.heads import logit_count
 from vitreous.models.hub import fetched
 from vitreous.models.instances import Description, describe_network
 from vitreous.models.kernel import from_transformers
@@ -270,8 +271,9 @@ def save_model(classifier: Classifier, folder: str | os.PathLike[str]) -> Path:
     """Write `config.json` and `model.safetensors`, which timm loads as `local-dir:FOLDER`.
 
     A classifier of transformers becomes a folder that transformers loads, image processor
-    included. Networks of torchvision, open_clip's that were loaded by name, and towers of
-    transformers under a linear head or under prompts become a folder that `load_model` reads.
+    included. Networks of torchvision and of open_clip, and towers of transformers under a linear
+    head or under prompts, become a folder that `load_model` reads. A network that was given as it
+    is counts as known if arguments can be read off it that build one like it.
 
     Other files in the folder stay; each of the two is replaced whole.
 
@@ -353,7 +355,7 @@ def _head_size(state: dict[str, Tensor]) -> int | None:
 
 
 def _imagenet_names(net: nn.Module) -> list[str]:
-    if 1000 not in (getattr(net, "num_classes", None), getattr(net, "num_labels", None)):
+    if logit_count(net) != 1000:
         return []
     # One table for all names: reading it takes longer than building a small network.
     names = timm.data.ImageNetInfo()

@@ -132,14 +132,36 @@ def with_prompts(
         raise VitreousError(
             "prompts are sentences that are not empty and differ: one for each class"
         )
-    if from_transformers(model) and hasattr(model, "get_text_features"):
+    if from_transformers(model) and _knows_text(model):
         return _transformers(model, prompts, tokenizer)
-    if type(model).__module__.startswith("open_clip.") and hasattr(model, "encode_text"):
+    if _knows_text(model):
         return _open_clip(model, prompts, tokenizer)
     raise VitreousError(
         f"{type(model).__name__} knows no text, so prompts cannot be its classes; give a CLIP or "
         "SigLIP model of transformers or open_clip"
     )
+
+
+def _knows_text(model: Network) -> bool:
+    if from_transformers(model):
+        return hasattr(model, "get_text_features")
+    return type(model).__module__.startswith("open_clip.") and hasattr(model, "encode_text")
+
+
+def without_classes(net: Network) -> str | None:
+    """Why a network answers with no classes, and what gives it some; None where it has a head."""
+    kind = type(net).__name__
+    if _knows_text(net):
+        return (
+            f"{kind} compares images with texts and has no classes of its own: give prompts, a "
+            "sentence for each class (vitreous.load_model(…, prompts=[…]), --prompts)"
+        )
+    if from_transformers(net) and kind.endswith(("Model", "VisionTransformer")):
+        return (
+            f"{kind} has no head: put one on it, vitreous.models.towers.TowerClassifier(model, "
+            f"torch.nn.Linear({getattr(net.config, 'hidden_size', 'WIDTH')}, CLASSES))"
+        )
+    return None
 
 
 def _transformers(

@@ -16,15 +16,7 @@ from vitreous.evaluation.explanation_metrics.ranks import descending_orders
 Scores = Callable[[Tensor], Tensor]
 """Images (B, C, H, W) to what the model says of the target (B,)."""
 
-NEIGHBOURS = tuple(
-    (down, across, 1 / 6 if 0 in (down, across) else 1 / 12)
-    for down in (-1, 0, 1)
-    for across in (-1, 0, 1)
-    if (down, across) != (0, 0)
-)
-
-
-WEIGHTS = np.array([weight for _, _, weight in NEIGHBOURS])
+BESIDE, DIAGONAL = 1 / 6, 1 / 12
 
 
 def pixel_flipping(scores: Scores, images: Tensor, maps: Tensor, steps: int) -> Tensor:
@@ -130,14 +122,36 @@ def impute(
     if not len(gone):
         return image.copy()
     order = np.argsort(gone)
-    system = _Neighbourhood.of(gone[order], height, width)
-    known = np.pad(image, ((0, 0), (1, 1), (1, 1))).reshape(channels, -1).astype(np.float64)
-    known[:, system.places] = 0.0
+    places = gone[order]
+    system = _Neighbourhood.of(places, height, width)
+    known = np.zeros((channels, height + 2, width + 2))
+    known[:, 1:-1, 1:-1] = image
+    known.reshape(channels, -1)[:, system.places] = 0.0
+    wanted = _around(known).reshape(channels, -1)[:, places]
     filled = image.reshape(channels, -1).copy()
     added = noise[order].T if isinstance(noise, np.ndarray) else noise
     work = np.empty(len(gone) * (width + 2)) if work is None else work
-    filled[:, gone[order]] = system.solve(known, work) + added
+    filled[:, places] = system.solve(wanted, work) + added
     return filled.reshape(image.shape)
+
+
+def _around(bordered: np.ndarray) -> np.ndarray:
+    """What the neighbours of each pixel have together, by their weights, where itself has nothing.
+
+    The weights are 1, 2, 1 along both axes over 12, but for the 4 of the middle, which is zero.
+
+    Args:
+        bordered: (C, H + 2, W + 2), zero where there is no value.
+
+    Returns:
+        (C, H, W).
+    """
+    rows = bordered[:, :-2] + bordered[:, 2:]
+    rows += 2 * bordered[:, 1:-1]
+    both = rows[..., :-2] + rows[..., 2:]
+    both += 2 * rows[..., 1:-1]
+    both *= DIAGONAL
+    return both
 
 
 @dataclasses.dataclass(frozen=True)
@@ -149,51 +163,49 @@ class _Neighbourhood:
 
     Attributes:
         places: (K,) of the missing pixels in an image with a border of one pixel, ascending.
-        beside: For each neighbour its place there, (8, K).
-        number: For each neighbour which missing pixel it is, (8, K); below 0 where it is none.
+        later: How many numbers further each neighbour is that comes later, (4, K): beside, below to
+            the left, below, below to the right; 0 where it is not missing.
         total: Weight of all neighbours within the image, (K,).
     """
 
     places: np.ndarray
-    beside: np.ndarray
-    number: np.ndarray
+    later: np.ndarray
     total: np.ndarray
 
     @classmethod
     def of(cls, gone: np.ndarray, height: int, width: int) -> _Neighbourhood:
         """Of missing pixels (K,) in ascending order."""
-        wide = width + 2
-        places = (gone // width + 1) * wide + gone % width + 1
-        number = np.full((height + 2, wide), -2, np.int32)
-        number[1:-1, 1:-1] = -1
-        number = number.reshape(-1)
-        number[places] = np.arange(len(gone), dtype=np.int32)
-        beside = places + np.array([[down * wide + across] for down, across, _ in NEIGHBOURS])
-        found = number[beside]
-        return cls(places, beside, found, WEIGHTS @ (found > -2))
+        wide, own = width + 2, np.arange(len(gone))
+        row, column = np.divmod(gone, width)
+        places = gone + (row * 2 + wide + 1)
+        number = np.zeros((height + 2) * wide, np.int64)
+        number[places] = own
+        later = number[places + np.array([[1], [wide - 1], [wide], [wide + 1]])] - own
+        down, across = (
+            4 - (at == 0) - (at == size - 1) for at, size in ((row, height), (column, width))
+        )
+        return cls(places, np.maximum(later, 0, out=later), (down * across - 4) * DIAGONAL)
 
-    def solve(self, known: np.ndarray, work: np.ndarray) -> np.ndarray:
+    def solve(self, wanted: np.ndarray, work: np.ndarray) -> np.ndarray:
         """Values (C, K) of the missing pixels.
 
         Args:
-            known: The image with a border, (C, places), zero where it has no value.
+            wanted: What the neighbours that are not missing give to each, (C, K).
             work: Room for the matrix.
         """
-        wanted = sum(w * known[:, beside] for w, beside in zip(WEIGHTS, self.beside))
         band = self._band(work)  # becomes its factor
         return solveh_banded(band, wanted.T, True, lower=True, check_finite=False).T
 
     def _band(self, work: np.ndarray) -> np.ndarray:
         """The lower band (width, K) of the matrix, in the room that is given."""
-        own = np.arange(self.number.shape[1])
-        later = [n for n, (down, across, _) in enumerate(NEIGHBOURS) if (down, across) > (0, 0)]
-        shift = np.where(self.number[later] >= 0, self.number[later] - own, 0)
-        width = int(shift.max(initial=0)) + 1
-        cells = work[: len(own) * width]  # column by column, the diagonal first
+        width = int(self.later.max(initial=0)) + 1
+        cells = work[: len(self.total) * width]  # column by column, the diagonal first
         cells[:] = 0.0
-        cells[(shift + own * width).reshape(-1)] = np.repeat(-WEIGHTS[later], len(own))
+        columns = np.arange(0, len(cells), width)
+        for shift, weight in zip(self.later, (BESIDE, DIAGONAL, BESIDE, DIAGONAL)):
+            cells[columns + shift] = -weight
         cells[::width] = self.total
-        return cells.reshape(len(own), width).T
+        return cells.reshape(len(self.total), width).T
 
 
 def remove_and_debias(

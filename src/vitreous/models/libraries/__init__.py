@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from vitreous.errors import VitreousError
 from vitreous.models.instances import Description
 from vitreous.models.preprocessing import Architecture
+from vitreous.models.timm_instances import timm_architecture
 from vitreous.registry import Registry
 
 
@@ -110,4 +111,4 @@ def build_network(name: str, wanted: Wanted) -> Built:
 def architecture_of(net: nn.Module) -> Architecture | None:
     """What a network that was given as it is can be built from again; None where not known."""
     described = (LIBRARIES[name].describe(net) for name in LIBRARIES)
-    return next((known for known in described if known is not None), None)
+    return next((known for known in described if known is not None), None) or timm_architecture(net)

@@ -13,6 +13,7 @@ from vitreous.models.instances import Description
 from vitreous.models.layout import Network
 from vitreous.models.libraries import LIBRARIES, Built, Wanted
 from vitreous.models.preprocessing import Architecture, Preprocessing
+from vitreous.models.structure import rebuilt_by
 
 CLASS = "VisionTransformer"
 SHAPE = (
@@ -64,9 +65,7 @@ class Torchvision:
             return None
         known["num_classes"] = head.out_features
         arguments = {name: value for name, value in known.items() if value is not None}
-        with_same = _network(arguments).state_dict()
-        own = net.state_dict()
-        same = {k: v.shape for k, v in own.items()} == {k: v.shape for k, v in with_same.items()}
+        same = rebuilt_by(torchvision.models.VisionTransformer, arguments, net)
         return {"architecture": f"torchvision:{CLASS}", "model_args": arguments} if same else None
 
     def _stored(self, wanted: Wanted) -> Built:

@@ -11,12 +11,15 @@ import importlib
 import importlib.util
 import inspect
 import io
+import itertools
 import os
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
+from mkdocs.structure.pages import Page
 
 from vitreous.attacks.base import ATTACKS
 from vitreous.attribution.base import METHODS
@@ -61,6 +64,14 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     return files
 
 
+def on_page_content(html: str, page: Page, **_: Any) -> str:
+    """Call a recipe in its page's menu by what follows its folder; menus are narrow."""
+    if page.file.src_uri.startswith("reference/recipes/"):
+        for entry in itertools.chain.from_iterable(top.children for top in page.toc):
+            entry.title = entry.title.rpartition("/")[2]
+    return html
+
+
 def pages() -> Iterator[tuple[str, str]]:
     """Names of the pages below `reference/`, and what they hold."""
     yield "recipes", recipes()
@@ -94,7 +105,8 @@ def recipes() -> str:
         ]
         for name in names:
             link = f"recipes/{family}.md#{name.replace('/', '')}"
-            lines += [f"| [`{name}`]({link}) | {cell(load_with_folders(name).description)} |"]
+            what = linked(cell(load_with_folders(name).description), "..")
+            lines += [f"| [`{name}`]({link}) | {what} |"]
         lines += [""]
     return "\n".join(lines)
 
@@ -104,12 +116,17 @@ def family_page(family: str) -> str:
     lines = [f"# Recipes of {family}", "", "Any setting is an option of `vitreous train`.", ""]
     for name in families()[family]:
         recipe = load_with_folders(name)
-        lines += [f"## {name}", "", recipe.description, ""]
-        lines += [f"*To expect:* {recipe.expect}", ""] if recipe.expect else []
+        lines += [f"## {name}", "", linked(recipe.description, "../.."), ""]
+        lines += [f"*To expect:* {linked(recipe.expect, '../..')}", ""] if recipe.expect else []
         options = [o for o in describe(recipe) if not o.startswith(("--description", "--expect"))]
         lines += [f'??? abstract "Its {len(options)} settings"', "", "    ```text"]
         lines += [*(f"    {option}" for option in options), "    ```", ""]
     return "\n".join(lines)
+
+
+def linked(text: str, root: str) -> str:
+    """A text whose pages of the documentation are links; `root` leads from its page to all."""
+    return re.sub(r"\bdocs/([\w/]+\.md)", rf"[\1]({root}/\1)", text)
 
 
 def load_with_folders(name: str) -> Recipe:
@@ -199,8 +216,15 @@ def room_page(room: str, owners: Mapping[str, str]) -> str:
         if owner != room
     ]
     also = [f"Also here: {', '.join(links)}.", ""] if links else []
-    own = (f"::: {place(room, name)}\n" for name, owner in owners.items() if owner == room)
+    own = (directive(room, name) for name, owner in owners.items() if owner == room)
     return "\n".join([f"# {room}", "", *also, *own])
+
+
+def directive(room: str, name: str) -> str:
+    """What mkdocstrings makes the entry of a name of: titled as it is imported, wherever it is."""
+    path = place(room, name)
+    heading = f"    options: {{heading: {room}.{name}, toc_label: {name}}}\n"
+    return f"::: {path}\n" + (heading if path != f"{room}.{name}" else "")
 
 
 def place(room: str, name: str) -> str:

@@ -1,4 +1,4 @@
-"""A hook of MkDocs: short code and intervals are not broken where a line ends."""
+"""A hook of MkDocs: where a line may end, and where not: short code and intervals stay whole."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import re
 from typing import Any
 
 SHORT = re.compile(r"(?<!>)<code>([^<]{1,40})</code>")
+HEADING = re.compile(r"<h2 id=.*?</h2>", re.S)
+JOINT = re.compile(r"(?<=[a-z0-9])([./_]+)(?=[^<>]*<)")
 INTERVAL = re.compile(r"([(\[][\d.,+−–± -]+[)\]])(?=[^<>]*</td>)")
 
 
@@ -16,6 +18,7 @@ def on_page_content(html: str, **_: Any) -> str:
 
 
 def whole(html: str) -> str:
-    """Mark code that a browser would part after a hyphen, and intervals in cells of tables."""
+    """Mark code that a browser would part after a hyphen, intervals in cells, joints of names."""
     html = SHORT.sub(lambda m: f'<code class="whole">{m[1]}</code>' if "-" in m[1] else m[0], html)
+    html = HEADING.sub(lambda m: JOINT.sub(r"\1<wbr>", m[0]), html)
     return INTERVAL.sub(r'<span class="whole">\1</span>', html)

@@ -15,11 +15,11 @@ session = onnxruntime.InferenceSession(sys.argv[1], providers=["CPUExecutionProv
 about = session.get_modelmeta().custom_metadata_map
 names, (height, width) = json.loads(about["class_names"]), json.loads(about["size"])
 image = Image.open(sys.argv[2]).convert("RGB")
-short = round(min(image.size) * float(about["crop_ratio"]))  # the middle square that models see
-left, top = (image.width - short) // 2, (image.height - short) // 2
-image = image.resize(
-    (width, height), Image.Resampling.BICUBIC, (left, top, left + short, top + short)
-)
+scale = int(min(height, width) / float(about["crop_ratio"])) / min(image.size)
+size = int(image.width * scale), int(image.height * scale)  # then the middle that models see
+image = image.resize(size, Image.Resampling[about["interpolation"].upper()])
+left, top = round((size[0] - width) / 2), round((size[1] - height) / 2)
+image = image.crop((left, top, left + width, top + height))
 pixels = np.asarray(image, np.float32).transpose(2, 0, 1)[None] / 255  # the graph normalizes
 logits, *maps = session.run(None, {"images": pixels})
 chances = np.exp(logits[0] - logits[0].max()) / np.exp(logits[0] - logits[0].max()).sum()

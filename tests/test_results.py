@@ -194,6 +194,8 @@ def test_provenance_names_processor_memory_and_moment(monkeypatch):
     monkeypatch.setattr("sys.argv", ["/usr/bin/vitreous", "evaluate", "a b"])
     made = provenance("evaluate", model="m", fingerprint="f", seed=2, seconds=1.26)
     assert made.command == "vitreous evaluate 'a b'" and made.seconds == 1.3
+    monkeypatch.setattr("sys.argv", ["/lib/vitreous/cli.py", "train", "x"])  # -m vitreous.cli
+    assert provenance("train", model="m", fingerprint="f").command == "vitreous train x"
     assert made.when.endswith("+00:00") and made.versions["python"] == platform.python_version()
     described = hardware()
     assert described["cores"] == os.cpu_count() and described["torch_threads"] >= 1

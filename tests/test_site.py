@@ -72,6 +72,17 @@ def told_in(text: str, place: str, value: object) -> bool:
     return bool(found) and all(re.search(rf"\b{parameter}\b", section) for parameter in names)
 
 
+def test_a_name_is_titled_as_it_is_imported_and_returns_one_thing(site: Path) -> None:
+    """Also where a module is called the same; a sentence of two lines is not two things."""
+    text = "".join(p.read_text(encoding="utf-8") for p in (site / "reference/python").glob("*"))
+    headings = re.findall(r'<h2 id="[^"]+" class="doc doc-heading">(.*?)</h2>', text, re.S)
+    titles = [re.sub(r"<[^>]+>|&para;", "", heading).split()[0] for heading in headings]
+    imported = {path for _, paths in public_values() for path in paths[1:]}
+    assert len(titles) > 90 and [title for title in titles if title not in imported] == []
+    returned = re.findall(r">(?:Returns|Yields):</span>(.*?)</table>", text, re.S)
+    assert len(returned) > 20 and {table.count("<tr") for table in returned} == {2}
+
+
 class Links(HTMLParser):
     """Where a page leads, and the places in it that one can lead to."""
 

@@ -72,13 +72,20 @@ def provenance(
         kind=kind,
         model=model,
         fingerprint=fingerprint,
-        command=shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        command=command_line(sys.argv),
         seed=seed,
         when=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         seconds=None if seconds is None else round(seconds, 1),
         hardware=hardware(),
         versions=versions(),
     )
+
+
+def command_line(arguments: list[str]) -> str:
+    """What was typed, without the folder of the program; `-m vitreous.cli` is `vitreous`."""
+    program = Path(arguments[0])
+    ours = program.parts[-2:] == ("vitreous", "cli.py")
+    return shlex.join(["vitreous" if ours else program.name, *arguments[1:]])
 
 
 def versions() -> dict[str, str]:

@@ -66,6 +66,21 @@ def test_help_fits_the_terminal(name: str, monkeypatch: pytest.MonkeyPatch) -> N
     assert all(len(line) > 50 for line, below in itertools.pairwise(text) if line and below)
 
 
+@pytest.mark.parametrize("name", ["explain", "attack"])
+def test_an_option_is_told_in_whole_lines(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A line ends where the next word has no room, not where one of the docstring ends too."""
+    monkeypatch.setenv("COLUMNS", "80")
+    lines = without_torch([name, "--help"]).splitlines()
+    column = next(line.index("show this help") for line in lines if "show this help" in line)
+    cut = []
+    for line, below in itertools.pairwise(lines):
+        texts = [one[column:].rstrip("│ ") for one in (line, below)]
+        if all(texts) and line[column - 2 : column] == "  " and not below[:column].strip("│ "):
+            cut.append((texts[0], texts[1].split()[0]))
+    assert len(cut) > 15
+    assert [text for text, word in cut if column + len(f"{text} {word}") <= 78] == []
+
+
 def test_the_overview_and_the_list_of_recipes_import_no_torch() -> None:
     assert "usage: vitreous COMMAND" in without_torch(["--help"])
     assert "robust_vit/vit_base" in without_torch(["train"]).splitlines()

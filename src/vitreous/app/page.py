@@ -141,6 +141,10 @@ def _looks(gradio: Gradio) -> dict[str, Component]:
             background_fill_primary="*neutral_50",  # the theme's; `set` forgets it
             block_title_text_color="*primary_800",
             block_label_text_color="*primary_800",
+            checkbox_border_color="*neutral_400",  # boxes and fields are seen on white
+            checkbox_border_width="1px",
+            input_border_color="*neutral_300",
+            input_border_width="1px",
             checkbox_label_background_fill_selected="*primary_700",
             checkbox_label_background_fill_selected_dark="*primary_700",
         ),

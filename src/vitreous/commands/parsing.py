@@ -20,6 +20,7 @@ from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Protocol, TextIO, Union, cast
 
+import docstring_parser
 import tyro
 
 from vitreous.commands.options import RecipeOptions
@@ -56,6 +57,8 @@ def parse(kind: Any, arguments: list[str], program: str, description: str | None
     own, others = split_options(kind, arguments) if recipe else (arguments, [])
     _refuse_empty_paths(own, kind)
     show_ranges(kind)
+    if {"-h", "--help"} & {*own}:
+        join_help(kind)
     with _one_line(), _quick_defaults():
         command, rest = tyro.cli(
             kind,
@@ -159,6 +162,23 @@ def show_ranges(kind: object) -> None:
                 owner.__annotations__[name] = _with_hint(hints[name])
                 if dataclasses.is_dataclass(inner := _bare(hints[name])):
                     show_ranges(inner)
+
+
+def join_help(kind: object) -> None:
+    """Have tyro say what a docstring tells of an option without the lines that it is written in.
+
+    tyro keeps a line that is indented, as those of a docstring are, and cuts it again.
+    """
+    for choice in _choices(kind):
+        for owner in filter(dataclasses.is_dataclass, choice.__mro__):
+            hints = typing.get_type_hints(owner, include_extras=True)
+            for param in docstring_parser.parse_from_object(owner).params:
+                name, told = param.arg_name, " ".join((param.description or "").split())
+                if told and name in owner.__annotations__:
+                    owner.__annotations__[name] = annotate(hints[name], tyro.conf.arg(help=told))
+            for name in owner.__annotations__:
+                if dataclasses.is_dataclass(inner := _bare(hints[name])):
+                    join_help(inner)
 
 
 def _with_hint(annotation: object) -> object:

@@ -25,7 +25,8 @@ def check_input_size(net: Network, height: int, width: int) -> None:
         raise InputSizeError(
             f"{type(net).__name__} takes images of {wanted[0]} × {wanted[1]} pixels, found "
             f"{height} × {width}; resize them, or load the model with image_size="
-            f"{height if height == width else (height, width)} (--image-size)"
+            f"{height if height == width else (height, width)} (--image-size; in a recipe "
+            "model.image_size)"
         )
     patch = _whole_patches(net)
     if patch is not None and (height % patch[0] or width % patch[1]):

@@ -254,3 +254,40 @@ def test_what_came_to_stand_in_a_claimed_folder_stays(tmp_path: Path, kept: str)
     with removed_if_empty():
         claim_folder(tmp_path / "done", "masks")
     assert (tmp_path / "done" / MARKER).is_file()
+
+
+@pytest.mark.parametrize("kind", ["file", "folder", "deep", "loop"])
+def test_a_link_in_a_folder_of_ours_is_not_followed_out_of_it(tmp_path: Path, kind: str) -> None:
+    """A folder may come from others, with our marker in it."""
+    own, foreign = claim_folder(tmp_path / "own", "masks"), tmp_path / "foreign"
+    foreign.mkdir()
+    (foreign / "x").write_text("theirs")
+    (own / "a" / "b").mkdir(parents=True)
+    (own / "within").symlink_to(own / "a")
+    claim_folder(own, "masks")
+    link = own / ("a/b/link" if kind == "deep" else "link")
+    link.symlink_to({"file": foreign / "x", "loop": link}.get(kind, foreign))
+    with pytest.raises(VitreousError, match="link is a link that leads out of") as caught:
+        claim_folder(own, "masks")
+    assert "\n" not in str(caught.value)
+    assert claim_folder(own, "masks", overwrite=True) == own
+
+
+def test_no_command_writes_through_a_link_in_its_folder(tmp_path: Path, capsys) -> None:
+    pictures, out = photos(tmp_path / "d"), tmp_path / "masks"
+    line = ["mask", str(pictures), "--out", str(out), "--method", "alpha", "--sheet", "4"]
+    assert main(line) == 0
+    foreign = tmp_path / "foreign"
+    (out / "_quality").rename(foreign)
+    (out / "_quality").symlink_to(foreign)
+    before = contents(foreign)
+    assert main([*line, "--restart"]) == 1 and "leads out of" in one_line(capsys)
+    assert contents(foreign) == before
+
+
+def test_a_way_back_out_of_what_is_not_there_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "x").mkdir()
+    with pytest.raises(VitreousError, match="which is not there"), removed_if_empty():
+        claim_folder(tmp_path / "nowhere" / ".." / "x", "masks")
+    assert (tmp_path / "x").is_dir() and not (tmp_path / "nowhere").exists()
+    assert claim_folder(tmp_path / "x" / ".." / "y", "masks").is_dir()

@@ -62,6 +62,8 @@ def resolve_device(name: str, rank: int = 0) -> torch.device:
         return torch.device("cpu")
     try:
         device = torch.device(name)
+        if device.type == "meta" or (device.type == "cpu" and device.index):
+            raise ValueError("it holds no numbers, or is not there")
         torch.empty(0, device=device)
     except Exception as error:  # each backend has its own kind
         has = "cpu" + (f" and cuda:0 to cuda:{count - 1}" if count else " and no GPU")

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from vitreous.disk import ELSEWHERE, tidy, writing
 from vitreous.errors import VitreousError
-from vitreous.io import read_json, write_json
+from vitreous.io import check_path, read_json, write_json
 from vitreous.locks import LOCK
 
 MARKER = ".vitreous.json"
@@ -88,12 +88,14 @@ def check_folder(
         VitreousError: If it holds what must not be overwritten; says what.
     """
     root = Path(folder)
+    check_path(root, option)
     if root.exists() and not root.is_dir():
         raise VitreousError(f"{root} is a file, expected a folder; choose another {option}")
     if overwrite or not root.is_dir():
         return
     held = folder_kind(root)
     if held == kind or held in also:
+        _check_links(root)
         return
     if held is not None:
         raise VitreousError(
@@ -112,6 +114,29 @@ def check_folder(
             f"{root} holds files that vitreous did not make ({shown}); choose another {option}, or "
             "--overwrite to write there all the same"
         )
+
+
+def _check_links(root: Path) -> None:
+    """Refuse a folder of ours with a link that leads out of it: we make none, and would follow it.
+
+    Where such a folder comes from others, what stands at the other end would be overwritten.
+    """
+    whole = root.resolve()
+    for folder, folders, files in os.walk(root):
+        for name in (*folders, *files):
+            path = Path(folder, name)
+            if path.is_symlink() and not _lies_in(path, whole):
+                raise VitreousError(
+                    f"{path} is a link that leads out of {root}; remove it, or --overwrite to "
+                    "write to where it leads"
+                )
+
+
+def _lies_in(link: Path, whole: Path) -> bool:
+    try:
+        return link.resolve().is_relative_to(whole)
+    except (OSError, RuntimeError):  # a link that leads to itself
+        return False
 
 
 def claim_folder(

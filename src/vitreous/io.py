@@ -146,8 +146,9 @@ def check_path(path: str | os.PathLike[str], where: str) -> None:
     """Refuse what a user gives for a path and the system takes for none, before it is used.
 
     What is not there yet is fine. Refused are: a NUL, a name too long, links that lead to
-    themselves, a folder that may not be entered, the home of nobody, and devices and pipes, which
-    may never end.
+    themselves, a folder that may not be entered, the home of nobody, devices and pipes, which
+    may never end, and a way back (`..`) out of a folder that is not there: once it is made, the
+    path leads to what could not be seen when it was checked.
 
     Args:
         path: What was given.
@@ -166,10 +167,21 @@ def check_path(path: str | os.PathLike[str], where: str) -> None:
         kind = stat.S_IFMT(os.stat(os.path.expanduser(text)).st_mode)
     except OSError as error:
         if error.errno in NOT_THERE:
+            _check_ways_back(Path(os.path.expanduser(text)), where, shown)
             return
         raise VitreousError(f"{where}: {shown} cannot be a path: {error.strerror}") from error
     if kind not in (stat.S_IFREG, stat.S_IFDIR):
         raise VitreousError(f"{where}: {shown} is a device or a pipe, expected a file or a folder")
+
+
+def _check_ways_back(path: Path, where: str, shown: str) -> None:
+    for place, part in enumerate(path.parts):
+        if part == ".." and not Path(*path.parts[:place]).is_dir():
+            left = printable(str(Path(*path.parts[:place])))
+            raise VitreousError(
+                f"{where}: {shown} goes back out of {shorten(left)}, which is not there; give it "
+                "without that way"
+            )
 
 
 def file_stamp(path: str | os.PathLike[str]) -> tuple[int, ...]:

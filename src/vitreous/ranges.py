@@ -31,6 +31,8 @@ class Range:
 
     def __contains__(self, value: float) -> bool:
         """Whether a number is finite and within the bounds."""
+        if isinstance(value, int) and abs(value) > LARGEST:
+            return False
         return (
             math.isfinite(value)
             and (self.at_least is None or value >= self.at_least)
@@ -60,7 +62,9 @@ class Range:
             for index, part in enumerate(value):
                 self.check(part, f"{where}[{index}]")
         elif isinstance(value, (int, float)) and value not in self:
-            raise VitreousError(f"{where}: expected {self}, found {value}")
+            whole = isinstance(value, int) and abs(value) > LARGEST
+            found = "a whole number of more than 64 bits" if whole else value
+            raise VitreousError(f"{where}: expected {self}, found {found}")
 
 
 def at_least(bound: float, *, at_most: float | None = None, below: float | None = None) -> Range:
@@ -73,9 +77,13 @@ def above(bound: float, *, at_most: float | None = None, below: float | None = N
     return Range(above=bound, at_most=at_most, below=below)
 
 
+LARGEST = 2**63 - 1
 FINITE = Range()
 SEED = at_least(0, at_most=2**32 - 1)
 PIXELS = at_least(1, at_most=16384)
 SHARE = at_least(0, at_most=1)
 PART = at_least(0, below=1)
 INDEX = at_least(0, at_most=65535)
+READERS = at_least(0, at_most=512)
+BATCH = at_least(1, at_most=65536)
+STEPS = at_least(1, at_most=1_000_000)

@@ -39,6 +39,7 @@ PLACES = {
     "an empty folder": "empty_folder",
     "an empty file": "empty_file",
     "below a file": "table.csv/x",
+    "a way back": "nowhere/../images",
 }
 LINES = {
     "no name": "{called} is empty; give a name or a path",
@@ -48,6 +49,7 @@ LINES = {
     "a pipe": "{called}: pipe is a device or a pipe, expected a file or a folder",
     "the home of nobody": "{called}: nobody has the home of ~nobody-at-all/x; give the whole path",
     "a NUL": "{called}: expected a path, found a NUL character in it",
+    "a way back": "{called}: nowhere/../images goes back out of nowhere, which is not there; give",
 }
 
 

@@ -14,7 +14,7 @@ from vitreous.attacks.gradient import ascend, loss_and_gradient
 from vitreous.attacks.losses import LOSSES, LossName
 from vitreous.attacks.norms import Norm, random_start, within_ball
 from vitreous.attacks.randomness import of_rows
-from vitreous.ranges import at_least
+from vitreous.ranges import STEPS, at_least
 
 MOMENTUM = 0.75
 FEWEST_RISES = 0.75
@@ -56,7 +56,7 @@ class APGD(BoundedAttack):
         [1]
     """
 
-    steps: Annotated[int, at_least(1)] = 100
+    steps: Annotated[int, STEPS] = 100
     restarts: Annotated[int, at_least(1)] = 1
     loss: LossName = "cross_entropy"
 
@@ -104,7 +104,7 @@ class TargetedAPGD(BoundedAttack):
         True
     """
 
-    steps: Annotated[int, at_least(1)] = 100
+    steps: Annotated[int, STEPS] = 100
     restarts: Annotated[int, at_least(1)] = 1
     classes: Annotated[int, at_least(1)] = 9
     loss: LossName = dataclasses.field(default="dlr", init=False)

@@ -13,7 +13,7 @@ from vitreous.attacks.gradient import Loss, ascend, loss_and_gradient, loss_only
 from vitreous.attacks.losses import LOSSES, LossName
 from vitreous.attacks.norms import random_start, within_ball
 from vitreous.attacks.randomness import of_rows
-from vitreous.ranges import above, at_least
+from vitreous.ranges import STEPS, above, at_least
 
 
 @ATTACKS.register("pgd")
@@ -43,7 +43,7 @@ class PGD(BoundedAttack):
         True
     """
 
-    steps: Annotated[int, at_least(1)] = 50
+    steps: Annotated[int, STEPS] = 50
     step_size: Annotated[float, above(0)] | None = None
     restarts: Annotated[int, at_least(1)] = 1
     random_start: bool = True

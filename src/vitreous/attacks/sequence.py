@@ -20,7 +20,7 @@ from vitreous.attacks.base import (
 from vitreous.attacks.findings import plain_findings, warn
 from vitreous.attacks.randomness import of_rows
 from vitreous.errors import VitreousError, nearest, require
-from vitreous.ranges import at_least
+from vitreous.ranges import STEPS, at_least
 
 Member = Literal["fgsm", "pgd", "apgd_ce", "apgd_t", "square"]
 AutoAttackMember = Literal["apgd-ce", "apgd-dlr", "apgd-t", "fab", "fab-t", "square"]
@@ -53,7 +53,7 @@ class Sequence(AttackSettings):
     """
 
     members: tuple[Member, ...] = ("apgd_ce", "apgd_t", "square")
-    steps: Annotated[int, at_least(1)] = 100
+    steps: Annotated[int, STEPS] = 100
     restarts: Annotated[int, at_least(1)] = 1
     queries: Annotated[int, at_least(1)] = 5000
 

@@ -35,7 +35,7 @@ from vitreous.commands.options import (
     quick_imports,
 )
 from vitreous.errors import VitreousError
-from vitreous.ranges import at_least
+from vitreous.ranges import STEPS, at_least
 
 Name = Literal["fgsm", "pgd", "apgd_ce", "apgd_t", "square", "sequence", "autoattack"]
 
@@ -80,16 +80,16 @@ class Command(
     norm: Literal["linf", "l2"] = "linf"
     """Of the ball."""
 
-    steps: Annotated[int, at_least(1)] | None = None
+    steps: Annotated[int, STEPS] | None = None
     """Gradient steps of each start (pgd: 50, apgd: 100)."""
 
     step_size: Annotated[str, STEP_SIZE] | None = None
     """Length of a step of pgd; 2.5 ε / steps where not given."""
 
-    restarts: Annotated[int, at_least(1)] | None = None
+    restarts: Annotated[int, STEPS] | None = None
     """Random starts (1; those of the version for autoattack)."""
 
-    queries: Annotated[int, at_least(1)] | None = None
+    queries: Annotated[int, STEPS] | None = None
     """Squares that square tries on each image (5000)."""
 
     members: tuple[str, ...] = ()

@@ -32,7 +32,7 @@ from vitreous.commands.options import (
 )
 from vitreous.errors import VitreousError
 from vitreous.precision import AnyPrecision
-from vitreous.ranges import FINITE, PIXELS, SEED, SHARE, above, at_least
+from vitreous.ranges import FINITE, PIXELS, SEED, SHARE, STEPS, above, at_least
 
 # As in vitreous.data.composites, data.mask_files and attribution, which import torch.
 Factor = Literal["location", "rotation", "size", "random"]
@@ -60,7 +60,7 @@ class Generate:
     on every kind where not given."""
     homes: tuple[str, ...] = ()
     """For background: kind of each class, in the order of names; the kinds in turn by default."""
-    steps: Annotated[int, at_least(1)] | None = None
+    steps: Annotated[int, STEPS] | None = None
     """Length of the grid; SI-Score's own (21 × 21 places, 18 angles, 100 sizes) by default."""
     backgrounds_per_cutout: Annotated[int, at_least(1)] = 2
     """On how many backgrounds each cut-out is shown."""
@@ -78,7 +78,7 @@ class Input:
 
     size: Annotated[int, PIXELS] | None = None
     """Height and width in pixels."""
-    crop_ratio: Annotated[float, above(0)] | None = None
+    crop_ratio: Annotated[float, above(0, at_most=4)] | None = None
     """Share of the resized image that the centre crop keeps."""
     interpolation: Literal["bicubic", "bilinear", "nearest", "lanczos"] | None = None
     """How images are resized."""
@@ -151,7 +151,7 @@ class Command(
     """Also remove pixels by their relevance (18 more forward passes for each method)."""
     squash: bool = True
     """For explanations: resize images whatever their shape, as ImageNet-Segmentation does."""
-    tolerance: Annotated[int, at_least(0)] = TOLERANCE
+    tolerance: Annotated[int, at_least(0, at_most=16384)] = TOLERANCE
     """Of the pointing game: how near, in pixels, the foreground has to be."""
     out: Path | None = None
     """Folder of results.json; a run's own folder, or evaluation/MODEL, by default. With several

@@ -93,7 +93,7 @@ class Command(
     gif: bool = False
     """Write animation.gif: images and maps in order."""
 
-    gif_seconds: Annotated[float, above(0)] = 0.5
+    gif_seconds: Annotated[float, above(0, at_most=600)] = 0.5
     """How long the animation shows an image."""
 
     skip_unreadable: bool = False

@@ -22,7 +22,7 @@ from vitreous.config import Values
 from vitreous.device import resolve_device, resolve_workers
 from vitreous.io import check_path
 from vitreous.precision import Precision
-from vitreous.ranges import SEED, above, at_least
+from vitreous.ranges import BATCH, READERS, SEED, above, at_least
 
 __all__ = [
     "RADIUS",
@@ -72,8 +72,8 @@ def model_place(model: str, checkpoint: Path | None = None) -> str:
 
 
 RADIUS, STEP_SIZE = at_least(0), above(0)  # of numbers that are written as text: 2/255
-Workers = Annotated[int, at_least(0)] | Literal["auto"]
-BatchSize = Annotated[int, at_least(1), tyro.conf.arg(help="Images in one pass through the model.")]
+Workers = Annotated[int, READERS] | Literal["auto"]
+BatchSize = Annotated[int, BATCH, tyro.conf.arg(help="Images in one pass through the model.")]
 
 
 @dataclasses.dataclass(kw_only=True)

@@ -36,6 +36,22 @@ def check_input_size(net: Network, height: int, width: int) -> None:
         )
 
 
+def check_own_size(net: Network) -> None:
+    """Refuse a network that was built for images smaller than one of its patches.
+
+    Raises:
+        InputSizeError: If its images hold no patch.
+    """
+    size, patch = own_size(net), getattr(getattr(net, "patch_embed", None), "patch_size", None)
+    if size is None or not isinstance(patch, Sequence):
+        return
+    if size[0] < int(patch[0]) or size[1] < int(patch[1]):
+        raise InputSizeError(
+            f"{type(net).__name__} has patches of {patch[0]} × {patch[1]} pixels; images of "
+            f"{size[0]} × {size[1]} hold none"
+        )
+
+
 def own_size(net: Network) -> tuple[int, int] | None:
     """Height and width of the images that a network was built for, where its patches say them."""
     size = getattr(getattr(net, "patch_embed", None), "img_size", None)

@@ -21,6 +21,7 @@ from vitreous.models.checkpoints import PREFIXES, load_weights, read_weights
 from vitreous.models.classifier import HALF, Classifier
 from vitreous.models.heads import logit_count
 from vitreous.models.hub import fetched
+from vitreous.models.input_size import check_own_size
 from vitreous.models.instances import Description, describe_network
 from vitreous.models.kernel import from_transformers
 from vitreous.models.libraries import Built, Wanted, architecture_of, build_network, library_of
@@ -162,6 +163,7 @@ def _timm(wanted: Wanted) -> Built:
     wanted.without_text()
     arguments = dict(wanted.arguments)
     net = _create(wanted.name, wanted.pretrained, arguments)
+    check_own_size(net)
     architecture: Architecture = {
         "architecture": _base_name(wanted.name, net),
         "model_args": arguments,

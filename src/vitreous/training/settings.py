@@ -13,7 +13,7 @@ from vitreous.config import Values, parts
 from vitreous.data.transforms import TRANSFORMS, Transform
 from vitreous.errors import VitreousError, nearest
 from vitreous.models import Classifier, load_model
-from vitreous.ranges import PIXELS, SEED, above, at_least
+from vitreous.ranges import BATCH, PIXELS, READERS, SEED, above, at_least
 
 OPTIMIZERS = ("adamw", "adam", "sgd")
 
@@ -157,15 +157,15 @@ class TrainingSettings:
     """
 
     epochs: Annotated[int, at_least(1)] = 10
-    batch_size: Annotated[int, at_least(1)] = 8
-    validation_batch_size: Annotated[int, at_least(1)] = 32
+    batch_size: Annotated[int, BATCH] = 8
+    validation_batch_size: Annotated[int, BATCH] = 32
     accumulation: Annotated[int, at_least(1)] = 1
     precision: Literal["float32", "bfloat16", "float16"] = "float32"
     clip_norm: Annotated[float, above(0)] | None = None
     compile: bool = False
     shuffle: bool = True
     seed: Annotated[int, SEED] = 0
-    workers: Annotated[int, at_least(0, at_most=512)] = 0
+    workers: Annotated[int, READERS] = 0
     checkpoint_every: Annotated[int, at_least(1)] | None = None
     trackers: tuple[str, ...] = ("tensorboard",)
     samples: Annotated[int, at_least(0)] = 8

@@ -48,14 +48,19 @@ def test_ranges_are_in_the_help_of_shared_and_of_nested_options(capsys) -> None:
     with pytest.raises(SystemExit):
         parse(Command, ["--help"], "x", None)
     shown = " ".join(capsys.readouterr().out.replace("│", " ").split())
-    assert "Images in one pass through the model. (at least 1; default: 8)" in shown
+    assert (
+        "Images in one pass through the model. (at least 1 and at most 65536; default: 8)" in shown
+    )
     assert "How much. (above 0 and at most 1; default: 0.5)" in shown
 
 
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["a", "--batch-size", "0"], "--batch-size: expected at least 1, found 0"),
+        (
+            ["a", "--batch-size", "0"],
+            "--batch-size: expected at least 1 and at most 65536, found 0",
+        ),
         (["a", "--inner.rate", "2"], "--inner.rate: expected above 0 and at most 1, found 2.0"),
         (["a", "--inner.rate", "nan"], "--inner.rate: expected above 0 and at most 1, found nan"),
         (["a", "--batch-size", "x"], "invalid literal for int() with base 10: 'x'"),
@@ -100,11 +105,11 @@ def test_parts_of_a_command_line() -> None:
         (["train", "RECIPE", "--training", "3", "--training.epochs", "2"], "give one of the two"),
         (["train", "RECIPE", "--shw"], "--shw has no value; write --shw VALUE"),
         (["explain", "--model", "x"], "give images, or folders of them"),
-        (["explain", "a.png", "--model", "x", "--method", "rolout"], "did you mean 'rollout'?"),
-        (["explain", "a.png", "--model", "x", "--device", "gpu"], "the device 'gpu' cannot be"),
-        (["explain", "a.png", "--model", "runs/nope"], "no model at runs/nope"),
-        (["explain", "a.png", "--model", "RECIPE"], "is no model"),
-        (["explain", "a.png", "--model", "vit_bas_patch16_224"], "did you mean 'vit_base_patch1"),
+        (["explain", "IMAGE", "--model", "x", "--method", "rolout"], "did you mean 'rollout'?"),
+        (["explain", "IMAGE", "--model", "x", "--device", "gpu"], "the device 'gpu' cannot be"),
+        (["explain", "IMAGE", "--model", "runs/nope"], "no model at runs/nope"),
+        (["explain", "IMAGE", "--model", "RECIPE"], "is no model"),
+        (["explain", "IMAGE", "--model", "vit_bas_patch16_224"], "did you mean 'vit_base_patch1"),
         (
             ["export", "x", "--format", "onnx-relevance", "--method", "no"],
             "unknown relevance method",
@@ -125,8 +130,8 @@ def test_a_mistake_is_told_in_one_line_before_any_work(tmp_path, capsys, argumen
     recipe = tmp_path / "recipe.yaml"
     recipe.write_text(yaml.safe_dump(tiny_recipe(tmp_path / "set")))
     out = [] if arguments[0] in ("app", "report") else ["--out", str(tmp_path / "out")]
-    arguments = [str(recipe) if word == "RECIPE" else word for word in arguments]
-    assert main([*arguments, *out]) == 1
+    given = {"RECIPE": str(recipe), "IMAGE": str(next(tmp_path.rglob("*.png")))}
+    assert main([*(given.get(word, word) for word in arguments), *out]) == 1
     told = capsys.readouterr().err
     assert words in told and told.count("\n") == 1 and len(told) < 400
     assert not (tmp_path / "out").exists()

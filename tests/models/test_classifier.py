@@ -12,6 +12,7 @@ import pytest
 import safetensors.torch
 import timm
 import torch
+from PIL import Image
 from torch import nn
 
 import vitreous
@@ -104,13 +105,14 @@ class Malicious:
 def test_weights_that_do_not_fit_are_told_in_one_line(tmp_path: Path, capsys):
     def told(name: str) -> str:
         path = tmp_path / name
-        arguments = ["explain", "x.png", "--model", "vit_tiny_patch16_224"]
+        arguments = ["explain", str(tmp_path), "--model", "vit_tiny_patch16_224"]
         assert main([*arguments, "--checkpoint", str(path)]) == 1
         captured = capsys.readouterr()
         assert "code ran" not in captured.out
         assert captured.err.count("\n") == 1 and "Traceback" not in captured.err
         return captured.err
 
+    Image.new("RGB", (8, 8)).save(tmp_path / "x.png")
     torch.save(timm.create_model("resnet10t").state_dict(), tmp_path / "other.pth")
     assert "another architecture than VisionTransformer" in told("other.pth")
     (tmp_path / "code.pth").write_bytes(pickle.dumps(Malicious()))

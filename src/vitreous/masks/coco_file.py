@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NotRequired, TypedDict
 
 
@@ -44,3 +45,27 @@ class CocoFile(TypedDict):
     images: list[ImageEntry]
     annotations: list[Annotation]
     categories: NotRequired[list[Category]]
+
+
+def doubtful_entries(images: Sequence[ImageEntry]) -> dict[str, str]:
+    """Name → why it is not clear which objects are its picture's, of those where it is not.
+
+    Two entries share an id, so that the objects of the one may be the other's, or a name.
+    """
+    by_id: dict[object, set[str]] = {}
+    by_name: dict[str, set[object]] = {}
+    for entry in images:
+        number, name = entry.get("id"), str(entry["file_name"])
+        if isinstance(number, int | float | str):
+            by_id.setdefault(number, set()).add(name)
+            by_name.setdefault(name, set()).add(number)
+    found = {
+        name: f"{name} is listed with the ids {' and '.join(sorted(map(str, numbers))[:2])}"
+        for name, numbers in by_name.items()
+        if len(numbers) > 1
+    }
+    for number, names in by_id.items():
+        if len(names) > 1:
+            first, second = sorted(names)[:2]
+            found |= dict.fromkeys(names, f"{first} and {second} have one id, {number}")
+    return found

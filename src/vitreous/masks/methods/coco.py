@@ -21,11 +21,10 @@ from vitreous.masks.base import (
     check_size,
     distinct,
     find_each,
-    image_items,
+    listed_items,
     require_size,
-    without_image,
 )
-from vitreous.masks.coco_file import Annotation, CocoFile, ImageEntry
+from vitreous.masks.coco_file import Annotation, CocoFile, ImageEntry, doubtful_entries
 from vitreous.masks.lengths import decode_lengths
 from vitreous.masks.polygons import fill
 from vitreous.ranges import SHARE
@@ -52,8 +51,8 @@ class Coco:
         """One for each image of the file, or of the folder where there is one.
 
         Listed images that the folder lacks, and objects of images that the file does not list,
-        come last, each with a problem. An image `a/b.jpg` is matched with the entry `a/b.*`, else
-        with the only entry called `b.*`.
+        come last, each with a problem. Which entry is of which image, `vitreous.data.matching`
+        says.
         """
         table = self._images
         stray = [
@@ -68,18 +67,7 @@ class Coco:
         if images is None:
             items = [MaskItem(below(name), None, self.annotations, name) for name in sorted(table)]
             return distinct(items) + stray
-        exact = {below(name): name for name in table}
-        by_name: dict[str, list[str]] = {}
-        for name in table:
-            by_name.setdefault(Path(name).stem, []).append(name)
-        items, seen = [], set()
-        for item in image_items(images, "coco"):
-            near = by_name.get(Path(item.name).name, [])
-            key = exact.get(item.name) or (near[0] if len(near) == 1 else "")
-            seen.add(key)
-            items.append(dataclasses.replace(item, source=self.annotations, key=key))
-        lost = {below(name): self.annotations for name in set(table) - seen}
-        return items + without_image(lost, items, images) + stray
+        return listed_items(images, self.annotations, list(table), "coco") + stray
 
     def find(self, items: Sequence[MaskItem]) -> list[Found | MaskError]:
         """Draw their objects."""
@@ -88,6 +76,8 @@ class Coco:
     def _one(self, item: MaskItem) -> Found:
         if item.key not in self._images:
             raise MaskError(f"{self.annotations} does not list {item.image}")
+        if item.key in self._doubtful:
+            raise MaskError(f"{self.annotations}: {self._doubtful[item.key]}")
         entry = self._images[item.key]
         try:
             size = (int(entry["width"]), int(entry["height"]))
@@ -141,6 +131,10 @@ class Coco:
             if not isinstance(entry, dict) or "file_name" not in entry:
                 raise VitreousError(f"{self.annotations}: a picture without 'file_name'")
         return {str(entry["file_name"]): entry for entry in entries}
+
+    @functools.cached_property
+    def _doubtful(self) -> dict[str, str]:
+        return doubtful_entries(self._file["images"])
 
     @functools.cached_property
     def _objects(self) -> dict[int | str, list[Annotation]]:

@@ -192,8 +192,12 @@ def _coco(file: Path, content: CocoFile, names: Sequence[str] | None) -> dict[st
         for entry in content["annotations"]:
             if entry["image_id"] in files and (names is None or entry["category_id"] in wanted):
                 table.setdefault(files[entry["image_id"]], []).append(_last(entry["bbox"]))
-    except (KeyError, TypeError, AttributeError) as error:
-        raise VitreousError(f"{file} is not a COCO file with boxes: {error!r}") from error
+    except KeyError as error:
+        raise VitreousError(f"{file} is not a COCO file with boxes: one lacks {error}") from error
+    except (TypeError, AttributeError) as error:
+        raise VitreousError(
+            f"{file} is not a COCO file with boxes: expected pictures and objects with their values"
+        ) from error
     return {**table, **doubtful}
 
 

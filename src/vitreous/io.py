@@ -101,16 +101,26 @@ def read_json(path: str | os.PathLike[str]) -> Any:
     """Read a JSON file.
 
     Raises:
-        VitreousError: If it is missing or is not JSON.
+        VitreousError: If it is missing, is not JSON, or says something twice.
     """
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
+        return json.loads(Path(path).read_text(encoding="utf-8"), object_pairs_hook=_once)
     except FileNotFoundError as error:
         raise VitreousError(f"no file at {path}") from error
     except OSError as error:
         raise VitreousError(f"{path} cannot be read: {error.strerror or error}") from error
     except (ValueError, RecursionError) as error:
         raise VitreousError(f"{path} is not valid JSON: {error}") from error
+
+
+def _once(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    """An object of JSON; raises ValueError where a key is there twice, of which one would win."""
+    table = dict(pairs)
+    if len(table) < len(pairs):
+        keys = [key for key, _ in pairs]
+        twice = next(key for place, key in enumerate(keys) if key in keys[:place])
+        raise ValueError(f"the key '{shorten(twice)}' is there twice")
+    return table
 
 
 def inside(folder: str | os.PathLike[str], relative: str, listed_in: object = "") -> Path:

@@ -73,6 +73,13 @@ def nan_tiff() -> bytes:
 
 
 @content
+def good_mask() -> bytes:
+    mask = np.zeros((40, 40), np.uint8)
+    mask[5:35, 5:35] = 255
+    return image(mask, "PNG")
+
+
+@content
 def black_mask() -> bytes:
     return image(np.zeros((40, 40), np.uint8), "PNG")
 

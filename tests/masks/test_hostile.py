@@ -345,3 +345,28 @@ def test_a_polygon_without_end_takes_no_memory_and_is_told(images, tmp_path):
     far = [[1, 1, 1e9, 1, 1e9, 1e9]]
     row = rows(coco(images, [*far, [0, 0, 20, 0, 20, 20, 0, 20]]), images, tmp_path / "out")["bad"]
     assert row.kept and row.note.startswith("1 malformed polygons left out")
+
+
+@pytest.mark.parametrize(
+    ("segmentation", "entry", "words"),
+    [
+        ([["1", "2", "3", "4", "5", "6"]], {}, "bad.jpg: expected polygons of numbers, found 1"),
+        ([[1, 2, 3, None, 5, 6]], {}, "expected polygons of numbers, found None"),
+        ([[1, 2, 3, 10**400, 5, 6]], {}, "expected polygons of numbers, found 1000"),
+        ([1, 2, 3, 4, 5, 6], {}, "expected polygons of numbers, found 1"),
+        (None, {}, "expected polygons or run lengths of an object, found none"),
+        ("abc", {}, "expected polygons or run lengths of an object, found abc"),
+        ({"counts": [1]}, {}, "the size of a run-length mask is None, expected two"),
+        ({"counts": None, "size": [30, 40]}, {}, "the lengths of a run-length mask are None"),
+        ([], {"width": None}, "bad.jpg: its width is None, expected a whole number of 1 or more"),
+        ([], {"height": "x"}, "bad.jpg: its height is x, expected a whole number"),
+        ([], {"height": float("nan")}, "bad.jpg: its height is nan, expected a whole number"),
+        ([], {"id": [0]}, "bad.jpg: its id is [0], expected a number or a text"),
+    ],
+)
+def test_what_is_wrong_in_a_coco_file_is_told_in_own_words(
+    images, tmp_path, segmentation, entry, words
+):
+    row = rows(coco(images, segmentation, entry), images, tmp_path / "out")["bad"]
+    assert words in row.dropped and not row.kept
+    assert "Error" not in row.dropped

@@ -12,6 +12,7 @@ import numpy as np
 from PIL import Image
 
 from vitreous.data.images import image_errors, list_images
+from vitreous.data.matching import Matches, match_names
 from vitreous.errors import ImageError, VitreousError
 from vitreous.registry import Registry
 
@@ -182,8 +183,7 @@ def file_items(
 
     With images, the items are the images: those without an annotation are kept, and fail one
     by one with a line that says what is missing. Annotations without an image come last, with a
-    problem. An image `a/b.jpg` is matched with `a/b.*`
-    below `root`, else with the only file called `b.*`.
+    problem. Which file is of which image, `vitreous.data.matching` says.
 
     Raises:
         VitreousError: If the folder is missing or holds no such files.
@@ -195,18 +195,60 @@ def file_items(
         raise VitreousError(f"{root} holds no {kind} ({', '.join(suffixes)})")
     if images is None:
         return distinct([MaskItem(stem(path, root), None, path) for path in found])
-    exact = {stem(path, root): path for path in found}
-    by_name: dict[str, list[Path]] = {}
-    for path in found:
-        by_name.setdefault(path.stem, []).append(path)
-    items = []
-    for item in image_items(images, kind):
-        near = by_name.get(Path(item.name).name, [])
-        match = exact.get(item.name) or (near[0] if len(near) == 1 else None)
-        items.append(dataclasses.replace(item, source=match or root / f"{item.name}{suffixes[0]}"))
-    used = {item.source for item in items}
-    lost = {name: path for name, path in exact.items() if path not in used}
-    return items + without_image(lost, items, images)
+    items = image_items(images, kind)
+    matches = match_items(items, [path.relative_to(root).as_posix() for path in found])
+    matched = [
+        dataclasses.replace(
+            item,
+            source=root / f"{item.name}{suffixes[0]}" if place is None else found[place],
+            problem=item.problem or (problem and f"{root}: {problem}"),
+        )
+        for item, place, problem in zip(items, matches.places, matches.problems)
+    ]
+    lost = {stem(found[place], root): found[place] for place in matches.lost}
+    return matched + without_image(lost, matched, images)
+
+
+def listed_items(images: Path, listing: Path, names: Sequence[str], kind: str) -> list[MaskItem]:
+    """The images of a folder with what a file calls them, as `vitreous.data.matching` says.
+
+    Names without an image come last, with a problem.
+
+    Args:
+        images: The folder, or one image.
+        listing: The file.
+        names: What it lists.
+        kind: What messages call the method.
+
+    Raises:
+        VitreousError: If there is nothing in the folder.
+    """
+    items = image_items(images, kind)
+    matches = match_items(items, names, suffixes=True)
+    matched = [
+        dataclasses.replace(
+            item,
+            source=listing,
+            key="" if place is None else names[place],
+            problem=item.problem or (problem and f"{listing}: {problem}"),
+        )
+        for item, place, problem in zip(items, matches.places, matches.problems)
+    ]
+    lost = {below(names[place]): listing for place in matches.lost}
+    return matched + without_image(lost, matched, images)
+
+
+def match_items(
+    items: Sequence[MaskItem], names: Sequence[str], *, suffixes: bool = False
+) -> Matches:
+    """Match images with names, see `match_names`."""
+    files = [(item.name, item.image or item.source) for item in items]
+    return match_names(
+        [f"{name}{file.suffix}" for name, file in files],
+        names,
+        paths=[file.absolute().as_posix() for _, file in files],
+        suffixes=suffixes,
+    )
 
 
 def stem(path: Path, root: Path) -> str:

@@ -93,7 +93,7 @@ def write_masks(
         [('cup.png', 0.25)]
     """
     check_folder(out, "masks", overwrite=overwrite)
-    _require_apart(images, out)
+    _require_apart(images, [m for m in (source, second) if m is not None], out)
     filters = filters or Filters()
     items = source.items(images)
     others = {item.name: item for item in second.items(images)} if second is not None else {}
@@ -148,13 +148,21 @@ def _make(
             bar.set_postfix(kept=kept)
 
 
-def _require_apart(images: Path | None, out: Path) -> None:
-    """Refuse to write masks among the images, where they would be taken for images."""
-    if images is not None and images.is_dir() and out.resolve().is_relative_to(images.resolve()):
+def _require_apart(images: Path | None, methods: Sequence[MaskMethod], out: Path) -> None:
+    """Refuse to write masks among the images, or over what masks are made from."""
+    place = out.resolve()
+    if images is not None and images.is_dir() and place.is_relative_to(images.resolve()):
         raise VitreousError(
             f"{out} lies in the folder of pictures {images}, where masks would be taken for "
             "pictures; choose another --out"
         )
+    settings = [getattr(method, "__dict__", {}) for method in methods]
+    for path in (value for own in settings for value in own.values()):
+        if isinstance(path, Path) and path.resolve().is_relative_to(place):
+            raise VitreousError(
+                f"{path}, which masks are made from, lies in {out}, where they would be written; "
+                "choose another --out"
+            )
 
 
 def _known(folder: MaskFolder) -> dict[str, ManifestRow]:

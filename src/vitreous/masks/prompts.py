@@ -16,16 +16,22 @@ from xml.etree import ElementTree
 
 from vitreous.errors import VitreousError
 from vitreous.io import read_json
-from vitreous.masks.base import MaskError, MaskItem, below, file_items, image_items, without_image
-from vitreous.masks.coco_file import CocoFile
+from vitreous.masks.base import MaskError, MaskItem, file_items, listed_items
+from vitreous.masks.coco_file import CocoFile, doubtful_entries
 
 Box = tuple[float, float, float, float]
 COLUMNS = ("path", "xmin", "ymin", "xmax", "ymax")
 
 
+class Doubt(str):
+    """Why it is not clear what a table says of an image, in place of what it says."""
+
+    __slots__ = ()
+
+
 @dataclasses.dataclass(frozen=True)
 class PromptFile:
-    """A table of what is known of each image, found by the longest end of its path.
+    """A table of what is known of each image, found by its name (`vitreous.data.matching`).
 
     Attributes:
         file: The file.
@@ -37,13 +43,7 @@ class PromptFile:
         """One for each image; then, each with a problem, what the table has no image of."""
         if images is None:
             raise VitreousError(f"{self.file} holds no sizes; give the folder of the pictures too")
-        items = [
-            dataclasses.replace(item, source=self.file, key=self._key(item.source))
-            for item in image_items(images, method)
-        ]
-        used = {item.key for item in items}
-        lost = {below(key): self.file for key in self.table if key not in used}
-        return items + without_image(lost, items, images)
+        return listed_items(images, self.file, list(self.table), method)
 
     def rows(self, item: MaskItem) -> list[list[object]]:
         """What the table says of an image: a list of boxes or of points.
@@ -54,6 +54,8 @@ class PromptFile:
         if item.key not in self.table:
             raise MaskError(f"{self.file} has nothing of {item.image}")
         rows = self.table[item.key]
+        if isinstance(rows, Doubt):
+            raise MaskError(f"{self.file}: {rows}")
         if not isinstance(rows, list) or not rows:
             raise MaskError(f"{self.file}: {item.key}: expected a list, found {str(rows)[:40]}")
         return rows if isinstance(rows[0], list) else [rows]
@@ -65,11 +67,6 @@ class PromptFile:
         if not isinstance(table, dict):
             raise VitreousError(f"{self.file}: expected picture names with boxes or points")
         return table
-
-    def _key(self, image: Path) -> str:
-        parts = image.parts
-        ends = ("/".join(parts[start:]) for start in range(len(parts)))
-        return next((end for end in ends if end in self.table), "")
 
     def points(self, item: MaskItem) -> list[tuple[float, float, float]]:
         """Points of an image: x, y in pixels and 1 for the object, 0 for the background.
@@ -186,19 +183,22 @@ def _csv(file: Path) -> dict[str, list[list[str]]]:
     return table
 
 
-def _coco(
-    file: Path, content: CocoFile, names: Sequence[str] | None
-) -> dict[str, list[list[object]]]:
+def _coco(file: Path, content: CocoFile, names: Sequence[str] | None) -> dict[str, object]:
     try:
         wanted = {c["id"] for c in content.get("categories", []) if names and c["name"] in names}
         files = {entry["id"]: str(entry["file_name"]) for entry in content["images"]}
+        doubtful = {k: Doubt(v) for k, v in doubtful_entries(content["images"]).items()}
         table: dict[str, list[list[object]]] = {}
         for entry in content["annotations"]:
             if entry["image_id"] in files and (names is None or entry["category_id"] in wanted):
                 table.setdefault(files[entry["image_id"]], []).append(_last(entry["bbox"]))
-    except (KeyError, TypeError, AttributeError) as error:
-        raise VitreousError(f"{file} is not a COCO file with boxes: {error!r}") from error
-    return table
+    except KeyError as error:
+        raise VitreousError(f"{file} is not a COCO file with boxes: one lacks {error}") from error
+    except (TypeError, AttributeError) as error:
+        raise VitreousError(
+            f"{file} is not a COCO file with boxes: expected pictures and objects with their values"
+        ) from error
+    return {**table, **doubtful}
 
 
 def _last(box: object) -> list[object]:

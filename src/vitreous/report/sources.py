@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from vitreous.data.images import open_image
-from vitreous.errors import ImageError, VitreousError
+from vitreous.errors import ImageError, VitreousError, shorten
 from vitreous.io import inside, read_json, read_json_lines
 from vitreous.models.class_words import class_words
 from vitreous.names import distinct_names
@@ -276,15 +276,24 @@ def _listed(
     listing: Path, needed: Sequence[str], expected: str
 ) -> Iterator[tuple[Table, dict[str, Path]]]:
     """Entries of a listing of images, each with its files; none where there is no listing."""
-    folder = listing.parent
     for entry in _entries(listing) if listing.is_file() else []:
         known = isinstance(entry, dict) and all(name in entry for name in needed)
         if not known or not isinstance(entry["files"], dict) or not _whole(entry.get("index", 0)):
             raise VitreousError(
                 f"{listing}: expected entries with {expected}, found {str(entry)[:80]}"
             )
-        names = {str(k): os.path.join(folder.name, str(v)) for k, v in entry["files"].items()}
-        yield entry, {k: inside(folder.parent, name, listing) for k, name in names.items()}
+        yield entry, {str(k): _picture(listing, name) for k, name in entry["files"].items()}
+
+
+def _picture(listing: Path, name: object) -> Path:
+    """A file that a listing names beside it; raises VitreousError where there is none."""
+    folder = listing.parent
+    if not isinstance(name, str):
+        raise VitreousError(f"{listing}: expected names of files, found {shorten(name)}")
+    file = inside(folder.parent, os.path.join(folder.name, name), listing)
+    if not file.is_file():
+        raise VitreousError(f"{listing} names the file {shorten(name)!r}, which is not there")
+    return file
 
 
 def _whole(value: object) -> bool:

@@ -8,6 +8,7 @@ from pathlib import Path, PurePosixPath
 from vitreous.data.dataset import Dataset
 from vitreous.data.listing import left_out, list_files, texts
 from vitreous.data.mask_files import MaskFormat
+from vitreous.data.matching import match_names
 from vitreous.data.stores import FileMasks
 from vitreous.data.stores.joined import FirstMasks
 from vitreous.errors import VitreousError
@@ -21,9 +22,11 @@ def with_masks(
     require: bool = False,
     base: Path | None = None,
 ) -> Dataset:
-    """Find for the image `a/b.jpg` the mask `masks/a/b.*`, else `masks/b.*`.
+    """Find masks by the names of the images, as `vitreous.data.matching` says.
 
-    Masks that the dataset has already stay where the folder has none.
+    The image `a/b.jpg` has the mask `masks/a/b.*`, or one with fewer folders (`masks/b.*`, if no
+    other folder has a `b`), or with more above them. Masks that the dataset has already stay where
+    the folder has none.
 
     Args:
         dataset: The images.
@@ -44,25 +47,29 @@ def with_masks(
         raise VitreousError(f"no folder of masks at {masks}")
     # Folders that begin with _ hold by-products of `vitreous mask`: dropped masks, sheets.
     files = [name for name in list_files(masks).images if not name.startswith("_")]
-    table = {_stem(text): file for text, file in zip(texts(files), files)}
-    matched, missing = [], []
-    for index in range(len(dataset)):
-        name = dataset.name(index)
-        stem = _stem(_below(name, base))
-        file = table.get(stem) or table.get(stem.rsplit("/", 1)[-1], "")
-        matched.append(file)
+    names = [dataset.name(index) for index in range(len(dataset))]
+    matches = match_names([_below(name, base) for name in names], texts(files), paths=names)
+    matched = ["" if place is None else files[place] for place in matches.places]
+    problems, missing = [], []
+    for index, (name, file) in enumerate(zip(names, matched)):
         if not file and (dataset.masks is None or not dataset.masks.has(index)):
             missing.append(name)
+            problems.append(matches.problems[index])
     none = len(missing) == len(dataset)
     if missing and (require or none):
+        first = f"{missing[0]} ({problems[0]})" if problems[0] else missing[0]
         raise VitreousError(
             f"{len(missing)} of {len(dataset)} pictures have no mask in {masks}, the first is "
-            f"{missing[0]}; make them with `vitreous mask`"
+            f"{first}; make them with `vitreous mask`"
             + ("" if none else ", or set data.require_masks false")
         )
-    lost = sorted(set(files) - set(matched))
+    doubtful = [name for name, problem in zip(missing, problems) if problem]
     passed = left_out(
-        {f"images without a mask in {masks}": missing, "masks without an image": lost}
+        {
+            f"images without a mask in {masks}": sorted({*missing} - {*doubtful}),
+            f"images without a clear mask in {masks}": doubtful,
+            "masks without an image": sorted(files[place] for place in matches.lost),
+        }
     )
     store = FileMasks(masks, matched, mask_format)
     return dataclasses.replace(
@@ -77,7 +84,3 @@ def _below(name: str, base: Path | None) -> str:
     if base is None or not path.is_relative_to(base.as_posix()):
         return name
     return path.relative_to(base.as_posix()).as_posix()
-
-
-def _stem(name: str) -> str:
-    return PurePosixPath(name).with_suffix("").as_posix()

@@ -15,12 +15,13 @@ from vitreous.data.dataset import UNKNOWN, Dataset
 from vitreous.data.listing import in_order, left_out
 from vitreous.data.mask_files import MaskFormat
 from vitreous.data.stores import FileImages, FileMasks
-from vitreous.errors import VitreousError, nearest
+from vitreous.errors import VitreousError, nearest, shorten
 from vitreous.text import read_text
 
 PATH_COLUMNS = ("path", "file", "filename", "image")
 MASK_COLUMN = "mask"
 INTEGER = re.compile("[0-9]{1,9}")
+ANY_INTEGER = re.compile("[+-]?[0-9]+")
 LONGEST_PART = 255
 
 
@@ -160,12 +161,19 @@ def number_labels(
         (N,) int64 labels, and the names of the classes (empty for numbers without names).
 
     Raises:
-        VitreousError: For a label that is none of `classes`.
+        VitreousError: For a label that is none of `classes`, and for whole numbers that number no
+            class.
     """
     distinct = set(texts)
     named = classes is not None and distinct <= set(classes)
     if not named and all(INTEGER.fullmatch(text) for text in distinct):
         return np.array([int(text) for text in texts], dtype=np.int64), tuple(classes or ())
+    if not named and all(ANY_INTEGER.fullmatch(text) for text in distinct):
+        odd = min(text for text in distinct if not INTEGER.fullmatch(text))
+        raise VitreousError(
+            f"{where}: label {shorten(odd)} is no class: numbers of classes begin with 0 and are "
+            "below 10⁹"
+        )
     names = list(classes) if classes else in_order(distinct)
     unknown = in_order(distinct - set(names))
     if unknown:

@@ -14,7 +14,7 @@ from torch import Tensor
 from vitreous.attribution import METHODS, explain
 from vitreous.attribution.compute import resolve_target
 from vitreous.data.dataset import Dataset
-from vitreous.errors import UnsupportedModelError
+from vitreous.errors import UnsupportedModelError, VitreousError
 from vitreous.evaluation.evaluators.explanation import supported_methods
 from vitreous.evaluation.loading import EvaluationBatch, View
 from vitreous.evaluation.rows import READ, item_type
@@ -69,6 +69,13 @@ class Maps:
     folder: Path
     classes: int
     content: bool = False
+
+    def __post_init__(self) -> None:
+        if self.making.each_of_top > self.classes > 0:
+            raise VitreousError(
+                f"target {self.making.target}: the model has {self.classes} classes; give "
+                f"top:{self.classes} or fewer"
+            )
 
     @property
     def name(self) -> str:

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import numpy as np
 
-from vitreous.errors import VitreousError, nearest
+from vitreous.errors import VitreousError, nearest, shorten
 from vitreous.io import read_json
 from vitreous.masks.base import (
     MASK_METHODS,
@@ -21,11 +21,18 @@ from vitreous.masks.base import (
     check_size,
     distinct,
     find_each,
-    image_items,
+    listed_items,
     require_size,
-    without_image,
 )
-from vitreous.masks.coco_file import Annotation, CocoFile, ImageEntry
+from vitreous.masks.coco_file import (
+    Annotation,
+    CocoFile,
+    ImageEntry,
+    RunLengths,
+    checked_shape,
+    doubtful_entries,
+    whole_number,
+)
 from vitreous.masks.lengths import decode_lengths
 from vitreous.masks.polygons import fill
 from vitreous.ranges import SHARE
@@ -52,8 +59,8 @@ class Coco:
         """One for each image of the file, or of the folder where there is one.
 
         Listed images that the folder lacks, and objects of images that the file does not list,
-        come last, each with a problem. An image `a/b.jpg` is matched with the entry `a/b.*`, else
-        with the only entry called `b.*`.
+        come last, each with a problem. Which entry is of which image, `vitreous.data.matching`
+        says.
         """
         table = self._images
         stray = [
@@ -68,18 +75,7 @@ class Coco:
         if images is None:
             items = [MaskItem(below(name), None, self.annotations, name) for name in sorted(table)]
             return distinct(items) + stray
-        exact = {below(name): name for name in table}
-        by_name: dict[str, list[str]] = {}
-        for name in table:
-            by_name.setdefault(Path(name).stem, []).append(name)
-        items, seen = [], set()
-        for item in image_items(images, "coco"):
-            near = by_name.get(Path(item.name).name, [])
-            key = exact.get(item.name) or (near[0] if len(near) == 1 else "")
-            seen.add(key)
-            items.append(dataclasses.replace(item, source=self.annotations, key=key))
-        lost = {below(name): self.annotations for name in set(table) - seen}
-        return items + without_image(lost, items, images) + stray
+        return listed_items(images, self.annotations, list(table), "coco") + stray
 
     def find(self, items: Sequence[MaskItem]) -> list[Found | MaskError]:
         """Draw their objects."""
@@ -88,39 +84,26 @@ class Coco:
     def _one(self, item: MaskItem) -> Found:
         if item.key not in self._images:
             raise MaskError(f"{self.annotations} does not list {item.image}")
-        entry = self._images[item.key]
-        try:
-            size = (int(entry["width"]), int(entry["height"]))
-            if min(size) < 1:
-                raise ValueError(f"a picture of {size[0]}×{size[1]} pixels")
-            require_size(size[0] * size[1], f"{self.annotations}: {item.key}")
-            check_size(np.broadcast_to(False, size[::-1]), item)
-            return self._union(self._objects.get(entry["id"], []), size)
-        except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
-            raise MaskError(
-                f"{self.annotations}: {item.key} is not described as in COCO: {error!r}"
-            ) from error
+        if item.key in self._doubtful:
+            raise MaskError(f"{self.annotations}: {self._doubtful[item.key]}")
+        entry, where = self._images[item.key], f"{self.annotations}: {item.key}"
+        size = whole_number(entry, "width", where), whole_number(entry, "height", where)
+        require_size(size[0] * size[1], where)
+        check_size(np.broadcast_to(False, size[::-1]), item)
+        number = entry.get("id")
+        if not isinstance(number, int | float | str):
+            raise MaskError(f"{where}: its id is {shorten(number)}, expected a number or a text")
+        return self._union(self._objects.get(number, []), size, where)
 
-    def _union(self, annotations: Sequence[Annotation], size: tuple[int, int]) -> Found:
+    def _union(self, objects: Sequence[Annotation], size: tuple[int, int], where: str) -> Found:
         mask, notes = np.zeros(size[::-1], bool), []
-        for annotation in annotations:
-            part, note = self._draw(annotation, size)
+        for annotation in objects:
+            part, note = _draw(checked_shape(annotation, where), size, where)
             if part.mean() >= self.minimum_area:
                 mask |= part
             if note:
                 notes.append(note)
         return Found(mask, "; ".join(dict.fromkeys(notes)))
-
-    def _draw(self, annotation: Annotation, size: tuple[int, int]) -> tuple[np.ndarray, str]:
-        shape = annotation["segmentation"]
-        if isinstance(shape, list):
-            return fill(shape, size)
-        if tuple(shape["size"]) != size[::-1]:
-            raise MaskError(
-                f"{self.annotations}: a run-length mask of {shape['size'][1]}×{shape['size'][0]} "
-                f"pixels for a picture of {size[0]}×{size[1]}"
-            )
-        return decode_lengths(shape["counts"], size), ""
 
     @functools.cached_property
     def _file(self) -> CocoFile:
@@ -141,6 +124,10 @@ class Coco:
             if not isinstance(entry, dict) or "file_name" not in entry:
                 raise VitreousError(f"{self.annotations}: a picture without 'file_name'")
         return {str(entry["file_name"]): entry for entry in entries}
+
+    @functools.cached_property
+    def _doubtful(self) -> dict[str, str]:
+        return doubtful_entries(self._file["images"])
 
     @functools.cached_property
     def _objects(self) -> dict[int | str, list[Annotation]]:
@@ -169,6 +156,20 @@ class Coco:
                     f"{self.annotations} has no category '{name}'; {nearest(name, names)}"
                 )
         return {names[name] for name in self.categories}
+
+
+def _draw(
+    shape: list[list[float]] | RunLengths, size: tuple[int, int], where: str
+) -> tuple[np.ndarray, str]:
+    if isinstance(shape, list):
+        return fill(shape, size)
+    height, width = shape["size"]
+    if (width, height) != size:
+        raise MaskError(
+            f"{where}: a run-length mask of {width}×{height} pixels for a picture of "
+            f"{size[0]}×{size[1]}"
+        )
+    return decode_lengths(shape["counts"], size), ""
 
 
 def _numbers(entries: Iterable[ImageEntry]) -> set[int | str]:

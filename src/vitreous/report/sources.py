@@ -9,7 +9,7 @@ import functools
 import io
 import math
 import os
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -274,25 +274,33 @@ def _share(value: object) -> float | None:
 
 def _listed(
     listing: Path, needed: Sequence[str], expected: str
-) -> Iterator[tuple[Table, dict[str, Path]]]:
-    """Entries of a listing of images, each with its files; none where there is no listing."""
+) -> list[tuple[Table, dict[str, Path]]]:
+    """Entries of a listing of images, each with its files; none where there is no listing.
+
+    A file that is not there leaves a gap; that none is there is no such gap.
+    """
+    listed: list[tuple[Table, dict[str, Path]]] = []
     for entry in _entries(listing) if listing.is_file() else []:
         known = isinstance(entry, dict) and all(name in entry for name in needed)
         if not known or not isinstance(entry["files"], dict) or not _whole(entry.get("index", 0)):
             raise VitreousError(
                 f"{listing}: expected entries with {expected}, found {str(entry)[:80]}"
             )
-        yield entry, {str(k): _picture(listing, name) for k, name in entry["files"].items()}
+        listed.append((entry, {str(k): _picture(listing, v) for k, v in entry["files"].items()}))
+    files = [file for _, named in listed for file in named.values()]
+    if files and not any(file.is_file() for file in files):
+        raise VitreousError(f"{listing}: none of its pictures is there (first: {files[0]})")
+    return listed
 
 
 def _picture(listing: Path, name: object) -> Path:
-    """A file that a listing names beside it; raises VitreousError where there is none."""
+    """A file that a listing names beside it; raises VitreousError where it cannot be one."""
     folder = listing.parent
     if not isinstance(name, str):
         raise VitreousError(f"{listing}: expected names of files, found {shorten(name)}")
     file = inside(folder.parent, os.path.join(folder.name, name), listing)
-    if not file.is_file():
-        raise VitreousError(f"{listing} names the file {shorten(name)!r}, which is not there")
+    if file.is_dir():
+        raise VitreousError(f"{listing}: expected names of files, found {shorten(name)!r}")
     return file
 
 

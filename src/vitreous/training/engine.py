@@ -25,6 +25,7 @@ from vitreous.training.optimization import OptimizerStep
 from vitreous.training.plain_log import PlainLog
 from vitreous.training.progress import Progress
 from vitreous.training.recipe import Recipe
+from vitreous.training.rehearsal import rehearse
 from vitreous.training.robust_validation import make_robust_validation, note_robustness
 from vitreous.training.run import RunFolder, seed_everything
 from vitreous.training.setup import check_fit, flatten, make_accelerator, transformed
@@ -121,12 +122,13 @@ class Trainer:
         self.train_data, self.validation_data = transformed(self.split, recipe)
         shown = {"train": self.train_data, "validation": self.validation_data}
         check_fit(recipe, self.split, self.classifier, shown)
-        self.trained = TrainedModel(self.classifier, recipe, self.accelerator)
-        self.model = self.trained.wrapped
-        self.plain_log: PlainLog | None = None
         self.robust_validation = make_robust_validation(
             recipe.robust_validation, recipe.adversary, self.validation_data
         )
+        rehearse(recipe, self.classifier, *shown.values(), self.robust_validation)
+        self.trained = TrainedModel(self.classifier, recipe, self.accelerator)
+        self.model = self.trained.wrapped
+        self.plain_log: PlainLog | None = None
         self.state = TrainingState(
             self.folder,
             self.accelerator,
@@ -138,6 +140,9 @@ class Trainer:
         self.optimize = OptimizerStep(
             recipe, self.trained, self.accelerator, self.state, self.steps_per_epoch
         )
+        path = recipe.training.continue_from
+        if path is not None and not self.folder.has_state:
+            self.state.continue_from(path, recipe.training.epochs, self.steps_per_epoch)
         self.stop = StopRequest()
         self.after_epoch: AfterEpoch | None = None
         self.first_step: float | None = None
@@ -175,14 +180,13 @@ class Trainer:
 
     def begin(self) -> None:
         """Measure and save what the run starts from."""
-        path = self.settings.continue_from
-        if path is not None:
-            self.state.continue_from(path, self.settings.epochs, self.steps_per_epoch)
         model = self.trained.kept()
         if self.accelerator.is_main_process:
             self.show_samples(model, "before")
         self.accelerator.wait_for_everyone()
-        self.log_validation(self.validate() | self.measure_robustness())
+        measured = self.validate() | self.measure_robustness()
+        self.recipe.selection.value_of(measured.means)  # refuses a figure that there is not
+        self.log_validation(measured)
         self.state.save()
 
     def finish(self) -> None:

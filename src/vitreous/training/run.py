@@ -84,6 +84,11 @@ class RunFolder:
         """The state before the last, for when the last cannot be read."""
         return self.path / "checkpoints" / "previous.pt"
 
+    @property
+    def has_state(self) -> bool:
+        """Whether there is a state to go on from, or what is left of one."""
+        return self.checkpoint.is_file() or self.previous_checkpoint.is_file()
+
     def check(self, recipe: Recipe, overwrite: bool = False) -> set[str]:
         """Check that the folder is new, or holds a run that may go on; writes nothing.
 

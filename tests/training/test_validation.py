@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from torch import Tensor
 
 import vitreous
@@ -51,6 +52,7 @@ class Sized:
 
 
 def validated(model: vitreous.Classifier, objectives: dict) -> validation.Validated:
+    AcceleratorState._reset_state()  # what another test trained in
     data = Sized()
     return validation.validate(Accelerator(), model, data, objectives, batch_size=3)
 

@@ -192,7 +192,7 @@ def stream(
         store.clear()
     processes.wait()
     repeated = np.isin(chosen, [] if again is None else again)
-    left = chosen[repeated | ~np.isin(keys, done_keys(store))]
+    left = chosen[repeated | ~np.isin(keys, done_keys(store), kind="sort")]
     processes.wait()
     share = left[processes.rank :: processes.count]
     key_of = dict(zip(chosen.tolist(), keys.tolist()))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import csv
 import errno
@@ -230,13 +231,25 @@ def read_json_lines(path: str | os.PathLike[str]) -> list[dict[str, object]]:
     return rows
 
 
+def _names_of_any_bytes(error: UnicodeError) -> tuple[str | bytes, int]:
+    """Write names as `surrogateescape` does, and what is no name of a file either in escapes."""
+    assert isinstance(error, UnicodeEncodeError)  # it is for writing alone
+    try:
+        return codecs.lookup_error("surrogateescape")(error)
+    except UnicodeEncodeError:
+        return codecs.lookup_error("backslashreplace")(error)
+
+
+codecs.register_error("vitreous.names", _names_of_any_bytes)
+
+
 def write_csv(
     path: str | os.PathLike[str], header: Sequence[str], rows: Iterable[Iterable[object]]
 ) -> Path:
     """Write a table atomically and return its path (UTF-8, empty where there is no value)."""
     with (
         atomic_path(path) as temporary,
-        temporary.open("w", newline="", encoding="utf-8", errors="surrogateescape") as opened,
+        temporary.open("w", newline="", encoding="utf-8", errors="vitreous.names") as opened,
     ):
         writer = csv.writer(opened)
         writer.writerow(header)

@@ -52,6 +52,24 @@ def noise() -> bytes:
 
 
 @content
+def no_neuroids() -> bytes:
+    file = io.BytesIO()
+    np.save(file, np.zeros((12, 0), np.float32))
+    return file.getvalue()
+
+
+@content
+def zip_of_no_utf8() -> bytes:
+    """A name that is said to be UTF-8, and is not, in the directory of the archive."""
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("é.png", b"x")
+    raw = bytearray(file.getvalue())
+    raw[raw.rfind("é".encode())] = 0x80
+    return bytes(raw)
+
+
+@content
 def photo() -> bytes:
     ramp = np.linspace(30, 220, 40).astype(np.uint8)
     return image(np.stack([np.add.outer(ramp // 2, ramp // 2)] * 3, -1), "PNG")

@@ -55,6 +55,9 @@ class Recording:
                 f"{self.name}: expected presentation × neuroid (× repetition), found "
                 f"{' × '.join(map(str, dims))}"
             )
+        if 0 in self.assembly.shape:
+            sizes = " × ".join(map(str, self.assembly.shape))
+            raise VitreousError(f"{self.name}: holds nothing, it is of {sizes} values")
         if "stimulus_id" not in self.assembly.coords:
             raise VitreousError(f"{self.name}: the assembly has no coordinate 'stimulus_id'")
         check_unique(self.names)

@@ -108,6 +108,7 @@ class OfModel(Protocol):
 
 
 # Pillow's own limit, above which it refuses an image as a decompression bomb.
+NAMELESS = "nameless"  # what an annotation file names by no name
 MOST_PIXELS = 2 * 89_478_485
 MASK_METHODS: Registry[type[MaskMethod]] = Registry("mask method", "vitreous.masks.methods")
 
@@ -258,8 +259,9 @@ def stem(path: Path, root: Path) -> str:
 
 def below(name: str) -> str:
     """Where the mask goes: below the folder of masks, whatever path an annotation file gives."""
-    path = Path(name).with_suffix("")
-    return Path(*(p for p in path.parts if p not in (path.anchor, ".."))).as_posix()
+    path = Path(name)
+    parts = [part for part in path.parts if part not in (path.anchor, "..")]
+    return Path(*parts).with_suffix("").as_posix() if parts else NAMELESS
 
 
 def visible(path: Path) -> bool:

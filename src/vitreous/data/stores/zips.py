@@ -71,7 +71,7 @@ def open_zip(path: Path) -> zipfile.ZipFile:
         return _opened(path, status.st_mtime_ns, os.getpid())
     except OSError as error:
         raise ImageError(f"no zip at {path}") from error
-    except zipfile.BadZipFile as error:
+    except (zipfile.BadZipFile, ValueError, NotImplementedError) as error:  # names, versions
         raise ImageError(f"{path} is not a zip, or it is cut short") from error
 
 

@@ -191,6 +191,10 @@ def scenes(results: Results) -> list[str]:
         "",
         f"Best at the tag: {named}. {_pointing(results)}",
         "",
+        "Measured by `python benchmarks/explanations.py --scenes --model shortcut/ --out "
+        "explanations/ --limit 513`, after `vitreous train demo/shortcut --model.name "
+        "src/vitreous/demo/pretrained --out shortcut/`.",
+        "",
     ]
 
 

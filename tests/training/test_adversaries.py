@@ -66,7 +66,7 @@ def test_published_training_is_repeated_number_by_number() -> None:
         optimizer.zero_grad()
     noise = state["perturbation"].numpy()
     difference = np.abs(sample(noise) - golden["sample/noise_after"])
-    assert (difference > 1e-6).mean() < 1e-3  # a few signs; other versions of torch round elsewhere
+    assert (difference > 1e-6).mean() < 1e-4
     assert relative_difference(golden, "noise_after", noise) < 1e-2  # a sign or two may differ
     after = [k.removeprefix("sample/after/") for k in golden if k.startswith("sample/after/")]
     assert len(after) == 5

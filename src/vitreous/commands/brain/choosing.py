@@ -21,7 +21,13 @@ from vitreous.brain.human_trials import HumanTrials, align_answers, decide, read
 from vitreous.brain.readout import readout_probabilities
 from vitreous.brain.records import reference_rows
 from vitreous.brain.stimuli import Stimuli, read_stimuli
-from vitreous.commands.brain.running import extraction, load, torch_device, value_text, write
+from vitreous.commands.brain.running import (
+    extraction,
+    load_measured,
+    torch_device,
+    value_text,
+    write,
+)
 from vitreous.errors import VitreousError
 from vitreous.models import Classifier
 from vitreous.results import Record, Results, accuracy_record
@@ -39,13 +45,13 @@ def compare_choices(options: Behaviour) -> None:
         people = read_human_trials(options.human)
         if options.stimuli is None:
             raise VitreousError("--human needs --stimuli: the images that people saw")
-        classifier = load(options)
+        classifier = load_measured(options)
         records = _error_consistency(
             options, classifier, people, options.human.name, options.stimuli
         )
     else:
         task = _task(options)
-        classifier = load(options)
+        classifier = load_measured(options)
         records = _i2n(options, classifier, task)
     fresh = Results(classifier.name, records, extra={"brain_reference": reference_rows()})
     for record in records:

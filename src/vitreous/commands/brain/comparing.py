@@ -16,7 +16,7 @@ from vitreous.brain.score import Score
 from vitreous.brain.scoring import LayerScore, layer_depths
 from vitreous.brain.similarity import compare_rdms, rdm
 from vitreous.brain.stimuli import Stimuli, read_stimuli
-from vitreous.commands.brain.running import default_layers, extraction, load, write
+from vitreous.commands.brain.running import default_layers, extraction, load_measured, write
 from vitreous.errors import VitreousError
 from vitreous.folders import claim_folder
 from vitreous.results import Results
@@ -38,7 +38,7 @@ def compare_matrices(options: Similarity) -> None:
                 f"images and matrices do not match: {len(stimuli)} images, '{name}' is of "
                 f"{len(matrix)}"
             )
-    classifier = load(options)
+    classifier = load_measured(options)
     layers = default_layers(classifier, options.layers)
     features = extract(classifier, stimuli, layers, options.cache, extraction(options))
     matrices = {layer: rdm(np.asarray(values)) for layer, values in features.items()}

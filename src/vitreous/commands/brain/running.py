@@ -33,7 +33,7 @@ def load_plain(options: LoadOptions) -> Classifier:
     )
 
 
-def load(options: ModelOptions) -> Classifier:
+def load_measured(options: ModelOptions) -> Classifier:
     """Load the model; random weights follow from the seed."""
     torch.manual_seed(options.seed)
     classifier = load_plain(options)

@@ -31,7 +31,7 @@ from vitreous.commands.brain.reading import measure_of, read_recording
 from vitreous.commands.brain.running import (
     default_layers,
     extraction,
-    load,
+    load_measured,
     results_file,
     torch_device,
     value_text,
@@ -94,7 +94,7 @@ def _add_rdms(
 def score_one_layer(options: ScoreRegions) -> None:
     """Score, print, and write results."""
     began = time.perf_counter()
-    classifier, recording = load(options), read_recording(options)
+    classifier, recording = load_measured(options), read_recording(options)
     regions = list(options.region) or recording.regions
     before = read_choice(results_file(options, classifier))
     if options.layers:
@@ -116,7 +116,7 @@ def score_one_layer(options: ScoreRegions) -> None:
 def score_every_layer(options: Layers) -> None:
     """Score, choose, report, plot."""
     began = time.perf_counter()
-    classifier = load(options)
+    classifier = load_measured(options)
     plot = results_file(options, classifier).with_name("score_by_depth.png")
     if options.out is not None and options.out.suffix == ".json":  # in a folder that may be foreign
         check_file(plot, PLOT.encode(), "a plot", overwrite=options.overwrite)

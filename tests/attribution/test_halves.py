@@ -10,8 +10,9 @@ from torch import Tensor, nn
 
 import vitreous
 from vitreous import Classifier, load_model
-from vitreous.attribution import blockwise
+from vitreous.attribution import METHODS, blockwise, recorded_pass
 from vitreous.models import attention_inputs
+from vitreous.models.families import layout_of
 from vitreous.models.forward import record_forward
 from vitreous.models.halves import can_halve
 
@@ -45,15 +46,17 @@ def record(classifier: nn.Module, images: Tensor):
     )
 
 
+@pytest.mark.parametrize("share", [0.0, 1e3], ids=["made again", "graphs kept"])
 @pytest.mark.parametrize("start", [0, 1])
 @pytest.mark.parametrize("family", FAMILIES)
-def test_maps_are_those_of_whole_maps(family: str, start: int, monkeypatch) -> None:
+def test_maps_are_those_of_whole_maps(family: str, start: int, share: float, monkeypatch) -> None:
     classifier, images = make(family).double(), torch.rand(2, 3, 32, 32).double()
     before = {name: value.clone() for name, value in classifier.state_dict().items()}
     assert record(classifier, images).halves is not None
     expected = vitreous.explain(classifier, images, 1, start_layer=start)
     monkeypatch.setattr(attention_inputs, "LEAST_TOKENS", 1)
     monkeypatch.setattr("vitreous.models.halves.PIECE", 5)
+    monkeypatch.setattr("vitreous.models.halves.KEPT_SHARE", share)
     monkeypatch.setattr(blockwise, "BLOCK_NUMBERS", {"cpu": 100})
     found = vitreous.explain(classifier, images, 1, start_layer=start)
     assert expected.relevance.std() > 0.01
@@ -76,6 +79,40 @@ def test_no_graph_of_a_block_is_kept() -> None:
         made = record(classifier, images)
     assert max(saved) <= 5 * 24 and made.halves is not None  # the weight of the head
     assert made.halves.inputs.shape == made.halves.middles.shape == (3, 2, 17, 24)
+
+
+def test_graphs_of_mlps_fill_their_share_of_what_maps_would_take(monkeypatch) -> None:
+    """By arithmetic: 17 tokens, 3 layers of 3 heads, batches of 2; blocks of 24 and MLPs of 96."""
+    classifier, images = make("plain"), torch.rand(2, 3, 32, 32)
+    maps, halves, mlp = 2 * 2 * 3 * 3 * 17 * 17, 2 * 2 * 3 * 17 * 24, 2 * 17 * 96
+    for kept in range(3):
+        for share, expected in (((halves + mlp * kept) / maps * 1.001, kept), (halves / maps, 0)):
+            monkeypatch.setattr("vitreous.models.halves.KEPT_SHARE", share)
+            made = record(classifier, images)
+            assert made.halves is not None and len(made.halves.graphs) == expected
+            assert sorted(made.halves.graphs) == list(range(3 - expected, 3))
+    monkeypatch.setattr("vitreous.models.halves.KEPT_SHARE", 1e3)
+    whole = record(classifier, images).halves
+    assert whole is not None and len(whole.graphs) == 3
+
+
+def test_a_kept_graph_serves_twice_where_it_is_retained_and_is_let_go_elsewhere(
+    monkeypatch,
+) -> None:
+    monkeypatch.setattr("vitreous.models.halves.KEPT_SHARE", 1e3)
+    monkeypatch.setattr(attention_inputs, "LEAST_TOKENS", 1)
+    classifier, images = make("plain"), torch.rand(2, 3, 32, 32)
+    layout = layout_of(classifier.net, (32, 32))
+    for retain in (True, False):
+        made = record(classifier, images)
+        assert made.halves is not None
+        options = {"retain_graph": retain}
+        first = recorded_pass(made, torch.tensor([1, 1]), layout, **options)
+        maps = METHODS["gradient_attention"](first)
+        assert len(made.halves.graphs) == (3 if retain else 0)
+        if retain:
+            again = METHODS["gradient_attention"](first)
+            assert torch.equal(again, maps) and len(made.halves.graphs) == 3
 
 
 def test_half_precision_is_close_and_float16_takes_another_way(monkeypatch) -> None:

@@ -75,9 +75,10 @@ def carry_halves(recorded: RecordedPass, halves: HalvedPass) -> Tensor:
         gain = gain + received
         return derived[0], derived[1], derived[2]
 
-    (gradient,) = scaled_gradients(recorded.score, [halves.last])
+    retain = recorded.retain_graph
+    (gradient,) = scaled_gradients(recorded.score, [halves.last], retain_graph=retain)
     with torch.no_grad():
-        halves.carry_back(gradient, visit, recorded.start_layer)
+        halves.carry_back(gradient, visit, recorded.start_layer, retain)
     return gain
 
 
@@ -97,27 +98,40 @@ def propagate_and_derive(
         values, in their type.
     """
     kind, given = torch.promote_types(row.dtype, torch.float32), layer.queries.dtype
-    parts = (layer.queries, layer.keys, layer.values, layer.gradient)
-    row, queries, keys, values, gradient = (t.detach().to(kind) for t in (row, *parts))
     if block_numbers is None:
         block_numbers = BLOCK_NUMBERS.get(row.device.type, LARGE_BLOCK_NUMBERS)
-    received = row.new_zeros(keys.shape[0], keys.shape[2])
+    (batch, heads, _, _), tokens = layer.queries.shape, layer.keys.shape[2]
+    parts = (layer.queries, layer.keys, layer.values, layer.gradient)
+    queries, keys, values, gradient = (
+        t.detach().to(kind).flatten(0, 1).contiguous() for t in parts
+    )
+    weights = row.detach().to(kind).unsqueeze(1).expand(-1, heads, -1)
+    queries = queries * layer.scale
+    received = weights.new_zeros(batch, 1, tokens)
     of_queries = torch.empty_like(queries)
     of_keys, of_values = torch.zeros_like(keys), torch.zeros_like(values)
+    slices = list(_blocks(layer.queries, layer.keys, block_numbers))
+    # Memory that is new for each block would cost as much as a product: all blocks share three.
+    whole = queries.new_empty(3, batch * heads, slices[0].stop, tokens)
     with torch.autocast(row.device.type, enabled=False):
-        for rows in _blocks(queries, keys, block_numbers):
-            asked = gradient[:, :, rows]
-            attention = ((queries[:, :, rows] * layer.scale) @ keys.transpose(-2, -1)).softmax(-1)
-            weighted = (asked @ values.transpose(-2, -1)).mul_(attention)
-            received += (row[:, None, None, rows] @ weighted.relu()).sum(1)[:, 0]
-            of_values += attention.transpose(-2, -1) @ asked
+        for rows in slices:
+            scores, attention, weighted = whole[:, :, : rows.stop - rows.start]
+            asked, asking = gradient[:, rows], queries[:, rows]
+            torch.bmm(asking, keys.transpose(1, 2), out=scores)
+            torch.softmax(scores, -1, out=attention)
+            torch.bmm(asked, values.transpose(1, 2), out=weighted)
+            weighted.mul_(attention)
+            positive = torch.clamp_min(weighted, 0, out=scores).unflatten(0, (batch, heads))
+            received.baddbmm_(weights[:, :, rows].flatten(1)[:, None], positive.flatten(1, 2))
+            of_values.baddbmm_(attention.transpose(1, 2), asked)
             # Through the softmax: each row's gradient less its mean under the attention.
-            scores = weighted.sub_(attention.mul_(weighted.sum(-1, keepdim=True)))
-            of_queries[:, :, rows] = scores @ keys
-            of_keys += scores.transpose(-2, -1) @ queries[:, :, rows]
-    derived = (of_queries.mul_(layer.scale), of_keys.mul_(layer.scale), of_values)
-    of_queries, of_keys, of_values = (part.to(given) for part in derived)
-    return received / queries.shape[1], of_queries, of_keys, of_values
+            derived = weighted.addcmul_(attention, weighted.sum(-1, keepdim=True), value=-1)
+            of_queries[:, rows] = derived @ keys
+            of_keys.baddbmm_(derived.transpose(1, 2), asking)
+    of_queries *= layer.scale
+    derived = (t.unflatten(0, (batch, heads)).to(given) for t in (of_queries, of_keys, of_values))
+    of_queries, of_keys, of_values = derived
+    return received[:, 0] / heads, of_queries, of_keys, of_values
 
 
 def propagate_blockwise(

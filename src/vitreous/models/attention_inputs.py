@@ -18,6 +18,7 @@ from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
 from vitreous.models.families import attention_layers, layout_of
+from vitreous.models.gradients import constant
 from vitreous.models.kernel import (
     Arguments,
     NamedArguments,
@@ -118,8 +119,8 @@ class InputRecorder(TorchFunctionMode):
         """Call a function of torch; keep what goes into the kernel and what comes out."""
         kwargs = kwargs or {}
         if not self.weight_gradients:
-            args = tuple(_constant(value) for value in args)
-            kwargs = {name: _constant(value) for name, value in kwargs.items()}
+            args = tuple(constant(value) for value in args)
+            kwargs = {name: constant(value) for name, value in kwargs.items()}
         if func is F.multi_head_attention_forward and is_plain_call(args, kwargs):
             return multi_head(self._attend, args, kwargs)
         result = func(*args, **kwargs)
@@ -150,10 +151,6 @@ class InputRecorder(TorchFunctionMode):
         """All layers, or None where a call was not plain or not every layer was seen."""
         seen = self.complete and len(self.layers) == len(self.names)
         return tuple(self.layers) if seen else None
-
-
-def _constant(value: object) -> object:
-    return value.detach() if isinstance(value, nn.Parameter) else value
 
 
 def _is_set(value: object) -> bool:

@@ -1,11 +1,11 @@
-"""Gradients that half precision does not lose: the one loss scaling of the house."""
+"""Gradients that half precision does not lose (the one loss scaling of the house); constants."""
 
 from __future__ import annotations
 
 from collections.abc import MutableMapping, Sequence
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 FIRST_SCALE = 2.0**12
 FIRST_KEPT_SCALE = 2.0**16
@@ -82,3 +82,8 @@ def _zeros_where_unused(
     gradients: Sequence[Tensor | None], inputs: Sequence[Tensor]
 ) -> list[Tensor]:
     return [torch.zeros_like(x) if g is None else g for g, x in zip(gradients, inputs)]
+
+
+def constant(value: object) -> object:
+    """A parameter without its graph; anything else as it is."""
+    return value.detach() if isinstance(value, nn.Parameter) else value

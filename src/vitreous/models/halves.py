@@ -3,7 +3,9 @@
 What autograd keeps of a block is ten times as wide as what goes into it. Here the pass makes no
 graph; the halves (attention, MLP) are computed again one by one on the way back, and what a half
 held is let go before the next. The last linear layer of a half is not computed again: its gradient
-needs no output. Each attention is shown to a visitor, which derives it as it makes its relevance.
+needs no output. Where maps would be so large that there is room for more, MLPs keep their graph and
+are not computed again either. Each attention is shown to a visitor, which derives it as it makes
+its relevance.
 """
 
 from __future__ import annotations
@@ -15,13 +17,17 @@ from typing import Any
 import torch
 from timm.layers import LayerScale
 from torch import Tensor, nn
+from torch.autograd.graph import GradientEdge, get_gradient_edge
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
+from vitreous.models.gradients import constant
 from vitreous.models.layout import Network
 from vitreous.models.timm_blocks import attend, is_foreign, is_plain_block, queries_keys_values
 
-PIECE = 256  # tokens that an MLP is derived for at once
+PIECE = 768  # tokens that an MLP is derived for at once, at most
+# What is kept may be this part of what the attention maps and their gradients would be.
+KEPT_SHARE = 1 / 9
 Derivatives = tuple[Tensor, Tensor, Tensor]
 """For queries, keys and values."""
 
@@ -55,6 +61,14 @@ Visitor = Callable[[ShownAttention], Derivatives | None]
 
 
 @dataclasses.dataclass(frozen=True)
+class MlpGraph:
+    """The graph of an MLP's half from its input (B, tokens, width) to its last linear layer."""
+
+    input: Tensor
+    end: GradientEdge
+
+
+@dataclasses.dataclass(frozen=True)
 class HalvedPass:
     """What a halved pass keeps.
 
@@ -64,6 +78,7 @@ class HalvedPass:
         inputs: What went into each block, (blocks, B, tokens, width).
         middles: What its attention made of that, likewise.
         last: (B, tokens that the head reads, width), where the graph of the logits starts.
+        graphs: By block, the graph of its MLP up to the last linear layer, where that was kept.
     """
 
     net: Network
@@ -71,33 +86,46 @@ class HalvedPass:
     inputs: Tensor
     middles: Tensor
     last: Tensor
+    graphs: dict[int, MlpGraph]
 
-    def carry_back(self, gradient: Tensor, visit: Visitor, start: int = 0) -> None:
+    def carry_back(
+        self, gradient: Tensor, visit: Visitor, start: int = 0, retain_graph: bool = False
+    ) -> None:
         """Derive the blocks from the last to the start layer; each attention is shown once.
 
         Args:
             gradient: Of the score, for `last`.
             visit: Is shown each attention and returns its derivatives; None for the first.
             start: The first layer that is wanted.
+            retain_graph: Keep the MLPs' graphs for another time; without them it takes longer.
         """
         for number in reversed(range(start, len(self.net.blocks))):
-            block, inputs = self.net.blocks[number], self.inputs[number]
+            block = self.net.blocks[number]
             middle = self.middles[number, :, : gradient.shape[1]]
-            gradient = gradient + _derive_mlp(block, middle, gradient)
-            layer, first = block.attn, number == start
-            with torch.enable_grad():
-                leaf = inputs.detach().requires_grad_()
-                parts = queries_keys_values(layer, block.norm1(leaf), middle.shape[1])
-            of_output = _before(layer.proj, block.ls1, gradient)
-            of_output = of_output.unflatten(-1, (layer.num_heads, -1)).transpose(1, 2)
-            held, name = slice(0, middle.shape[1]), f"blocks.{number}.attn"
-            shown = ShownAttention(name, *parts, of_output, layer.scale, held, first)
-            derived = visit(shown)
+            graph = self.graphs.get if retain_graph else self.graphs.pop
+            gradient = gradient + _derive_mlp(block, middle, gradient, graph(number, None))
+            derived = self._derive_attention(number, gradient, visit, number == start)
             if derived is None:
                 return
-            (back,) = torch.autograd.grad(parts, leaf, derived)
-            back[:, held] += gradient
-            gradient = back
+            gradient = derived
+
+    def _derive_attention(
+        self, number: int, gradient: Tensor, visit: Visitor, first: bool
+    ) -> Tensor | None:
+        """The gradient for a block's input; what it takes is let go before the next block."""
+        block, inputs, count = self.net.blocks[number], self.inputs[number], gradient.shape[1]
+        layer, held, name = block.attn, slice(0, count), f"blocks.{number}.attn"
+        with torch.enable_grad():
+            leaf = inputs.detach().requires_grad_()
+            parts = queries_keys_values(layer, block.norm1(leaf), count)
+        of_output = _before(layer.proj, block.ls1, gradient)
+        of_output = of_output.unflatten(-1, (layer.num_heads, -1)).transpose(1, 2)
+        derived = visit(ShownAttention(name, *parts, of_output, layer.scale, held, first))
+        if derived is None:
+            return None
+        (back,) = torch.autograd.grad(parts, leaf, derived)
+        back[:, held] += gradient
+        return back
 
 
 def can_halve(net: Network) -> bool:
@@ -120,15 +148,22 @@ def halved_pass(net: Network, x: Tensor, tokens: int) -> tuple[Tensor, HalvedPas
         x = net.norm_pre(net.patch_drop(net._pos_embed(net.patch_embed(x))))
         # One piece of memory: many would lie between what comes and goes, and keep it apart.
         inputs, middles = x.new_empty(2, len(net.blocks), *x.shape)
+        inputs[0], graphs = x, {}
+        depth, room = len(net.blocks), _rooms(net, x)
         for number, block in enumerate(net.blocks):
-            inputs[number] = x
-            count = tokens if block is net.blocks[-1] else x.shape[1]
-            x = x[:, :count] + block.ls1(attend(block.attn, block.norm1(x), count))
-            middles[number, :, :count] = x
-            x = x + block.ls2(block.mlp(block.norm2(x)))
+            x, count = inputs[number], tokens if number == depth - 1 else x.shape[1]
+            mixed = block.ls1(attend(block.attn, block.norm1(x), count))
+            x = torch.add(x[:, :count], mixed, out=middles[number, :, :count])
+            if number >= depth - room:  # the last are derived first, and let go
+                made, graphs[number] = _mlp_with_graph(block, x)
+            else:
+                made = block.ls2(block.mlp(block.norm2(x)))
+            x = x + made if number == depth - 1 else torch.add(x, made, out=inputs[number + 1])
     with torch.enable_grad():
         last = x.detach().requires_grad_()
-        return net.forward_head(net.norm(last)), HalvedPass(net, tokens, inputs, middles, last)
+        return net.forward_head(net.norm(last)), HalvedPass(
+            net, tokens, inputs, middles, last, graphs
+        )
 
 
 def _is_linear(block: Network) -> bool:
@@ -144,25 +179,55 @@ def _before(layer: nn.Linear, scale: nn.Module, gradient: Tensor) -> Tensor:
     return (gradient if factor is None else gradient * factor) @ layer.weight
 
 
-def _derive_mlp(block: Network, middle: Tensor, gradient: Tensor) -> Tensor:
-    """The gradient for the input of the MLP's half, by way of the MLP alone, piece by piece."""
-    derived, last = torch.empty_like(gradient), block.mlp.fc2
-    for start in range(0, middle.shape[1], PIECE):
-        piece = slice(start, start + PIECE)
-        with torch.enable_grad(), _Left(last.weight) as left:
+def _rooms(net: Network, x: Tensor) -> int:
+    """For how many MLPs there is room beside the halves' inputs, of the share that may be kept."""
+    (_, tokens, width), layers = x.shape, [block.attn for block in net.blocks]
+    maps = sum(2 * layer.num_heads * tokens**2 for layer in layers)
+    left = KEPT_SHARE * maps - 2 * len(layers) * tokens * width
+    return max(0, int(left // (tokens * max(block.mlp.fc2.in_features for block in net.blocks))))
+
+
+def _mlp_with_graph(block: Network, x: Tensor) -> tuple[Tensor, MlpGraph]:
+    """What the MLP's half adds to x (B, tokens, width), and its graph."""
+    # `data`: what is written beside it in the same memory is no change of this.
+    leaf = x.data.requires_grad_()
+    with torch.enable_grad(), _Caught(block.mlp.fc2.weight) as caught:
+        made = block.ls2(block.mlp(block.norm2(leaf)))
+    return made.detach(), MlpGraph(leaf, get_gradient_edge(caught.input))
+
+
+def _derive_mlp(block: Network, middle: Tensor, gradient: Tensor, graph: MlpGraph | None) -> Tensor:
+    """The gradient for the input of the MLP's half, by way of the MLP alone: piece by piece.
+
+    With a graph from the forward pass there is nothing to be computed again, and one piece.
+    """
+    last = block.mlp.fc2
+    if graph is not None:
+        outer = _before(last, block.ls2, gradient)
+        return torch.autograd.grad([graph.end], [graph.input], [outer], retain_graph=True)[0]
+    derived, count = torch.empty_like(gradient), middle.shape[1]
+    length = -(-count // -(-count // PIECE))  # pieces of one size: a last small one is slow
+    for start in range(0, count, length):
+        piece = slice(start, start + length)
+        with torch.enable_grad(), _Caught(last.weight, left_out=True) as caught:
             leaf = middle[:, piece].detach().requires_grad_()
             block.mlp(block.norm2(leaf))
         outer = _before(last, block.ls2, gradient[:, piece])
-        derived[:, piece] = torch.autograd.grad(left.input, leaf, outer)[0]
+        derived[:, piece] = torch.autograd.grad(caught.input, leaf, outer)[0]
     return derived
 
 
-class _Left(TorchFunctionMode):
-    """Leaves one linear layer out inside the context, and keeps what would have gone into it."""
+class _Caught(TorchFunctionMode):
+    """Catches what goes into one linear layer; parameters are constants inside the context.
 
-    def __init__(self, weight: Tensor):
+    Args:
+        weight: Of that layer.
+        left_out: Give zeros in place of what the layer gives; otherwise that, without a graph.
+    """
+
+    def __init__(self, weight: Tensor, left_out: bool = False):
         super().__init__()
-        self.weight = weight
+        self.weight, self.left_out = weight, left_out
         self.input = weight
 
     def __torch_function__(
@@ -172,8 +237,12 @@ class _Left(TorchFunctionMode):
         args: tuple[Any, ...] = (),
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
-        """Call a function of torch, unless it is that layer."""
-        if func is F.linear and args[1] is self.weight:
+        """Call a function of torch, unless it is that layer and left out."""
+        caught = func is F.linear and args[1] is self.weight
+        if caught:
             self.input = args[0]
-            return args[0].new_zeros(()).expand(*args[0].shape[:-1], self.weight.shape[0])
-        return func(*args, **(kwargs or {}))
+            if self.left_out:
+                return args[0].new_zeros(()).expand(*args[0].shape[:-1], self.weight.shape[0])
+            args = (args[0].detach(), *args[1:])
+        given = {name: constant(value) for name, value in (kwargs or {}).items()}
+        return func(*(constant(value) for value in args), **given)

@@ -29,9 +29,12 @@ def attend(layer: Network, x: Tensor, tokens: int) -> Tensor:
 def queries_keys_values(layer: Network, x: Tensor, tokens: int) -> tuple[Tensor, Tensor, Tensor]:
     """Queries (B, heads, `tokens`, width of a head), and keys and values of all tokens."""
     weight, bias, width = layer.qkv.weight, layer.qkv.bias, layer.attn_dim
-    own, rest = (None, None) if bias is None else (bias[:width], bias[width:])
-    q = F.linear(x[:, :tokens], weight[:width], own)
-    k, v = F.linear(x, weight[width:], rest).chunk(2, dim=-1)
+    if tokens < x.shape[1]:
+        own, rest = (None, None) if bias is None else (bias[:width], bias[width:])
+        q = F.linear(x[:, :tokens], weight[:width], own)
+        k, v = F.linear(x, weight[width:], rest).chunk(2, dim=-1)
+    else:
+        q, k, v = F.linear(x, weight, bias).chunk(3, dim=-1)
     shape = (layer.num_heads, layer.head_dim)
     q, k, v = (part.unflatten(-1, shape).transpose(1, 2) for part in (q, k, v))
     return layer.q_norm(q), layer.k_norm(k), v

@@ -1,20 +1,23 @@
-"""PGD-50, APGD and Square against torchattacks and the AutoAttack port, on photographs.
+"""PGD-50, APGD and Square against torchattacks, foolbox and the AutoAttack port, on photographs.
 
-    python benchmarks/attacks.py --model MODEL --images FOLDER --torchattacks TORCHATTACKS
+    python benchmarks/attacks.py --model MODEL --images FOLDER --packages OTHERS
 
 MODEL is a folder of a trained classifier, FOLDER has its classes as folders. Ours and theirs take
 turns on the same images and the same model (its own pass, in [0, 1]); times are the wall clock of
 each, and ratios medians of paired ratios. Beside each time stands how many images withstand: an
 attack that is faster and finds less is none. Theirs search to the end of their steps; ours leave an
-image when it is lost, which is less work the more images are lost. PGD can be told not to, and is
-timed so too ("to the end"): equal work. torchattacks has pins of its own; it is read from a
-folder (`uv pip install --target TORCHATTACKS --no-deps torchattacks==3.5.1`) and left out, saying
-so, without one. Goal: 1.5 times as fast, at equal or lower accuracy.
+image when it is lost, which is less work the more images are lost. PGD can be told not to
+(`--attacks "PGD, to the end"`): equal work. Each attack of ours runs once beside all that know it.
+torchattacks and foolbox have pins of their own; they are read from a folder, and one that is not there
+is left out, saying so. Goal: 1.5 times as fast, at equal or lower accuracy.
+
+    uv pip install --target OTHERS --no-deps torchattacks==3.5.1 foolbox==3.3.4 eagerpy
 """
 
 from __future__ import annotations
 
 import dataclasses
+import importlib.util
 import statistics
 import sys
 import time
@@ -40,8 +43,9 @@ class Settings:
 
     model: Path
     images: Path
-    torchattacks: Path | None = None
-    """Folder that torchattacks was installed to."""
+    packages: Path | None = None
+    """Folder that torchattacks and foolbox were installed to."""
+    attacks: tuple[str, ...] = ("PGD", "APGD", "Square")
     count: int = 200
     """Images, evenly spread over the folder."""
     batch: int = 50
@@ -95,11 +99,7 @@ def port(settings: Settings, model: Classifier) -> dict[str, Search]:
 
 
 def torchattacks(settings: Settings, model: Classifier) -> dict[str, Search]:
-    """torchattacks' attacks by name; none where it is not there."""
-    if settings.torchattacks is None:
-        print("torchattacks: left out, --torchattacks names no folder")
-        return {}
-    sys.path.append(str(settings.torchattacks))
+    """torchattacks' attacks by name."""
     import torchattacks as other
 
     size, steps, queries = settings.epsilon / 4, settings.steps, settings.queries
@@ -109,6 +109,26 @@ def torchattacks(settings: Settings, model: Classifier) -> dict[str, Search]:
         "APGD": other.APGD(model, eps=settings.epsilon, steps=steps, n_restarts=1),
         "Square": other.Square(model, eps=settings.epsilon, n_queries=queries, n_restarts=1),
     }
+
+
+def foolbox(settings: Settings, model: Classifier) -> dict[str, Search]:
+    """foolbox's PGD."""
+    import foolbox as other
+
+    wrapped = other.PyTorchModel(model, bounds=(0, 1), device=str(model.device))
+    pgd = other.attacks.LinfPGD(abs_stepsize=settings.epsilon / 4, steps=settings.steps)
+
+    def search(x: Tensor, y: Tensor) -> Tensor:
+        return pgd(wrapped, x, y, epsilons=settings.epsilon)[1]
+
+    return {"PGD": search, "PGD, to the end": search}
+
+
+OTHERS: dict[str, Callable[[Settings, Classifier], dict[str, Search]]] = {
+    "pyautoattack": port,
+    "torchattacks": torchattacks,
+    "foolbox": foolbox,
+}
 
 
 def run(search: Search, model: Classifier, images: Tensor, labels: Tensor, batch: int):
@@ -126,27 +146,27 @@ def main(settings: Settings) -> None:
     torch.set_num_threads(settings.threads)
     model = load_model(str(settings.model)).eval().requires_grad_(False)
     images, labels = read(settings, model)
-    mine = ours(settings, model)
+    if settings.packages is not None:
+        sys.path.append(str(settings.packages))
+    mine, others = ours(settings, model), {}
     print(f"{settings.model.name}, {len(images)} images, ε {settings.epsilon * 255:g}/255")
-    others = {"AutoAttack's port": port, "torchattacks": torchattacks}
-    for other, made in ((other, make(settings, model)) for other, make in others.items()):
-        for name, theirs in made.items():
-            pairs = []
-            for turn in range(settings.repeats):
-                both = {"ours": mine[name], "theirs": theirs}
-                order = list(both)[:: 1 if turn % 2 == 0 else -1]
-                pairs.append(
-                    {who: run(both[who], model, images, labels, settings.batch) for who in order}
-                )
-            seconds = {w: statistics.median(p[w][0] for p in pairs) for w in ("ours", "theirs")}
-            ratio = statistics.median(p["theirs"][0] / p["ours"][0] for p in pairs)
-            left = {who: max(p[who][1] for p in pairs) for who in ("ours", "theirs")}
-            print(
-                f"  {name:15} against {other:17}: {seconds['ours']:8.1f} s and "
-                f"{seconds['theirs']:8.1f} s, {ratio:.2f} times as fast; withstand "
-                f"{left['ours']} and {left['theirs']}",
-                flush=True,
-            )
+    for package, make in OTHERS.items():
+        if importlib.util.find_spec(package) is None:
+            print(f"{package}: left out, --packages names no folder that has it")
+        else:
+            others[package] = make(settings, model)
+    for name in settings.attacks:
+        work = {"ours": mine[name]} | {o: a[name] for o, a in others.items() if name in a}
+        turns = []
+        for turn in range(settings.repeats):
+            order = list(work)[:: 1 if turn % 2 == 0 else -1]
+            turns.append({w: run(work[w], model, images, labels, settings.batch) for w in order})
+        left = {who: max(turn[who][1] for turn in turns) for who in work}
+        for who in work:
+            seconds = statistics.median(turn[who][0] for turn in turns)
+            times = statistics.median(turn[who][0] / turn["ours"][0] for turn in turns)
+            line = f"  {name:15} {who:13} {seconds:8.1f} s, {times:.2f} × ours"
+            print(f"{line}; withstand {left[who]}", flush=True)
 
 
 if __name__ == "__main__":

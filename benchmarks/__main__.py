@@ -2,7 +2,7 @@
 
     python -m benchmarks                           # all that need nothing but this checkout
     python -m benchmarks --only relevance scaling
-    python -m benchmarks --model MODEL --images IMAGES   # with those that need photographs
+    python -m benchmarks --model MODEL --images IMAGES --photographs PHOTOGRAPHS --others OTHERS
 
 Each case is one script, run as its own command in a process of its own; what it compares, with what
 and to which floor is told at the head of that script. Before a case the machine must be quiet: a
@@ -20,6 +20,7 @@ import os
 import resource
 import subprocess
 import sys
+import tempfile
 import time
 from datetime import UTC, datetime
 from pathlib import Path
@@ -41,9 +42,10 @@ class Case:
     Attributes:
         name: As `--only` calls it.
         question: What it answers.
-        options: Of the script; MODEL and IMAGES are those of the command line.
+        options: Of the script; those in PLACES stand for what the command line says.
         gpu: Whether it says something only on a GPU.
         figure: Its drawing, from this folder.
+        script: Its file, where that is not its name.
     """
 
     name: str
@@ -51,11 +53,20 @@ class Case:
     options: tuple[str, ...] = ()
     gpu: bool = False
     figure: str = ""
+    script: str = ""
 
     @property
     def line(self) -> list[str]:
         """The command."""
-        return ["python", f"benchmarks/{self.name}.py", *self.options]
+        return ["python", f"benchmarks/{self.script or self.name}.py", *self.options]
+
+
+PLACES = {
+    "MODEL": "folder of a trained classifier",
+    "IMAGES": "its images, classes as folders",
+    "PHOTOGRAPHS": "any photographs, as JPEG files",
+    "OTHERS": "folder with the packages that are compared with, as their scripts say",
+}
 
 
 CASES = (
@@ -70,17 +81,30 @@ CASES = (
         "what bfloat16 gains and changes",
         ("--model", "MODEL", "--images", "IMAGES"),
     ),
-    Case("evaluation", "input against timm's loader, the whole against the bare forward pass"),
+    Case(
+        "evaluation",
+        "input against timm's loader, the whole against the bare forward pass",
+        ("--data", "PHOTOGRAPHS", "--images", "1000", "--rounds", "3"),
+    ),
+    Case(
+        "methods",
+        "explanation methods against captum, pytorch-grad-cam and legrad-torch",
+        ("--packages", "OTHERS", "--batch", "2", "--repeats", "3"),
+    ),
     Case(
         "adversarial",
         "the adversarial step against the published formulation and its floor",
         ("--models", "vit_tiny_patch16_224"),
     ),
-    Case("brain", "PLS against scikit-learn", ("--units", "1000", "--threads", "1")),
+    Case(
+        "brain",
+        "PLS against scikit-learn, ridge regression against himalaya",
+        ("--units", "1000", "--threads", "1", "--packages", "OTHERS"),
+    ),
     Case(
         "attacks",
-        "attacks against others' on photographs",
-        ("--model", "MODEL", "--images", "IMAGES"),
+        "attacks against torchattacks, foolbox and AutoAttack's port on photographs",
+        ("--model", "MODEL", "--images", "IMAGES", "--packages", "OTHERS", "--repeats", "1"),
     ),
     Case("training", "the whole of training against its bare step"),
     Case(
@@ -90,6 +114,34 @@ CASES = (
     ),
     Case("startup", "time to the first word"),
     Case("scaling", "one process and two, by command"),
+    Case(
+        "relevance_gpu",
+        "maps and training step on a GPU",
+        ("--device", "cuda", "--batch", "64", "--repeats", "20"),
+        gpu=True,
+        script="relevance",
+    ),
+    Case(
+        "relevance_memory_gpu",
+        "memory and time of relevance against recorded maps on a GPU, by tokens",
+        ("--device", "cuda", "--repeats", "5"),
+        gpu=True,
+        script="relevance_memory",
+    ),
+    Case(
+        "precision_gpu",
+        "what bfloat16 gains and changes on a GPU",
+        ("--device", "cuda", "--model", "MODEL", "--images", "IMAGES"),
+        gpu=True,
+        script="precision",
+    ),
+    Case(
+        "methods_gpu",
+        "explanation methods against others' on a GPU",
+        ("--device", "cuda", "--packages", "OTHERS", "--batch", "16"),
+        gpu=True,
+        script="methods",
+    ),
 )
 
 
@@ -113,26 +165,33 @@ def used() -> float:
     return sum(times) - times.idle - getattr(times, "iowait", 0.0)
 
 
-def children() -> float:
-    """Seconds of processor time of the cases that have ended."""
-    spent = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return spent.ru_utime + spent.ru_stime
+def ended(program: list[str]) -> tuple[int, str, str, resource.struct_rusage]:
+    """Run a program: its status, what it printed, and what it and its children used."""
+    with (
+        tempfile.TemporaryFile("w+", encoding="utf-8") as out,
+        tempfile.TemporaryFile("w+", encoding="utf-8") as errors,
+    ):
+        child = subprocess.Popen(program, cwd=HERE.parent, stdout=out, stderr=errors)
+        _, status, usage = os.wait4(child.pid, 0)
+        child.returncode = os.waitstatus_to_exitcode(status)
+        out.seek(0), errors.seek(0)
+        return child.returncode, out.read(), errors.read(), usage
 
 
 def run(case: Case, line: list[str]) -> dict[str, object]:
     """Run one case; what it printed, how long it took, and how busy others kept the machine."""
-    began, machine, own = time.monotonic(), used(), children()
-    program = [sys.executable, *line[1:]]
-    ended = subprocess.run(program, cwd=HERE.parent, capture_output=True, text=True, check=False)
+    began, machine = time.monotonic(), used()
+    returned, out, errors, usage = ended([sys.executable, *line[1:]])
     seconds = time.monotonic() - began
-    others = (used() - machine) - (children() - own)
-    told = ended.stdout if ended.returncode == 0 else ended.stdout + ended.stderr[-2000:]
+    others = (used() - machine) - (usage.ru_utime + usage.ru_stime)
+    told = out if returned == 0 else out + errors[-2000:]
     return {
         "command": " ".join(case.line),
         "question": case.question,
         "figure": case.figure,
-        "status": ended.returncode,
+        "status": returned,
         "seconds": round(seconds, 1),
+        "peak": round(usage.ru_maxrss / 1024),
         "others": round(max(0.0, others) / seconds / (os.cpu_count() or 1), 3),
         "output": told.strip(),
         "when": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -148,7 +207,10 @@ def state(result: dict[str, object]) -> str:
     if float(str(result["others"])) > BUSY:
         return "**The machine was busy with other work**: nothing is concluded."
     share = f"{float(str(result['others'])):.1%}"
-    return f"{result['when']}, {result['seconds']} s; others took {share} of the processors."
+    took = f"{result['when']}, {result['seconds']} s"
+    if "peak" in result:
+        took += f", {result['peak']} MiB at the peak"
+    return f"{took}; others took {share} of the processors."
 
 
 def page(results: dict[str, dict[str, object]], machine: dict[str, object]) -> str:
@@ -170,8 +232,8 @@ def reason_to_leave_out(case: Case, line: list[str], patience: float) -> str:
     """Why a case is not run, or nothing."""
     if case.gpu and not torch.cuda.is_available():
         return "it needs a GPU, and there is none"
-    if not {"MODEL", "IMAGES"}.isdisjoint(line):
-        return "it needs --model and --images"
+    if missing := [f"--{name.lower()}" for name in PLACES if name in line]:
+        return f"it needs {' and '.join(missing)}"
     return "" if wait_until_quiet(patience) else "the machine was busy"
 
 
@@ -182,14 +244,14 @@ def main() -> None:
     )
     names = [case.name for case in CASES]
     parser.add_argument("--only", nargs="+", choices=names, default=names)
-    parser.add_argument("--model", help="folder of a trained classifier")
-    parser.add_argument("--images", help="its images, classes as folders")
+    for name, meaning in PLACES.items():
+        parser.add_argument(f"--{name.lower()}", help=meaning)
     parser.add_argument("--patience", type=float, default=120, help="seconds to wait for quiet")
     given = parser.parse_args()
     file = HERE / "results.json"
     results: dict[str, dict[str, object]] = json.loads(file.read_text()) if file.is_file() else {}
     for case in (case for case in CASES if case.name in given.only):
-        places = {"MODEL": given.model, "IMAGES": given.images}
+        places = {name: getattr(given, name.lower()) for name in PLACES}
         line = [places.get(part) or part for part in case.line]
         print(f"{case.name} …", end=" ", flush=True)
         if why := reason_to_leave_out(case, line, given.patience):

@@ -24,9 +24,7 @@ from __future__ import annotations
 import dataclasses
 import importlib.util
 import statistics
-import time
 import warnings
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -34,6 +32,7 @@ import tyro
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from turns import ratio, take_turns
 from vitreous.attacks import APGD, PGD, Square
 from vitreous.data.batch import Batch
 from vitreous.models import Classifier, load_model
@@ -95,23 +94,6 @@ def floor_step(classifier: Classifier, optimizer, images: Tensor, labels: Tensor
     F.cross_entropy(classifier(images), labels).backward()
     optimizer.step()
     optimizer.zero_grad()
-
-
-def take_turns(
-    alternatives: dict[str, Callable[[], object]], repeats: int
-) -> dict[str, list[float]]:
-    times: dict[str, list[float]] = {name: [] for name in alternatives}
-    for turn in range(repeats + 1):
-        for name, function in alternatives.items():
-            start = time.perf_counter()
-            function()
-            if turn:
-                times[name].append(time.perf_counter() - start)
-    return times
-
-
-def ratio(times: dict[str, list[float]], over: str, under: str) -> float:
-    return statistics.median(a / b for a, b in zip(times[over], times[under]))
 
 
 def compare_steps(settings: Settings) -> None:

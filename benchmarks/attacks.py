@@ -8,8 +8,8 @@ each, and ratios medians of paired ratios. Beside each time stands how many imag
 attack that is faster and finds less is none. Theirs search to the end of their steps; ours leave an
 image when it is lost, which is less work the more images are lost. PGD can be told not to
 (`--attacks "PGD, to the end"`): equal work. Each attack of ours runs once beside all that know it.
-torchattacks and foolbox have pins of their own; they are read from a folder, and one that is not there
-is left out, saying so. Goal: 1.5 times as fast, at equal or lower accuracy.
+torchattacks and foolbox have pins of their own; they are read from a folder, and one that is not
+there is left out, saying so. Goal: 1.5 times as fast, at equal or lower accuracy.
 
     uv pip install --target OTHERS --no-deps torchattacks==3.5.1 foolbox==3.3.4 eagerpy
 """

@@ -3,15 +3,20 @@
     python benchmarks/brain.py                          # all of it, some minutes
     python benchmarks/brain.py --units 1000 --threads 1
     python benchmarks/brain.py --units 100000           # memory and time of this package alone
+    python benchmarks/brain.py --units 1000 --packages OTHERS    # ridge against himalaya's, too
 
 2,560 pictures, 168 neuroids, 25 components, ten splits of 90 to 10 %. scikit-learn is timed on the
 first splits only (fit, predict, Pearson's r for each neuroid) and multiplied up to ten; this
 package does all ten, its Gram matrix included. The two are interleaved and the medians compared.
+So is ridge regression with a penalty of 1 against himalaya's, where a folder has it:
+
+    uv pip install --target OTHERS --no-deps himalaya==0.4.11
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import resource
 import subprocess
 import sys
@@ -25,6 +30,7 @@ from sklearn.cross_decomposition import PLSRegression
 from threadpoolctl import threadpool_limits
 
 import vitreous.brain as brain
+from turns import ratio, take_turns
 
 IMAGES, NEUROIDS, COMPONENTS, RANK = 2560, 168, 25, 200
 FLOORS = {1000: 12, 10000: 25}
@@ -97,6 +103,46 @@ def compare(units: int, threads: int, rounds: int) -> None:
     )
 
 
+def himalaya_ridge(features, responses, splits) -> np.ndarray:
+    """Ridge regression with a penalty of 1 by himalaya: r of splits × neuroids."""
+    from himalaya.kernel_ridge import KernelRidge
+    from himalaya.ridge import Ridge
+
+    raw, features = [], features.astype(np.float64)
+    make = KernelRidge if features.shape[1] > IMAGES else Ridge  # what it advises
+    for train, test in splits:
+        mean = responses[train].mean(0)
+        center = features[train].mean(0)
+        fitted = make(alpha=1.0).fit(features[train] - center, responses[train] - mean)
+        predicted = fitted.predict(features[test] - center)
+        raw.append(
+            [scipy.stats.pearsonr(responses[test, j], predicted[:, j])[0] for j in range(NEUROIDS)]
+        )
+    return np.array(raw)
+
+
+def compare_ridge(units: int, threads: int, rounds: int) -> None:
+    """Time ridge regression of both, interleaved."""
+    if importlib.util.find_spec("himalaya") is None:
+        print("himalaya: left out, --packages names no folder that has it")
+        return
+    features, responses, groups = make_data(units)
+    splits = brain.Splits().draw(IMAGES, groups)
+    work = {
+        "himalaya": lambda: himalaya_ridge(features, responses, splits[:1]),
+        "ours": lambda: brain.ridge_predictivity(features, responses, groups),
+    }
+    with threadpool_limits(threads, user_api="blas"):
+        difference = np.abs(work["himalaya"]() - work["ours"]().raw[:1]).max()
+        times = take_turns(work, rounds)
+    print(
+        f"ridge, {units:,} units: {10 * ratio(times, 'himalaya', 'ours'):.1f}× (himalaya "
+        f"{10 * np.median(times['himalaya']):.2f} s, here {np.median(times['ours']):.2f} s); "
+        f"largest r differs by {difference:.1e}",
+        flush=True,
+    )
+
+
 def memory(units: int, threads: int) -> None:
     """Score features in a file in a process of its own; report its peak memory."""
     with tempfile.TemporaryDirectory() as folder:
@@ -131,11 +177,14 @@ def main() -> None:
     parser.add_argument("--units", type=int, nargs="+", default=[1000, 10000, 100000])
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--packages", type=Path, help="folder that himalaya was installed to")
     parser.add_argument("--score", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.score:
         score_file(arguments.score, arguments.threads[0])
         return
+    if arguments.packages:
+        sys.path.append(str(arguments.packages))
     for units in arguments.units:
         if units > 20000:
             memory(units, max(arguments.threads))
@@ -143,6 +192,7 @@ def main() -> None:
         for threads in arguments.threads:
             rounds = arguments.rounds if units <= 2000 else 1
             compare(units, threads, rounds)
+            compare_ridge(units, threads, rounds)
 
 
 if __name__ == "__main__":

@@ -26,7 +26,8 @@ import vitreous
 import vitreous.brain
 from brain import COMPONENTS, IMAGES, make_data, scikit_learn
 from evaluation import BATCH, SIZE, lay_out, own_set
-from relevance import floor_relevance, measure, published_relevance
+from relevance import floor_relevance, published_relevance
+from turns import medians, take_turns
 from vitreous.evaluation.evaluators.accuracy import predict
 from vitreous.evaluation.stream import StreamSettings
 from vitreous.io import atomic_path
@@ -118,7 +119,7 @@ def main() -> None:
     limits = threadpool_limits(arguments.threads, user_api="blas")
     with tempfile.TemporaryDirectory() as name, limits:
         for title, number, make in cases(Path(name)):
-            seconds = measure(make(), arguments.repeats)
+            seconds = medians(take_turns(make(), arguments.repeats))
             taken.setdefault(title, {})[number] = seconds
             told = ", ".join(f"{what} {value:.3f} s" for what, value in seconds.items())
             print(f"{title:20} {number:5d}: {told}", flush=True)

@@ -2,15 +2,16 @@
 
     python benchmarks/methods.py --packages OTHERS
 
-The same work each: Grad-CAM of the last block, 32 steps of integrated gradients, occlusion by squares
-of 16 px, and LeGrad; ours and theirs take turns on one network (LeGrad: on open_clip's tower of the same
-shape, since theirs reads no other). That both give the same maps is shown by
-`tests/attribution/test_other_methods.py`, from numbers that these packages wrote. The floor is the
-passes that the method's definition asks for, and nothing else: forward passes, and backward passes
-to the activations. The packages are read from a folder, since they pin others' versions, and a package that
-is not there is left out, saying so:
+The same work each: Grad-CAM of the last block, 32 steps of integrated gradients, occlusion by
+squares of 16 px, and LeGrad; ours and theirs take turns on one network (LeGrad: theirs on
+open_clip's tower of the same shape, since it reads no other). That both give the same maps is shown
+by `tests/attribution/test_other_methods.py`, from numbers that these packages wrote. The floor is
+the passes that the method's definition asks for: forward passes, and backward passes that reach the
+images. The packages are read from a folder, since they pin others' versions; one that is not there
+is left out, saying so:
 
-    uv pip install --target OTHERS --no-deps captum==0.9.0 grad-cam==1.5.7 ttach legrad-torch==1.1 einops
+    uv pip install --target OTHERS --no-deps captum==0.9.0 grad-cam==1.5.7 ttach==0.0.3 \\
+        legrad-torch==1.1 einops
 """
 
 from __future__ import annotations

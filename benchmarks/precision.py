@@ -13,10 +13,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import statistics
-import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +25,7 @@ from scipy.stats import spearmanr
 from torch import Tensor
 
 import vitreous
+from turns import medians, take_turns
 from vitreous.attacks import PGD
 from vitreous.data.batch import Batch
 from vitreous.data.images import evaluation_transform
@@ -54,6 +54,7 @@ class Settings:
     epsilon: float = 1 / 255
     steps: int = 10
     """Steps of PGD."""
+    device: str = "cpu"
     out: Path | None = None
     """JSON file to write."""
 
@@ -75,14 +76,13 @@ def kinds(model: Classifier) -> Iterator[tuple[Precision, AbstractContextManager
 
 def seconds(work: Callable[[], object], model: Classifier, repeats: int) -> dict[str, float]:
     """Median seconds in each type, taking turns; the first turn is not counted."""
-    times: dict[str, list[float]] = {precision: [] for precision in TYPES}
-    for _ in range(repeats + 1):
-        for precision, context in kinds(model):
-            with context:
-                start = time.perf_counter()
-                work()
-                times[precision].append(time.perf_counter() - start)
-    return {precision: statistics.median(taken[1:]) for precision, taken in times.items()}
+
+    def inside(precision: Precision) -> None:
+        with autocast(model.device, precision):
+            work()
+
+    turns = {precision: partial(inside, precision) for precision in TYPES}
+    return medians(take_turns(turns, repeats, str(model.device)))
 
 
 def forward(model: Classifier, images: Tensor) -> Tensor:
@@ -93,9 +93,9 @@ def forward(model: Classifier, images: Tensor) -> Tensor:
 
 def step(model: Classifier, images: Tensor, labels: Tensor) -> None:
     """RobustViT's loss and its gradients; the weights stay as they are."""
-    masks = torch.zeros(len(images), 1, *images.shape[-2:])
+    masks = images.new_zeros(len(images), 1, *images.shape[-2:])
     masks[..., 28:84, 28:84] = 1.0
-    batch = Batch(images, labels, masks, torch.ones(len(images), dtype=torch.bool), labels)
+    batch = Batch(images, labels, masks, torch.ones_like(labels, dtype=torch.bool), labels)
     objectives = {"classification": Classification(weight=0.2), "relevance": Relevance(weight=0.8)}
     compute_loss(model, model, batch, objectives).scaled(Share.whole(batch)).backward()
     model.zero_grad()
@@ -137,7 +137,7 @@ def changes(settings: Settings, model: Classifier, images: Tensor, labels: Tenso
         return results
 
     exact, rounded = both(lambda x, y: forward(model, x))
-    maps = both(lambda x, y: vitreous.relevance(model, x, y))
+    maps = [m.cpu() for m in both(lambda x, y: vitreous.relevance(model, x, y))]
     found = both(lambda x, y: attack(settings)(model, x, y))
     right = [
         in_batches(lambda x, y: forward(model, x).argmax(1) == y, settings, moved, labels)
@@ -168,8 +168,8 @@ def main(settings: Settings) -> None:
     """Print speed and changes, and write them."""
     torch.set_num_threads(settings.threads)
     torch.manual_seed(0)
-    model = load_model(str(settings.model)).eval()
-    images, labels = read(settings, model)
+    model = load_model(str(settings.model)).eval().to(settings.device)
+    images, labels = (t.to(settings.device) for t in read(settings, model))
     if not fast_in_bfloat16(model.device):
         print("this device has no instructions for bfloat16: expect no gain")
     taken = speed(settings, model, images, labels)

@@ -1,6 +1,7 @@
 """Speed of relevance maps and of a RobustViT step against the published formulation and the floor.
 
     uv run python benchmarks/relevance.py
+    uv run python benchmarks/relevance.py --device cuda
     uv run python benchmarks/relevance.py --model vit_tiny_patch16_224 --batch 2 --repeats 1
 
 The published formulation asks autograd for one layer at a time, multiplies whole matrices, and
@@ -14,8 +15,6 @@ The alternatives take turns, so that a busy machine slows all of them alike.
 from __future__ import annotations
 
 import copy
-import statistics
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -26,6 +25,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 import vitreous
+from turns import medians, spread, take_turns
 from vitreous.data.batch import Batch
 from vitreous.precision import autocast
 from vitreous.training.objectives.classification import Classification
@@ -107,35 +107,28 @@ def floor_step(
     return loss.detach()
 
 
-def add_bfloat16(work: dict[str, Callable[[], Tensor]]) -> dict[str, Callable[[], Tensor]]:
+def add_bfloat16(
+    work: dict[str, Callable[[], Tensor]], device: str = "cpu"
+) -> dict[str, Callable[[], Tensor]]:
     """The alternatives, and those that are no floor once more under bfloat16."""
 
     def rounded(call: Callable[[], Tensor]) -> Tensor:
-        with autocast(torch.device("cpu"), "bfloat16"):
+        with autocast(torch.device(device), "bfloat16"):
             return call()
 
     again = {name: call for name, call in work.items() if name != "floor"}
     return work | {f"{name}, bf16": partial(rounded, call) for name, call in again.items()}
 
 
-def measure(work: dict[str, Callable[[], Tensor]], repeats: int) -> dict[str, float]:
-    """Median seconds of each alternative, taking turns after one warm-up each."""
-    times: dict[str, list[float]] = {name: [] for name in work}
-    for turn in range(repeats + 1):
-        for name, call in work.items():
-            start = time.perf_counter()
-            call()
-            if turn:
-                times[name].append(time.perf_counter() - start)
-    return {name: statistics.median(taken) for name, taken in times.items()}
-
-
-def report(title: str, seconds: dict[str, float]) -> None:
-    """Print ratios."""
+def report(title: str, times: dict[str, list[float]]) -> None:
+    """Print medians, spreads and ratios."""
+    seconds = medians(times)
     ours = seconds["ours"]
     print(f"\n{title}")
     for name, value in seconds.items():
-        print(f"  {name:<16} {value:7.3f} s   {value / ours:5.2f} × ours")
+        print(
+            f"  {name:<16} {value:7.3f} s ± {spread(times[name]):3.0%}  {value / ours:5.2f} × ours"
+        )
     print(f"  ours / floor = {ours / seconds['floor']:.2f}")
 
 
@@ -147,19 +140,23 @@ class Arguments:
     batch: int = 8
     repeats: int = 5
     threads: int = 2
+    device: str = "cpu"
 
 
 def main(arguments: Arguments) -> None:
     """Check that the numbers agree, then time."""
     torch.set_num_threads(arguments.threads)
     torch.manual_seed(0)
+    device = arguments.device
     classifier = vitreous.load_model(arguments.model, pretrained=False).train()
+    classifier = classifier.to(device)
     original = copy.deepcopy(classifier).eval()
     images = torch.rand(arguments.batch, 3, 224, 224)
     labels = torch.arange(arguments.batch)
     masks = torch.zeros(arguments.batch, 1, 224, 224)
     masks[..., 56:168, 56:168] = 1
-    rows = torch.ones(arguments.batch, dtype=torch.bool)
+    images, labels, masks = (t.to(device) for t in (images, labels, masks))
+    rows = torch.ones(arguments.batch, dtype=torch.bool, device=device)
     batch = Batch(images, labels, masks, rows, labels)
 
     difference = vitreous.relevance(classifier, images, labels) - published_relevance(
@@ -172,7 +169,7 @@ def main(arguments: Arguments) -> None:
         "published": lambda: published_relevance(classifier, images, labels).detach(),
         "floor": lambda: floor_relevance(classifier, images, labels),
     }
-    report("relevance", measure(add_bfloat16(work), arguments.repeats))
+    report("relevance", take_turns(add_bfloat16(work, device), arguments.repeats, device))
 
     optimizer = torch.optim.AdamW(classifier.parameters(), lr=1e-6)
     work = {
@@ -180,7 +177,9 @@ def main(arguments: Arguments) -> None:
         "published": lambda: published_step(classifier, original, optimizer, batch),
         "floor": lambda: floor_step(classifier, optimizer, batch),
     }
-    report("RobustViT training step", measure(add_bfloat16(work), arguments.repeats))
+    report(
+        "RobustViT training step", take_turns(add_bfloat16(work, device), arguments.repeats, device)
+    )
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
     uv run python benchmarks/relevance_memory.py
     uv run python benchmarks/relevance_memory.py --sizes 224 --repeats 1
+    uv run python benchmarks/relevance_memory.py --device cuda
 
 Each row is a process of its own, because a process never gives its peak back. `ours` is
 `vitreous.relevance`; `maps` is the same method from recorded attention maps (what every tool that
@@ -13,10 +14,8 @@ from __future__ import annotations
 
 import json
 import resource
-import statistics
 import subprocess
 import sys
-import time
 from dataclasses import dataclass
 from typing import Literal
 
@@ -25,6 +24,7 @@ import tyro
 from torch import Tensor
 
 import vitreous
+from turns import medians, take_turns
 from vitreous.attribution import recorded_pass
 from vitreous.attribution.maps import min_max
 from vitreous.attribution.methods import GradientAttention
@@ -53,6 +53,7 @@ class Arguments:
     batch: int = 1
     repeats: int = 3
     threads: int = 2
+    device: str = "cpu"
     kind: Kind | None = None
     """Measure one kind at the first size in this process, and print it as JSON."""
 
@@ -63,26 +64,35 @@ def measure(arguments: Arguments) -> dict[str, float]:
     torch.manual_seed(0)
     size = arguments.sizes[0]
     classifier = vitreous.load_model(arguments.model, pretrained=False, image_size=size)
-    images = torch.rand(arguments.batch, 3, size, size)
-    seconds = []
-    for _ in range(arguments.repeats + 1):
-        start = time.perf_counter()
-        if arguments.kind == "maps":
-            from_maps(classifier, images)
-        elif arguments.kind == "ours":
-            vitreous.relevance(classifier, images)
-        else:
-            with torch.no_grad():
-                classifier(images)
-        seconds.append(time.perf_counter() - start)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    return {"seconds": statistics.median(seconds[1:]), "peak": peak}
+    classifier = classifier.to(arguments.device)
+    images = torch.rand(arguments.batch, 3, size, size, device=arguments.device)
+
+    def forward() -> None:
+        with torch.no_grad():
+            classifier(images)
+
+    work = {
+        "maps": lambda: from_maps(classifier, images),
+        "ours": lambda: vitreous.relevance(classifier, images),
+        "forward": forward,
+    }
+    kind = arguments.kind or "ours"
+    times = take_turns({kind: work[kind]}, arguments.repeats, arguments.device)
+    return {"seconds": medians(times)[kind], "peak": peak_mebibytes(arguments.device)}
+
+
+def peak_mebibytes(device: str) -> float:
+    """Peak of the allocator on a GPU, of the process's resident memory elsewhere."""
+    if torch.device(device).type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**20
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def apart(arguments: Arguments, size: int, kind: Kind) -> dict[str, float]:
     """Measure in a process of its own."""
     options = [f"--batch={arguments.batch}", f"--repeats={arguments.repeats}"]
     options += [f"--threads={arguments.threads}", f"--model={arguments.model}", f"--kind={kind}"]
+    options.append(f"--device={arguments.device}")
     command = [sys.executable, __file__, "--sizes", str(size), *options]
     done = subprocess.run(command, check=True, capture_output=True, text=True)
     return json.loads(done.stdout.splitlines()[-1])

@@ -25,7 +25,9 @@ def operations(call: Callable[[], object]) -> int:
 
 @pytest.fixture(scope="module")
 def script() -> dict[str, Callable[..., object]]:
-    return runpy.run_path(str(SCRIPT))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(SCRIPT.parent)  # as for a script that is run by its name
+        return runpy.run_path(str(SCRIPT))
 
 
 def test_the_floors_of_relevance_are_of_the_same_arithmetic(script) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import open_clip
 import pytest
 import timm
@@ -17,7 +18,11 @@ import vitreous
 from converted import COMMON, HEADS, PATCH, SIZE, WIDTH, seeded
 from models.test_prompts import two_towers
 from vitreous import load_model, save_model
+from vitreous.attacks import PGD
+from vitreous.data.dataset import Dataset
+from vitreous.data.stores.arrays import ArrayImages
 from vitreous.errors import UnsupportedModelError, VitreousError
+from vitreous.evaluation.evaluators.robustness import Robustness, robustness
 from vitreous.models import Preprocessing
 from vitreous.models.towers import TowerClassifier
 
@@ -203,3 +208,17 @@ def test_a_network_without_classes_says_what_gives_it_some(kind: str, images: Te
     with pytest.raises(UnsupportedModelError, match=expected) as error:
         vitreous.relevance(load_model(net), images)
     assert "\n" not in str(error.value)
+
+
+def test_features_are_no_classes(tmp_path: Path, images: Tensor) -> None:
+    """A network of timm's without its head gives features, which activations may be taken of."""
+    shape = {**SHAPE, "num_classes": 0}
+    headless = load_model(timm.create_model("vit_tiny_patch16_224", **shape))
+    assert headless(images).shape == (len(images), WIDTH)
+    with pytest.raises(UnsupportedModelError, match=r"has no head \(num_classes=0\)") as error:
+        vitreous.relevance(headless, images, method="rollout")
+    assert "\n" not in str(error.value)
+    pixels = torch.zeros(1, SIZE, SIZE, 3, dtype=torch.uint8)
+    dataset = Dataset(ArrayImages(pixels, ["a"]), np.zeros(1, np.int64))
+    with pytest.raises(UnsupportedModelError, match="has no head"):
+        robustness(headless, dataset, Robustness("set", PGD(), (0.1,)), tmp_path)

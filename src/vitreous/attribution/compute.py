@@ -19,6 +19,7 @@ from vitreous.models.attention_inputs import inputs_pay
 from vitreous.models.class_words import class_words
 from vitreous.models.families import layout_of
 from vitreous.models.forward import ForwardPass, gradients_enabled, record_forward
+from vitreous.models.heads import require_head
 from vitreous.models.layout import Layout
 from vitreous.models.modes import evaluation_mode
 
@@ -180,6 +181,7 @@ def _explain(
 ) -> dict[str, Explanation]:
     """Explain by methods, one forward pass for all that need the same of it."""
     check_images(images)
+    require_head(classifier)
     groups: dict[tuple[bool, bool, bool], list[str]] = {}
     for name in methods:
         _check_derived(name, asked.keep)

@@ -33,6 +33,7 @@ from vitreous.evaluation.tables import write_tables
 from vitreous.evaluation.test_sets import TestSet
 from vitreous.models import Classifier
 from vitreous.models.fingerprint import model_fingerprint
+from vitreous.models.heads import require_head
 from vitreous.processes import ALONE, Processes
 from vitreous.results import Record
 
@@ -200,6 +201,7 @@ class _Job:
     def measure(self, parts: list[TestSet], perturbations: list[Rotation | Corruption]) -> None:
         """Measure the parts of a set, and its images after each perturbation."""
         try:
+            require_head(self.classifier)
             for part in parts:
                 part.check(self.classifier.num_classes or part.num_classes, self.classifier.name)
             answers = [self.answer(part) for part in parts]

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from torch import nn
 
+from vitreous.errors import UnsupportedModelError
+from vitreous.models.layout import Network
+
 HEADS = ("head", "heads", "fc", "classifier", "head_dist")
 
 
@@ -23,6 +26,20 @@ def logit_count(net: nn.Module) -> int:
     if not said and type(net).__module__.startswith("open_clip."):
         said = getattr(net, "output_dim", 0)  # a tower as it is: its features are the logits
     return int(said or 0)
+
+
+def require_head(classifier: Network) -> None:
+    """Refuse a classifier whose network says that it has no classes: what it gives are features.
+
+    Raises:
+        UnsupportedModelError: If that is so.
+    """
+    net = classifier.net
+    if getattr(net, "num_classes", None) == 0 and logit_count(net) == 0:
+        raise UnsupportedModelError(
+            f"{type(net).__name__} has no head (num_classes=0), so what it gives are features and "
+            "no classes; load it with its head, or with num_classes=N and a checkpoint that has one"
+        )
 
 
 def head_names(net: nn.Module) -> set[str]:

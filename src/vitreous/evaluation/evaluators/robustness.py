@@ -25,6 +25,7 @@ from vitreous.evaluation.loading import EvaluationBatch, View, batches
 from vitreous.evaluation.rows import item_type
 from vitreous.evaluation.stream import StreamSettings, stream
 from vitreous.models import Classifier
+from vitreous.models.heads import require_head
 from vitreous.processes import ALONE, Processes
 from vitreous.results import Record, accuracy_record
 
@@ -253,6 +254,7 @@ def robustness(
     view = view or View(streaming.preprocessing or classifier.preprocessing)
     if not len(dataset):
         raise VitreousError("expected at least one image to attack")
+    require_head(classifier)
     evaluator = evaluator.for_classes(classifier.num_classes)
     findings = _check(classifier, dataset, view, streaming, processes)
     measured = stream(

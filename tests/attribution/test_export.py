@@ -14,15 +14,17 @@ from pathlib import Path
 import pytest
 import timm
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 from torchvision.transforms.functional import to_pil_image as to_pil
 
 from helpers import small_crossvit
 from vitreous import cli, load_model, relevance, save_model
+from vitreous.attribution.export import export_onnx
 from vitreous.data.generated.scenes import World, draw_scenes, sample_scenes
 from vitreous.data.images import evaluation_transform
-from vitreous.models import Classifier
+from vitreous.errors import VitreousError
+from vitreous.models import Classifier, Preprocessing
 
 ONNX = pytest.importorskip("onnxruntime", reason="needs the extra 'export'")
 pytest.importorskip("onnxscript", reason="needs the extra 'export'")
@@ -149,6 +151,25 @@ def test_a_method_that_does_not_hold_is_refused_and_nothing_is_written(tmp_path,
     error = capsys.readouterr().err
     assert "input_gradient" in error and error.count("\n") == 1
     assert list(tmp_path.iterdir()) == []
+
+
+class Unknown(nn.Module):
+    """Asks for a function that ONNX does not have."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head = nn.Linear(3, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(torch.special.bessel_j0(x.mean((2, 3))))
+
+
+def test_what_onnx_has_no_word_for_is_named_in_one_plain_line(tmp_path: Path) -> None:
+    preprocessing = Preprocessing((32, 32), 1.0, "bicubic")
+    model = Classifier(Unknown(), (0.5,) * 3, (0.5,) * 3, preprocessing=preprocessing)
+    with pytest.raises(VitreousError, match=r"as ONNX: .*bessel_j0") as error:
+        export_onnx(model, tmp_path / "model.onnx")
+    assert str(error.value).isprintable() and not list(tmp_path.iterdir())
 
 
 def test_a_graph_that_differs_is_not_put_in_place(tmp_path):

@@ -11,6 +11,7 @@ import dataclasses
 import io
 import json
 import logging
+import re
 import os
 import warnings
 from collections.abc import Callable, Generator
@@ -191,10 +192,16 @@ def _write(
             program.model.metadata_props.update(about)
             program.save(path)
     except torch.onnx.OnnxExporterError as error:
-        detail = str(error).strip().splitlines()[0]
-        raise VitreousError(f"this network cannot be written as ONNX: {detail}") from error
+        raise VitreousError(f"this network cannot be written as ONNX: {_reason(error)}") from error
     finally:
         logger.setLevel(level)
+
+
+def _reason(error: BaseException) -> str:
+    """The first line of what an error came from, without colours of a terminal."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return re.sub(r"\x1b\[[0-9;]*m", "", str(error).strip()).splitlines()[0]
 
 
 def _compare(path: Path, compute: Callable[[Tensor], tuple[Tensor, ...]], images: Tensor) -> Check:

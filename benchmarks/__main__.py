@@ -194,6 +194,7 @@ def run(case: Case, line: list[str]) -> dict[str, object]:
         "peak": round(usage.ru_maxrss / 1024),
         "others": round(max(0.0, others) / seconds / (os.cpu_count() or 1), 3),
         "output": told.strip(),
+        "machine": hardware_text(hardware()),
         "when": datetime.now(UTC).isoformat(timespec="seconds"),
     }
 
@@ -207,17 +208,16 @@ def state(result: dict[str, object]) -> str:
     if float(str(result["others"])) > BUSY:
         return "**The machine was busy with other work**: nothing is concluded."
     share = f"{float(str(result['others'])):.1%}"
-    took = f"{result['when']}, {result['seconds']} s"
+    took = f"{result['when']}, {result['machine']}, {result['seconds']} s"
     if "peak" in result:
         took += f", {result['peak']} MiB at the peak"
     return f"{took}; others took {share} of the processors."
 
 
-def page(results: dict[str, dict[str, object]], machine: dict[str, object]) -> str:
-    """The page of all cases."""
-    described = hardware_text(machine)
+def page(results: dict[str, dict[str, object]]) -> str:
+    """The page of all cases; each says on which machine it ran."""
     packages = ", ".join(f"{name} {number}" for name, number in versions().items())
-    lines = ["# Benchmarks", "", f"`python -m benchmarks` on {described}; {packages}.", ""]
+    lines = ["# Benchmarks", "", f"`python -m benchmarks`, last with {packages}.", ""]
     for name, result in results.items():
         lines += [f"## {name}", "", f"{result['question']}: `{result['command']}`", ""]
         lines += [state(result), ""]
@@ -265,7 +265,7 @@ def main() -> None:
             results[case.name] = run(case, line)
         print(state(results[case.name]), flush=True)
         write_json(file, results)
-        write_text(HERE / "RESULTS.md", page(results, hardware()))
+        write_text(HERE / "RESULTS.md", page(results))
     print(HERE / "RESULTS.md")
 
 

@@ -25,7 +25,7 @@ from vitreous.models.gradients import constant
 from vitreous.models.layout import Network
 from vitreous.models.timm_blocks import attend, is_foreign, is_plain_block, queries_keys_values
 
-PIECE = 768  # tokens that an MLP is derived for at once, at most
+PIECE = 1280  # tokens that an MLP is derived for at once, at most
 # What is kept may be this part of what the attention maps and their gradients would be.
 KEPT_SHARE = 1 / 9
 Derivatives = tuple[Tensor, Tensor, Tensor]

@@ -11,8 +11,8 @@ import dataclasses
 import io
 import json
 import logging
-import re
 import os
+import re
 import warnings
 from collections.abc import Callable, Generator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout

@@ -121,15 +121,17 @@ def impute(
     channels, height, width = image.shape
     if not len(gone):
         return image.copy()
-    order = np.argsort(gone)
-    places = gone[order]
+    if isinstance(noise, np.ndarray):
+        order = np.argsort(gone)
+        places, added = gone[order], noise[order].T
+    else:
+        places, added = np.sort(gone), noise
     system = _Neighbourhood.of(places, height, width)
     known = np.zeros((channels, height + 2, width + 2))
     known[:, 1:-1, 1:-1] = image
     known.reshape(channels, -1)[:, system.places] = 0.0
     wanted = _around(known).reshape(channels, -1)[:, places]
     filled = image.reshape(channels, -1).copy()
-    added = noise[order].T if isinstance(noise, np.ndarray) else noise
     work = np.empty(len(gone) * (width + 2)) if work is None else work
     filled[:, places] = system.solve(wanted, work) + added
     return filled.reshape(image.shape)
@@ -228,6 +230,6 @@ def remove_and_debias(
     work = np.empty(count * (images.shape[-1] + 2))
     for image, places, seed in zip(images.cpu().numpy().astype(np.float64), order, seeds):
         gone = places[:count]
-        drawn = np.random.default_rng(seed).normal(0, noise, (count, len(image)))
+        drawn = np.random.default_rng(seed).normal(0, noise, (count, len(image))) if noise else 0.0
         filled.append(impute(image, gone, drawn, work))
     return torch.from_numpy(np.stack(filled)).to(images)

@@ -154,15 +154,15 @@ def speeds(file: Path) -> list[str]:
         "",
         f"Quantus 0.6.0 on the same {settings['images']} maps of {settings['side']} px, network "
         "and thread, in seconds of the processor (`python benchmarks/explanation_metrics.py "
-        f"--images {settings['images']} --side {settings['side']}`; other work shared the machine, "
-        "and both were measured in turn). ROAD is mostly the linear systems that both solve: here "
+        f"--images {settings['images']} --side {settings['side']} --repeats 7`; nothing else ran, "
+        "both took turns, the least of each is told). ROAD is mostly the linear systems that both solve: here "
         "by a banded Cholesky factor, there by a general sparse one.",
         "",
         "| metric | here, s | Quantus, s | times | largest relative difference |",
         "| --- | ---: | ---: | ---: | ---: |",
     ]
     for name, row in measured["metrics"].items():
-        seconds = f"{row['here']:.4f} | {row['quantus']:.4f} | {row['ratio']:.0f}"
+        seconds = f"{row['here']:.4f} | {row['quantus']:.4f} | {row['ratio']:.1f}"
         lines.append(f"| {name.replace('_', ' ')} | {seconds} | {row['difference']:.0e} |")
     return [*lines, ""]
 

@@ -155,8 +155,8 @@ def speeds(file: Path) -> list[str]:
         f"Quantus 0.6.0 on the same {settings['images']} maps of {settings['side']} px, network "
         "and thread, in seconds of the processor (`python benchmarks/explanation_metrics.py "
         f"--images {settings['images']} --side {settings['side']} --repeats 7`; nothing else ran, "
-        "both took turns, the least of each is told). ROAD is mostly the linear systems that both solve: here "
-        "by a banded Cholesky factor, there by a general sparse one.",
+        "both took turns, the least of each is told). ROAD is mostly the linear systems that both "
+        "solve: here by a banded Cholesky factor, there by a general sparse one.",
         "",
         "| metric | here, s | Quantus, s | times | largest relative difference |",
         "| --- | ---: | ---: | ---: | ---: |",

@@ -102,14 +102,12 @@ def propagate_and_derive(
         block_numbers = BLOCK_NUMBERS.get(row.device.type, LARGE_BLOCK_NUMBERS)
     (batch, heads, _, _), tokens = layer.queries.shape, layer.keys.shape[2]
     parts = (layer.queries, layer.keys, layer.values, layer.gradient)
-    queries, keys, values, gradient = (
-        t.detach().to(kind).flatten(0, 1).contiguous() for t in parts
-    )
+    queries, keys, values, gradient = (t.detach().to(kind).flatten(0, 1) for t in parts)
     weights = row.detach().to(kind).unsqueeze(1).expand(-1, heads, -1)
     queries = queries * layer.scale
     received = weights.new_zeros(batch, 1, tokens)
-    of_queries = torch.empty_like(queries)
-    of_keys, of_values = torch.zeros_like(keys), torch.zeros_like(values)
+    of_queries = queries.new_empty(queries.shape)
+    of_keys, of_values = keys.new_zeros(keys.shape), keys.new_zeros(values.shape)
     slices = list(_blocks(layer.queries, layer.keys, block_numbers))
     # Memory that is new for each block would cost as much as a product: all blocks share three.
     whole = queries.new_empty(3, batch * heads, slices[0].stop, tokens)

@@ -27,7 +27,7 @@ from vitreous.models.timm_blocks import attend, is_foreign, is_plain_block, quer
 
 PIECE = 1280  # tokens that an MLP is derived for at once, at most
 # What is kept may be this part of what the attention maps and their gradients would be.
-KEPT_SHARE = 1 / 9
+KEPT_SHARE = 1 / 8
 Derivatives = tuple[Tensor, Tensor, Tensor]
 """For queries, keys and values."""
 

@@ -32,7 +32,7 @@ ADVICE = {
     errno.EMFILE: "too many files are open: raise the limit (ulimit -n) or use fewer workers",
 }
 # Writers that are not Python's tell of the disk in words alone (safetensors, HDF5, torch's zip).
-NUMBERED = re.compile(r"(?:os error|errno =|\[Errno|Os { code:) ?(\d+)")
+NUMBERED = re.compile(r"(?:os error|errno =|\[Errno) ?(\d+)")
 TORCH_WRITER = re.compile(r"inline_container|PytorchStreamWriter|iostream error")
 TEMPORARY = re.compile(r"\.vitreous-(?P<host>[0-9a-f]{8})-(?P<process>\d+)-[a-z0-9_]{8}(\.\w+)?")
 ABANDONED = 3600.0

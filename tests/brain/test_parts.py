@@ -36,8 +36,9 @@ def test_threads_of_the_blas_are_limited_inside_alone() -> None:
     np.ones((2, 2)) @ np.ones((2, 2))
 
     def threads() -> set[int]:
-        found = threadpoolctl.threadpool_info()
-        return {int(one["num_threads"]) for one in found if one["user_api"] == "blas"}
+        found = [one for one in threadpoolctl.threadpool_info() if one["user_api"] == "blas"]
+        # OpenCV may bring a BLAS that is built for one thread.
+        return {one["num_threads"] for one in found if one.get("threading_layer") != "disabled"}
 
     with blas_threads(2):
         assert threads() == {2}

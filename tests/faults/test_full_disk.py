@@ -6,6 +6,7 @@ import io
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from PIL import Image
 
 from faults.disks import LimitedFiles, SmallDisk, mounted
 from helpers import TINY_MODEL, tiny_recipe, write_masked_set
+from vitreous.commands.explanation_files import write_maps
 from vitreous.config import build
 from vitreous.disk import writing
 from vitreous.errors import InterruptedRun, VitreousError
@@ -76,9 +78,10 @@ def results(folder: Path, version: int) -> None:
     made.write(folder / "results.json")
 
 
-def arrays(folder: Path, version: int) -> None:
-    with atomic_path(folder / "maps.npz") as temporary, temporary.open("wb") as file:
-        np.savez_compressed(file, x=np.random.default_rng(version).random(3000))
+def maps(folder: Path, version: int) -> None:
+    made = np.random.default_rng(version).random(3000)
+    explained = SimpleNamespace(maps=lambda entry: {entry: made})
+    write_maps(explained, ["x", "y"], folder / "maps.npz")
 
 
 def table(folder: Path, version: int) -> None:
@@ -93,7 +96,7 @@ WRITERS: list[Callable[[Path, int], None]] = [
     mask,
     manifest,
     results,
-    arrays,
+    maps,
     table,
 ]
 

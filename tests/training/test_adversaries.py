@@ -144,6 +144,18 @@ def test_a_perturbation_is_carried_to_the_next_batch_and_short_batches_use_its_f
     assert second.abs().max() == pytest.approx(EPSILON / 2, rel=1e-3)
 
 
+def test_a_value_on_its_bound_has_no_gradient(classifier, images) -> None:
+    """Clamp's own derivative there is 1 in some versions of torch and 0 in others."""
+    images = images * 0.5 + 0.25
+    images[:, :, :8] = torch.tensor([0.0, 1.0]).repeat(8)
+    adversary = FGSM(epsilon=EPSILON, step_size=EPSILON, random_start=False)
+    state: dict[str, Tensor] = {}
+    adversary(classifier, images, LABELS, state, 0.0)
+    moved = state["perturbation"].abs()
+    assert (moved[:, :, :8] == 0).all()
+    torch.testing.assert_close(moved[:, :, 8:], torch.full_like(moved[:, :, 8:], EPSILON))
+
+
 def test_half_precision_scales_the_loss_of_the_attack(images) -> None:
     """Without the scale the gradient is below the least fp16 number and all signs are 0."""
 

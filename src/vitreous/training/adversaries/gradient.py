@@ -119,7 +119,9 @@ def image_gradient(
     Args:
         model: Images in [0, 1] → logits.
         images: (B, 3, H, W) in [0, 1].
-        perturbation: (B, 3, H, W); the model sees the sum, cut to [0, 1].
+        perturbation: (B, 3, H, W); the model sees the sum, cut to [0, 1]. A value whose sum lies
+            outside or on a bound has no gradient: so is hardtanh's defined, where that of clamp
+            on a bound is 1 before torch 2.14 and 0 since.
         loss: Of `BoundedAdversary.batch_loss`.
         state: Holds the loss scale in fp16; changed in place.
 
@@ -127,7 +129,7 @@ def image_gradient(
         (B, 3, H, W).
     """
     _, _, gradient = loss_and_gradient(
-        lambda moved: model((images + moved).clamp(0, 1)), perturbation, loss, state
+        lambda moved: model(F.hardtanh(images + moved, 0, 1)), perturbation, loss, state
     )
     warn_of_lost(gradient)
     return gradient

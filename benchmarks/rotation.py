@@ -12,15 +12,15 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import functools
 import time
 from pathlib import Path
 from typing import Any
 
 import torch
-from joint import Experiment, ten_classes, train_arm
-from rotation_measure import Measurer, Sizes
-from torch import nn
 
+from joint import Experiment, ten_classes, train_arm
+from rotation_measure import STAGES, Measurer, Sizes
 from vitreous import Classifier, load_model, save_model
 
 ARMS = {
@@ -63,7 +63,7 @@ VIT = Kind(
     },
     {"epochs": 1, "batch_size": 16, "precision": "bfloat16", "workers": 0},
     ("blocks.4", "blocks.5", "blocks.6", "blocks.7", "blocks.8"),
-    Sizes(300, 50, 50, 600, ("apgd_ce", "square"), 20, 50, "bfloat16"),
+    Sizes(250, 40, 40, 600, ("apgd_ce", "square"), 20, 50, "bfloat16"),
 )
 CROSSVIT = Kind(
     64,
@@ -140,8 +140,9 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--arms", nargs="+", choices=ARMS, default=list(ARMS))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
-    parser.add_argument("--stream", type=int, default=75, help="images a class without masks")
-    parser.add_argument("--masked", type=int, default=25, help="images a class with masks")
+    parser.add_argument("--stages", nargs="+", choices=STAGES, default=list(STAGES))
+    parser.add_argument("--stream", type=int, default=60, help="images a class without masks")
+    parser.add_argument("--masked", type=int, default=20, help="images a class with masks")
     parser.add_argument("--epochs", type=int, default=1)
     parser.add_argument("--minutes", type=float, default=1e9, help="begin no arm after so long")
     options = parser.parse_args()
@@ -160,7 +161,8 @@ def main() -> None:
                 continue
             folder = options.out / f"seed{seed}" / arm.replace(" + ", "_")
             file = options.out / "measured" / f"{folder.name}-{seed}.json"
-            measure(lambda: trained(work, arm, seed, folder), file)
+            load = functools.partial(trained, work, arm, seed, folder)
+            measure(load, file, options.stages)
             print(file, flush=True)
 
 

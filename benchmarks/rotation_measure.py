@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +42,7 @@ REPORTED_ON = ("210325", "210224", "190923", "210621")
 EPSILON = 2 / 255
 SEVERITY = 3
 TURNS = (90.0, 180.0, 270.0)
+STAGES = ("answers", "attacks", "v4", "it")
 IT = {"human IT": "hIT", "monkey IT": "monkeyIT"}
 Values = dict[str, Any]
 
@@ -88,11 +89,13 @@ class Measurer:
     work: Path
     sizes: Sizes
 
-    def __call__(self, load: Callable[[], Classifier], file: Path) -> None:
+    def __call__(
+        self, load: Callable[[], Classifier], file: Path, asked: Iterable[str] = STAGES
+    ) -> None:
         """Measure what the file does not have yet; the model is loaded only if need be."""
-        done: Values = json.loads(file.read_text()) if file.is_file() else {}
-        stages = {"answers": self.answers, "attacks": self.attacks, "v4": self.v4, "it": self.it}
-        missing = [name for name in stages if name not in done]
+        done: Values = json.loads(file.read_text("utf-8")) if file.is_file() else {}
+        stages = dict(zip(STAGES, (self.answers, self.attacks, self.v4, self.it)))
+        missing = [name for name in asked if name not in done]
         if not missing:
             return
         classifier = load().eval()

@@ -70,7 +70,7 @@ CROSSVIT = Kind(
     {},
     {"epochs": 1, "batch_size": 32, "workers": 0},
     ("blocks.*.blocks.*.*",),
-    Sizes(500, 200, 200, 600, ("apgd_ce", "apgd_t", "square"), 20, 200, "float32"),
+    Sizes(500, 100, 100, 600, ("apgd_ce", "apgd_t", "square"), 10, 50, "float32"),
 )
 KINDS = {"vit": VIT, "crossvit": CROSSVIT}
 

@@ -13,15 +13,17 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import functools
+import json
 import time
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from joint import Experiment, ten_classes, train_arm
+from joint import Experiment, read_tests, ten_classes, train_arm
 from rotation_measure import STAGES, Measurer, Sizes
 from vitreous import Classifier, load_model, save_model
+from vitreous.data.images import save_image
 
 ARMS = {
     "start": "start",
@@ -129,6 +131,23 @@ def trained(work: Experiment, arm: str, seed: int, folder: Path) -> Classifier:
     return load_model(last)
 
 
+def write_tests(data: Path, out: Path) -> Path:
+    """The test images, and (in `others`) their objects on the background of another class."""
+    boxes = json.loads((data / "boxes.json").read_text("utf-8"))
+    classes = sorted(p.name for p in (data / "val").iterdir())[:10]
+    if not (out / "others").is_dir():
+        shifted = read_tests(data / "val", classes, boxes).shifted["background of another class"]
+        files = [p for name in classes for p in sorted((data / "val" / name).iterdir())]
+        for image, file in zip(shifted, files, strict=True):
+            save_image(image, out / "unfinished" / file.parent.name / f"{file.stem}.png")
+        (out / "unfinished").rename(out / "others")
+    for name in classes:
+        (out / "tests" / name).parent.mkdir(parents=True, exist_ok=True)
+        if not (out / "tests" / name).exists():
+            (out / "tests" / name).symlink_to((data / "val" / name).resolve())
+    return out / "tests"
+
+
 def main() -> None:
     """Train and measure what is missing."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
@@ -147,13 +166,15 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=1e9, help="begin no arm after so long")
     options = parser.parse_args()
     kind, began = KINDS[options.kind], time.monotonic()
-    work, tests = experiment(options), options.out / "tests"
-    for name in sorted(p.name for p in (options.data / "val").iterdir())[:10]:
-        (tests / name).parent.mkdir(parents=True, exist_ok=True)
-        if not (tests / name).exists():
-            (tests / name).symlink_to((options.data / "val" / name).resolve())
+    work = experiment(options)
     measure = Measurer(
-        tests, options.macaque, options.rsa, kind.layers, options.out / "work", kind.sizes
+        write_tests(options.data, options.out),
+        options.out / "others",
+        options.macaque,
+        options.rsa,
+        kind.layers,
+        options.out / "work",
+        kind.sizes,
     )
     for seed in options.seeds:
         for arm in options.arms:

@@ -2,7 +2,8 @@
 
 Each stage is kept as soon as it is measured, so that a run that was stopped goes on with the next:
 answers (which images are right as they are, turned, and under each corruption), attacks, macaque
-V4 neuron by neuron, and the dissimilarities of the 92-image set layer by layer.
+V4 neuron by neuron, the dissimilarities of the 92-image set layer by layer, and answers to the
+objects on the background of another class.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ REPORTED_ON = ("210325", "210224", "190923", "210621")
 EPSILON = 2 / 255
 SEVERITY = 3
 TURNS = (90.0, 180.0, 270.0)
-STAGES = ("answers", "attacks", "v4", "it")
+STAGES = ("answers", "attacks", "v4", "it", "shifted")
 IT = {"human IT": "hIT", "monkey IT": "monkeyIT"}
 Values = dict[str, Any]
 
@@ -75,6 +76,7 @@ class Measurer:
 
     Attributes:
         tests: Folder of the test images, a folder a class.
+        others: The same with the background of another class.
         macaque: Folder of the macaque V4 sessions.
         rsa: Folder of the 92-image set.
         layers: Names of layers among which one is chosen.
@@ -83,6 +85,7 @@ class Measurer:
     """
 
     tests: Path
+    others: Path
     macaque: Path
     rsa: Path
     layers: tuple[str, ...]
@@ -94,7 +97,7 @@ class Measurer:
     ) -> None:
         """Measure what the file does not have yet; the model is loaded only if need be."""
         done: Values = json.loads(file.read_text("utf-8")) if file.is_file() else {}
-        stages = dict(zip(STAGES, (self.answers, self.attacks, self.v4, self.it)))
+        stages = dict(zip(STAGES, (self.answers, self.attacks, self.v4, self.it, self.shifted)))
         missing = [name for name in asked if name not in done]
         if not missing:
             return
@@ -110,15 +113,15 @@ class Measurer:
         precision = self.sizes.precision
         return StreamSettings(batch_size, precision=precision, limit=limit, progress=False)
 
-    def test_set(self, classifier: Classifier) -> TestSet:
-        """The test images of the model's classes."""
+    def test_set(self, classifier: Classifier, folder: Path) -> TestSet:
+        """The images of a folder, of the model's classes."""
         names = tuple(classifier.class_names)
-        (found,) = read_set("folder", self.tests, class_names=names, num_classes=len(names))
+        (found,) = read_set("folder", folder, class_names=names, num_classes=len(names))
         return found
 
     def answers(self, classifier: Classifier, folder: Path) -> Values:
         """Which images are right: as they are, turned, corrupted."""
-        images = self.test_set(classifier)
+        images = self.test_set(classifier, self.tests)
 
         def right(limit: int, change: Rotation | Corruption | None = None) -> str:
             told = predictions(
@@ -138,9 +141,15 @@ class Measurer:
             "corrupted": {k: right(few, Corruption(k, SEVERITY)) for k in paper_corruptions()},
         }
 
+    def shifted(self, classifier: Classifier, folder: Path) -> Values:
+        """Which images are right on the background of another class."""
+        images, streaming = self.test_set(classifier, self.others), self.streaming(0)
+        told = predictions(classifier, images, folder / "rows", streaming=streaming)
+        return {"other background": pack(told.correct())}
+
     def attacks(self, classifier: Classifier, folder: Path) -> Values:
         """Which images are right before and after each attack, and what was found about it."""
-        sizes, dataset = self.sizes, self.test_set(classifier).class_labels()
+        sizes, dataset = self.sizes, self.test_set(classifier, self.tests).class_labels()
         attacks = {
             "PGD-50": PGD(epsilon=EPSILON, steps=50),
             "sequence": Sequence(

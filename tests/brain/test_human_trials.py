@@ -45,6 +45,14 @@ def test_human_trials_and_their_consistency(tmp_path):
         human_trials.align_answers(trials, missing, ["cat"] * 3)
 
 
+def test_an_image_called_by_its_cues_is_the_same_for_all_and_in_the_folder():
+    told = ["0001_s5n_s01_0_bird_00_bird3-clock2.png", "0977_s5n_s07_0_bird_00_bird3-clock2.png"]
+    assert {human_trials.image_id(name) for name in told} == {"bird3-clock2"}
+    assert human_trials.image_id("bird3-clock2.png") == "bird3-clock2"
+    other = human_trials.image_id("0001_cl_s01_cr_bear_40_n02134084_5274.png")
+    assert other == "cr_bear_40_n02134084_5274"
+
+
 def test_shape_bias_counts_decided_answers_of_conflicting_images():
     names = ["cat1-dog2", "dog1-cat1", "car3-dog1", "car1-car2", "owl1-dog1"]
     people = np.array(

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from vitreous.brain.activations import inference_on, model_inputs
+from vitreous.brain.cues import cues
 from vitreous.brain.readers import read_table
 from vitreous.brain.stimuli import Stimuli
 from vitreous.data.class_maps import class_map
@@ -56,8 +57,13 @@ class HumanTrials:
 
 
 def image_id(name: str) -> str:
-    """Reduce `0001_cl_s01_cr_bear_40_n02134084_5274.png` to what is the same for every subject."""
+    """Reduce `0001_cl_s01_cr_bear_40_n02134084_5274.png` to what is the same for every subject.
+
+    An image that is called by its cues (`0002_s5n_s01_0_bird_00_bird2-clock3.png`) keeps these.
+    """
     parts = Path(name).stem.split("_")
+    if cues(parts[-1]) is not None:
+        return parts[-1]
     return "_".join(parts[3:]) if len(parts) > 4 else Path(name).stem
 
 

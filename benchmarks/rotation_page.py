@@ -297,7 +297,8 @@ def section(kind: str, runs: Runs) -> list[str]:
     lines = [f"### {TITLES[kind]}", "", *accuracy_table(runs), ""]
     if any("v4" in run for seeds in runs.values() for run in seeds.values()):
         lines += [*brain_table(runs), ""]
-        lines += [*difference_table(runs, "both", ARMS[:4]), ""]
+        if "both" in runs:
+            lines += [*difference_table(runs, "both", ARMS[:4]), ""]
     if any(arm in runs for arm in ARMS[5:]) and (added := sums(runs)):
         lines += [*added, ""]
     return lines

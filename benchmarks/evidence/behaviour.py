@@ -38,7 +38,6 @@ from vitreous.brain.agreement import (
 from vitreous.brain.cues import cues, shape_bias
 from vitreous.brain.human_trials import (
     HumanTrials,
-    align_answers,
     categories_of,
     decide,
     read_human_trials,
@@ -70,6 +69,7 @@ PUBLISHED = {
 }
 CATEGORIES = tuple(class_map("cue_conflict")["classes"])
 NONE = "-"
+AT_ONCE = 160
 Row = dict[str, Any]
 
 
@@ -132,21 +132,21 @@ def gather(options: argparse.Namespace) -> None:
         "ResNet-50, npm weights": (options.resnet, read_resnet),
     }
     for name, (place, load) in models.items():
-        if place is not None and name not in stored["answers"]:
-            ask(name, load(place), options.source / IMAGES, people, stored)
-            write_json(FILE, stored)
+        known = len(stored["answers"].get(name, ""))
+        if place is not None and known < len(people.names):
+            ask(name, load(place), options.source / IMAGES, stored)
     print(f"{len(stored['answers'])} of {len(people.names)} images: {FILE}")
 
 
-def ask(
-    name: str, classifier: Classifier, images: Path, people: HumanTrials, stored: dict[str, Any]
-) -> None:
-    """A model's answers; told which categories it has, where it does not have all."""
-    among = categories_of(classifier)
-    answers = decide(classifier, stimuli := read_stimuli(images))
-    stored["answers"][name] = encode(align_answers(people, stimuli, answers))
+def ask(name: str, classifier: Classifier, images: Path, stored: dict[str, Any]) -> None:
+    """A model's answers, image by image in the file's order; goes on where it was stopped."""
+    among, stimuli, answers = categories_of(classifier), read_stimuli(images), stored["answers"]
     if len(among) < len(CATEGORIES):
         stored["among"][name] = list(among)
+    answers.setdefault(name, "")
+    while left := stored["images"][len(answers[name]) :][:AT_ONCE]:
+        answers[name] += encode(np.array(decide(classifier, stimuli.select(left))))
+        write_json(FILE, stored)
 
 
 def measured(stored: dict[str, Any], name: str) -> Row:
@@ -173,7 +173,8 @@ def page() -> None:
     """Write the table and the figure."""
     stored = json.loads(FILE.read_text("utf-8"))
     people = [n for n in stored["answers"] if n.startswith("subject")]
-    networks = [n for n in stored["answers"] if n not in people]
+    whole = [n for n, told in stored["answers"].items() if len(told) == len(stored["images"])]
+    networks = [n for n in whole if n not in people]
     rows = {name: measured(stored, name) for name in networks}
     lines = [
         "| who | categories | shape bias | images in conflict | right by shape | κ to people |"

@@ -212,7 +212,8 @@ def brain_table(runs: Runs) -> list[str]:
             values = it_values(seeds, target)
             cells.append("–" if values is None else span(values[0], jackknifed(values), 3))
         lines.append(f"| {' | '.join(cells)} |")
-    return lines
+    counts = ", ".join(f"{int(kept.sum())} of {session}" for session, kept in reliable.items())
+    return [*lines, "", f"Neurons: {counts}."]
 
 
 def share_explained(
@@ -333,9 +334,12 @@ def page() -> None:
     lines = [line for kind, runs in stored.items() if runs for line in section(kind, runs)]
     before, rest = PAGE.read_text(encoding="utf-8").split(MARKS[0])
     after = rest.split(MARKS[1])[1]
+    if any(len(runs) > 1 for runs in stored.values()):
+        draw(stored)
+        lines = ["![V4 of each arm](../images/rotation.png)", "", *lines]
+        print(FIGURE)
     PAGE.write_text("\n".join([before + MARKS[0], "", *lines, MARKS[1] + after]), encoding="utf-8")
-    draw(stored)
-    print(f"{PAGE}\n{FIGURE}")
+    print(PAGE)
 
 
 def main() -> None:

@@ -74,7 +74,7 @@ Row = dict[str, Any]
 
 
 def encode(answers: np.ndarray) -> str:
-    """A hexadecimal digit for each category; a dash for no answer."""
+    """A hexadecimal digit for each category; a dash for no answer, which counts as wrong."""
     digits = {name: f"{i:x}" for i, name in enumerate(CATEGORIES)}
     return "".join(digits.get(str(answer), NONE) for answer in answers)
 
@@ -113,6 +113,8 @@ def efficientnet(folder: Path) -> Classifier:
 def gather(options: argparse.Namespace) -> None:
     """Ask whom the file does not know yet."""
     people = read_some(options.source / PEOPLE, "subject-*")
+    if np.isnan(people.correct).any():
+        raise SystemExit(f"{options.source}: some people did not see all images")
     stored: dict[str, Any] = json.loads(FILE.read_text("utf-8")) if FILE.is_file() else {}
     if not stored:
         stored = {"images": list(people.names), "answers": {}, "among": {}}
@@ -159,7 +161,7 @@ def measured(stored: dict[str, Any], name: str) -> Row:
     people = [n for n in stored["answers"] if n.startswith("subject")]
     others = np.stack([decode(stored["answers"][n]) for n in people if n != name])
     right = (given == shapes)[kept]
-    human = np.where(others == "", np.nan, others == shapes)[:, kept]
+    human = (others == shapes)[:, kept]
     return {
         "categories": len(among),
         "bias": shape_bias(names.tolist(), given, among),
@@ -185,7 +187,7 @@ def page() -> None:
     given = np.stack([decode(stored["answers"][n]) for n in people])
     bias = shape_bias(stored["images"], given)
     shapes = np.array([(cues(n) or ("", ""))[0] for n in stored["images"]])
-    human = np.where(given == "", np.nan, given == shapes)
+    human = given == shapes
     assert bias is not None
     among = consistency_of_people(human).score
     cells = [
@@ -193,7 +195,7 @@ def page() -> None:
         "16",
         span(bias.share, bias.interval),
         f"{bias.images:,}",
-        f"{100 * np.nanmean(human):.1f}",
+        f"{100 * human.mean():.1f}",
         span(among, consistency_of_people_interval(human), 1, 3),
     ]
     lines.append(f"| {' | '.join(cells)} |")

@@ -72,6 +72,11 @@ def test_accuracies_are_means_over_seeds_and_differences_are_paired(page: Module
     same = page.over_seeds({0: both[0]}, "clean")
     assert page.difference(same - same) == "+0.0 [+0.0, +0.0]"
     assert page.difference(np.ones(40)) == "+100.0 [+100.0, +100.0]"
+    moved = np.array([1.0, 0, 0, -1, 0, 1] * 20)
+    value, low, high = (float(x.strip("[],")) for x in page.difference(moved).split(" "))
+    half = 196 * moved.std() / len(moved) ** 0.5
+    assert value == 16.7 and low == pytest.approx(16.7 - half, abs=1.5)
+    assert high == pytest.approx(16.7 + half, abs=1.5)
 
 
 def test_the_layer_of_one_species_is_chosen_on_the_other(page: ModuleType) -> None:

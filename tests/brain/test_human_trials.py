@@ -8,11 +8,12 @@ import torch
 from PIL import Image
 
 import vitreous.brain as brain
-from vitreous import load_model
+from vitreous import load_model, save_model
 from vitreous.brain import cues, human_trials, stimuli
+from vitreous.cli import main
 from vitreous.data.stores import FileImages
 from vitreous.errors import VitreousError
-from vitreous.results import wilson_interval
+from vitreous.results import Results, wilson_interval
 
 
 def test_human_trials_and_their_consistency(tmp_path):
@@ -91,3 +92,37 @@ def test_a_model_of_some_of_imagenets_classes_decides_among_their_categories(tmp
     model.class_names = ["heron", "dog", "cat"]
     with pytest.raises(VitreousError, match="or some of them named by their WordNet ids"):
         human_trials.categories_of(model)
+
+
+def test_the_command_tells_shape_bias_of_a_model_of_some_classes(tmp_path, capsys):
+    names = ["bird1-dog2", "dog1-bird1", "dog2-truck3", "truck1-dog3"]
+    rows = {"subject-01": "bird dog dog truck", "subject-02": "dog dog truck truck"}
+    for folder in ("human", "images", "model"):
+        (tmp_path / folder).mkdir()
+    for name in names:
+        Image.new("RGB", (32, 32), (90, 60, 90)).save(tmp_path / "images" / f"{name}.png")
+    for person, given in rows.items():
+        lines = [
+            f"{person},1,{i},1,{answer},{name.split('1')[0].split('2')[0]},0,"
+            f"{i:04d}_s5n_s{person[-2:]}_0_x_00_{name}.png"
+            for i, (name, answer) in enumerate(zip(names, given.split()))
+        ]
+        head = "subj,session,trial,rt,object_response,category,condition,imagename"
+        (tmp_path / "human" / f"{person}.csv").write_text("\n".join([head, *lines]) + "\n")
+    ids = ["n02002724", "n02106662"]  # a black stork, a German shepherd: it always says dog
+    model = load_model(
+        "vit_tiny_patch16_224", pretrained=False, image_size=32, num_classes=2, class_names=ids
+    )
+    with torch.no_grad():
+        model.net.head.weight.zero_()
+        model.net.head.bias.copy_(torch.tensor([0.0, 1.0]))
+    save_model(model, tmp_path / "model")
+    command = ["brain", "behaviour", str(tmp_path / "model"), "--out", str(tmp_path / "out")]
+    command += ["--cache", str(tmp_path / "cache"), "--human", str(tmp_path / "human")]
+    assert main([*command, "--stimuli", str(tmp_path / "images")]) == 0
+    assert "shape_bias: raw 0.500" in capsys.readouterr().out
+    found = {r.metric: r for r in Results.read(tmp_path / "out").records}
+    assert (found["shape_bias"].value, found["shape_bias"].n) == (0.5, 2)
+    assert found["human_shape_bias"].value == 0.75, "of the images of both birds and dogs"
+    assert (found["accuracy_16"].value, found["accuracy_16"].n) == (pytest.approx(2 / 3), 3)
+    assert {r.settings["categories"] for r in found.values()} == {2}

@@ -1,4 +1,4 @@
-"""The page of rotation × adversary: what is computed from the stored answers and neurons."""
+"""Rotation × adversary: where arms start, and what is computed of stored answers and neurons."""
 
 from __future__ import annotations
 
@@ -11,6 +11,9 @@ from types import ModuleType
 
 import numpy as np
 import pytest
+import torch
+
+from vitreous import load_model, save_model
 
 ROOT = Path(__file__).parents[1]
 
@@ -20,7 +23,7 @@ def page(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
     monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
     monkeypatch.setenv("MPLBACKEND", "agg")
     yield importlib.import_module("rotation_page")
-    for name in ("rotation_page", "rotation_measure"):
+    for name in ("rotation_page", "rotation_measure", "rotation", "joint"):
         sys.modules.pop(name, None)
 
 
@@ -105,3 +108,29 @@ def test_gather_and_page_make_tables_of_what_is_there(page: ModuleType, tmp_path
     assert row.count("50.0") == 3 and " 0.0 [0.0, " in row and "–" in row
     assert "+0.090 [+0.090, +0.090]" in text
     assert page.FIGURE.is_file()
+
+
+SMALL = {"img_scale": [1.0, 1.0], "patch_size": [8, 16], "embed_dim": [24, 24]}
+SMALL |= {"depth": [[1, 1, 0]], "num_heads": [2, 2]}
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [("vit_tiny_patch16_224", {"depth": 1}), ("crossvit_tiny_240", SMALL)],
+)
+def test_a_narrowed_model_answers_as_before_among_its_classes(
+    page: ModuleType, tmp_path: Path, name: str, options: dict
+) -> None:
+    known = ["n1", "n2", "n3", "n4", "n5"]
+    sized = {"pretrained": False, "image_size": 64, "num_classes": 5, "class_names": known}
+    whole = load_model(name, **sized, **options)
+    save_model(whole, tmp_path / "whole")
+    few = importlib.import_module("rotation").narrow(tmp_path / "whole", ["n4", "n2"])
+    images = torch.rand(2, 3, 64, 64)
+    with torch.no_grad():
+        assert torch.allclose(few(images), whole(images)[:, [3, 1]], atol=1e-6)
+    save_model(few, tmp_path / "few")
+    again = load_model(tmp_path / "few")
+    assert list(again.class_names) == ["n4", "n2"] and again.num_classes == 2
+    with torch.no_grad():
+        assert torch.allclose(again(images), few(images), atol=1e-6)

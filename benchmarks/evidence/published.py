@@ -20,7 +20,7 @@ MASKS = "--data.images imagenet/train --data.masks imagenet-s/masks"
 IMAGES = "--data.images imagenet/train --data.validation_images imagenet/val"
 WAITS = "waits for ImageNet, ImageNet-S's masks, the weights and the test set"
 SMALLER = f"{WAITS}; asked [at a smaller scale](index.md)"
-TRANSFORMERS = "waits for ImageNet and the weights; asked [at a smaller scale](rotation.md)"
+TRANSFORMERS = "waits for ImageNet and the weights; asked [at a smaller scale](adversarial.md)"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -160,7 +160,11 @@ def score(model: str, region: str, layers: dict[str, str]) -> str:
 def brain_state(region: str) -> str:
     """What a region's score waits for."""
     waits = "waits for the weights and Brain-Score's private recording"
-    return f"{waits}; asked of [other recordings](rotation.md)" if region in ("V4", "IT") else waits
+    return (
+        f"{waits}; prepared for [other recordings](rotation.md), not measured"
+        if region in ("V4", "IT")
+        else waits
+    )
 
 
 def table(rows: list[Row]) -> list[str]:

@@ -54,6 +54,8 @@ STRONG: dict[str, Any] = {"background_swap": False, "relevance": {"weight": 20.0
 STEADY: dict[str, Any] = {"relevance_consistency": {"weight": 20.0}}
 ARMS: dict[str, dict[str, Any]] = {
     "plain": {**GENTLE, "objectives": NEITHER},
+    "rotation": {"adversary": None, "objectives": NEITHER},
+    "adversary": {"transforms": {"train": {"quarter_turn": False}}, "objectives": NEITHER},
     "guided": {**GENTLE, "objectives": GUIDED},
     "swapped": {**GENTLE, "objectives": SWAPPED},
     "guided + swapped": GENTLE,
@@ -93,6 +95,7 @@ ARMS: dict[str, dict[str, Any]] = {
     "joint + consistency": {"objectives": CONSISTENT},
     "joint + consistency at 20": {"objectives": STEADY},
 }
+SOURCE = {"name": "folders", "validation_share": 0.02}
 MAPS = ("map turned", "map under PGD")
 MEASURES = ("clean", "shifted", "shifted 2", "PGD", "turned", "foreground", "CPU seconds")
 
@@ -123,7 +126,10 @@ class Experiment:
     recipe: str
     overrides: dict[str, Any]
     start: Callable[[Path], Classifier]
-    tests: Tests
+    tests: Tests | None = None
+    training: dict[str, Any] = dataclasses.field(
+        default_factory=lambda: {"epochs": 1, "batch_size": 32}
+    )
 
 
 def generated(options: argparse.Namespace) -> Experiment:
@@ -157,17 +163,13 @@ def tiny_imagenet(options: argparse.Namespace) -> Experiment:
     on all 500 without masks.
     """
     lists = options.out / "tiny_imagenet"
-    boxes = json.loads((options.data / "boxes.json").read_text())
-    classes = sorted(p.name for p in (options.data / "train").iterdir())[:10]
-    parts = {"masked": slice(0, 50), "stream": slice(50, 200), "start": slice(0, 500)}
-    for name, part in parts.items():
-        write_list(options.data, classes, boxes, part, lists, name)
-    source = {"name": "folders", "validation_share": 0.02}
+    classes, boxes, data = ten_classes(options.data, lists, slice(50, 200), slice(0, 50))
+    write_list(options.data, classes, boxes, slice(0, 500), lists, "start")
 
     def start(folder: Path) -> Classifier:
         values = {
             "model": {"num_classes": 10},
-            "data": {**source, "images": str(lists / "start.csv")},
+            "data": {**SOURCE, "images": str(lists / "start.csv")},
             "training": {"epochs": options.start_epochs},
             "selection": {"metric": "validation/loss", "mode": "min"},
         }
@@ -177,12 +179,20 @@ def tiny_imagenet(options: argparse.Namespace) -> Experiment:
         train(recipe, folder, classifier=classifier, quiet=True)
         return classifier
 
-    data = {
-        "stream": {**source, "images": str(lists / "stream.csv")},
-        "masked": {**source, "images": str(lists / "masked.csv")},
-    }
     tests = read_tests(options.data / "val", classes, boxes)
     return Experiment("joint/small_crossvit", {"data": data}, start, tests)
+
+
+def ten_classes(
+    root: Path, lists: Path, stream: slice, masked: slice
+) -> tuple[list[str], dict[str, Any], dict[str, Any]]:
+    """The first ten classes, the boxes, and a recipe's data: a stream, and images with masks."""
+    boxes = json.loads((root / "boxes.json").read_text())
+    classes = sorted(p.name for p in (root / "train").iterdir())[:10]
+    for name, part in {"stream": stream, "masked": masked}.items():
+        write_list(root, classes, boxes, part, lists, name)
+    data = {n: {**SOURCE, "images": str(lists / f"{n}.csv")} for n in ("stream", "masked")}
+    return classes, boxes, data
 
 
 def write_list(
@@ -278,10 +288,10 @@ def measure(classifier: Classifier, tests: Tests, attacked: int) -> dict[str, fl
     return figures
 
 
-def run_arm(
-    experiment: Experiment, arm: str, seed: int, folder: Path, attacked: int
-) -> dict[str, float]:
-    """Train one arm of one seed from the start, measure it, keep the figures."""
+def train_arm(
+    experiment: Experiment, arm: str, seed: int, folder: Path
+) -> tuple[Classifier, float]:
+    """Train one arm of one seed from the start; the model, and the CPU seconds of its training."""
     start = folder.parent.parent / "start"
     if not (start / "last" / "model.safetensors").is_file():
         save_model(experiment.start(start), start / "last")
@@ -289,13 +299,21 @@ def run_arm(
     began = time.process_time()
     if arm != "start":
         values = merge(experiment.overrides, ARMS[arm])
-        values = merge(values, {"training": {"seed": seed, "epochs": 1, "batch_size": 32}})
+        values = merge(values, {"training": {**experiment.training, "seed": seed}})
         values = merge(values, {"robust_validation": {"images": 0}})
         values = merge(values, {"model": {"name": str(start / "last")}})
         values = merge(values, {"selection": {"metric": "validation/loss", "mode": "min"}})
         recipe = load_recipe(experiment.recipe, values)
         train(recipe, folder, classifier=classifier, quiet=True)
-    seconds = time.process_time() - began
+    return classifier, time.process_time() - began
+
+
+def run_arm(
+    experiment: Experiment, arm: str, seed: int, folder: Path, attacked: int
+) -> dict[str, float]:
+    """Train one arm of one seed from the start, measure it, keep the figures."""
+    classifier, seconds = train_arm(experiment, arm, seed, folder)
+    assert experiment.tests is not None
     figures = {**measure(classifier, experiment.tests, attacked), "CPU seconds": seconds}
     write_json(folder / "figures.json", figures)
     return figures

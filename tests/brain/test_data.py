@@ -14,12 +14,11 @@ from sklearn.decomposition import PCA
 
 import vitreous.brain as brain
 from vitreous import Classifier
-from vitreous.brain import activations, benchmarks, human_trials, readers, scoring, stimuli
+from vitreous.brain import activations, benchmarks, readers, scoring, stimuli
 from vitreous.brain.activations import Extraction, extract
 from vitreous.brain.recordings import Recording, gather_repetitions, make_assembly
 from vitreous.brain.reduce import fit_components
 from vitreous.cli import main
-from vitreous.data.stores import FileImages
 from vitreous.errors import VitreousError
 from vitreous.models import Preprocessing
 from vitreous.results import Results
@@ -325,31 +324,6 @@ def test_readout_tells_separated_objects_apart():
     assert (np.array(names)[found.argmax(axis=1)] == labels[60:]).all()
     with pytest.raises(VitreousError, match="60 images with 59 labels"):
         brain.readout_probabilities(features[:60], labels[:59], features[60:])
-
-
-def test_human_trials_and_their_consistency(tmp_path):
-    head = "subj,Session,trial,rt,object_response,category,condition,imagename\n"
-    answers = {"subject-01": "cat dog car car", "subject-02": "cat cat car dog"}
-    truths = ("cat", "dog", "car", "dog")
-    for person, given in answers.items():
-        rows = [
-            f"{person},1,{i},0.5,{answer},{truth},c{i % 2},"
-            f"{i:04d}_ex_{person[-3:]}_c{i % 2}_{truth}_10_n{i}_{i}.png\n"
-            for i, (answer, truth) in enumerate(zip(given.split(), truths))
-        ]
-        (tmp_path / f"{person}.csv").write_text(head + "".join(rows))
-    trials = human_trials.read_human_trials(tmp_path)
-    assert len(trials.names) == 4 and trials.subjects == ("subject-01", "subject-02")
-    assert trials.correct.sum(axis=1).tolist() == [3, 3]
-    names = [f"{i:04d}_ex_dnn_c{i % 2}_{t}_10_n{i}_{i}" for i, t in enumerate(truths)]
-    seen = stimuli.named_stimuli(FileImages(tmp_path, names), names)
-    right = human_trials.align_answers(trials, seen, ["cat", "dog", "car", "car"])
-    score = brain.error_consistency(right, trials.correct)
-    assert score.raw[0, 0] == 1  # wrong on the same picture as the first subject
-    assert score.raw[1, 0] == pytest.approx((0.5 - 0.625) / 0.375)
-    with pytest.raises(VitreousError, match="1 of 4 images of the trials are missing"):
-        missing = stimuli.named_stimuli(FileImages(tmp_path, names[:3]), names[:3])
-        human_trials.align_answers(trials, missing, ["cat"] * 3)
 
 
 def test_behaviour_is_scored_from_the_command_line(images, tmp_path, capsys):

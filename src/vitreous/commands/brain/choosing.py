@@ -17,7 +17,14 @@ from vitreous.brain.agreement import (
 )
 from vitreous.brain.behaviour import ceiled_i2n, i2n, i2n_ceiling, i2n_intervals
 from vitreous.brain.choices import ChoiceTask, find_choices, read_choices
-from vitreous.brain.human_trials import HumanTrials, align_answers, decide, read_human_trials
+from vitreous.brain.cues import shape_bias
+from vitreous.brain.human_trials import (
+    HumanTrials,
+    align_answers,
+    categories_of,
+    decide,
+    read_human_trials,
+)
 from vitreous.brain.readout import readout_probabilities
 from vitreous.brain.records import reference_rows
 from vitreous.brain.stimuli import Stimuli, read_stimuli
@@ -80,31 +87,51 @@ def _task(options: Behaviour) -> ChoiceTask:
 def _error_consistency(
     options: Behaviour, classifier: Classifier, people: HumanTrials, name: str, place: Path
 ) -> list[Record]:
-    """Records of the model's agreement with people, of people's, and of its accuracy."""
-    stimuli = read_stimuli(place)
+    """Records of the model's agreement with people, of people's, and of its accuracy.
+
+    A model of some of ImageNet's classes is compared on the images of the categories that it has.
+    """
+    among = categories_of(classifier)
+    people, stimuli = people.among(among), read_stimuli(place)
+    if not people.names:
+        raise VitreousError(f"no image of {name} is of a category of {classifier.name}")
     device = torch_device(options)
     choices = decide(classifier, stimuli, batch_size=options.batch_size, device=device)
-    right = align_answers(people, stimuli, choices)
+    answers = align_answers(people, stimuli, choices)
+    right = answers == np.array(people.categories)
     own = (right, people.correct, people.conditions)
-    among = (people.correct, people.conditions)
-    score, between, n = error_consistency(*own), consistency_of_people(*among), len(right)
-    about = {"assembly": name, "region": "behaviour", "subjects": len(people.subjects)}
+    between = (people.correct, people.conditions)
+    about: dict[str, object] = {"assembly": name, "region": "behaviour"}
+    about |= {"subjects": len(people.subjects), "categories": len(among)}
     model = {**about, "layer": "logits", "convention": "raw"}
-    interval = error_consistency_interval(*own)
-    spread = consistency_of_people_interval(*among)
-    return [
-        Record("brain", name, "error_consistency", score.score, n, interval, model),
-        Record(
-            "brain",
-            name,
-            "human_error_consistency",
-            between.score,
-            n,
-            spread,
-            {**about, "convention": "ceiling"},
+    ceiling = {**about, "convention": "ceiling"}
+
+    def record(metric: str, score: float, spread: tuple[float, float] | None, **settings: object):
+        return Record("brain", name, metric, score, len(right), spread, settings)
+
+    records = [
+        record(
+            "error_consistency",
+            error_consistency(*own).score,
+            error_consistency_interval(*own),
+            **model,
         ),
-        accuracy_record("brain", name, "accuracy_16", int(right.sum()), n, **model),
+        record(
+            "human_error_consistency",
+            consistency_of_people(*between).score,
+            consistency_of_people_interval(*between),
+            **ceiling,
+        ),
+        accuracy_record("brain", name, "accuracy_16", int(right.sum()), len(right), **model),
     ]
+    for metric, given, settings in (
+        ("shape_bias", answers, model),
+        ("human_shape_bias", people.answers, ceiling),
+    ):
+        if (bias := shape_bias(people.names, given, among)) is not None:
+            counts = (bias.share, bias.images, bias.interval)
+            records.append(Record("brain", name, metric, *counts, settings))
+    return records
 
 
 def _i2n(options: Behaviour, classifier: Classifier, task: ChoiceTask) -> list[Record]:

@@ -123,14 +123,18 @@ def with_a_reader(command: str) -> list[str]:
 
 def send(number: int) -> None:
     """Send a signal to all processes of a command, from a process beside them."""
+    told, tell = os.pipe()
     sender = os.fork()
     if sender == 0:
         signal.signal(number, signal.SIG_IGN)
-        time.sleep(0.1)  # the command is done with this fork: what is raised in its hooks is lost
+        os.read(told, 1)  # the command is done with this fork: what is raised in its hooks is lost
         os.killpg(0, number)
         time.sleep(0.1)  # so that readers that end by it have ended
         os._exit(0)
+    os.write(tell, b".")
     os.waitpid(sender, 0)
+    os.close(told)
+    os.close(tell)
 
 
 def stopped_by_hand(owner: type, method: str, times: int, number: int) -> Callable[[], None]:

@@ -17,10 +17,17 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import yaml
 from small import LABEL, TRANSFORMS
 
 from vitreous import cli
+from vitreous.data.readers import read_dataset
+from vitreous.evaluation.evaluators.explanation import ExplanationSettings, measure_explanations
+from vitreous.evaluation.pixel_removal import removal_area
+from vitreous.evaluation.stream import StreamSettings
+from vitreous.io import write_json
+from vitreous.models import load_model
 
 RATES = ("2e-6", "8e-6", "2e-5")
 RELEVANCE = {"weight": 0.8, "background": 2.0, "foreground": 0.3, "target": "label"}
@@ -39,7 +46,7 @@ ARMS: dict[str, dict[str, Any]] = {
     "guidance_and_swap": {"classification": {}, "relevance": RELEVANCE, "background_swap": {}},
 }
 # Passes over the list: more of them over few images. Masks by boxes, by SAM, by TokenCut.
-EPOCHS = {"train_16": 4, "train_16_sam": 4, "train_16_tokencut": 4, "train_3": 12}
+EPOCHS = {"train_16": 4, "train_16_sam": 4, "train_16_tokencut": 4, "train_3": 6}
 
 
 def recipe(data: Path, start: str, images: str, arm: str) -> dict[str, Any]:
@@ -104,11 +111,35 @@ def measure(model: str | Path, arguments: argparse.Namespace, out: Path) -> None
     if not (out / "results.json").is_file():
         options = ("--precision", "bfloat16", "--limit", str(arguments.limit), "--out", str(out))
         vitreous("evaluate", str(model), "--data", *tests, *options, *common)
-    explained = out.parent.parent / f"{out.parent.name}_explained" / out.name
-    if arguments.explain and not (explained / "results.json").is_file():
-        shown = ("--data", str(arguments.data / "tests" / "original"))
-        shown += ("--masks", str(arguments.data / "masks_val"), "--limit", str(arguments.explain))
-        vitreous("evaluate", str(model), *shown, "--out", str(explained), *common)
+    if arguments.explain:
+        explained(model, arguments, out.parent / f"{out.name}.json")
+
+
+def explained(model: str | Path, arguments: argparse.Namespace, file: Path) -> None:
+    """What a model looks at on the originals: image by image, unless that was measured.
+
+    Of the map of the predicted class: its share on the object, and the areas (in per cent) under
+    the curves of accuracy as the most, and the least, relevant pixels are removed.
+    """
+    if file.is_file():
+        return
+    shown = read_dataset(arguments.data / "tests" / "original", masks=arguments.data / "masks_val")
+    found = measure_explanations(
+        load_model(str(model)),
+        shown,
+        "original",
+        file.with_suffix(""),
+        explaining=ExplanationSettings(passes="bfloat16"),
+        streaming=StreamSettings(batch_size=16, limit=arguments.explain, progress=False),
+    )
+    own = found.rows["gradient_attention"]
+    areas = [[removal_area(curve) for curve in pair] for pair in own["removal"].astype(float)]
+    table = {"share": own["share"], "positive": np.array(areas)[:, 0]}
+    table |= {"negative": np.array(areas)[:, 1]}
+    values = {name: np.round(column, 4).tolist() for name, column in table.items()}
+    curves = own["removal"].mean(0).round(4).tolist()
+    names = [shown.name(i) for i in found.rows["index"]]
+    write_json(file, {"files": names, **values, "curves": curves})
 
 
 def tests_of(arguments: argparse.Namespace) -> list[str]:

@@ -31,8 +31,8 @@ class Sam:
 
     The image is squashed to the encoder's size and normalised by ImageNet's mean and standard
     deviation; each box is an object, all points of an image are one; of the masks that the
-    decoder offers for an object, the one of the best predicted overlap is taken. Foreground is
-    the union of the objects.
+    decoder offers for an object, the one of the best predicted overlap is taken, and what of it
+    lies outside the object's box is cut off. Foreground is the union of the objects.
 
     Attributes:
         encoder: ONNX (or ORT) file: image (1, 3, S, S) → embeddings.
@@ -42,6 +42,7 @@ class Sam:
         boxes: Boxes as the method `boxes` reads them.
         points: A JSON file `{"a/b.jpg": [[x, y], [x, y, 0]]}`: pixels; 0 marks the background.
         names: Names of the objects that count, for XML and COCO; all where not given.
+        cut: Cut each object's mask off where its box ends.
         device: `auto`, `cpu`, or `cuda` where onnxruntime-gpu is installed.
     """
 
@@ -50,6 +51,7 @@ class Sam:
     boxes: Path | None = None
     points: Path | None = None
     names: tuple[str, ...] | None = None
+    cut: bool = True
     device: str = "auto"
 
     def __post_init__(self) -> None:
@@ -114,9 +116,22 @@ class Sam:
         scaled = coordinates * (side / np.array(image.size))
         for start in range(0, len(scaled), AT_ONCE):
             part = slice(start, start + AT_ONCE)
-            for logits in self._decode(embeddings, scaled[part], labels[part]):
-                mask |= enlarge(logits, mask.shape) > 0
+            made = self._decode(embeddings, scaled[part], labels[part])
+            for logits, points, kinds in zip(made, coordinates[part], labels[part]):
+                rows, columns = self._extent(points, kinds, mask.shape)
+                mask[rows, columns] |= enlarge(logits, mask.shape)[rows, columns] > 0
         return mask
+
+    def _extent(
+        self, points: np.ndarray, kinds: np.ndarray, shape: tuple[int, ...]
+    ) -> tuple[slice, slice]:
+        """Rows and columns where an object can be: its box's pixels; all where it has no box."""
+        corners = [points[kinds == kind] for kind in (TOP_LEFT, BOTTOM_RIGHT)]
+        if not self.cut or min(map(len, corners)) == 0:
+            return slice(0, shape[0]), slice(0, shape[1])
+        left, top = np.floor(np.maximum(corners[0][0], 0)).astype(int).tolist()
+        right, bottom = np.ceil(np.maximum(corners[1][0], 0)).astype(int).tolist()
+        return slice(top, bottom), slice(left, right)
 
     def _embed(self, image: Image.Image) -> dict[str, np.ndarray]:
         pixels = squash([image], (self._side, self._side)).numpy()

@@ -123,9 +123,11 @@ def explained(model: str | Path, arguments: argparse.Namespace, file: Path) -> N
     """
     if file.is_file():
         return
-    shown = read_dataset(arguments.data / "tests" / "original", masks=arguments.data / "masks_val")
+    classifier, tests = load_model(str(model)), arguments.data / "tests"
+    names = classifier.class_names
+    shown = read_dataset(tests / "original", names, masks=arguments.data / "masks_val")
     found = measure_explanations(
-        load_model(str(model)),
+        classifier,
         shown,
         "original",
         file.with_suffix(""),
@@ -138,8 +140,8 @@ def explained(model: str | Path, arguments: argparse.Namespace, file: Path) -> N
     table |= {"negative": np.array(areas)[:, 1]}
     values = {name: np.round(column, 4).tolist() for name, column in table.items()}
     curves = own["removal"].mean(0).round(4).tolist()
-    names = [shown.name(i) for i in found.rows["index"]]
-    write_json(file, {"files": names, **values, "curves": curves})
+    files = [shown.name(i) for i in found.rows["index"]]
+    write_json(file, {"files": files, **values, "curves": curves})
 
 
 def tests_of(arguments: argparse.Namespace) -> list[str]:

@@ -162,7 +162,8 @@ def main() -> None:
     parser.add_argument("--model", default="vit_small_patch14_dinov2.lvd142m")
     arguments = parser.parse_args()
     boxes, out = read_boxes(arguments.data), arguments.out
-    sam = Sam(arguments.encoder, arguments.decoder, points=Path("none"))
+    gap = Sam.gap / ROW**2  # of one photograph on the sheet
+    sam = Sam(arguments.encoder, arguments.decoder, points=Path("none"), gap=gap)
     if not (out / "other_place.done").is_file():
         places = list_images(arguments.backgrounds)
         write_other_places(sam, arguments.data, out, boxes, places)

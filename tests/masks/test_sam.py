@@ -129,6 +129,26 @@ def test_a_mask_ends_where_its_box_ends(networks, images, tmp_path):
     assert (mask == expected).all() and mask[25, 35] and not mask[25, 60]
 
 
+def test_small_gaps_are_filled_and_large_ones_stay(networks, images, tmp_path):
+    """A gap within the object, one beside the edge of the image, and one too large."""
+    pixels = np.zeros((SIDE * 8, SIDE * 8, 3), np.uint8)
+    pixels[..., 0] = 255
+    for rows, columns in ((24, 40), (40, 80)):
+        pixels[rows : rows + 12, columns : columns + 12] = 0
+    pixels[:12, :12] = pixels[80:, 40:80] = 0
+    method = Sam(**networks, boxes=tmp_path / "none.json")
+    side = float(SIDE * 8)
+    asked = np.array([[[0, 0], [side, side]]]), np.array([[2.0, 3.0]])
+    image = Image.fromarray(pixels)
+    bare = dataclasses.replace(method, gap=0.0).segment(image, *asked)
+    assert not bare[30, 46] and not bare[3, 3] and not bare[100, 60]
+    filled = method.segment(image, *asked)
+    assert filled[:70].all() and not filled[100, 60]
+    assert (filled[80:] == bare[80:]).all()
+    nothing = method.segment(Image.fromarray(pixels * 0), *asked)
+    assert not nothing.any()
+
+
 def test_points_reach_the_decoder_in_pixels_of_the_encoder(networks, images, tmp_path):
     table = {"half.png": [[20, 10], [70, 30, 0]], "nothing.png": "here"}
     (tmp_path / "points.json").write_text(json.dumps(table))

@@ -130,7 +130,7 @@ def explained(model: str | Path, arguments: argparse.Namespace, file: Path) -> N
         classifier,
         shown,
         "original",
-        file.with_suffix(""),
+        file.parent / "looked_at" / file.stem,
         explaining=ExplanationSettings(passes="bfloat16"),
         streaming=StreamSettings(batch_size=16, limit=arguments.explain, progress=False),
     )

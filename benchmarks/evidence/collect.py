@@ -34,8 +34,8 @@ TOLERATED = 0.02
 Answers = dict[str, np.ndarray]
 
 
-def gather(measured: Path) -> None:
-    """Write the file from the tables of predictions."""
+def right_of(measured: Path) -> tuple[list[str], dict[str, dict[str, str]]]:
+    """The class of each image, and for each run and set which it has right, as digits."""
     runs, images = {}, {}
     for table in sorted(measured.rglob("predictions.csv")):
         run = str(table.parents[2].relative_to(measured))
@@ -47,14 +47,19 @@ def gather(measured: Path) -> None:
             raise SystemExit(f"{table} is of other images than the tables before it")
         right = np.array([row["correct"] == "True" for row in rows])
         runs.setdefault(run, {})[name] = np.packbits(right).tobytes().hex()
-    classes = [name.split("/")[0] for name in images["files"]]
+    return [name.split("/")[0] for name in images["files"]], runs
+
+
+def gather(measured: Path) -> None:
+    """Write the file from the tables of predictions."""
+    classes, runs = right_of(measured)
     FILE.write_text(json.dumps({"classes": classes, "runs": runs}, indent=0) + "\n")
     print(f"{len(runs)} runs of {len(classes)} images: {FILE}")
 
 
-def read() -> tuple[np.ndarray, dict[str, Answers]]:
+def read(file: Path = FILE) -> tuple[np.ndarray, dict[str, Answers]]:
     """The class of each image, and for each run and set which images it has right."""
-    stored = json.loads(FILE.read_text())
+    stored = json.loads(file.read_text(encoding="utf-8"))
     count = len(stored["classes"])
     runs = {
         run: {

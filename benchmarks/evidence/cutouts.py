@@ -78,7 +78,8 @@ def main() -> None:
     parser.add_argument("--balanced", type=int, default=12)
     arguments = parser.parse_args()
     boxes = json.loads((arguments.data / "boxes.json").read_text())
-    sam = Sam(arguments.encoder, arguments.decoder, points=Path("none"))
+    gap = Sam.gap / ROW**2  # of one photograph on the sheet
+    sam = Sam(arguments.encoder, arguments.decoder, points=Path("none"), gap=gap)
     for wnid in arguments.classes:
         left_out = 0
         if (done := arguments.out / f"{wnid}.done").is_file():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -110,6 +111,42 @@ def test_boxes_become_the_best_predicted_mask_of_the_pictures_size(networks, ima
         mask = np.asarray(opened) > 0
     assert mask[:, : WIDTH // 2 - 3].all() and not mask[:, WIDTH // 2 + 3 :].any()
     assert "has nothing of" in made["nothing"].dropped
+
+
+def test_a_mask_ends_where_its_box_ends(networks, images, tmp_path):
+    """The network sees all that is red, the left half: of it each box keeps what it holds."""
+    method = Sam(**networks, boxes=tmp_path / "none.json")
+    coordinates = np.array([[[2.0, 3.0], [10.5, 12.0]], [[30.0, 20.0], [90.0, 39.0]]])
+    labels = np.tile([2.0, 3.0], (2, 1))
+    with Image.open(images / "half.png") as image:
+        mask = method.segment(image, coordinates, labels)
+        whole = dataclasses.replace(method, cut=False).segment(image, coordinates, labels)
+        at_point = method.segment(image, np.array([[[2.0, 3.0]]]), np.array([[5.0]]))
+    assert whole[:, :36].all() and at_point[:, :36].all(), "nothing to cut without a box"
+    expected = np.zeros_like(mask)
+    expected[3:12, 2:11] = True
+    expected[20:39, 30:] = whole[20:39, 30:]
+    assert (mask == expected).all() and mask[25, 35] and not mask[25, 60]
+
+
+def test_small_gaps_are_filled_and_large_ones_stay(networks, images, tmp_path):
+    """A gap within the object, one beside the edge of the image, and one too large."""
+    pixels = np.zeros((SIDE * 8, SIDE * 8, 3), np.uint8)
+    pixels[..., 0] = 255
+    for rows, columns in ((24, 40), (40, 80)):
+        pixels[rows : rows + 12, columns : columns + 12] = 0
+    pixels[:12, :12] = pixels[80:, 40:80] = 0
+    method = Sam(**networks, boxes=tmp_path / "none.json")
+    side = float(SIDE * 8)
+    asked = np.array([[[0, 0], [side, side]]]), np.array([[2.0, 3.0]])
+    image = Image.fromarray(pixels)
+    bare = dataclasses.replace(method, gap=0.0).segment(image, *asked)
+    assert not bare[30, 46] and not bare[3, 3] and not bare[100, 60]
+    filled = method.segment(image, *asked)
+    assert filled[:70].all() and not filled[100, 60]
+    assert (filled[80:] == bare[80:]).all()
+    nothing = method.segment(Image.fromarray(pixels * 0), *asked)
+    assert not nothing.any()
 
 
 def test_points_reach_the_decoder_in_pixels_of_the_encoder(networks, images, tmp_path):

@@ -70,6 +70,29 @@ def enlarge(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return cv2.resize(mask.astype(np.float32), size[::-1], interpolation=cv2.INTER_LINEAR)
 
 
+def fill_gaps(mask: np.ndarray, share: float) -> np.ndarray:
+    """Fill small gaps: connected parts of the background (8 neighbours), wherever they lie.
+
+    Args:
+        mask: (H, W) bool.
+        share: Parts that cover less than this share of the image are filled.
+
+    Returns:
+        (H, W) bool.
+
+    Examples:
+        >>> ring = np.ones((4, 4), bool)
+        >>> ring[1, 1] = False
+        >>> bool(fill_gaps(ring, 0.1).all()), bool(fill_gaps(ring, 0.05).all())
+        (True, False)
+    """
+    cv2 = require("cv2", "masks")
+    background = (~mask).astype(np.uint8)
+    _, parts, about, _ = cv2.connectedComponentsWithStats(background, connectivity=8)
+    small = about[:, cv2.CC_STAT_AREA] < share * mask.size
+    return mask | small[parts]
+
+
 @EDGES.register("none")
 def keep(image: np.ndarray, coarse: np.ndarray) -> np.ndarray:
     """Enlarge only."""

@@ -6,6 +6,7 @@ import dataclasses
 import functools
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 from PIL import Image
@@ -14,9 +15,10 @@ from vitreous.data.images import open_image
 from vitreous.errors import VitreousError
 from vitreous.fingerprint import named_content
 from vitreous.masks.base import MASK_METHODS, Found, MaskError, MaskItem, find_each
-from vitreous.masks.edges import enlarge
+from vitreous.masks.edges import enlarge, fill_gaps
 from vitreous.masks.images import MEAN, STD, Session, load_session, run_session, squash
 from vitreous.masks.prompts import BoxFile, PromptFile
+from vitreous.ranges import SHARE
 
 # Labels of SAM's points: the two corners of a box.
 TOP_LEFT, BOTTOM_RIGHT = 2.0, 3.0
@@ -31,8 +33,9 @@ class Sam:
 
     The image is squashed to the encoder's size and normalised by ImageNet's mean and standard
     deviation; each box is an object, all points of an image are one; of the masks that the
-    decoder offers for an object, the one of the best predicted overlap is taken. Foreground is
-    the union of the objects.
+    decoder offers for an object, the one of the best predicted overlap is taken, and what of it
+    lies outside the object's box is cut off. Foreground is the union of the objects, small gaps
+    in it filled.
 
     Attributes:
         encoder: ONNX (or ORT) file: image (1, 3, S, S) → embeddings.
@@ -42,6 +45,9 @@ class Sam:
         boxes: Boxes as the method `boxes` reads them.
         points: A JSON file `{"a/b.jpg": [[x, y], [x, y, 0]]}`: pixels; 0 marks the background.
         names: Names of the objects that count, for XML and COCO; all where not given.
+        cut: Cut each object's mask off where its box ends.
+        gap: Fill connected parts of the background that cover less than this share of the image,
+            as SAM 2's own `max_hole_area` does; 0 fills none.
         device: `auto`, `cpu`, or `cuda` where onnxruntime-gpu is installed.
     """
 
@@ -50,6 +56,8 @@ class Sam:
     boxes: Path | None = None
     points: Path | None = None
     names: tuple[str, ...] | None = None
+    cut: bool = True
+    gap: Annotated[float, SHARE] = 0.01
     device: str = "auto"
 
     def __post_init__(self) -> None:
@@ -103,7 +111,7 @@ class Sam:
             labels: (objects, points): 1 on the object, 0 beside it, 2 and 3 corners of its box.
 
         Returns:
-            (H, W) bool, the union of the objects; empty where none is asked for.
+            (H, W) bool, the union of the objects, gaps filled; empty where none is asked for.
 
         Raises:
             MaskError: If the network's answer is not finite.
@@ -114,9 +122,22 @@ class Sam:
         scaled = coordinates * (side / np.array(image.size))
         for start in range(0, len(scaled), AT_ONCE):
             part = slice(start, start + AT_ONCE)
-            for logits in self._decode(embeddings, scaled[part], labels[part]):
-                mask |= enlarge(logits, mask.shape) > 0
-        return mask
+            made = self._decode(embeddings, scaled[part], labels[part])
+            for logits, points, kinds in zip(made, coordinates[part], labels[part]):
+                rows, columns = self._extent(points, kinds, mask.shape)
+                mask[rows, columns] |= enlarge(logits, mask.shape)[rows, columns] > 0
+        return fill_gaps(mask, self.gap)
+
+    def _extent(
+        self, points: np.ndarray, kinds: np.ndarray, shape: tuple[int, ...]
+    ) -> tuple[slice, slice]:
+        """Rows and columns where an object can be: its box's pixels; all where it has no box."""
+        corners = [points[kinds == kind] for kind in (TOP_LEFT, BOTTOM_RIGHT)]
+        if not self.cut or min(map(len, corners)) == 0:
+            return slice(0, shape[0]), slice(0, shape[1])
+        left, top = np.floor(np.maximum(corners[0][0], 0)).astype(int).tolist()
+        right, bottom = np.ceil(np.maximum(corners[1][0], 0)).astype(int).tolist()
+        return slice(top, bottom), slice(left, right)
 
     def _embed(self, image: Image.Image) -> dict[str, np.ndarray]:
         pixels = squash([image], (self._side, self._side)).numpy()

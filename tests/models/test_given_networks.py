@@ -12,6 +12,7 @@ import timm
 import torch
 import transformers
 from open_clip.transformer import QuickGELU
+from PIL import Image
 from torch import Tensor, nn
 
 import vitreous
@@ -23,7 +24,8 @@ from vitreous.data.dataset import Dataset
 from vitreous.data.stores.arrays import ArrayImages
 from vitreous.errors import UnsupportedModelError, VitreousError
 from vitreous.evaluation.evaluators.robustness import Robustness, robustness
-from vitreous.models import Preprocessing
+from vitreous.models import Classifier, Preprocessing
+from vitreous.models.hugging_face import normalization
 from vitreous.models.towers import TowerClassifier
 
 SHAPE: dict[str, Any] = {
@@ -222,3 +224,48 @@ def test_features_are_no_classes(tmp_path: Path, images: Tensor) -> None:
     dataset = Dataset(ArrayImages(pixels, ["a"]), np.zeros(1, np.int64))
     with pytest.raises(UnsupportedModelError, match="has no head"):
         robustness(headless, dataset, Robustness("set", PGD(), (0.1,)), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("said", "whole"),
+    [
+        ({"rescale_factor": 1 / 127.5}, 2.0),
+        ({"do_rescale": False}, 255.0),
+        ({"rescale_factor": 1 / 255}, 1.0),
+        ({"rescale_factor": 1 / 127.5, "do_normalize": False}, 2.0),
+    ],
+)
+def test_what_a_processor_makes_of_bytes_is_what_the_network_gets(
+    said: dict[str, Any], whole: float
+) -> None:
+    processor = transformers.ViTImageProcessor(
+        size={"height": SIZE, "width": SIZE},
+        image_mean=[0.5, 0.4, 0.3],
+        image_std=[0.2] * 3,
+        **said,
+    )
+    pixels = np.random.default_rng(0).integers(0, 255, (SIZE, SIZE, 3)).astype(np.uint8)
+    expected = processor(Image.fromarray(pixels), return_tensors="pt")["pixel_values"]
+    mean, deviation = normalization(processor.to_dict())
+    net = nn.Flatten()
+    found = Classifier(net, mean, deviation).normalized(
+        torch.from_numpy(pixels).permute(2, 0, 1)[None] / 255
+    )
+    torch.testing.assert_close(found, expected.float(), rtol=1e-5, atol=1e-4)
+    assert float(found.abs().max()) > 0.4 * whole
+
+
+def test_blocks_that_no_rule_knows_are_refused_in_a_line(images: Tensor) -> None:
+    net = timm.create_model("vit_small_patch16_18x2_224", **SHAPE)
+    for method in ("gradient_attention", "attn_lrp", "transformer_attribution"):
+        with pytest.raises(UnsupportedModelError) as error:
+            vitreous.relevance(load_model(net), images, method=method)
+        assert "\n" not in str(error.value)
+    assert vitreous.relevance(load_model(net), images, 1, "input_gradient").std() > 0.01
+
+
+@pytest.mark.parametrize("target", [1.5, True, 2.0])
+def test_a_target_that_is_no_class_is_one_line(target: float, images: Tensor) -> None:
+    model = load_model(timm.create_model("vit_tiny_patch16_224", **SHAPE))
+    with pytest.raises(VitreousError, match="expected a class by number or name"):
+        vitreous.relevance(model, images, target)

@@ -353,6 +353,10 @@ def resolve_target(logits: Tensor, target: Target, class_names: Sequence[str] = 
     """Turn any form of target into classes (B,), checked against the number of logits."""
     if target is None:
         return logits.detach().argmax(1)
+    if isinstance(target, bool | float) or not isinstance(target, Tensor | int | Sequence):
+        raise VitreousError(
+            f"target: expected a class by number or name, or one for each image; found {target!r}"
+        )
     if isinstance(target, str):
         target = class_number(target, class_names)
     elif not isinstance(target, Tensor | int):

@@ -39,6 +39,8 @@ def stream_map(row: Tensor, stream: Stream, size: tuple[int, int]) -> Tensor:
     if covered == size:
         return upsampled
     top, left = (size[0] - covered[0]) // 2, (size[1] - covered[1]) // 2
+    if not stream.centered:
+        top = left = 0
     bottom, right = size[0] - covered[0] - top, size[1] - covered[1] - left
     return F.pad(upsampled, (left, right, top, bottom))
 

@@ -33,8 +33,10 @@ def _unknown(net: Network) -> str:
     if net.attn_pool is not None or net.global_pool != "token" or not net.has_class_token:
         return f"not for a head that pools by '{'map' if net.attn_pool else net.global_pool}'"
     for block in net.blocks:
-        if type(block) is not Block or type(block.attn) is not Attention or block.attn.gate:
-            return f"not for blocks of {type(block).__name__} with {type(block.attn).__name__}"
+        if type(block) is not Block:
+            return f"not for blocks of {type(block).__name__}"
+        if type(block.attn) is not Attention or block.attn.gate:
+            return f"not for blocks with {type(block.attn).__name__}"
         if type(block.mlp) is not Mlp:
             return f"not for {type(block.mlp).__name__}"
         norms = (block.norm1, block.norm2, block.attn.q_norm, block.attn.k_norm)

@@ -148,9 +148,9 @@ class Command(
     methods: tuple[str, ...] = ()
     """Relevance methods, all in one pass; those of the suite, or gradient_attention."""
     removal: bool = True
-    """Also remove pixels by their relevance (18 more forward passes for each method)."""
+    """Leave out the removal of pixels by their relevance (18 forward passes for each method)."""
     squash: bool = True
-    """For explanations: resize images whatever their shape, as ImageNet-Segmentation does."""
+    """For explanations: crop as the model does, do not resize whatever the shape."""
     tolerance: Annotated[int, at_least(0, at_most=16384)] = TOLERANCE
     """Of the pointing game: how near, in pixels, the foreground has to be."""
     out: Path | None = None

@@ -115,7 +115,8 @@ def plain_vit(net: Network, image_size: tuple[int, int]) -> Layout | None:
         return None  # parallel attention layers within one block
     grid = _grid(net, embed, image_size)
     prefix = int(net.num_prefix_tokens)
-    stream = Stream(prefix, grid, start_row(net, prefix, grid[0] * grid[1]))
+    start, cover = start_row(net, prefix, grid[0] * grid[1]), covered(grid, embed, image_size)
+    stream = Stream(prefix, grid, start, cover, centered=False)
     layout = Layout((stream,), {name: TokenMixing(0, 0) for name in names})
     return pooled(net, layout)
 
@@ -137,6 +138,17 @@ def pooled(net: Network, layout: Layout) -> Layout:
     query = Stream(1, (0, 0), torch.ones(1))
     layers = layout.layers | {"attn_pool": TokenMixing(1, 0, pools=True)}
     return Layout((*layout.streams, query), layers)
+
+
+def covered(
+    grid: tuple[int, int], embed: Network, image_size: tuple[int, int]
+) -> tuple[float, float]:
+    """Share of an image that whole patches cover: what is left at its end is in none."""
+    down, across = (
+        min(1.0, count * patch / side)
+        for count, patch, side in zip(grid, embed.patch_size, image_size)
+    )
+    return down, across
 
 
 def _grid(net: Network, embed: Network, image_size: tuple[int, int]) -> tuple[int, int]:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from vitreous.errors import UnsupportedModelError, VitreousError
+from vitreous.models.hugging_face import input_size
 from vitreous.models.kernel import from_transformers, kernel_layers, pooling_heads
 from vitreous.models.layout import WITHOUT_ATTENTION, Layout, Network, Stream, TokenMixing
 from vitreous.models.towers import TowerClassifier, without_classes
@@ -44,15 +45,19 @@ def _one_stream(
     net: nn.Module, patch: Any, size: tuple[int, int], read: Callable[[int], Reading]
 ) -> Layout:
     height, width = (patch, patch) if isinstance(patch, int) else patch
-    if size[0] % height or size[1] % width or not min(size):
+    grid = (size[0] // height, size[1] // width)
+    whole = size == (grid[0] * height, grid[1] * width)
+    # SigLIP has images of 384 pixels and patches of 14: what is left at the end is in none.
+    own = from_transformers(net) and size == input_size(net)
+    if not (whole or own) or not min(grid):
         raise VitreousError(
             f"{type(net).__name__} has patches of {height} × {width} pixels; an input of "
             f"{size[0]} × {size[1]} is no multiple of them"
         )
-    grid = (size[0] // height, size[1] // width)
+    cover = (grid[0] * height / size[0], grid[1] * width / size[1])
     prefix, start = read(grid[0] * grid[1])
     layers = {name: TokenMixing(0, 0) for name in kernel_layers(net)}
-    return Layout((Stream(prefix, grid, start),), layers)
+    return Layout((Stream(prefix, grid, start, cover, centered=False),), layers)
 
 
 def leading(read: int, prefix: int) -> Callable[[int], Reading]:

@@ -187,12 +187,19 @@ def input_size(net: Network) -> tuple[int, int]:
 
 
 def normalization(processor: Processor) -> tuple[Sequence[float], Sequence[float]] | None:
-    """Mean and deviation of an image processor; None where it does not say."""
+    """Mean and deviation of an image processor, for images in [0, 1]; None where it does not say.
+
+    A processor scales bytes by its `rescale_factor`, or not at all: what 1 becomes by that is taken
+    into both.
+    """
+    scaled = processor.get("do_rescale") is not False
+    whole = 255.0 * float(processor.get("rescale_factor") or 1 / 255 if scaled else 1.0)
+    mean, deviation = processor.get("image_mean"), processor.get("image_std")
     if processor.get("do_normalize") is False:
-        return (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
-    if "image_mean" not in processor or "image_std" not in processor:
+        mean, deviation = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
+    if mean is None or deviation is None:
         return None
-    return processor["image_mean"], processor["image_std"]
+    return tuple(round(m / whole, 12) for m in mean), tuple(round(d / whole, 12) for d in deviation)
 
 
 def preprocessing(processor: Processor, size: tuple[int, int]) -> Preprocessing:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from torch import nn
+
 from vitreous.errors import InputSizeError
 from vitreous.models.layout import Network
 
@@ -62,6 +64,11 @@ def _only_size(net: Network) -> tuple[int, int] | None:
     """Height and width of the images of a network that takes no others; None of others."""
     if type(net).__module__.startswith("torchvision.models.vision_transformer"):
         return net.image_size, net.image_size
+    parts = (getattr(net, "tower", None), *(net[:1] if isinstance(net, nn.Sequential) else ()), net)
+    for part in parts:  # a tower of open_clip's, under a head or alone
+        if type(part).__module__.startswith("open_clip.transformer") and hasattr(part, "conv1"):
+            height, width = part.image_size
+            return int(height), int(width)
     strict = getattr(getattr(net, "patch_embed", None), "strict_img_size", False)
     return own_size(net) if strict else None
 

@@ -29,13 +29,16 @@ class Stream:
         prefix: Number of tokens before the patches.
         grid: Rows and columns of patches.
         start: What the head reads of each token (tokens,), not negative.
-        cover: Share of the image's height and width that the grid covers, about the centre.
+        cover: Share of the image's height and width that the grid covers.
+        centered: It lies about the centre; otherwise it begins at the first pixel, and what is left
+            of the image at the end is in no patch.
     """
 
     prefix: int
     grid: tuple[int, int]
     start: Tensor
     cover: tuple[float, float] = (1.0, 1.0)
+    centered: bool = True
 
     @property
     def tokens(self) -> int:

@@ -102,8 +102,9 @@ def check_fit(
     lacking = 0 < classifier.num_classes <= highest  # 0: the network does not say
     if lacking and recipe.about("label"):
         raise VitreousError(
-            f"the data has {highest + 1} classes, {classifier.name} a head of "
-            f"{classifier.num_classes}; leave model.num_classes out, or set it to {highest + 1}"
+            f"the data has labels up to {highest}, so {highest + 1} classes, {classifier.name} a "
+            f"head of {classifier.num_classes}; set model.num_classes to {highest + 1} for a fresh "
+            "head, or give a model that has one"
         )
     if recipe.mixing.active and (highest < 0 or classifier.num_classes < 1):
         raise VitreousError(

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 import vitreous
 from helpers import write_squares
@@ -95,3 +96,19 @@ def test_an_onnx_graph_gives_caits_logits_and_its_maps(tmp_path: Path) -> None:
     torch.testing.assert_close(torch.from_numpy(found[0]), logits, atol=1e-4, rtol=0)
     torch.testing.assert_close(torch.from_numpy(found[1]), maps, atol=1e-4, rtol=0)
     assert maps.std() > 0.05 and logits.std() > 0.01
+
+
+def test_a_saved_cait_is_loaded_for_images_of_another_size(tmp_path: Path) -> None:
+    """timm's own filter leaves the position embeddings of CaiT as they are."""
+    options = {"depth": 1, "embed_dim": 24, "num_heads": 2, "patch_size": 8, "num_classes": 3}
+    model = load_model("cait_xxs24_224", pretrained=False, image_size=32, **options)
+    torch.nn.init.normal_(model.net.pos_embed)
+    save_model(model, tmp_path / "saved")
+    larger = load_model(tmp_path / "saved", image_size=48)
+    assert larger(torch.rand(1, 3, 48, 48)).shape == (1, 3)
+    grids = [
+        m.net.pos_embed.detach().mT.unflatten(-1, (s, s)) for m, s in ((model, 4), (larger, 6))
+    ]
+    expected = F.interpolate(grids[0], (6, 6), mode="bicubic", antialias=True)
+    torch.testing.assert_close(grids[1], expected, rtol=0, atol=1e-5)
+    assert torch.equal(load_model(tmp_path / "saved").net.pos_embed, model.net.pos_embed)

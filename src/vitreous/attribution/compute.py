@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
+import logging
+import weakref
 from collections.abc import Generator, Sequence
 
 import torch
@@ -19,10 +21,12 @@ from vitreous.models.attention_inputs import inputs_pay
 from vitreous.models.class_words import class_words
 from vitreous.models.families import layout_of
 from vitreous.models.forward import ForwardPass, gradients_enabled, record_forward
-from vitreous.models.heads import require_head
+from vitreous.models.heads import is_headless
 from vitreous.models.layout import Layout
 from vitreous.models.modes import evaluation_mode
 
+logger = logging.getLogger(__name__)
+_told: weakref.WeakSet[torch.nn.Module] = weakref.WeakSet()
 Target = Tensor | int | str | Sequence[int | str] | None
 
 
@@ -181,7 +185,7 @@ def _explain(
 ) -> dict[str, Explanation]:
     """Explain by methods, one forward pass for all that need the same of it."""
     check_images(images)
-    require_head(classifier)
+    _tell_of_features(classifier)
     groups: dict[tuple[bool, bool, bool], list[str]] = {}
     for name in methods:
         _check_derived(name, asked.keep)
@@ -191,6 +195,18 @@ def _explain(
     for needed, names in groups.items():
         done |= _explain_by_one_pass(classifier, images, names, needed, asked)
     return {name: done[name] for name in methods}
+
+
+def _tell_of_features(classifier: Classifier) -> None:
+    """Say once of a network without a head that no class is explained."""
+    net = classifier.net
+    if is_headless(net) and net not in _told:
+        _told.add(net)
+        logger.warning(
+            "%s has no head (num_classes=0): what is explained is one feature and no class, "
+            "but by methods that ask for none (rollout, raw_attention)",
+            type(net).__name__,
+        )
 
 
 def _check_derived(name: str, keep: bool) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import math
 import os
 import pickle
 import re
@@ -15,11 +16,13 @@ from typing import Any, TypedDict
 import safetensors
 import safetensors.torch
 import torch
+from timm.layers import resample_abs_pos_embed
 from torch import Tensor, nn
 
 from vitreous.errors import CheckpointError
 from vitreous.io import check_path
 from vitreous.models.heads import head_names
+from vitreous.models.layout import Network
 
 logger = logging.getLogger(__name__)
 
@@ -140,7 +143,7 @@ def load_weights(net: nn.Module, state: dict[str, Tensor], source: str = "the st
     }
     adapt = getattr(sys.modules[type(net).__module__], "checkpoint_filter_fn", None)
     if adapt is not None and any(k in own and own[k].shape != v.shape for k, v in state.items()):
-        state = adapt(state, net)
+        state = _with_positions(adapt(state, net), net, own)
     heads = [k for k in own if k.split(".")[0] in head_names(net)]
     new_head = any(k not in state or state[k].shape != own[k].shape for k in heads)
     skip = set(heads) if new_head else set()
@@ -162,6 +165,23 @@ def load_weights(net: nn.Module, state: dict[str, Tensor], source: str = "the st
         logger.warning("%s: the head does not fit and starts anew", source)
     net.load_state_dict({k: state.get(k, own[k]) if k not in skip else own[k] for k in own})
     return new_head
+
+
+def _with_positions(
+    state: dict[str, Tensor], net: Network, own: dict[str, Tensor]
+) -> dict[str, Tensor]:
+    """Resize position embeddings that timm's own filter left as they were (CaiT's)."""
+    name, grid = "pos_embed", getattr(getattr(net, "patch_embed", None), "grid_size", None)
+    if name not in state or name not in own or grid is None:
+        return state
+    found, wanted = state[name], own[name]
+    prefix = wanted.shape[1] - grid[0] * grid[1]
+    side = math.isqrt(max(0, found.shape[1] - prefix))
+    square = found.ndim == 3 and prefix >= 0 and side * side == found.shape[1] - prefix
+    if found.shape == wanted.shape or found.shape[2:] != wanted.shape[2:] or not square:
+        return state
+    resized = resample_abs_pos_embed(found, list(grid), [side, side], prefix)
+    return state | {name: resized}
 
 
 def _require_finite(net: nn.Module, state: dict[str, Tensor], source: str) -> None:

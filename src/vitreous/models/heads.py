@@ -28,14 +28,19 @@ def logit_count(net: nn.Module) -> int:
     return int(said or 0)
 
 
+def is_headless(net: nn.Module) -> bool:
+    """Whether a network says that it has no classes: what it gives are features."""
+    return getattr(net, "num_classes", None) == 0 and logit_count(net) == 0
+
+
 def require_head(classifier: Network) -> None:
-    """Refuse a classifier whose network says that it has no classes: what it gives are features.
+    """Refuse a classifier whose network has no head.
 
     Raises:
         UnsupportedModelError: If that is so.
     """
     net = classifier.net
-    if getattr(net, "num_classes", None) == 0 and logit_count(net) == 0:
+    if is_headless(net):
         raise UnsupportedModelError(
             f"{type(net).__name__} has no head (num_classes=0), so what it gives are features and "
             "no classes; load it with its head, or with num_classes=N and a checkpoint that has one"

@@ -128,7 +128,8 @@ def of_mask_methods() -> Iterator[Number]:
     """Every setting of a mask method that takes a number."""
     for name in MASK_METHODS:
         method = MASK_METHODS[name]
-        before = ("mask", "images", "--method", name, *_required(method))
+        prompts = ("--boxes", "boxes.csv") if name == "sam" else ()  # boxes or points
+        before = ("mask", "images", "--method", name, *_required(method), *prompts)
         for key, kind in _numbers(method):
             yield Number(option_name(key), kind, before)
 

@@ -143,9 +143,12 @@ def pooled(net: Network, layout: Layout) -> Layout:
 def covered(
     grid: tuple[int, int], embed: Network, image_size: tuple[int, int]
 ) -> tuple[float, float]:
-    """Share of an image that whole patches cover: what is left at its end is in none."""
+    """Share of an image that whole patches cover: what is left at its end is in none.
+
+    Where more than a patch would be left, patches are not of pixels (a hybrid's are of features).
+    """
     down, across = (
-        min(1.0, count * patch / side)
+        count * patch / side if 0 <= side - count * patch < patch else 1.0
         for count, patch, side in zip(grid, embed.patch_size, image_size)
     )
     return down, across

@@ -268,9 +268,11 @@ def draw(part: Part) -> None:
     figure.savefig(FIGURE, dpi=150)
 
 
-def main() -> None:
-    """Gather, or write the page."""
-    parser = argparse.ArgumentParser(description=__doc__)
+def gather_or_write(
+    about: str | None, gather: Callable[[Path, Path], None], page: Callable[[], None]
+) -> None:
+    """The command line of a page: gather answers of runs, or write the page from those stored."""
+    parser = argparse.ArgumentParser(description=about)
     parser.add_argument("what", choices=["gather", "page"])
     parser.add_argument("--data", type=Path)
     parser.add_argument("--runs", type=Path)
@@ -282,4 +284,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    gather_or_write(__doc__, gather, page)

@@ -11,7 +11,6 @@ classes, all numbers on the other half), guided classes apart from those of whic
 
 from __future__ import annotations
 
-import argparse
 import csv
 import json
 from collections.abc import Iterator
@@ -21,6 +20,7 @@ from typing import Any
 import matplotlib.pyplot as plt
 import numpy as np
 from collect import ROOT, Answers, arms, by_seed, choose, over_seeds, read, right_of, several
+from groups_page import gather_or_write
 
 from vitreous.io import read_json, write_text
 
@@ -254,18 +254,5 @@ def draw(runs: Runs, chosen_on: np.ndarray, guided: np.ndarray) -> None:
     plt.close(figure)
 
 
-def main() -> None:
-    """Gather, or write the page."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", choices=["gather", "page"])
-    parser.add_argument("--data", type=Path)
-    parser.add_argument("--runs", type=Path)
-    arguments = parser.parse_args()
-    if arguments.what == "gather":
-        gather(arguments.data, arguments.runs)
-    else:
-        page()
-
-
 if __name__ == "__main__":
-    main()
+    gather_or_write(__doc__, gather, page)

@@ -71,13 +71,17 @@ def test_no_graph_of_a_block_is_kept() -> None:
     """Two inputs a block are held, and what belongs to the head."""
     classifier, images, saved = make("plain"), torch.rand(2, 3, 32, 32), []
 
+    weights = {parameter.data_ptr() for parameter in classifier.parameters()}
+
     def pack(tensor: Tensor) -> Tensor:
-        saved.append(tensor.numel())
+        if tensor.data_ptr() not in weights:
+            saved.append(tensor.numel())
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
         made = record(classifier, images)
-    assert max(saved) <= 5 * 24 and made.halves is not None  # the weight of the head
+    # Two images' class token in the last MLP.
+    assert max(saved) <= 2 * 96 and made.halves is not None
     assert made.halves.inputs.shape == made.halves.middles.shape == (3, 2, 17, 24)
 
 
@@ -90,8 +94,10 @@ def test_graphs_of_mlps_fill_their_share_of_what_maps_would_take(monkeypatch) ->
             share = (halves + mlp * kept) / maps * factor
             monkeypatch.setattr("vitreous.models.halves.KEPT_SHARE", share)
             made = record(classifier, images)
-            assert made.halves is not None and len(made.halves.graphs) == expected
-            assert sorted(made.halves.graphs) == list(range(3 - expected, 3))
+            # The last MLP, of a class token only, needs no room.
+            assert made.halves is not None and sorted(made.halves.graphs) == list(
+                range(2 - expected, 3)
+            )
     monkeypatch.setattr("vitreous.models.halves.KEPT_SHARE", 1e3)
     whole = record(classifier, images).halves
     assert whole is not None and len(whole.graphs) == 3

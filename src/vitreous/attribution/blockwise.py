@@ -14,6 +14,7 @@ On GPUs the same is done by Triton's kernels (`triton_kernels`), where Triton ca
 from __future__ import annotations
 
 import functools
+import math
 import warnings
 from collections.abc import Iterator
 from types import ModuleType
@@ -63,6 +64,7 @@ def carry_halves(recorded: RecordedPass, halves: HalvedPass) -> Tensor:
     recorded.check_start(len(halves.inputs))
     (start,) = recorded.start_rows()
     gain = torch.zeros_like(start)
+    memory: list[Tensor] = []
 
     def visit(layer: ShownAttention) -> Derivatives | None:
         nonlocal gain
@@ -71,7 +73,7 @@ def carry_halves(recorded: RecordedPass, halves: HalvedPass) -> Tensor:
         if layer.first:
             gain = gain + propagate_blockwise(row, layer, layer.gradient)
             return None
-        received, *derived = propagate_and_derive(row, layer)
+        received, *derived = propagate_and_derive(row, layer, memory=memory)
         gain = gain + received
         return derived[0], derived[1], derived[2]
 
@@ -84,7 +86,10 @@ def carry_halves(recorded: RecordedPass, halves: HalvedPass) -> Tensor:
 
 @torch.no_grad()
 def propagate_and_derive(
-    row: Tensor, layer: ShownAttention, block_numbers: int | None = None
+    row: Tensor,
+    layer: ShownAttention,
+    block_numbers: int | None = None,
+    memory: list[Tensor] | None = None,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Send relevance to the keys and derive the attention, by one visit of each block of its map.
 
@@ -92,6 +97,7 @@ def propagate_and_derive(
         row: (B, Q) relevance of the tokens that ask, float32 or wider.
         layer: The attention and the gradient of its output.
         block_numbers: Largest block of the map, in numbers; what suits the device, if None.
+        memory: Where the blocks' memory lies between layers: empty at first.
 
     Returns:
         (B, K) relevance that the keys receive, and the score's gradients for queries, keys and
@@ -103,32 +109,34 @@ def propagate_and_derive(
     (batch, heads, _, _), tokens = layer.queries.shape, layer.keys.shape[2]
     parts = (layer.queries, layer.keys, layer.values, layer.gradient)
     queries, keys, values, gradient = (t.detach().to(kind).flatten(0, 1) for t in parts)
+    # Products are quickest where what all blocks share lies as they read it, and is written.
+    keys = torch.mul(keys, layer.scale).contiguous()
+    keys_across, values_across = keys.mT.contiguous(), values.mT.contiguous()
     weights = row.detach().to(kind).unsqueeze(1).expand(-1, heads, -1)
-    queries = queries * layer.scale
     received = weights.new_zeros(batch, 1, tokens)
     of_queries = queries.new_empty(queries.shape)
-    of_keys, of_values = keys.new_zeros(keys.shape), keys.new_zeros(values.shape)
+    of_keys, of_values = keys.new_zeros(keys_across.shape), keys.new_zeros(values_across.shape)
     slices = list(_blocks(layer.queries, layer.keys, block_numbers))
     # Memory that is new for each block would cost as much as a product: all blocks share three.
-    whole = queries.new_empty(3, batch * heads, slices[0].stop, tokens)
+    whole = _shared((3, batch * heads, slices[0].stop, tokens), queries, memory)
     with torch.autocast(row.device.type, enabled=False):
         for rows in slices:
             scores, attention, weighted = whole[:, :, : rows.stop - rows.start]
             asked, asking = gradient[:, rows], queries[:, rows]
-            torch.bmm(asking, keys.transpose(1, 2), out=scores)
+            torch.bmm(asking, keys_across, out=scores)
             torch.softmax(scores, -1, out=attention)
-            torch.bmm(asked, values.transpose(1, 2), out=weighted)
+            torch.bmm(asked, values_across, out=weighted)
             weighted.mul_(attention)
             positive = torch.clamp_min(weighted, 0, out=scores).unflatten(0, (batch, heads))
             received.baddbmm_(weights[:, :, rows].flatten(1)[:, None], positive.flatten(1, 2))
-            of_values.baddbmm_(attention.transpose(1, 2), asked)
+            of_values.baddbmm_(asked.mT, attention)
             # Through the softmax: each row's gradient less its mean under the attention.
             derived = weighted.addcmul_(attention, weighted.sum(-1, keepdim=True), value=-1)
             of_queries[:, rows] = derived @ keys
-            of_keys.baddbmm_(derived.transpose(1, 2), asking)
-    of_queries *= layer.scale
-    derived = (t.unflatten(0, (batch, heads)).to(given) for t in (of_queries, of_keys, of_values))
-    of_queries, of_keys, of_values = derived
+            of_keys.baddbmm_(asking.mT, derived)
+    of_keys *= layer.scale
+    across = (of_queries, of_keys.mT, of_values.mT)
+    of_queries, of_keys, of_values = (t.unflatten(0, (batch, heads)).to(given) for t in across)
     return received[:, 0] / heads, of_queries, of_keys, of_values
 
 
@@ -245,6 +253,14 @@ class _Propagation(torch.autograd.Function):
             for_queries[:, :, rows] = scores @ keys
             for_keys += scores.transpose(-2, -1) @ queries[:, :, rows]
         return for_row, for_queries, for_keys, None, None, None, None
+
+
+def _shared(shape: tuple[int, ...], like: Tensor, memory: list[Tensor] | None) -> Tensor:
+    """Memory of a shape, whatever is in it: that of the layer before, where it suffices."""
+    memory, numbers = [] if memory is None else memory, math.prod(shape)
+    if not memory or memory[0].numel() < numbers or memory[0].dtype != like.dtype:
+        memory[:] = [like.new_empty(numbers)]
+    return memory[0][:numbers].view(shape)
 
 
 def _blocks(queries: Tensor, keys: Tensor, block_numbers: int) -> Iterator[slice]:

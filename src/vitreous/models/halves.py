@@ -3,9 +3,9 @@
 What autograd keeps of a block is ten times as wide as what goes into it. Here the pass makes no
 graph; the halves (attention, MLP) are computed again one by one on the way back, and what a half
 held is let go before the next. The last linear layer of a half is not computed again: its gradient
-needs no output. Where maps would be so large that there is room for more, MLPs keep their graph and
-are not computed again either. Each attention is shown to a visitor, which derives it as it makes
-its relevance.
+needs no output. The last MLP, and others where maps would be so large that there is room for them,
+keep their graph and are not computed again either. Each attention is shown to a visitor, which
+derives it as it makes its relevance.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from vitreous.models.timm_blocks import attend, is_foreign, is_plain_block, quer
 
 PIECE = 1280  # tokens that an MLP is derived for at once, at most
 # What is kept may be this part of what the attention maps and their gradients would be.
-KEPT_SHARE = 1 / 8
+KEPT_SHARE = 0.11
 Derivatives = tuple[Tensor, Tensor, Tensor]
 """For queries, keys and values."""
 
@@ -117,12 +117,18 @@ class HalvedPass:
         layer, held, name = block.attn, slice(0, count), f"blocks.{number}.attn"
         with torch.enable_grad():
             leaf = inputs.detach().requires_grad_()
-            parts = queries_keys_values(layer, block.norm1(leaf), count)
+            normed = block.norm1(leaf)
+        straight = isinstance(layer.q_norm, nn.Identity) and isinstance(layer.k_norm, nn.Identity)
+        with torch.set_grad_enabled(not straight):
+            parts = queries_keys_values(layer, normed, count)
         of_output = _before(layer.proj, block.ls1, gradient)
         of_output = of_output.unflatten(-1, (layer.num_heads, -1)).transpose(1, 2)
         derived = visit(ShownAttention(name, *parts, of_output, layer.scale, held, first))
         if derived is None:
             return None
+        if straight:
+            del parts, of_output  # before the next large piece of memory is asked for
+            parts, derived = (normed,), (_before_projection(layer, *derived),)
         (back,) = torch.autograd.grad(parts, leaf, derived)
         back[:, held] += gradient
         return back
@@ -154,7 +160,8 @@ def halved_pass(net: Network, x: Tensor, tokens: int) -> tuple[Tensor, HalvedPas
             x, count = inputs[number], tokens if number == depth - 1 else x.shape[1]
             mixed = block.ls1(attend(block.attn, block.norm1(x), count))
             x = torch.add(x[:, :count], mixed, out=middles[number, :, :count])
-            if number >= depth - room:  # the last are derived first, and let go
+            # The last are derived first, and let go; the very last has few tokens.
+            if number >= depth - 1 - room:
                 made, graphs[number] = _mlp_with_graph(block, x)
             else:
                 made = block.ls2(block.mlp(block.norm2(x)))
@@ -179,8 +186,19 @@ def _before(layer: nn.Linear, scale: nn.Module, gradient: Tensor) -> Tensor:
     return (gradient if factor is None else gradient * factor) @ layer.weight
 
 
+def _before_projection(layer: Network, of_q: Tensor, of_k: Tensor, of_v: Tensor) -> Tensor:
+    """The gradient (B, K, width) of what queries (perhaps fewer), keys and values come from."""
+    weight, width = layer.qkv.weight, layer.attn_dim
+    of_q, of_k, of_v = (part.transpose(1, 2).flatten(2) for part in (of_q, of_k, of_v))
+    if of_q.shape[1] == of_k.shape[1]:
+        return torch.cat((of_q, of_k, of_v), -1) @ weight
+    back = torch.cat((of_k, of_v), -1) @ weight[width:]
+    back[:, : of_q.shape[1]] += of_q @ weight[:width]
+    return back
+
+
 def _rooms(net: Network, x: Tensor) -> int:
-    """For how many MLPs there is room beside the halves' inputs, of the share that may be kept."""
+    """How many MLPs of all tokens find room beside the halves' inputs, in the share to be kept."""
     (_, tokens, width), layers = x.shape, [block.attn for block in net.blocks]
     maps = sum(2 * layer.num_heads * tokens**2 for layer in layers)
     left = KEPT_SHARE * maps - 2 * len(layers) * tokens * width

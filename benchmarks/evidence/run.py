@@ -30,20 +30,23 @@ from vitreous.io import write_json
 from vitreous.models import load_model
 
 RATES = ("2e-6", "8e-6", "2e-5")
-RELEVANCE = {"weight": 0.8, "background": 2.0, "foreground": 0.3, "target": "label"}
 ARMS: dict[str, dict[str, Any]] = {
-    "plain": {"classification": {}},
-    "guidance": {**LABEL, "relevance": RELEVANCE},
+    "plain": {"extends": "photographs/plain"},
+    "guidance": {"extends": "photographs/guided"},
     "guidance_own_prediction": {
-        "classification": {"weight": 0.2, "target": "prediction"},
-        "relevance": RELEVANCE,
+        "extends": "photographs/guided",
+        "objectives": {"classification": {"target": "prediction"}},
     },
-    "gradmask": {**LABEL, "gradmask": {"weight": 0.8}},
-    "gradmask_80": {**LABEL, "gradmask": {"weight": 80.0}},
-    "rrr": {**LABEL, "rrr": {"weight": 0.8}},
-    "rrr_0.008": {**LABEL, "rrr": {"weight": 0.008}},
-    "swap": {"classification": {}, "background_swap": {}},
-    "guidance_and_swap": {"classification": {}, "relevance": RELEVANCE, "background_swap": {}},
+    "swap": {"extends": "photographs/swapped"},
+    "guidance_and_swap": {"extends": "photographs/guided_swapped"},
+} | {
+    name: {"extends": "photographs/_base", "objectives": {**LABEL, **penalty}}
+    for name, penalty in {
+        "gradmask": {"gradmask": {"weight": 0.8}},
+        "gradmask_80": {"gradmask": {"weight": 80.0}},
+        "rrr": {"rrr": {"weight": 0.8}},
+        "rrr_0.008": {"rrr": {"weight": 0.008}},
+    }.items()
 }
 # Passes over the list: more of them over few images. Masks by boxes, by SAM, by TokenCut.
 EPOCHS = {"train_16": 4, "train_16_sam": 4, "train_16_tokencut": 4, "train_3": 6}
@@ -58,7 +61,7 @@ def recipe(data: Path, start: str, images: str, arm: str) -> dict[str, Any]:
     held_out: dict[str, Any] = {"validation_images": str(data / "held_out.csv")}
     if images == "train_3":
         held_out = {"validation_share": 0.0}
-    values: dict[str, Any] = {
+    return {
         "description": f"Evidence on photographs: {arm} from {images}.",
         "model": {"name": start},
         "data": {
@@ -66,23 +69,11 @@ def recipe(data: Path, start: str, images: str, arm: str) -> dict[str, Any]:
             "images": str(data / f"{images}.csv"),
             **held_out,
             "class_list": str(data / "classes.txt"),
-            "require_masks": False,
         },
         "transforms": TRANSFORMS,
-        "objectives": ARMS[arm],
-        "optimizer": {"name": "adamw", "weight_decay": 1e-4},
-        "schedule": {"name": "step", "factor": 0.85, "every": 2},
-        "training": {
-            "epochs": EPOCHS[images],
-            "batch_size": 8,
-            "precision": "bfloat16",
-            "trackers": [],
-            "samples": 0,
-        },
+        "training": {"epochs": EPOCHS[images], "trackers": [], "samples": 0},
+        **ARMS[arm],
     }
-    if "validation_images" in held_out:
-        values["selection"] = {"metric": "validation/loss", "mode": "min"}
-    return values
 
 
 def vitreous(*arguments: str) -> None:

@@ -238,9 +238,10 @@ def draw(runs: Runs, chosen_on: np.ndarray, guided: np.ndarray) -> None:
             for place, arm in enumerate(names):
                 values = gained(shown[arm], shown["plain"], name, images).mean(0)
                 low, high = several(values)
+                # Rounding may put a mean of nothing beside the interval's end.
+                reach = np.maximum(0, [[values.mean() - low], [high - values.mean()]])
                 plot.errorbar(
-                    [100 * values.mean()], [place + offset],
-                    xerr=[[100 * (values.mean() - low)], [100 * (high - values.mean())]],
+                    [100 * values.mean()], [place + offset], xerr=100 * reach,
                     fmt="o", capsize=2, color="C0" if offset > 0 else "C1",
                     label=title if place == 0 and plot is axes[0] else None,
                 )  # fmt: skip

@@ -39,10 +39,11 @@ class Settings:
     model: str = "vit_small_patch16_224"
     size: int = 112
     batch: int = 16
-    steps: int = 12
+    steps: int = 24
     """Of an epoch."""
     repeats: int = 5
-    workers: int = 2
+    workers: int = 0
+    """What recipes have: where steps keep all cores busy, processes that read take from them."""
     threads: int = 2
     precision: Precision = "float32"
     compiled: bool = False

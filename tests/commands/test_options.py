@@ -25,7 +25,7 @@ def test_workers_follow_from_the_processors_of_each_model_where_they_are_auto(mo
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: range(32), raising=False)
     assert [resolve_workers(n, gpu) for n in (0, 7, "auto")] == [0, 7, 16]
     assert [resolve_workers("auto", gpu, count) for count in (4, 16, 64)] == [7, 1, 1]
-    assert [resolve_workers("auto", cpu, count) for count in (1, 64)] == [2, 1]
+    assert [resolve_workers("auto", cpu, count) for count in (1, 10, 16, 64)] == [2, 2, 0, 0]
 
 
 @pytest.mark.parametrize("name", ["cuda:97", "abacus", "", "cpu:x", "meta:-5"])

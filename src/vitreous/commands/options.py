@@ -103,7 +103,7 @@ class BatchOption:
 class WorkersOption:
     """How images are read."""
 
-    workers: Workers = 2
+    workers: Workers = "auto"
     """Processes that read images beside each model; auto: by the processors that each has."""
 
 

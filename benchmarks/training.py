@@ -3,12 +3,14 @@
     python benchmarks/training.py
     python benchmarks/training.py --precision bfloat16
     python benchmarks/training.py --compiled
+    python benchmarks/training.py --costs --precision bfloat16 --batch 8
 
 The whole is what `vitreous train` does in an epoch: read, transform, collate, step, log; the bare
 step is that of one batch in memory: the objectives' loss, its gradients, the optimiser. Both train
 the same network by RobustViT's objectives and take turns on it. Floor: 0.95 of the bare step.
 With `--compiled` it is the bare step compiled that takes turns with the bare step, after its first
-one, whose time is told.
+one, whose time is told. With `--costs` the bare steps of plain finetuning, guidance and background
+swap take turns: what an objective costs.
 """
 
 from __future__ import annotations
@@ -48,10 +50,12 @@ class Settings:
     precision: Precision = "float32"
     compiled: bool = False
     """Compare the compiled step with the step."""
+    costs: bool = False
+    """Compare the steps of several recipes."""
 
 
-def make(settings: Settings, out: Path) -> Trainer:
-    """A run of the demo's guided recipe, on scenes as large as the input."""
+def make(settings: Settings, out: Path, name: str = "demo/guided") -> Trainer:
+    """A run of a recipe of the demo, on scenes as large as the input."""
     changes = {
         "data": {
             "train": settings.batch * settings.steps,
@@ -69,7 +73,7 @@ def make(settings: Settings, out: Path) -> Trainer:
     }
     size = settings.size
     model = vitreous.load_model(settings.model, pretrained=False, image_size=size, num_classes=8)
-    recipe = load_recipe("demo/guided", changes)
+    recipe = load_recipe(name, changes)
     trainer = Trainer(recipe, out, model, quiet=True)
     trainer.folder.prepare(recipe, True)
     trainer.accelerator.init_trackers("logs", {})
@@ -127,9 +131,32 @@ def compare_compiled(trainer: Trainer, settings: Settings) -> str:
     return f"{told}; the first step {first:.1f} s"
 
 
+def compare_costs(settings: Settings) -> str:
+    """Seconds of each recipe's step over those of plain finetuning, taking turns."""
+    names = ("demo/plain", "demo/guided", "demo/swapped")
+    seconds: dict[str, list[float]] = {name: [] for name in names}
+    with tempfile.TemporaryDirectory() as folder:
+        trainers = {name: make(settings, Path(folder) / name, name) for name in names}
+        for _ in range(settings.repeats + 1):
+            for name, trainer in trainers.items():
+                trainer.model.train()
+                seconds[name].append(settings.batch / bare(trainer, settings, settings.steps))
+        for trainer in trainers.values():
+            trainer.accelerator.end_training()
+    lines = []
+    for name, taken in seconds.items():
+        ratio = statistics.median(a / b for a, b in zip(taken[1:], seconds[names[0]][1:]))
+        lines.append(f"{name:14} {statistics.median(taken[1:]):.3f} s a step, {ratio:.2f} x plain")
+    return "\n".join(lines)
+
+
 def main(settings: Settings) -> None:
     """Print both rates and the median of their paired ratios."""
     torch.set_num_threads(settings.threads)
+    if settings.costs:
+        print(f"{settings.model} at {settings.size} px, batch {settings.batch}")
+        print(compare_costs(settings))
+        return
     with tempfile.TemporaryDirectory() as name:
         trainer, bar = make(settings, Path(name) / "run"), tqdm(disable=True)
         trainer.model.train()

@@ -4,11 +4,12 @@
     python benchmarks/evidence/collect.py page
 
 `gather` keeps of each run and test set which images it has right, as hexadecimal digits, in
-`docs/results/evidence.json`. `page` chooses each arm's learning rate on the first half of the
-classes, with seed 0 (by accuracy on `random_class`, among the rates whose accuracy on `original`
-there is within two points of the model before), and tells what comes of it on the other half:
-accuracy, the mean over the seeds, and the difference from plain finetuning with the same seeds on
-the same images. Intervals are over images; what each seed gives stands beside them.
+`docs/results/evidence.json`, beside the runs of the same images that are there. `page` chooses each
+arm's learning rate on the first half of the classes, with seed 0 (by accuracy on `random_class`,
+among the rates whose accuracy on `original` there is within two points of the model before), and
+tells what comes of it on the other half: accuracy, the mean over the seeds, and the difference from
+plain finetuning with the same seeds on the same images. Intervals are over images; what each seed
+gives stands beside them.
 """
 
 from __future__ import annotations
@@ -51,8 +52,13 @@ def right_of(measured: Path) -> tuple[list[str], dict[str, dict[str, str]]]:
 
 
 def gather(measured: Path) -> None:
-    """Write the file from the tables of predictions."""
+    """Write the file from the tables of predictions; other runs of the same images are kept."""
     classes, runs = right_of(measured)
+    if FILE.is_file() and (stored := json.loads(FILE.read_text()))["classes"] == classes:
+        merged = {**stored["runs"], **runs}
+        runs = {
+            run: merged[run] for run in sorted(merged, key=lambda name: (name != "start", name))
+        }
     FILE.write_text(json.dumps({"classes": classes, "runs": runs}, indent=0) + "\n")
     print(f"{len(runs)} runs of {len(classes)} images: {FILE}")
 

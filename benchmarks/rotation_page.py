@@ -52,12 +52,7 @@ def gather(kind: str, out: Path) -> None:
     stored = json.loads(FILE.read_text("utf-8")) if FILE.is_file() else {}
     stored[kind] = {}
     for file in sorted((out / "measured").glob("*.json")):
-        arm, seed = file.stem.rsplit("-", 1)
-        run = json.loads(file.read_text("utf-8"))
-        seconds = out / f"seed{seed}" / arm / "cpu_seconds"
-        if seconds.is_file():
-            run["cpu_seconds"] = int(seconds.read_text("utf-8"))
-        stored[kind][file.stem] = run
+        stored[kind][file.stem] = json.loads(file.read_text("utf-8"))
     kinds = [
         f"{json_text(kind)}: {{\n" + ",\n".join(map(as_line, runs.items())) + "\n}"
         for kind, runs in stored.items()
@@ -185,12 +180,10 @@ def percent(values: np.ndarray | None, sign: str = "") -> str:
 
 def accuracy_table(runs: Runs) -> list[str]:
     """Accuracies of each arm."""
-    lines = [f"| arm | seeds | {' | '.join(ACCURACIES)} | CPU seconds |", "| --- " * 9 + "|"]
+    lines = [f"| arm | seeds | {' | '.join(ACCURACIES)} |", "| --- " * 8 + "|"]
     for arm, seeds in runs.items():
         cells = [percent(over_seeds(seeds, name)) for name in ACCURACIES]
-        spent = [run["cpu_seconds"] for run in seeds.values() if "cpu_seconds" in run]
-        cost = f"{np.mean(spent):.0f}" if spent and arm != "start" else "–"
-        lines.append(f"| {title(arm)} | {len(seeds)} | {' | '.join(cells)} | {cost} |")
+        lines.append(f"| {title(arm)} | {len(seeds)} | {' | '.join(cells)} |")
     return lines
 
 
@@ -226,14 +219,14 @@ def share_explained(
     return ceiled(float(np.nanmedian(sessions[WITH_REPEATS])), ceiling)
 
 
-def difference_table(runs: Runs, of: str, against: tuple[str, ...]) -> list[str]:
-    """What one arm has over others, on the same images and neurons."""
+def difference_table(runs: Runs, head: str, pairs: list[tuple[str, str, str]]) -> list[str]:
+    """What arms have over others, on the same images and neurons: (title, arm, other) a row."""
     reliable = reliable_neurons(runs)
-    head = [f"{title(of)} less", *ACCURACIES, "V4, r", *IT]
-    lines = [f"| {' | '.join(head)} |", "| --- " * len(head) + "|"]
-    for arm in against:
-        if arm in runs and of in runs:
-            cells = [title(arm), *differences(runs[of], runs[arm], reliable)]
+    heads = [head, *ACCURACIES, "V4, r", *IT]
+    lines = [f"| {' | '.join(heads)} |", "| --- " * len(heads) + "|"]
+    for told, arm, other in pairs:
+        if arm in runs and other in runs:
+            cells = [told, *differences(runs[arm], runs[other], reliable)]
             lines.append(f"| {' | '.join(cells)} |")
     return lines
 
@@ -272,20 +265,27 @@ def difference(values: np.ndarray) -> str:
 
 def sums(runs: Runs) -> list[str]:
     """The mean of the accuracies that all arms have: what guidance and swap bring to the sum."""
-    lines = [f"| arm | mean of {', '.join(SUMMED)} | less that of both | CPU seconds |"]
-    lines.append("| --- " * 4 + "|")
+    lines = [f"| arm | mean of {', '.join(SUMMED)} | less that of both |", "| --- " * 3 + "|"]
     totals = {arm: [over_seeds(seeds, name) for name in SUMMED] for arm, seeds in runs.items()}
-    whole = {
-        arm: float(np.mean([v.mean() for v in parts if v is not None]))
-        for arm, parts in totals.items()
-        if all(v is not None for v in parts)
-    }
-    for arm, value in whole.items():
-        gain = f"{100 * (value - whole['both']):+.1f}" if "both" in whole else "–"
-        spent = [run["cpu_seconds"] for run in runs[arm].values() if "cpu_seconds" in run]
-        cost = f"{np.mean(spent):.0f}" if spent and arm != "start" else "–"
-        lines.append(f"| {title(arm)} | {100 * value:.1f} | {gain} | {cost} |")
-    return lines if whole else []
+    for arm, parts in totals.items():
+        if any(part is None for part in parts):
+            continue
+        gains = [part - own for part, own in zip(parts, totals["both"])]
+        gain = "–" if arm == "both" else summed_difference(gains)
+        lines.append(f"| {title(arm)} | {100 * np.mean([p.mean() for p in parts]):.1f} | {gain} |")
+    return lines
+
+
+def summed_difference(parts: list[np.ndarray]) -> str:
+    """The mean of several differences, in points; sets of one size have the same images."""
+    random = np.random.default_rng(0)
+
+    def drawn() -> float:
+        chosen = {size: random.integers(0, size, size) for size in sorted({*map(len, parts)})}
+        return float(np.mean([part[chosen[len(part)]].mean() for part in parts]))
+
+    value = float(np.mean([part.mean() for part in parts]))
+    return span(100 * value, percentile_interval([100 * drawn() for _ in range(RESAMPLES)]), 1, "+")
 
 
 def title(arm: str) -> str:
@@ -299,9 +299,11 @@ def section(kind: str, runs: Runs) -> list[str]:
     if any("v4" in run for seeds in runs.values() for run in seeds.values()):
         lines += [*brain_table(runs), ""]
         if "both" in runs:
-            lines += [*difference_table(runs, "both", ARMS[:4]), ""]
-    if any(arm in runs for arm in ARMS[5:]) and (added := sums(runs)):
-        lines += [*added, ""]
+            pairs = [(title(arm), "both", arm) for arm in ARMS[:4]]
+            lines += [*difference_table(runs, "both less", pairs), ""]
+    if "both" in runs and any(arm in runs for arm in ARMS[5:]):
+        pairs = [(title(arm), arm, "both") for arm in ARMS[5:]]
+        lines += [*difference_table(runs, "less both", pairs), "", *sums(runs), ""]
     return lines
 
 

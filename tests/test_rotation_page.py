@@ -82,6 +82,14 @@ def test_accuracies_are_means_over_seeds_and_differences_are_paired(page: Module
     assert high == pytest.approx(16.7 + half, abs=1.5)
 
 
+def test_a_sum_draws_the_same_images_for_sets_of_one_size(page: ModuleType) -> None:
+    """What one set gains the other loses, image by image: nothing is left in any drawing."""
+    gains = np.array([1.0, 0.0, 0.0, 1.0, -1.0, 0.0])
+    assert page.summed_difference([gains, -gains]) == "+0.0 [+0.0, +0.0]"
+    alone = page.summed_difference([gains, np.zeros(5)])
+    assert alone.startswith("+8.3 [-") and alone != page.summed_difference([gains])
+
+
 def test_the_layer_of_one_species_is_chosen_on_the_other(page: ModuleType) -> None:
     one = run(page)
     one["it"]["human IT"] = {"early": [0.9] * 21, "late": [0.1] * 21}

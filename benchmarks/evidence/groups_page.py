@@ -143,13 +143,29 @@ def mean(part: Part, run: str, weights: np.ndarray) -> np.ndarray:
     return part.by_group(part.right[run], weights).mean(1)
 
 
+def away(part: Part, run: str, weights: np.ndarray) -> np.ndarray:
+    """(draws,) mean accuracy of the groups of which two images in forty were seen.
+
+    Classes are at home on land and on water in turn, in the order of their ids.
+    """
+    classes = sorted({name.split(" on ")[0] for name in part.group_names})
+    far = [f"{name} on {('water', 'land')[i % 2]}" for i, name in enumerate(classes)]
+    columns = [part.group_names.index(name) for name in far]
+    return part.by_group(part.right[run], weights)[:, columns].mean(1)
+
+
 def foreground(part: Part, run: str, weights: np.ndarray) -> np.ndarray:
     """(draws,) mean share of relevance on the object, of the images where it was measured."""
     shown = weights[:, ::7]
     return (shown @ part.foreground[run]) / np.maximum(shown.sum(1), 1e-9)
 
 
-MEASURES: dict[str, Measure] = {"worst group": worst, "mean": mean, "on the object": foreground}
+MEASURES: dict[str, Measure] = {
+    "worst group": worst,
+    "mean": mean,
+    "away from home": away,
+    "on the object": foreground,
+}
 
 
 def told(values: np.ndarray, singly: list[float], *, sign: bool) -> str:
@@ -195,8 +211,8 @@ def tables(part: Part, *, chosen_here: bool) -> list[str]:
         "which " + CHOSEN[chosen_here] + ", in per cent: mean over",
         "seeds with 95 % intervals over objects, each seed in parentheses.",
         "",
-        "| finetuning | needs beside labels | setting | worst group | mean | on the object |",
-        "| --- | --- | --- | --- | --- | --- |",
+        f"| finetuning | needs beside labels | setting | {' | '.join(MEASURES)} |",
+        "| --- " * (3 + len(MEASURES)) + "|",
     ]
     for arm in arms_of(part):
         setting = ", ".join(f"{k} {v:g}" for k, v in part.chosen.get(arm, {}).items()) or "-"
@@ -207,7 +223,7 @@ def tables(part: Part, *, chosen_here: bool) -> list[str]:
         name, needs = NAMES.get(arm, arm), NEEDS.get(arm, "masks")
         lines.append(f"| {name} | {needs} | {setting} | {' | '.join(cells)} |")
     lines += ["", "Difference from plain finetuning with the same seeds, in points:", ""]
-    lines += ["| finetuning | worst group | mean | on the object |", "| --- | --- | --- | --- |"]
+    lines += [f"| finetuning | {' | '.join(MEASURES)} |", "| --- " * (1 + len(MEASURES)) + "|"]
     for arm in arms_of(part):
         if arm != "plain":
             cells = [
@@ -225,7 +241,7 @@ def search_lines(part: Part) -> list[str]:
         "Every setting tried, on the set on which they were chosen (one seed), in per cent:",
         "",
     ]
-    lines += ["| run | worst group | mean | on the object |", "| --- | --- | --- | --- |"]
+    lines += [f"| run | {' | '.join(MEASURES)} |", "| --- " * (1 + len(MEASURES)) + "|"]
     for run in sorted(part.right):
         cells = [f"{100 * m(part, run, weights)[0]:.1f}" for m in MEASURES.values()]
         lines.append(f"| {run} | {' | '.join(cells)} |")

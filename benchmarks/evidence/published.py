@@ -161,7 +161,7 @@ def brain_state(region: str) -> str:
     """What a region's score waits for."""
     waits = "waits for the weights and Brain-Score's private recording"
     return (
-        f"{waits}; prepared for [other recordings](rotation.md), not measured"
+        f"{waits}; small models on [other recordings](rotation.md)"
         if region in ("V4", "IT")
         else waits
     )

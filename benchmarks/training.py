@@ -41,7 +41,7 @@ class Settings:
     model: str = "vit_small_patch16_224"
     size: int = 112
     batch: int = 16
-    steps: int = 24
+    steps: int = 12
     """Of an epoch."""
     repeats: int = 5
     workers: int = 0

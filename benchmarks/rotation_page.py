@@ -266,12 +266,15 @@ def difference(values: np.ndarray) -> str:
 def sums(runs: Runs) -> list[str]:
     """The mean of the accuracies that all arms have: what guidance and swap bring to the sum."""
     lines = [f"| arm | mean of {', '.join(SUMMED)} | less that of both |", "| --- " * 3 + "|"]
-    totals = {arm: [over_seeds(seeds, name) for name in SUMMED] for arm, seeds in runs.items()}
+    totals: dict[str, list[np.ndarray]] = {}
+    for arm, seeds in runs.items():
+        parts = [part for name in SUMMED if (part := over_seeds(seeds, name)) is not None]
+        if len(parts) == len(SUMMED):
+            totals[arm] = parts
     for arm, parts in totals.items():
-        if any(part is None for part in parts):
-            continue
-        gains = [part - own for part, own in zip(parts, totals["both"])]
-        gain = "–" if arm == "both" else summed_difference(gains)
+        gain = "–"
+        if arm != "both" and "both" in totals:
+            gain = summed_difference([part - own for part, own in zip(parts, totals["both"])])
         lines.append(f"| {title(arm)} | {100 * np.mean([p.mean() for p in parts]):.1f} | {gain} |")
     return lines
 

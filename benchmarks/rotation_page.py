@@ -259,8 +259,7 @@ def _moved(values: np.ndarray) -> tuple[float, Interval]:
 
 def difference(values: np.ndarray) -> str:
     """A mean difference over images in points."""
-    drawn = np.random.default_rng(0).integers(0, len(values), (RESAMPLES, len(values)))
-    return span(100 * values.mean(), percentile_interval(100 * values[drawn].mean(axis=1)), 1, "+")
+    return summed_difference([values])
 
 
 def sums(runs: Runs) -> list[str]:

@@ -66,6 +66,11 @@ def choose(boxes: dict[str, list[int]], wnid: str, train: int, balanced: int) ->
     }
 
 
+def sam_of_sheets(encoder: Path, decoder: Path) -> Sam:
+    """SAM as `segment` asks it: gaps are filled by the size of one photograph on the sheet."""
+    return Sam(encoder, decoder, points=Path("none"), gap=Sam.gap / ROW**2)
+
+
 def main() -> None:
     """Write photographs and masks, class by class; a class that is there is not made again."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -78,8 +83,7 @@ def main() -> None:
     parser.add_argument("--balanced", type=int, default=12)
     arguments = parser.parse_args()
     boxes = json.loads((arguments.data / "boxes.json").read_text())
-    gap = Sam.gap / ROW**2  # of one photograph on the sheet
-    sam = Sam(arguments.encoder, arguments.decoder, points=Path("none"), gap=gap)
+    sam = sam_of_sheets(arguments.encoder, arguments.decoder)
     for wnid in arguments.classes:
         left_out = 0
         if (done := arguments.out / f"{wnid}.done").is_file():

@@ -23,7 +23,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-from cutouts import ROW, segment
+from cutouts import ROW, sam_of_sheets, segment
 from PIL import Image
 from prepare import load, read_boxes
 
@@ -162,8 +162,7 @@ def main() -> None:
     parser.add_argument("--model", default="vit_small_patch14_dinov2.lvd142m")
     arguments = parser.parse_args()
     boxes, out = read_boxes(arguments.data), arguments.out
-    gap = Sam.gap / ROW**2  # of one photograph on the sheet
-    sam = Sam(arguments.encoder, arguments.decoder, points=Path("none"), gap=gap)
+    sam = sam_of_sheets(arguments.encoder, arguments.decoder)
     if not (out / "other_place.done").is_file():
         places = list_images(arguments.backgrounds)
         write_other_places(sam, arguments.data, out, boxes, places)

@@ -25,9 +25,9 @@ from pathlib import Path
 import numpy as np
 from cutouts import ROW, sam_of_sheets, segment
 from PIL import Image
-from prepare import load, read_boxes
+from prepare import read_boxes
 
-from vitreous.data.images import list_images
+from vitreous.data.images import list_images, open_image
 from vitreous.io import read_json, write_text
 from vitreous.masks.methods.sam import Sam
 
@@ -144,7 +144,8 @@ def write_other_places(
     for name, mask in in_boxes(sam, data, asked):
         file = f"{Path(name).parent.name}/{Path(name).stem}.png"
         save(mask, out / "masks_val" / file)
-        image = other_place(load(data / name), mask, grounds[random.integers(len(grounds))])
+        pixels = np.asarray(open_image(data / name))
+        image = other_place(pixels, mask, grounds[random.integers(len(grounds))])
         target = out / "tests" / "other_place" / file
         target.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(image).save(target)

@@ -14,7 +14,7 @@ from PIL import Image
 from helpers import tiny_vit
 from vitreous.cli import main
 from vitreous.commands.evaluate import Generate
-from vitreous.commands.evaluating import write_set
+from vitreous.commands.generating import write_set
 from vitreous.data.composites.groups import find_kinds
 from vitreous.data.dataset import Dataset
 from vitreous.data.readers import READERS, read_dataset
@@ -145,7 +145,9 @@ def test_mistakes_with_kinds_are_told_in_one_line(places, tmp_path):
         other.unlink()
     with pytest.raises(VitreousError, match="one background of the kind land"):
         make(**places).load(0)
-    with pytest.raises(VitreousError, match=r"are of --generate\.factor background"):
+    with pytest.raises(
+        VitreousError, match=r"agreement is of --generate\.factor background, found"
+    ):
         write_set(
             Generate(
                 cutouts=Path(places["objects"]),

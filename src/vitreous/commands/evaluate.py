@@ -10,6 +10,8 @@ Example:
     vitreous evaluate --generate.cutouts cutouts/ --generate.backgrounds grounds/ --out set/
     vitreous evaluate --generate.cutouts photos/ --generate.masks masks/ --out set/
         --generate.factor background --generate.backgrounds kinds/ --generate.agreement 0.95
+    vitreous evaluate --generate.cutouts photos/ --generate.masks masks/ --out exchanged/
+        --generate.factor backgrounds_challenge
 """
 
 from __future__ import annotations
@@ -36,7 +38,7 @@ from vitreous.ranges import FINITE, PIXELS, SEED, SHARE, STEPS, above, at_least
 
 # As in vitreous.data.composites, data.mask_files and attribution, which import torch.
 Factor = Literal["location", "rotation", "size", "random"]
-Varied = Literal[Factor, "background"]
+Varied = Literal[Factor, "background", "backgrounds_challenge"]
 MaskFormat = Literal["binary", "imagenet_s"]
 Severities = Annotated[tuple[int, ...], at_least(1, at_most=5)]
 TOLERANCE = 15
@@ -44,17 +46,19 @@ TOLERANCE = 15
 
 @dataclasses.dataclass
 class Generate:
-    """Make an SI-Score-like or a Waterbirds-like set from cut-outs and backgrounds."""
+    """Make a shifted set of objects, like SI-Score, Waterbirds or the backgrounds challenge."""
 
     cutouts: Path | None = None
     """Folder of cut-outs: CLASS/name.png with transparency, or photographs with masks."""
     masks: Path | None = None
     """Folder of masks where cutouts are photographs; a CSV file has its own."""
     backgrounds: Path | None = None
-    """Folder of background images; for background, of a folder for each KIND."""
+    """Folder of background images; for background, of a folder for each KIND; for
+    backgrounds_challenge none, the photographs' own serve."""
     factor: Varied = "location"
-    """What varies: location, rotation, size, all of it at random; or the kind of background, whose
-    groups are CLASS on KIND."""
+    """What varies: location, rotation, size, all of it at random; the kind of background, whose
+    groups are CLASS on KIND; or, by backgrounds_challenge, what stands behind the object: its own
+    background, none, that of a photograph of the same class, or of another."""
     agreement: Annotated[float, SHARE] | None = None
     """For background: share of each class's images on the kind where it is at home; each cut-out
     on every kind where not given."""
@@ -62,12 +66,13 @@ class Generate:
     """For background: kind of each class, in the order of names; the kinds in turn by default."""
     steps: Annotated[int, STEPS] | None = None
     """Length of the grid; SI-Score's own (21 × 21 places, 18 angles, 100 sizes) by default."""
-    backgrounds_per_cutout: Annotated[int, at_least(1)] = 2
-    """On how many backgrounds each cut-out is shown."""
+    backgrounds_per_cutout: Annotated[int, at_least(1)] | None = None
+    """On how many backgrounds each cut-out is shown; 2 by default."""
     minimum_inside: Annotated[float, SHARE] = 0.0
     """Leave out placements with a smaller share of the cut-out in the image."""
-    size: Annotated[int, PIXELS] = 500
-    """Height and width of the images."""
+    size: Annotated[int, PIXELS] | None = None
+    """Height and width of the images, 500 by default; in backgrounds_challenge photographs keep
+    their own."""
     seed: Annotated[int, SEED] = 0
     """Everything follows from it."""
 
@@ -164,7 +169,7 @@ class Command(
     input: Input = dataclasses.field(default_factory=Input)
     """Preprocessing instead of the model's own."""
     generate: Generate = dataclasses.field(default_factory=Generate)
-    """Make an SI-Score-like set."""
+    """Make a shifted set."""
 
     def run(self) -> None:
         """Evaluate, write results.json and say where it is."""
@@ -172,7 +177,8 @@ class Command(
         if not making and not self.models:
             raise VitreousError("give one model or several: a timm name, run folder or checkpoint")
         with quick_imports():
-            from vitreous.commands.evaluating import evaluate_models, make_set
+            from vitreous.commands.evaluating import evaluate_models
+            from vitreous.commands.generating import make_set
 
         if making:
             make_set(self)

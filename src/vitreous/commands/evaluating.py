@@ -1,4 +1,4 @@
-"""What `vitreous evaluate` does: test sets and explanations of models, or an SI-Score-like set."""
+"""What `vitreous evaluate` does: test sets and explanations of models."""
 
 from __future__ import annotations
 
@@ -10,11 +10,9 @@ from typing import TYPE_CHECKING
 import torch
 
 from vitreous.commands.options import model_place, resolve_device, resolve_workers
-from vitreous.data.composites.groups import find_kinds, plan_groups, write_groups
-from vitreous.data.composites.sets import Plan, plan, write_composites
+from vitreous.data.composites.backgrounds_challenge import is_challenge
 from vitreous.data.images import list_images
 from vitreous.data.mask_files import read_mask
-from vitreous.data.readers.composites import read_cutouts
 from vitreous.errors import ImageError, VitreousError, nearest
 from vitreous.evaluation.corruptions import CORRUPTIONS
 from vitreous.evaluation.evaluators.corruption import paper_corruptions
@@ -39,52 +37,9 @@ from vitreous.provenance import provenance
 from vitreous.results import Record, Results, told_apart
 
 if TYPE_CHECKING:
-    from vitreous.commands.evaluate import Command, Generate, Input
+    from vitreous.commands.evaluate import Command, Input
 
 LOOKED_AT = 8  # masks, before anything is measured
-
-
-def make_set(command: Command) -> None:
-    """Make an SI-Score-like set and say where it is."""
-    settings = command.generate
-    out = command.out or Path(f"si-score-{settings.factor}")
-    claim_folder(out, "composites", overwrite=command.overwrite)
-    print(f"set: {write_set(settings, out)}")
-
-
-def write_set(settings: Generate, out: Path) -> Path:
-    """Write the composites of cut-outs and backgrounds."""
-    if settings.cutouts is None or settings.backgrounds is None:
-        raise VitreousError("give both --generate.cutouts and --generate.backgrounds")
-    found = read_cutouts(settings.cutouts, settings.masks)
-    cutouts, names = found.cutouts, found.class_names
-    if settings.factor == "background":
-        kinds = find_kinds(settings.backgrounds, names, settings.homes)
-        scenes = plan_groups(
-            cutouts,
-            kinds,
-            agreement=settings.agreement,
-            per_cutout=settings.backgrounds_per_cutout,
-            seed=settings.seed,
-        )
-        return write_groups(
-            Plan(cutouts, kinds.backgrounds, scenes, names, settings.size), kinds, out
-        )
-    if settings.agreement is not None or settings.homes:
-        raise VitreousError("agreement and homes are of --generate.factor background")
-    grounds = list_images(settings.backgrounds)
-    scenes = plan(
-        cutouts,
-        grounds,
-        settings.factor,
-        steps=settings.steps,
-        backgrounds_per_cutout=settings.backgrounds_per_cutout,
-        minimum_inside=settings.minimum_inside,
-        size=settings.size,
-        seed=settings.seed,
-    )
-    items = Plan(cutouts, grounds, scenes, names, settings.size)
-    return write_composites(items, out, settings.factor)
 
 
 def evaluate_models(command: Command) -> None:
@@ -179,16 +134,21 @@ def _precision(command: Command, classifier: Classifier, suite: Suite) -> Precis
 
 
 def _own(command: Command, path: Path, classifier: Classifier) -> list[TestSet]:
+    model = {
+        "class_map": command.class_map,
+        "class_names": tuple(classifier.class_names),
+        "num_classes": classifier.num_classes,
+    }
+    if is_challenge(path):
+        return read_set("backgrounds-challenge", path, **model)
     parts = read_set(
         "folder",
         path,
-        class_map=command.class_map,
         label_column=command.label_column,
         group_column=command.group_column,
         groups=command.groups,
         shifted=command.shifted,
-        class_names=tuple(classifier.class_names),
-        num_classes=classifier.num_classes,
+        **model,
     )
     (name,), place = distinct_names([path]), str(path.resolve())
     return [dataclasses.replace(s, name=name, source=place, place=place) for s in parts]

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from vitreous.data.dataset import Dataset
 from vitreous.errors import VitreousError
+from vitreous.evaluation.background_gap import background_gaps
 from vitreous.evaluation.comparison import comparison_records
 from vitreous.evaluation.effective import effective_records
 from vitreous.evaluation.evaluators.accuracy import predictions
@@ -169,12 +170,14 @@ def evaluate(
         processes,
         Evaluation(model=model_fingerprint(classifier), settings=_named(streaming)),
     )
-    groups = _read_sets(suite, folders, job.done, sets)
+    groups = _read_sets(suite, folders, job.done, sets, classifier)
     some_clean = any(parts[0].suite == "clean" for parts in groups)
     for parts in groups:
         whole = len(parts) == 1 and (parts[0].suite == "clean" or not some_clean)
         job.measure(parts, list(suite.all_perturbations()) if whole else [])
     _effective(job.done)
+    for records, place, reading in background_gaps(job.done.predicted.values()):
+        job.done.add(records, place, reading)
     explained = job.explain(suite)
     if processes.main:
         for answers in job.done.predicted.values():
@@ -323,8 +326,14 @@ def _missing(name: str, path: Path | None, root: Path | None) -> str:
 
 
 def _read_sets(
-    suite: Suite, folders: EvaluationFolders, done: Evaluation, sets: Sequence[TestSet]
+    suite: Suite,
+    folders: EvaluationFolders,
+    done: Evaluation,
+    sets: Sequence[TestSet],
+    classifier: Classifier,
 ) -> list[list[TestSet]]:
+    """Sets with their parts; versions of the same images are sets of their own."""
+    known = {"class_names": tuple(classifier.class_names), "num_classes": classifier.num_classes}
     groups = [[test_set] for test_set in sets]
     for wanted in suite.sets:
         path = wanted.find(folders.root)
@@ -333,9 +342,10 @@ def _read_sets(
             continue
         try:
             parts = [
-                dataclasses.replace(part, place=str(path.resolve())) for part in wanted.read(path)
+                part if part.version else dataclasses.replace(part, place=str(path.resolve()))
+                for part in wanted.read(path, **known)
             ]
-            groups.append(parts)
+            groups += [[part] for part in parts] if parts[0].version else [parts]
         except VitreousError as error:
             done.problems.append(str(error))
     return groups

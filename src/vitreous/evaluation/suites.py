@@ -54,9 +54,12 @@ class SetSettings:
             return path if path.exists() else None
         return find_set(self.name, root) if root is not None else None
 
-    def read(self, path: Path) -> list[TestSet]:
-        """Read its parts."""
-        settings = {k: tuple(v) if isinstance(v, list) else v for k, v in self.settings.items()}
+    def read(self, path: Path, **model: object) -> list[TestSet]:
+        """Read its parts; `model` says what readers that ask for it need to know of the model."""
+        asked = {f.name for f in dataclasses.fields(TEST_SETS[self.name])}  # ty: ignore
+        settings = {k: v for k, v in model.items() if k in asked}
+        given = self.settings.items()
+        settings |= {k: tuple(v) if isinstance(v, list) else v for k, v in given}
         try:
             return read_set(self.name, path, **settings)
         except TypeError as error:

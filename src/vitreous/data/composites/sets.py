@@ -219,7 +219,11 @@ def write_composites(items: Plan, folder: str | os.PathLike[str], factor: Factor
         VitreousError: If the folder holds another set, or images that are not of this one.
     """
     root = Path(folder)
-    _require_own(items, root, factor)
+    cutouts = [(c.name, c.label) for c in items.cutouts]
+    grounds = [path.name for path in items.backgrounds]
+    about = [factor, items.size, cutouts, grounds, list(items.scenes), list(items.class_names)]
+    names = [items.name(index) for index in range(len(items))]
+    claim_plan(root, factor, names, about, kinds=("images", "masks"))
     for index in ProgressBar(range(len(items)), desc="compositing", unit="picture"):
         image, mask = root / "images" / items.name(index), root / "masks" / items.name(index)
         if mask.is_file() and image.is_file():
@@ -236,23 +240,32 @@ def write_composites(items: Plan, folder: str | os.PathLike[str], factor: Factor
     return root
 
 
-def _require_own(items: Plan, root: Path, factor: Factor) -> None:
-    """Store the plan in a new folder; refuse one that holds anything else."""
-    cutouts = [(c.name, c.label) for c in items.cutouts]
-    grounds = [path.name for path in items.backgrounds]
-    about = [factor, items.size, cutouts, grounds, list(items.scenes), list(items.class_names)]
-    own = {"factor": factor, "images": len(items), "plan": digest(about)}
-    stored = root / PLAN_FILE
+def claim_plan(
+    root: Path, kind: str, names: Sequence[str], about: object, *, kinds: Sequence[str]
+) -> None:
+    """Store the plan of a set in a new folder; refuse one that holds anything else.
+
+    Args:
+        root: The folder.
+        kind: What the set varies.
+        names: Relative paths of its images.
+        about: All that they follow from.
+        kinds: Folders in `root` that hold such images.
+
+    Raises:
+        VitreousError: If the folder holds another set, or images that are not of this one.
+    """
+    own = {"factor": kind, "images": len(names), "plan": digest(about)}
+    stored, expected = root / PLAN_FILE, set(names)
     if stored.is_file() and read_json(stored) != own:
         raise VitreousError(
             f"{root} holds a set of another plan ({read_json(stored)}); choose another --out"
         )
-    names = {items.name(index) for index in range(len(items))}
     present = [
-        f"{kind}/{name}"
-        for kind in ("images", "masks")
-        for name in (list_files(root / kind).images if (root / kind).is_dir() else ())
-        if name not in names or not stored.is_file()
+        f"{folder}/{name}"
+        for folder in kinds
+        for name in (list_files(root / folder).images if (root / folder).is_dir() else ())
+        if name not in expected or not stored.is_file()
     ]
     if present:
         raise VitreousError(

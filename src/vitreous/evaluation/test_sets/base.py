@@ -77,6 +77,7 @@ class TestSet:
         grouping: The same of groups.
         factors: For sets that vary something: (N,) its value for each image, by its name.
         second: For cue conflict: (N,) targets of the texture.
+        version: Of the backgrounds challenge: which version of the images it is.
         suite: `clean` for an ordinary test set, `shifts` for one that differs from training,
             `corruptions` for a part of a corrupted one.
         source: Where the set comes from: an address, or its folder.
@@ -99,6 +100,7 @@ class TestSet:
     grouping: dict[str, str] = dataclasses.field(default_factory=dict)
     factors: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
     second: np.ndarray | None = None
+    version: str = ""
     suite: Suite = "shifts"
     source: str = ""
     place: str = ""

@@ -18,6 +18,7 @@ FRACTIONS = {
     *("top5", "top1_200", "top1_1000", "clean_accuracy", "invariance", "ece", "shape_bias"),
     *("foreground_share", "pointing_game", "pixel_accuracy", "mean_iou", "mean_ap"),
     *("agreement", "effective_robustness", "difference", "error", "attack_success"),
+    "background_gap",
 }
 # Settings that may differ between models that were measured on the same thing.
 PER_MODEL = {"layer", "preprocessing", "size", "crop_ratio", "interpolation", "headline"}

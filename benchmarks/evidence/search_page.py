@@ -1,0 +1,104 @@
+"""What `vitreous sweep` chose for every arm, and what the chosen settings give on other classes.
+
+    python benchmarks/evidence/search_page.py gather --data evidence/data --runs evidence/searched
+    python benchmarks/evidence/search_page.py page
+
+`gather` keeps in `docs/results/searched.json` every trial with its settings and accuracy, and which
+test images the runs of `search.py` have right. `page` reports the half of the classes by which no
+trial was judged: classes of which three images were seen apart from those of which none was.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from collect import ROOT, Answers, named, over_seeds, read, right_of
+from groups_page import gather_or_write
+from guidance_page import gained, told
+from search import ARMS
+
+from vitreous.io import read_json, write_text
+
+FILE = ROOT / "docs" / "results" / "searched.json"
+PAGE = ROOT / "docs" / "results" / "index.md"
+MARKS = ("<!-- tables: benchmarks/evidence/search_page.py page -->", "<!-- end of the search -->")
+SETS = ("original", "random_class")
+
+
+def gather(data: Path, runs: Path) -> None:
+    """Write the file."""
+    classes, right = right_of(runs / "measured")
+    with (data / "train_3.csv").open(encoding="utf-8", newline="") as file:
+        seen = sorted({row["label"] for row in csv.DictReader(file)})
+    trials = {}
+    for arm in ARMS:
+        with (runs / "sweeps" / arm / "trials.csv").open(encoding="utf-8", newline="") as file:
+            trials[arm] = list(csv.DictReader(file))
+    chosen = {arm: read_json(runs / f"{arm}.json") for arm in ARMS}
+    stored = {"classes": classes, "seen": seen, "chosen": chosen, "trials": trials, "runs": right}
+    write_text(FILE, json.dumps(stored, indent=0) + "\n")
+    print(f"{len(right)} runs of {len(classes)} images: {FILE}")
+
+
+def settings_of(chosen: dict[str, float]) -> str:
+    """Settings in short: `lr 2.1e-06, relevance 0.8`."""
+    short = {name: name.removesuffix(".weight").rsplit(".", 1)[-1] for name in chosen}
+    return ", ".join(f"{short[name]} {value:.2g}" for name, value in chosen.items())
+
+
+def lines_of(stored: dict[str, Any], runs: dict[str, Answers]) -> Iterator[str]:
+    """The tables."""
+    classes = np.array(stored["classes"])
+    names = np.unique(classes)
+    late = ~np.isin(classes, names[: len(names) // 2])
+    seen = np.isin(classes, stored["seen"])
+    arms: dict[str, dict[str, Answers]] = {}
+    for run, answers in runs.items():
+        arm, _, seed = named(run)
+        arms.setdefault(arm, {})[seed] = answers
+    for title, images in (
+        ("**Classes of which three images were seen**", late & seen),
+        ("**Classes of which none was seen**", late & ~seen),
+    ):
+        yield f"{title} ({images.sum()} images): accuracy in per cent, then the difference from"
+        yield "plain finetuning with the same seeds, in points."
+        yield ""
+        yield "| finetuning | chosen | seeds | original | random class |"
+        yield "| --- | --- | --- | --- | --- |"
+        for arm in ARMS:
+            seeds = arms[arm]
+            cells = [f"{100 * over_seeds(seeds, name, images).mean():.1f}" for name in SETS]
+            if arm != "plain":
+                own = [told(gained(seeds, arms["plain"], name, images)) for name in SETS]
+                cells = [f"{a}: {b}" for a, b in zip(cells, own)]
+            about = settings_of(stored["chosen"][arm])
+            yield f"| {arm.replace('_', ' ')} | {about} | {len(seeds)} | {' | '.join(cells)} |"
+        yield ""
+    yield "Accuracy of each trial, in per cent, on the 200 images by which it was judged:"
+    yield ""
+    yield "| finetuning | trials, by learning rate |"
+    yield "| --- | --- |"
+    for arm, trials in stored["trials"].items():
+        tried = [(float(t["optimizer.lr"]), t["figure"]) for t in trials]
+        cells = [f"{rate:.1g}: {100 * float(v):.1f}" if v else "-" for rate, v in sorted(tried)]
+        yield f"| {arm.replace('_', ' ')} | {', '.join(cells)} |"
+    yield ""
+
+
+def page() -> None:
+    """Write the tables."""
+    _, runs = read(FILE)
+    lines = list(lines_of(read_json(FILE), runs))
+    before, rest = PAGE.read_text(encoding="utf-8").split(MARKS[0])
+    text = "\n".join([MARKS[0], "", *lines, MARKS[1]])
+    write_text(PAGE, before + text + rest.split(MARKS[1])[1])
+    print(PAGE)
+
+
+if __name__ == "__main__":
+    gather_or_write(__doc__, gather, page)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 from pathlib import Path
@@ -12,6 +13,8 @@ from PIL import Image
 
 from helpers import tiny_vit
 from vitreous.cli import main
+from vitreous.commands.evaluate import Generate
+from vitreous.commands.generating import write_set
 from vitreous.data.composites.backgrounds_challenge import (
     VERSIONS,
     plan_backgrounds,
@@ -196,3 +199,22 @@ def test_settings_of_other_sets_are_refused_in_one_line(photos, tmp_path, capsys
         assert f"--generate.{option} is of --generate.factor" in error and "\n" not in error
     assert made(photos, out) == 1
     assert "no photographs with masks" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("label", ["../../out", "a/b", ".hidden", "a\\b", "c:d"])
+def test_a_class_that_can_be_no_folder_is_refused_before_anything_is_drawn(photos, tmp_path, label):
+    rows = ["path,label,mask"]
+    for name, shown in (("cow", label), ("duck", "duck")):
+        for index in range(2):
+            place = f"{name}/{index}.png"
+            rows.append(f"photos/{place},{shown},masks/{place}")
+    listed = tmp_path / "list.csv"
+    listed.write_text("\n".join(rows) + "\n", encoding="utf-8")
+    before = set(tmp_path.rglob("*"))
+    for factor in ("backgrounds_challenge", "size"):
+        generate = Generate(cutouts=listed, factor=factor)
+        if factor == "size":
+            generate = dataclasses.replace(generate, backgrounds=photos / "photos", steps=2)
+        with pytest.raises(VitreousError, match="cannot be the name of a folder"):
+            write_set(generate, tmp_path / "deep" / "er" / factor)
+    assert set(tmp_path.rglob("*")) == before

@@ -23,7 +23,7 @@ from vitreous.data.composites.compositing import (
 from vitreous.data.composites.cutouts import AnyCutout, open_background
 from vitreous.data.dataset import Dataset
 from vitreous.data.listing import list_files
-from vitreous.errors import VitreousError
+from vitreous.errors import VitreousError, shorten
 from vitreous.fingerprint import digest
 from vitreous.io import atomic_path, file_stamp, read_json, write_csv, write_json
 from vitreous.progress import ProgressBar
@@ -248,13 +248,19 @@ def claim_plan(
     Args:
         root: The folder.
         kind: What the set varies.
-        names: Relative paths of its images.
+        names: Relative paths of its images, `CLASS/n.png`.
         about: All that they follow from.
         kinds: Folders in `root` that hold such images.
 
     Raises:
-        VitreousError: If the folder holds another set, or images that are not of this one.
+        VitreousError: If the folder holds another set, or images that are not of this one, or a
+            class has a name that no folder can have.
     """
+    for label in sorted({name.rpartition("/")[0] for name in names}):
+        if label.startswith(".") or not label.strip() or set(label) & set('/\\:*?"<>|\0'):
+            raise VitreousError(
+                f"class '{shorten(label)}' cannot be the name of a folder; give it another name"
+            )
     own = {"factor": kind, "images": len(names), "plan": digest(about)}
     stored, expected = root / PLAN_FILE, set(names)
     if stored.is_file() and read_json(stored) != own:

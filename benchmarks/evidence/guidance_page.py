@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -101,20 +101,31 @@ def few_lines(runs: Runs, chosen_on: np.ndarray, guided: np.ndarray) -> Iterator
         ("**Guided classes**", ~chosen_on & guided),
         ("**Classes never guided**", ~chosen_on & ~guided),
     ):
-        yield f"{title} ({images.sum()} images): accuracy in per cent, then the difference from"
-        yield "plain finetuning with the same seeds, in points."
-        yield ""
-        yield f"| finetuning | rate | seeds | {' | '.join(n.replace('_', ' ') for n in sets)} |"
-        yield "| --- " * (3 + len(sets)) + "|"
-        for arm, seeds in shown.items():
-            cells = [f"{100 * over_seeds(seeds, n, images).mean():.1f}" for n in sets]
-            if arm != "plain":
-                own = [told(gained(seeds, shown["plain"], n, images)) for n in sets]
-                cells = [f"{a}: {b}" for a, b in zip(cells, own)]
-            count = "-" if arm == "none" else str(len(seeds))
-            yield f"| {arm.replace('_', ' ')} | {rates[arm]} | {count} | {' | '.join(cells)} |"
-        yield ""
+        yield from arm_lines(title, images, shown, ("rate", rates), sets)
     yield from every_run(few, sets, guided)
+
+
+def arm_lines(
+    title: str,
+    images: np.ndarray,
+    shown: dict[str, Seeds],
+    about: tuple[str, dict[str, str]],
+    sets: Sequence[str],
+) -> Iterator[str]:
+    """A table of arms on some images: accuracy, and the difference from plain finetuning."""
+    yield f"{title} ({images.sum()} images): accuracy in per cent, then the difference from"
+    yield "plain finetuning with the same seeds, in points."
+    yield ""
+    yield f"| finetuning | {about[0]} | seeds | {' | '.join(n.replace('_', ' ') for n in sets)} |"
+    yield "| --- " * (3 + len(sets)) + "|"
+    for arm, seeds in shown.items():
+        cells = [f"{100 * over_seeds(seeds, n, images).mean():.1f}" for n in sets]
+        if arm != "plain":
+            own = [told(gained(seeds, shown["plain"], n, images)) for n in sets]
+            cells = [f"{a}: {b}" for a, b in zip(cells, own)]
+        count = "-" if arm == "none" else str(len(seeds))
+        yield f"| {arm.replace('_', ' ')} | {about[1][arm]} | {count} | {' | '.join(cells)} |"
+    yield ""
 
 
 def every_run(runs: Runs, sets: list[str], guided: np.ndarray) -> Iterator[str]:

@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from collect import ROOT, Answers, named, over_seeds, read, right_of
+from collect import ROOT, Answers, named, read, right_of
 from groups_page import gather_or_write
-from guidance_page import gained, told
+from guidance_page import arm_lines
 from search import ARMS
 
 from vitreous.io import read_json, write_text
@@ -61,24 +61,13 @@ def lines_of(stored: dict[str, Any], runs: dict[str, Answers]) -> Iterator[str]:
     for run, answers in runs.items():
         arm, _, seed = named(run)
         arms.setdefault(arm, {})[seed] = answers
+    chosen = {arm: settings_of(stored["chosen"][arm]) for arm in ARMS}
+    shown = {arm: arms[arm] for arm in ARMS}
     for title, images in (
         ("**Classes of which three images were seen**", late & seen),
         ("**Classes of which none was seen**", late & ~seen),
     ):
-        yield f"{title} ({images.sum()} images): accuracy in per cent, then the difference from"
-        yield "plain finetuning with the same seeds, in points."
-        yield ""
-        yield "| finetuning | chosen | seeds | original | random class |"
-        yield "| --- | --- | --- | --- | --- |"
-        for arm in ARMS:
-            seeds = arms[arm]
-            cells = [f"{100 * over_seeds(seeds, name, images).mean():.1f}" for name in SETS]
-            if arm != "plain":
-                own = [told(gained(seeds, arms["plain"], name, images)) for name in SETS]
-                cells = [f"{a}: {b}" for a, b in zip(cells, own)]
-            about = settings_of(stored["chosen"][arm])
-            yield f"| {arm.replace('_', ' ')} | {about} | {len(seeds)} | {' | '.join(cells)} |"
-        yield ""
+        yield from arm_lines(title, images, shown, ("chosen", chosen), SETS)
     yield "Accuracy of each trial, in per cent, on the 200 images by which it was judged:"
     yield ""
     yield "| finetuning | trials, by learning rate |"

@@ -25,6 +25,9 @@ from vitreous.data.readers import read_dataset
 from vitreous.errors import VitreousError
 from vitreous.evaluation.test_sets import read_set
 from vitreous.models import save_model
+from vitreous.report.figures.accuracy import shift_figure
+from vitreous.report.headline import headline
+from vitreous.report.sources import read_sources
 
 CLASSES = ("cow", "duck", "elk")
 SIZES = ((40, 48), (48, 40), (64, 64), (40, 40))
@@ -130,7 +133,9 @@ def test_photographs_without_object_background_or_company_are_left_out_by_name(p
     for name in ("duck", "elk"):
         shutil.rmtree(photos / "photos" / name)
     alone = read_dataset(photos / "photos", masks=photos / "masks")
-    with pytest.raises(VitreousError, match=r"found 1 classes of 2 or more.*alone in their class"):
+    with pytest.raises(
+        VitreousError, match=r"expected 2 or more classes.*found 1; left out: .*alone in"
+    ):
         plan_backgrounds(alone)
 
 
@@ -154,7 +159,11 @@ def test_a_written_set_is_measured_version_by_version_with_its_gap(photos, tmp_p
     records = json.loads((run / "results.json").read_text(encoding="utf-8"))["records"]
     top1 = {r["dataset"]: (r["suite"], r["value"]) for r in records if r["metric"] == "top1"}
     assert set(top1) == {f"bg-{version}" for version in VERSIONS}
-    assert {n for n, (suite, _) in top1.items() if suite == "clean"} == {"bg-original"}
+    suites = {name.removeprefix("bg-"): suite for name, (suite, _) in top1.items()}
+    assert suites == dict.fromkeys(VERSIONS, "backgrounds") | {
+        "original": "clean",
+        "mixed_rand": "shifts",
+    }
     (gap,) = [r for r in records if r["metric"] == "background_gap"]
     assert gap["dataset"] == "bg" and gap["n"] == 12
     expected = top1["bg-mixed_same"][1] - top1["bg-mixed_rand"][1]
@@ -218,3 +227,30 @@ def test_a_class_that_can_be_no_folder_is_refused_before_anything_is_drawn(photo
         with pytest.raises(VitreousError, match="cannot be the name of a folder"):
             write_set(generate, tmp_path / "deep" / "er" / factor)
     assert set(tmp_path.rglob("*")) == before
+
+
+def test_masks_of_another_size_end_it_before_a_set_is_begun(photos, tmp_path, capsys):
+    out, masks = tmp_path / "bg", photos / "masks"
+    for file in masks.rglob("*.png"):
+        Image.open(file).resize((20, 24)).save(file)
+    assert made(photos, out, "--generate.masks", str(masks)) == 1
+    assert "must be of one size" in capsys.readouterr().err
+    assert not (out / "plan.json").exists()
+
+
+def test_a_card_shows_every_version_and_takes_only_the_shift_for_one(photos, tmp_path):
+    out, run = tmp_path / "bg", tmp_path / "model"
+    assert made(photos, out, "--generate.masks", str(photos / "masks")) == 0
+    save_model(tiny_vit(3, class_names=[*CLASSES]), run)
+    assert main(["evaluate", str(run), "--data", str(out), "--quiet"]) == 0
+    sources = read_sources([run])
+    (tile,) = [tile for tile in headline(sources) if tile.title == "Shifted"]
+    records = json.loads((run / "results.json").read_text(encoding="utf-8"))["records"]
+    (shift,) = [r for r in records if r["metric"] == "top1" and r["dataset"] == "bg-mixed_rand"]
+    assert tile.values[0].value == pytest.approx(shift["value"])
+    (chart,) = shift_figure(sources)
+    assert chart.categories == [
+        "bg-original (clean)",
+        "bg-mixed_rand",
+        *(f"bg-{version} (backgrounds)" for version in ("only_fg", "only_bg_t", "mixed_same")),
+    ]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from vitreous.data.composites.backgrounds_challenge import (
     KIND,
+    VERSIONS,
     plan_backgrounds,
     write_backgrounds,
 )
@@ -108,4 +109,6 @@ def _write_challenge(settings: Generate, out: Path) -> Path:
     items = plan_backgrounds(photos, seed=settings.seed)
     for passed in (*photos.left_out, *items.left_out):
         print(f"left out: {passed}")
-    return write_backgrounds(items, out)
+    root = write_backgrounds(items, out)
+    print(f"{len(items)} photographs in {len(VERSIONS)} versions")
+    return root

@@ -42,7 +42,7 @@ def background_gaps(
         settings: dict[str, object] = {"convention": first.conventions[0].name}
         interval = paired_interval(lost, won, count)
         record = Record(
-            "shifts", name, "background_gap", (lost - won) / count, count, interval, settings
+            "backgrounds", name, "background_gap", (lost - won) / count, count, interval, settings
         )
         yield [record], str(place), first.test_set.reading
 

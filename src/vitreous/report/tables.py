@@ -19,7 +19,16 @@ from vitreous.report.values import (
 from vitreous.results import Record
 
 LONGEST_TEXT = 4000
-SUITES = ("clean", "shifts", "attack", "rotation", "corruptions", "explanation", "brain")
+SUITES = (
+    "clean",
+    "shifts",
+    "backgrounds",
+    "attack",
+    "rotation",
+    "corruptions",
+    "explanation",
+    "brain",
+)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -158,7 +158,7 @@ def plan_backgrounds(
         seed: Everything follows from it.
 
     Raises:
-        ImageError: If a mask cannot be read.
+        ImageError: If a photograph or a mask cannot be read, or they are of different size.
         VitreousError: If fewer than two classes have two photographs that can be shown.
     """
     fits, passed = _fitting(dataset, area)
@@ -169,10 +169,11 @@ def plan_backgrounds(
     groups = {label: own for label, own in sorted(groups.items()) if len(own) > 1}
     passed = (*passed, *left_out({"photographs that are alone in their class": alone}))
     if len(groups) < 2:
-        told = "; ".join(str(one) for one in passed) or "nothing was left out"
+        told = "; ".join(str(one) for one in passed)
         raise VitreousError(
-            f"found {len(groups)} classes of 2 or more photographs whose object takes {area[0]:g} "
-            f"to {area[1]:g} of the photograph and leaves a strip beside it; expected 2. {told}"
+            f"expected 2 or more classes, each of 2 or more photographs whose object takes "
+            f"{area[0]:g} to {area[1]:g} of them and leaves a strip beside it, found {len(groups)}"
+            + (f"; left out: {told}" if told else "")
         )
     random = np.random.default_rng(seed)
     chosen = [index for own in groups.values() for index in own]
@@ -199,6 +200,8 @@ def _fitting(dataset: Dataset, area: tuple[float, float]) -> tuple[list[int], tu
             kinds[bare].append(dataset.name(index))
             continue
         inside = covered(dataset, index)
+        if inside.any():
+            dataset[index]  # an image that cannot be read, or is of another size, ends all here
         box = box_of(inside)
         share = (box[2] - box[0]) * (box[3] - box[1]) / inside.size
         if not area[0] <= share <= area[1]:

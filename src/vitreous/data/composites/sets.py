@@ -264,8 +264,11 @@ def claim_plan(
     own = {"factor": kind, "images": len(names), "plan": digest(about)}
     stored, expected = root / PLAN_FILE, set(names)
     if stored.is_file() and read_json(stored) != own:
+        held = read_json(stored)
+        told = f" ({held.get('factor')}, {held.get('images')})" if isinstance(held, dict) else ""
         raise VitreousError(
-            f"{root} holds a set of another plan ({read_json(stored)}); choose another --out"
+            f"{root} holds a set of another plan{told}: other photographs, settings or seed; "
+            "choose another --out, or delete it"
         )
     present = [
         f"{folder}/{name}"

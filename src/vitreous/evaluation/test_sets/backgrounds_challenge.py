@@ -6,10 +6,19 @@ import dataclasses
 from pathlib import Path
 from typing import ClassVar
 
-from vitreous.data.composites.backgrounds_challenge import VERSIONS, is_challenge
+from vitreous.data.composites.backgrounds_challenge import VERSIONS, Version, is_challenge
 from vitreous.errors import VitreousError
-from vitreous.evaluation.test_sets.base import TEST_SETS, TestSet, describe_folder, layout_error
+from vitreous.evaluation.test_sets.base import (
+    TEST_SETS,
+    Suite,
+    TestSet,
+    describe_folder,
+    layout_error,
+)
 from vitreous.evaluation.test_sets.custom import Folder
+
+SUITES: dict[Version, Suite] = {"original": "clean", "mixed_rand": "shifts"}
+UNFINISHED = "it is not finished, or was changed; make it again by the command that made it"
 
 
 @TEST_SETS.register("backgrounds-challenge")
@@ -17,7 +26,8 @@ from vitreous.evaluation.test_sets.custom import Folder
 class BackgroundsChallengeSets:
     """What `vitreous evaluate --generate.factor backgrounds_challenge` wrote.
 
-    Labels are read as those of the set `folder`. The originals are a clean set, the others shifts.
+    Labels are read as those of the set `folder`. The originals are a clean set, `mixed_rand` is a
+    shift, and the others say what part the background has.
 
     Attributes:
         name: How results call it, before the version; the folder's name by default.
@@ -54,17 +64,19 @@ class BackgroundsChallengeSets:
                 class_names=self.class_names,
                 num_classes=self.num_classes,
                 name=f"{self.name or path.resolve().name}-{version}",
-                shifted=version != "original",
             )
+            if not (path / version).is_dir():
+                raise VitreousError(f"{path} has no {version}/: {UNFINISHED}")
             (part,) = reader.read(path / version)
-            place = str((path / version).resolve())
-            sets.append(dataclasses.replace(part, version=version, source=place, place=place))
+            place, suite = str((path / version).resolve()), SUITES.get(version, "backgrounds")
+            own = {"version": version, "suite": suite, "source": place, "place": place}
+            sets.append(dataclasses.replace(part, **own))
         first = _names(sets[0])
         for other in sets[1:]:
             if differ := first ^ _names(other):
                 raise VitreousError(
                     f"{path}: {sets[0].version} and {other.version} hold different images, for "
-                    f"example {min(differ)}; write the set again, or remove that one everywhere"
+                    f"example {min(differ)}: {UNFINISHED}"
                 )
         return sets
 

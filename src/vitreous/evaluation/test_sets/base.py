@@ -18,7 +18,7 @@ from vitreous.registry import Registry
 
 ResizeMode = Literal["model", "whole", "as_is", "squash"]
 NO_CLASS = "folders that are no class of this set"
-Suite = Literal["clean", "shifts", "corruptions"]
+Suite = Literal["clean", "shifts", "backgrounds", "corruptions"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,7 +79,8 @@ class TestSet:
         second: For cue conflict: (N,) targets of the texture.
         version: Of the backgrounds challenge: which version of the images it is.
         suite: `clean` for an ordinary test set, `shifts` for one that differs from training,
-            `corruptions` for a part of a corrupted one.
+            `corruptions` for a part of a corrupted one, `backgrounds` for what is measured to
+            know what a background does and is no shift (in `only_bg_t` low is good).
         source: Where the set comes from: an address, or its folder.
         place: Where it lies; two sets of one name are told apart by it.
     """

@@ -17,6 +17,8 @@ from vitreous.report.sources import Source
 from vitreous.report.values import ACCURACIES, PER_MODEL, newest_by, settings_text
 from vitreous.results import Record
 
+SHOWN = ("clean", "shifts", "backgrounds")
+
 
 def shift_figure(sources: Sequence[Source]) -> list[Figure]:
     """Accuracy on the clean and on every shifted set, a row of dots for each, with intervals.
@@ -26,14 +28,14 @@ def shift_figure(sources: Sequence[Source]) -> list[Figure]:
     """
     groups = [
         newest_by(
-            [r for suite in ("clean", "shifts") for r in records_of(source, suite, ACCURACIES)],
+            [r for suite in SHOWN for r in records_of(source, suite, ACCURACIES)],
             _row,
             lambda r: r,
         )
         for source in sources
     ]
     rows = list(dict.fromkeys(row for group in groups for row in group))
-    rows.sort(key=lambda row: row[0] != "clean")
+    rows.sort(key=lambda row: SHOWN.index(row[0]))
     if not any(suite == "shifts" for suite, *_ in rows):
         return []
     several = len({dataset for _, dataset, _ in rows}) < len(rows)
@@ -43,7 +45,7 @@ def shift_figure(sources: Sequence[Source]) -> list[Figure]:
         if group
     ]
     names = [
-        f"{dataset}{' (clean)' if suite == 'clean' else ''}"
+        f"{dataset}{'' if suite == 'shifts' else f' ({suite})'}"
         f"{f', {convention}' if several and convention else ''}"
         for suite, dataset, convention in rows
     ]

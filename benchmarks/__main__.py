@@ -191,7 +191,7 @@ def run(case: Case, line: list[str]) -> dict[str, object]:
         "seconds": round(seconds, 1),
         "peak": round(usage.ru_maxrss / 1024),
         "others": round(max(0.0, others) / seconds / (os.cpu_count() or 1), 3),
-        "output": told.strip(),
+        "output": told.replace(f"{HERE.parent}/", "").strip(),
         "machine": hardware_text(hardware()),
         "when": datetime.now(UTC).isoformat(timespec="seconds"),
     }

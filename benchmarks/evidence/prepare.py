@@ -19,7 +19,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from vitreous.data.composites.backgrounds_challenge import Box, Version, plan_backgrounds, strips
+from vitreous.data.composites.backgrounds_challenge import Version, plan_backgrounds, strips
+from vitreous.data.composites.compositing import Box
 from vitreous.data.readers import read_dataset
 
 TITLES: dict[Version, str] = {

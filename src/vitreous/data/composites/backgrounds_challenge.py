@@ -16,6 +16,7 @@ from typing import Literal
 import numpy as np
 from PIL import Image, ImageOps
 
+from vitreous.data.composites.compositing import Box, box_of
 from vitreous.data.composites.sets import PLAN_FILE, claim_plan
 from vitreous.data.dataset import Dataset, LeftOut
 from vitreous.data.listing import left_out
@@ -27,7 +28,6 @@ Version = Literal["original", "only_fg", "only_bg_t", "mixed_same", "mixed_rand"
 VERSIONS: tuple[Version, ...] = ("original", "only_fg", "only_bg_t", "mixed_same", "mixed_rand")
 KIND = "backgrounds_challenge"
 STRIP = 0.125
-Box = tuple[int, int, int, int]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,31 +96,22 @@ class BackgroundsChallenge:
 
     def mask(self, row: int) -> Image.Image:
         """The object's mask, 0 and 255, of the photograph's size."""
-        return Image.fromarray(covered(self.dataset, self.exchanges[row].image) * np.uint8(255))
+        return Image.fromarray(
+            object_pixels(self.dataset, self.exchanges[row].image) * np.uint8(255)
+        )
 
     def background(self, index: int) -> Image.Image:
         """The background of a photograph of the dataset, tiled over all of it."""
         pixels = np.asarray(self.dataset.images.open(index))
-        return Image.fromarray(tiled(pixels, box_of(covered(self.dataset, index))))
+        return Image.fromarray(tiled(pixels, box_of(object_pixels(self.dataset, index))))
 
 
-def covered(dataset: Dataset, index: int) -> np.ndarray:
+def object_pixels(dataset: Dataset, index: int) -> np.ndarray:
     """(H, W) bool: where the mask of a photograph is at least a half."""
     mask = dataset.mask(index)
     if mask is None:
         raise VitreousError(f"{dataset.name(index)} has no mask; expected one of its object")
     return mask[0].numpy() >= 0.5
-
-
-def box_of(inside: np.ndarray) -> Box:
-    """Left, top, right and bottom of what an (H, W) bool array covers, ends exclusive.
-
-    Nothing covered gives (0, 0, 0, 0).
-    """
-    rows, columns = np.flatnonzero(inside.any(1)), np.flatnonzero(inside.any(0))
-    if not len(rows):
-        return 0, 0, 0, 0
-    return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
 
 
 def strips(box: Box, height: int, width: int) -> tuple[int, int, int, int]:
@@ -179,12 +170,15 @@ def plan_backgrounds(
     chosen = [index for own in groups.values() for index in own]
     order = random.permutation(len(chosen))[: limit or None]
     exchanges = []
-    for index in (chosen[place] for place in sorted(order.tolist())):
-        label = dataset.label(index)
-        same = [i for i in groups[label] if i != index]
-        rand = [i for other, own in groups.items() if other != label for i in own]
-        donors = (same[random.integers(len(same))], rand[random.integers(len(rand))])
-        exchanges.append(Exchange(index, *donors))
+    starts = {label: chosen.index(own[0]) for label, own in groups.items()}
+    for place in sorted(order.tolist()):
+        label = dataset.label(chosen[place])
+        start, count = starts[label], len(groups[label])
+        # A class lies together in `chosen`: a place beyond what is left out moves on by it.
+        same = start + random.integers(count - 1)
+        rand = random.integers(len(chosen) - count)
+        same, rand = same + (same >= place), rand + count * (rand >= start)
+        exchanges.append(Exchange(*(chosen[i] for i in (place, int(same), int(rand)))))
     return BackgroundsChallenge(dataset, tuple(exchanges), passed)
 
 
@@ -199,7 +193,7 @@ def _fitting(dataset: Dataset, area: tuple[float, float]) -> tuple[list[int], tu
         if dataset.masks is None or not labelled or not dataset.masks.has(index):
             kinds[bare].append(dataset.name(index))
             continue
-        inside = covered(dataset, index)
+        inside = object_pixels(dataset, index)
         if inside.any():
             dataset[index]  # an image that cannot be read, or is of another size, ends all here
         box = box_of(inside)

@@ -18,6 +18,7 @@ from torch import Tensor
 from vitreous.errors import VitreousError
 
 Factor = Literal["location", "rotation", "size", "random"]
+Box = tuple[int, int, int, int]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,6 +61,17 @@ class Composite:
     def mask(self) -> Tensor:
         """(1, H, W) float32: 1 where the cut-out covers at least half of the pixel."""
         return torch.from_numpy((self.coverage >= 0.5).astype(np.float32))[None]
+
+
+def box_of(inside: np.ndarray) -> Box:
+    """Left, top, right and bottom of what an (H, W) bool array covers, ends exclusive.
+
+    Nothing covered gives (0, 0, 0, 0).
+    """
+    rows, columns = np.flatnonzero(inside.any(1)), np.flatnonzero(inside.any(0))
+    if not len(rows):
+        return 0, 0, 0, 0
+    return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
 
 
 def composite(cutout: Image.Image, background: Image.Image, placement: Placement) -> Composite:

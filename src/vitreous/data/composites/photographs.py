@@ -7,6 +7,7 @@ import dataclasses
 import numpy as np
 from PIL import Image
 
+from vitreous.data.composites.compositing import box_of
 from vitreous.data.dataset import Dataset
 from vitreous.errors import ImageError
 
@@ -49,13 +50,11 @@ class PhotoCutout:
         if item.mask is None:
             raise ImageError(f"{item.name} has no mask; expected one, to cut the object out")
         covered = (item.mask[0] >= 0.5).numpy()
-        rows, columns = np.nonzero(covered)
-        if not len(rows):
+        if not covered.any():
             raise ImageError(f"the mask of {item.name} has no foreground")
         cut = item.image.convert("RGBA")
         cut.putalpha(Image.fromarray((covered * 255).astype(np.uint8)))
-        left, top = int(columns.min()), int(rows.min())
-        return cut.crop((left, top, int(columns.max()) + 1, int(rows.max()) + 1))
+        return cut.crop(box_of(covered))
 
 
 def photo_cutouts(dataset: Dataset) -> list[PhotoCutout]:

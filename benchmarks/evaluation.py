@@ -4,7 +4,9 @@
     python benchmarks/evaluation.py --part memory
 
 Alternatives take turns within one run and medians are compared, by wall-clock, with workers (the
-whole with as many as the command takes by itself). Equal work means: both input pipelines read the
+whole with as many as the command takes by itself; where that is none, turns are of one batch, each
+of ours between two of the bare pass, since a machine's speed drifts by more within a minute than
+what is measured). Equal work means: both input pipelines read the
 same files to the same float batches; the bare forward pass is that which the loop makes, on batches
 of the same size that are in memory already, with the last block computing only the token that the
 head reads (it is slower by some percent where each is given the whole block: `--whole-block` times
@@ -25,7 +27,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +35,8 @@ import timm.data
 import torch
 from PIL import Image
 
+from turns import spread
+from vitreous.allocator import keep_freed_memory
 from vitreous.device import resolve_workers
 from vitreous.evaluation.evaluators.accuracy import predict, predictions
 from vitreous.evaluation.loading import as_floats, batches, view_of
@@ -56,6 +60,7 @@ def main() -> None:
     parser.add_argument("--whole-block", action="store_true")
     parser.add_argument("--memory-of", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
+    keep_freed_memory()  # as the command does
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", os.cpu_count() or 1)))
     if arguments.memory_of:
         print(peak_of(arguments.memory_of))
@@ -117,6 +122,42 @@ def compare(
     print(f"{title}: {first:.1f} against {second:.1f} images/s, ratio {ratio:.3f} (floor {floor})")
 
 
+def compare_batches(
+    title: str,
+    ours: Callable[[], Iterator[int]],
+    other: Callable[[], None],
+    rounds: int,
+    floor: str,
+) -> None:
+    """Time batches of ours, each between two of the other's, and print as `compare` does."""
+    images = sum(ours())
+    other()
+    own, others = [], []
+    for _ in range(rounds):
+        mine = ours()
+        before = seconds(other)
+        while True:
+            started = time.perf_counter()
+            if not next(mine, 0):
+                break
+            own.append(time.perf_counter() - started)
+            after = seconds(other)
+            others.append((before + after) / 2)
+            before = after
+    ratios = [b / a for a, b in zip(own, others)]
+    first, second = (images * rounds / sum(taken) for taken in (own, others))
+    print(
+        f"{title}, batch by batch: {first:.1f} against {second:.1f} images/s, "
+        f"ratio {statistics.median(ratios):.3f} ± {spread(ratios):.0%} (floor {floor})"
+    )
+
+
+def seconds(call: Callable[[], None]) -> float:
+    started = time.perf_counter()
+    call()
+    return time.perf_counter() - started
+
+
 def rate(call: Callable[[], int]) -> float:
     started = time.perf_counter()
     count = call()
@@ -161,29 +202,36 @@ def input_pipeline(folder: Path, rounds: int, workers: int) -> None:
 def whole(folder: Path, rounds: int, workers: int, *, spared: bool) -> None:
     classifier = load_model("vit_small_patch16_224", pretrained=False)
     test_set = own_set(folder, 1000)
-    chosen = np.arange(len(test_set))
+    chosen = np.arange(len(test_set) // BATCH * BATCH)
     batch = torch.rand(BATCH, 3, SIZE, SIZE)
     streaming = StreamSettings(batch_size=BATCH, workers=workers, progress=False)
 
     def normalize(images: torch.Tensor) -> torch.Tensor:
         return (images - classifier.mean) / classifier.std
 
-    def ours() -> int:
-        return sum(len(r) for r, _ in predict(classifier, test_set, chosen, streaming=streaming))
+    def ours() -> Iterator[int]:
+        for rows, _ in predict(classifier, test_set, chosen, streaming=streaming):
+            yield len(rows)
 
-    def bare() -> int:
+    def bare() -> None:
         with torch.inference_mode():
-            for start in range(0, len(chosen), BATCH):
-                part = batch[: len(chosen) - start]
-                if spared:
-                    classifier(part)
-                else:
-                    classifier.net(normalize(part))
+            if spared:
+                classifier(batch)
+            else:
+                classifier.net(normalize(batch))
+
+    def bare_whole() -> int:
+        for _ in range(0, len(chosen), BATCH):
+            bare()
         return len(chosen)
 
     pass_of = "its bare forward pass" if spared else "timm's forward pass, last block whole"
     title = f"whole evaluation of a ViT-S ({workers} workers) against {pass_of}"
-    compare(title, ours, bare, rounds, "0.95" if spared else "none: unequal work")
+    floor = "0.95" if spared else "none: unequal work"
+    if workers:  # they read on while the other has its turn
+        compare(title, lambda: sum(ours()), bare_whole, rounds, floor)
+    else:
+        compare_batches(title, ours, bare, rounds, floor)
 
 
 def memory(root: Path) -> None:

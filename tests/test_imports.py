@@ -17,7 +17,7 @@ REPO = Path(__file__).parents[1]
 ROOT = Path(vitreous.__file__).parent
 # Each room may import those of earlier lines, and itself; rooms of one line do not know each other.
 ORDER = (
-    ("errors",),
+    ("errors", "allocator"),
     ("disk", "fingerprint", "progress", "ranges", "renamed", "statistics", "text", "yaml_text"),
     ("io", "overrides", "registry"),
     ("locks", "names"),

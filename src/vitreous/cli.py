@@ -19,6 +19,7 @@ from collections.abc import Generator
 from types import FrameType
 from typing import TYPE_CHECKING, NoReturn
 
+from vitreous.allocator import keep_freed_memory
 from vitreous.errors import InterruptedRun, VitreousError, nearest, printable, shorten
 
 if TYPE_CHECKING:
@@ -107,6 +108,7 @@ def script() -> NoReturn:
     Python frees what torch and its compiler left object by object, which takes longer than many a
     command. The operating system frees it at once.
     """
+    keep_freed_memory()
     status = main()
     for thread in threading.enumerate():
         if not thread.daemon and thread is not threading.current_thread():

@@ -28,6 +28,18 @@ def autocast(device: torch.device, precision: Precision) -> AbstractContextManag
     return torch.autocast(device.type, kind, enabled=precision != "float32")
 
 
+def rounds(device: torch.device) -> bool:
+    """Whether passes on a device are made in a smaller type than float32 just now."""
+    import torch
+
+    return torch.is_autocast_enabled(device.type)
+
+
+def unrounded(device: torch.device) -> AbstractContextManager[object]:
+    """A context in which passes are made in the model's own type, within `autocast` too."""
+    return autocast(device, "float32")
+
+
 def fast_in_bfloat16(device: torch.device) -> bool:
     """Whether a device has instructions of its own for products in bfloat16."""
     import torch

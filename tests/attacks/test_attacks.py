@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vitreous.attacks import APGD, ATTACKS, FGSM, PGD, AutoAttack, Sequence, Square, TargetedAPGD
+from vitreous.attacks.base import Goal
 from vitreous.attacks.checks import AttackWarning
 from vitreous.errors import VitreousError
 from vitreous.models import Classifier
@@ -269,6 +270,43 @@ def test_half_precision_finds_as_much_as_float(trained, batch) -> None:
         found = attack(trained, images, labels)
     assert found.dtype == torch.float32
     assert abs(robust(trained, found, labels) - full) <= 2
+
+
+class Near(nn.Module):
+    """Two classes whose logits are one and the same in bfloat16; the second one where x1 > 0.5."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head = nn.Linear(3, 2, bias=False)
+        self.head.weight.data = torch.tensor([[1.0, 0.0, 0.0], [0.996, 0.004, 0.0]])
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.head(images.flatten(1))
+
+
+@pytest.mark.parametrize(
+    "attack",
+    [
+        PGD(epsilon=0.1, steps=5, random_start=False),
+        APGD(epsilon=0.1, steps=20),
+        Square(epsilon=0.1, queries=40),
+        PGD(epsilon=0.1, steps=1, step_size=0.001, restarts=40),
+        Sequence(epsilon=0.1, members=("square", "pgd"), steps=5, queries=1),
+    ],
+    ids=("pgd", "apgd", "square", "restarts", "sequence"),
+)
+def test_what_fools_a_rounded_pass_only_has_not_fooled_the_model(attack) -> None:
+    model = Near().eval()
+    images = torch.tensor([0.5, 0.52, 0.5]).view(1, 3, 1, 1).repeat(8, 1, 1, 1)
+    labels = torch.ones(8, dtype=torch.int64)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert (model(images).argmax(1) == 0).all()  # so that no search would be needed
+        goal = Goal(labels)
+        assert not goal.reached_by(model, images, model(images)).any()
+        assert not goal.reached_by(model, images).any()
+        found = attack(model, images, labels, generator=torch.Generator().manual_seed(0))
+    assert goal.reached_by(model, found).all() and goal.reached(model(found)).all()
+    check_allowed(attack, images, found)
 
 
 def test_the_sequence_takes_l2_with_its_members_restarts_and_steps(trained, batch) -> None:

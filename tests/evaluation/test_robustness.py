@@ -55,6 +55,31 @@ class Overflowing(nn.Module):
         return images.mean((1, 2, 3))[:, None].expand(-1, 4) * torch.nan
 
 
+class Close(nn.Module):
+    """Two classes, green above red and not, whose logits are the same in bfloat16."""
+
+    num_classes = 2
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head = nn.Linear(3, 2, bias=False)
+        self.head.weight.data = torch.tensor([[1.0, 0.0, 0.0], [0.996, 0.004, 0.0]])
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.head(images.mean((2, 3)))
+
+
+@pytest.mark.parametrize(("epsilon", "withstood"), [(1 / 255, 6), (4 / 255, 0)])
+def test_what_is_right_is_said_in_float32(tmp_path: Path, epsilon: float, withstood: int) -> None:
+    model = Classifier(Close(), (0.0,) * 3, (1.0,) * 3, preprocessing=Preprocessing((8, 8), 1.0))
+    pixels = torch.tensor([127, 132, 127], dtype=torch.uint8).expand(6, 8, 8, 3).clone()
+    dataset = Dataset(ArrayImages(pixels, [f"image {i}" for i in range(6)]), np.ones(6, np.int64))
+    evaluator = Robustness("close", PGD(steps=5), (epsilon,))
+    rounded = StreamSettings(batch_size=3, progress=False, precision="bfloat16")
+    done = robustness(model.eval(), dataset, evaluator, tmp_path, streaming=rounded)
+    assert [round(accuracy * 6) for _, accuracy in done.curve()] == [6, withstood]
+
+
 def test_an_answer_that_is_not_finite_withstands_nothing(tmp_path: Path) -> None:
     model = Classifier(
         Overflowing(), (0.0,) * 3, (1.0,) * 3, preprocessing=Preprocessing((16, 16), 1.0)

@@ -302,7 +302,7 @@ class Climb:
         logits, values, gradient = loss_and_gradient(
             self.model, perturbed, lambda z: loss(z, part.labels, aim)
         )
-        fooled = part.reached(logits)
+        fooled = part.reached_by(self.model, perturbed, logits)
         self.best.update(rows, perturbed, values, fooled)
         return Point(perturbed, values, gradient), fooled
 

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from vitreous.attacks.findings import plain_findings, warn
 from vitreous.attacks.norms import Norm
 from vitreous.models.modes import evaluation_mode
+from vitreous.precision import rounds, unrounded
 from vitreous.ranges import at_least
 from vitreous.registry import Registry
 
@@ -95,6 +96,28 @@ class Goal:
         said = logits.argmax(1)
         fooled = said != self.labels if self.targets is None else said == self.targets
         return fooled & logits.isfinite().all(1)
+
+    def reached_by(self, model: nn.Module, images: Tensor, logits: Tensor | None = None) -> Tensor:
+        """Where (B,) bool images fool a model, by passes in the model's own type.
+
+        A search may be made in a smaller one (`vitreous.precision`), which is right about most
+        images: only where its logits say that the goal is reached is the model asked again.
+
+        Args:
+            model: Images in [0, 1] → logits (B, C).
+            images: (B, 3, H, W) in [0, 1].
+            logits: (B, C) of these images, as the search has them.
+        """
+        if logits is not None and not rounds(images.device):
+            return self.reached(logits)
+        claimed = torch.ones_like(self.labels, dtype=torch.bool)
+        if logits is not None:
+            claimed = self.reached(logits)
+        rows = claimed.nonzero()[:, 0]
+        if len(rows):
+            with torch.no_grad(), unrounded(images.device):
+                claimed[rows] = self[rows].reached(model(images[rows]).float())
+        return claimed
 
     def __getitem__(self, rows: Tensor) -> Goal:
         """Select rows."""

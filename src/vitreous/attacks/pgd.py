@@ -92,7 +92,7 @@ class PGD(BoundedAttack):
             perturbed = within_ball(clean, clean + start, self.epsilon, self.norm)
         for _ in range(self.steps):
             logits, loss, gradient = loss_and_gradient(model, perturbed, self._loss(part))
-            fooled = part.reached(logits)
+            fooled = part.reached_by(model, perturbed, logits)
             best.update(rows, perturbed, loss, fooled)
             if self.early_stop and bool(fooled.any()):
                 stay = ~fooled
@@ -103,7 +103,7 @@ class PGD(BoundedAttack):
             moved = ascend(perturbed, gradient, step_size, self.epsilon, self.norm, clean)
             perturbed = (clean + moved).clamp(0, 1)
         logits, loss = loss_only(model, perturbed, self._loss(part))
-        best.update(rows, perturbed, loss, part.reached(logits))
+        best.update(rows, perturbed, loss, part.reached_by(model, perturbed, logits))
 
     def _loss(self, goal: Goal) -> Loss:
         return lambda logits: LOSSES[self.loss](logits, goal.labels, goal.targets)

@@ -89,8 +89,8 @@ class Sequence(AttackSettings):
             source = of_rows(generator, rows)
             found = attack(model, images[rows], part.labels, targets=part.targets, generator=source)
             perturbed[rows] = found
-            with attack_mode(model), torch.no_grad():
-                rows = rows[~part.reached(model(found).float())]
+            with attack_mode(model):
+                rows = rows[~part.reached_by(model, found)]
             if len(rows) == 0:
                 break
         return perturbed

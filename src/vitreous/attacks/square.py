@@ -86,7 +86,7 @@ class Square(BoundedAttack):
         """Query the model; returns the margin (B,), higher is closer to fooled."""
         part = goal[rows]
         logits, value = loss_only(model, images, lambda z: margin(z, part.labels, part.targets))
-        best.update(rows, images, value, part.reached(logits))
+        best.update(rows, images, value, part.reached_by(model, images, logits))
         return value
 
     def _start(self, clean: Tensor, source: torch.Generator | None) -> Tensor:

@@ -26,6 +26,7 @@ from vitreous.evaluation.rows import item_type
 from vitreous.evaluation.stream import StreamSettings, stream
 from vitreous.models import Classifier
 from vitreous.models.heads import require_head
+from vitreous.precision import unrounded
 from vitreous.processes import ALONE, Processes
 from vitreous.results import Record, accuracy_record
 
@@ -105,7 +106,10 @@ class Robustness:
         return item_type([("outcome", "i2")])
 
     def rows(self, classifier: Classifier, batch: EvaluationBatch) -> np.ndarray:
-        """Attack what is classified right, at growing radii."""
+        """Attack what is classified right, at growing radii.
+
+        The search is made in whichever type the loop has; what is right is said in float32.
+        """
         rows = self.unread(len(batch))
         images, labels = batch.images, batch.labels.to(batch.images.device)
         aims = None if self.target is None else torch.full_like(labels, self.target)
@@ -120,7 +124,7 @@ class Robustness:
             if len(left) == 0:
                 break
             perturbed = self._attack(classifier, images[left], goal[left], epsilon, source[left])
-            fooled = goal[left].reached(_logits(classifier, perturbed))
+            fooled = goal[left].reached_by(classifier, perturbed)
             outcomes[left[fooled]] = number
             if self.keep is not None:
                 for place in fooled.nonzero()[:, 0].tolist():
@@ -293,7 +297,8 @@ def _check(
 
 @torch.no_grad()
 def _logits(classifier: Classifier, images: Tensor) -> Tensor:
-    return classifier(images).float()
+    with unrounded(classifier.device):
+        return classifier(images).float()
 
 
 def _require_allowed(clean: Tensor, perturbed: Tensor, attack: Attack) -> None:

@@ -1,11 +1,14 @@
-"""Every arm searched by `vitreous sweep` with one budget, from three images of half the classes.
+"""Every arm searched by `vitreous sweep` with one budget.
 
     python benchmarks/evidence/search.py --data evidence/data --start MODEL --out evidence/searched
+    python benchmarks/evidence/search.py --data evidence/data --start MODEL \
+        --out evidence/full_search --images train_16 --epochs 2
 
-The images are those of `train_3`. A trial is judged by 200 images of the first half of the classes
-with the object on the background of another class; learning rate, weight of the arm's term and
-epoch are all chosen by them. The best settings are then trained with each seed and measured on the
-classes of the other half, as `run.py` measures. What is finished is not made again.
+The images are three of each class of one half (`train_3`), or 16 of each class. A trial is judged
+by 200 images of the first half of the classes with the object on the background of another class;
+learning rate, weight of the arm's term and epoch are all chosen by them. The best settings are then
+trained with each seed and measured on the classes of the other half, as `run.py` measures. What is
+finished is not made again.
 """
 
 from __future__ import annotations
@@ -17,7 +20,7 @@ from typing import Any
 
 import numpy as np
 import yaml
-from run import measure, recipe, vitreous
+from run import EPOCHS, measure, recipe, vitreous
 
 from vitreous.data.readers import read_dataset
 from vitreous.io import read_json, write_csv, write_json
@@ -34,7 +37,7 @@ ARMS = {
     "gradmask": ("objectives.gradmask.weight=log:1:1000",),
     "rrr_0.008": ("objectives.rrr.weight=log:0.0001:0.1",),
 }
-IMAGES, JUDGES = "train_3", 200
+JUDGES = 200
 
 
 def write_judges(data: Path, out: Path) -> Path:
@@ -51,8 +54,9 @@ def write_judges(data: Path, out: Path) -> Path:
 
 def base(arguments: argparse.Namespace, judges: Path, arm: str) -> Path:
     """The recipe of an arm that is searched."""
-    settings: dict[str, Any] = recipe(arguments.data, arguments.start, IMAGES, arm)
-    settings["data"].pop("validation_share")
+    settings: dict[str, Any] = recipe(arguments.data, arguments.start, arguments.images, arm)
+    settings["data"].pop("validation_share", None)
+    settings["training"]["epochs"] = arguments.epochs or EPOCHS[arguments.images]
     settings["data"]["validation_images"] = str(judges)
     settings["selection"] = {"metric": "validation/accuracy", "mode": "max"}
     file = arguments.out / f"{arm}.yaml"
@@ -87,6 +91,8 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--start", required=True, help="folder of the model that arms start from")
     parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--images", default="train_3", choices=["train_3", "train_16"])
+    parser.add_argument("--epochs", type=int, default=0, help="passes; 0: as many as run.py")
     parser.add_argument("--arms", nargs="+", default=list(ARMS), choices=list(ARMS))
     parser.add_argument("--trials", type=int, default=6)
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
@@ -97,6 +103,7 @@ def main() -> None:
     arguments.out.mkdir(parents=True, exist_ok=True)
     names = json.loads((Path(arguments.start) / "config.json").read_text())["label_names"]
     (arguments.data / "classes.txt").write_text("".join(f"{n}\n" for n in names))
+    write_json(arguments.out / "search.json", {"images": arguments.images})
     judges = write_judges(arguments.data, arguments.out)
     for arm in arguments.arms:
         file = base(arguments, judges, arm)

@@ -1,11 +1,13 @@
 """What `vitreous sweep` chose for every arm, and what the chosen settings give on other classes.
 
     python benchmarks/evidence/search_page.py gather --data evidence/data --runs evidence/searched
+    python benchmarks/evidence/search_page.py gather --data evidence/data --runs evidence/full_search
     python benchmarks/evidence/search_page.py page
 
-`gather` keeps in `docs/results/searched.json` every trial with its settings and accuracy, and which
-test images the runs of `search.py` have right. `page` reports the half of the classes by which no
-trial was judged: classes of which three images were seen apart from those of which none was.
+`gather` keeps in `docs/results/searched.json` (from three images) or `searched_16.json` every trial
+with its settings and accuracy, and which test images the runs of `search.py` have right. `page`
+reports the half of the classes by which no trial was judged: classes of which images were seen
+apart from those of which none was.
 """
 
 from __future__ import annotations
@@ -19,21 +21,22 @@ from typing import Any
 import numpy as np
 from collect import ROOT, Answers, named, read, right_of
 from groups_page import gather_or_write
-from guidance_page import arm_lines
+from guidance_page import arm_lines, measured_sets
 from search import ARMS
 
 from vitreous.io import read_json, write_text
 
-FILE = ROOT / "docs" / "results" / "searched.json"
+FOLDER = ROOT / "docs" / "results"
 PAGE = ROOT / "docs" / "results" / "index.md"
-MARKS = ("<!-- tables: benchmarks/evidence/search_page.py page -->", "<!-- end of the search -->")
-SETS = ("original", "random_class")
+SCRIPT = "benchmarks/evidence/search_page.py"
+PARTS = {"train_3": "searched.json", "train_16": "searched_16.json"}
 
 
 def gather(data: Path, runs: Path) -> None:
     """Write the file."""
     classes, right = right_of(runs / "measured")
-    with (data / "train_3.csv").open(encoding="utf-8", newline="") as file:
+    images = read_json(runs / "search.json")["images"]
+    with (data / f"{images}.csv").open(encoding="utf-8", newline="") as file:
         seen = sorted({row["label"] for row in csv.DictReader(file)})
     trials = {}
     for arm in ARMS:
@@ -41,8 +44,9 @@ def gather(data: Path, runs: Path) -> None:
             trials[arm] = list(csv.DictReader(file))
     chosen = {arm: read_json(runs / f"{arm}.json") for arm in ARMS}
     stored = {"classes": classes, "seen": seen, "chosen": chosen, "trials": trials, "runs": right}
-    write_text(FILE, json.dumps(stored, indent=0) + "\n")
-    print(f"{len(right)} runs of {len(classes)} images: {FILE}")
+    file = FOLDER / PARTS[images]
+    write_text(file, json.dumps(stored, indent=0) + "\n")
+    print(f"{len(right)} runs of {len(classes)} images: {file}")
 
 
 def settings_of(chosen: dict[str, float]) -> str:
@@ -64,10 +68,11 @@ def lines_of(stored: dict[str, Any], runs: dict[str, Answers]) -> Iterator[str]:
     chosen = {arm: settings_of(stored["chosen"][arm]) for arm in ARMS}
     shown = {arm: arms[arm] for arm in ARMS}
     for title, images in (
-        ("**Classes of which three images were seen**", late & seen),
+        ("**Classes of which images were seen**", late & seen),
         ("**Classes of which none was seen**", late & ~seen),
     ):
-        yield from arm_lines(title, images, shown, ("chosen", chosen), SETS)
+        if images.any():
+            yield from arm_lines(title, images, shown, ("chosen", chosen), measured_sets(runs))
     yield "Accuracy of each trial, in per cent, on the 200 images by which it was judged:"
     yield ""
     yield "| finetuning | trials, by learning rate |"
@@ -80,12 +85,17 @@ def lines_of(stored: dict[str, Any], runs: dict[str, Answers]) -> Iterator[str]:
 
 
 def page() -> None:
-    """Write the tables."""
-    _, runs = read(FILE)
-    lines = list(lines_of(read_json(FILE), runs))
-    before, rest = PAGE.read_text(encoding="utf-8").split(MARKS[0])
-    text = "\n".join([MARKS[0], "", *lines, MARKS[1]])
-    write_text(PAGE, before + text + rest.split(MARKS[1])[1])
+    """Write the tables of what was gathered."""
+    text = PAGE.read_text(encoding="utf-8")
+    for images, name in PARTS.items():
+        if not (file := FOLDER / name).is_file():
+            continue
+        begin, end = f"<!-- tables: {SCRIPT} page, {images} -->", f"<!-- end of {images} -->"
+        _, runs = read(file)
+        lines = list(lines_of(read_json(file), runs))
+        before, rest = text.split(begin)
+        text = before + "\n".join([begin, "", *lines, end]) + rest.split(end)[1]
+    write_text(PAGE, text)
     print(PAGE)
 
 

@@ -2,7 +2,7 @@
 
     python benchmarks/evidence/search.py --data evidence/data --start MODEL --out evidence/searched
     python benchmarks/evidence/search.py --data evidence/data --start MODEL \
-        --out evidence/full_search --images train_16 --epochs 2
+        --out evidence/from_16 --images train_16 --epochs 2
 
 The images are three of each class of one half (`train_3`), or 16 of each class. A trial is judged
 by 200 images of the first half of the classes with the object on the background of another class;

@@ -1,7 +1,7 @@
 """What `vitreous sweep` chose for every arm, and what the chosen settings give on other classes.
 
     python benchmarks/evidence/search_page.py gather --data evidence/data --runs evidence/searched
-    python benchmarks/evidence/search_page.py gather --data evidence/data --runs evidence/full_search
+    python benchmarks/evidence/search_page.py gather --data evidence/data --runs evidence/from_16
     python benchmarks/evidence/search_page.py page
 
 `gather` keeps in `docs/results/searched.json` (from three images) or `searched_16.json` every trial

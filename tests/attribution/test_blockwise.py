@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from vitreous.attribution.blockwise import propagate_blockwise
+from vitreous.attribution.blockwise import LEAST_ROWS, _blocks, _suited, propagate_blockwise
 from vitreous.models.attention_inputs import AttentionInputs
 
 B, HEADS, QUERIES, KEYS, WIDTH = 2, 3, 7, 11, 4
@@ -44,6 +44,19 @@ def test_values_and_gradients_are_those_of_whole_maps(block: int) -> None:
     torch.testing.assert_close(values, expected, rtol=0, atol=1e-12)
     for ours, theirs in zip(gradients, wanted):
         torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("batch", [1, 8, 64])
+@pytest.mark.parametrize("tokens", [577, 1025, 4097])
+def test_blocks_have_rows_enough_and_no_last_one_of_few(batch: int, tokens: int) -> None:
+    tensor = torch.empty(batch, 6, tokens, 64, device="meta")
+    made = inputs(tensor, tensor, tensor)
+    blocks = list(_blocks(tensor, tensor, _suited(made)))
+    rows = [block.stop - block.start for block in blocks]
+    assert [b.start for b in blocks] == [0, *(b.stop for b in blocks[:-1])]
+    assert blocks[-1].stop == tokens
+    assert rows[0] == max(rows) <= min(rows) + 1
+    assert min(rows) > 0.8 * LEAST_ROWS
 
 
 def test_its_own_backward_is_the_derivative_of_its_forward() -> None:

@@ -58,6 +58,7 @@ def test_maps_are_those_of_whole_maps(family: str, start: int, share: float, mon
     monkeypatch.setattr("vitreous.models.halves.PIECE", 5)
     monkeypatch.setattr("vitreous.models.halves.KEPT_SHARE", share)
     monkeypatch.setattr(blockwise, "BLOCK_NUMBERS", {"cpu": 100})
+    monkeypatch.setattr(blockwise, "LEAST_ROWS", 1)
     found = vitreous.explain(classifier, images, 1, start_layer=start)
     assert expected.relevance.std() > 0.01
     torch.testing.assert_close(found.relevance, expected.relevance, rtol=0, atol=1e-10)

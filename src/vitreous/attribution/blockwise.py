@@ -31,9 +31,11 @@ from vitreous.models.gradients import scaled_gradients
 from vitreous.models.halves import Derivatives, HalvedPass, ShownAttention
 
 # Numbers that one block of an attention map may have: 2 MiB in float32 stay in a processor's
-# caches; a GPU wants its work in larger pieces.
+# caches; a GPU wants its work in larger pieces. Products of few rows are slow, so that a block has
+# some of them whatever the batch is: of all layers' maps and gradients that is 50 / tokens.
 BLOCK_NUMBERS = {"cpu": 2**19}
 LARGE_BLOCK_NUMBERS = 2**24
+LEAST_ROWS = 96
 
 
 def carry_back(recorded: RecordedPass) -> list[Tensor]:
@@ -105,7 +107,7 @@ def propagate_and_derive(
     """
     kind, given = torch.promote_types(row.dtype, torch.float32), layer.queries.dtype
     if block_numbers is None:
-        block_numbers = BLOCK_NUMBERS.get(row.device.type, LARGE_BLOCK_NUMBERS)
+        block_numbers = _suited(layer)
     (batch, heads, _, _), tokens = layer.queries.shape, layer.keys.shape[2]
     parts = (layer.queries, layer.keys, layer.values, layer.gradient)
     queries, keys, values, gradient = (t.detach().to(kind).flatten(0, 1) for t in parts)
@@ -166,7 +168,7 @@ def propagate_blockwise(
         if kernels is not None and kernels.accepts(row.to(kind), *parts):
             with torch.autocast(row.device.type, enabled=False):
                 return kernels.propagate_fused(row.to(kind), *parts, layer.scale)
-        block_numbers = BLOCK_NUMBERS.get(row.device.type, LARGE_BLOCK_NUMBERS)
+        block_numbers = _suited(layer)
     row, queries, keys = (t.to(kind) for t in (row, layer.queries, layer.keys))
     values, gradient = (t.detach().to(kind) for t in (layer.values, gradient))
     with torch.autocast(row.device.type, enabled=False):
@@ -263,11 +265,26 @@ def _shared(shape: tuple[int, ...], like: Tensor, memory: list[Tensor] | None) -
     return memory[0][:numbers].view(shape)
 
 
+def _suited(layer: AttentionInputs | ShownAttention) -> int:
+    """How many numbers a block has where nobody says."""
+    (batch, heads, _, _), tokens = layer.queries.shape, layer.keys.shape[2]
+    numbers = BLOCK_NUMBERS.get(layer.queries.device.type, LARGE_BLOCK_NUMBERS)
+    return max(numbers, LEAST_ROWS * batch * heads * tokens)
+
+
 def _blocks(queries: Tensor, keys: Tensor, block_numbers: int) -> Iterator[slice]:
-    """Slices of the queries whose part of all heads' maps stays within a size."""
+    """Slices of the queries whose part of all heads' maps stays within a size, the longest first.
+
+    Their lengths differ by one at most: a last block of few rows would be slow.
+    """
     batch, heads, count, _ = queries.shape
-    length = max(1, block_numbers // (batch * heads * keys.shape[2]))
-    yield from (slice(start, min(start + length, count)) for start in range(0, count, length))
+    most = max(1, block_numbers // (batch * heads * keys.shape[2]))
+    length, longer = divmod(count, -(-count // most))
+    start = 0
+    while start < count:
+        stop = start + length + (longer > 0)
+        yield slice(start, stop)
+        start, longer = stop, longer - 1
 
 
 def _maps(

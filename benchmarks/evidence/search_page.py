@@ -38,11 +38,11 @@ def gather(data: Path, runs: Path) -> None:
     images = read_json(runs / "search.json")["images"]
     with (data / f"{images}.csv").open(encoding="utf-8", newline="") as file:
         seen = sorted({row["label"] for row in csv.DictReader(file)})
-    trials = {}
-    for arm in ARMS:
+    trials, arms = {}, [arm for arm in ARMS if (runs / f"{arm}.json").is_file()]
+    for arm in arms:
         with (runs / "sweeps" / arm / "trials.csv").open(encoding="utf-8", newline="") as file:
             trials[arm] = list(csv.DictReader(file))
-    chosen = {arm: read_json(runs / f"{arm}.json") for arm in ARMS}
+    chosen = {arm: read_json(runs / f"{arm}.json") for arm in arms}
     stored = {"classes": classes, "seen": seen, "chosen": chosen, "trials": trials, "runs": right}
     file = FOLDER / PARTS[images]
     write_text(file, json.dumps(stored, indent=0) + "\n")
@@ -65,8 +65,8 @@ def lines_of(stored: dict[str, Any], runs: dict[str, Answers]) -> Iterator[str]:
     for run, answers in runs.items():
         arm, _, seed = named(run)
         arms.setdefault(arm, {})[seed] = answers
-    chosen = {arm: settings_of(stored["chosen"][arm]) for arm in ARMS}
-    shown = {arm: arms[arm] for arm in ARMS}
+    chosen = {arm: settings_of(values) for arm, values in stored["chosen"].items()}
+    shown = {arm: arms[arm] for arm in chosen}
     for title, images in (
         ("**Classes of which images were seen**", late & seen),
         ("**Classes of which none was seen**", late & ~seen),

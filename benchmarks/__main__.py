@@ -104,7 +104,11 @@ CASES = (
     Case(
         "attacks",
         "attacks against torchattacks, foolbox and AutoAttack's port on photographs",
-        ("--model", "MODEL", "--images", "IMAGES", "--packages", "OTHERS", "--repeats", "1"),
+        (
+            *("--model", "MODEL", "--images", "IMAGES", "--packages", "OTHERS"),
+            *("--count", "48", "--queries", "100", "--rounded-queries", "150"),
+            *("--repeats", "1", "--rounded", "bfloat16"),
+        ),
     ),
     Case("training", "the whole of training against its bare step"),
     Case(

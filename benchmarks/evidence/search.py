@@ -29,6 +29,7 @@ RATE = "optimizer.lr=log:5e-7:3e-5"
 ARMS = {
     "plain": (),
     "guidance": ("objectives.relevance.weight=log:0.1:10",),
+    "guidance_own_prediction": ("objectives.relevance.weight=log:0.1:10",),
     "swap": ("objectives.background_swap.weight=log:0.1:10",),
     "guidance_and_swap": (
         "objectives.relevance.weight=log:0.1:10",

@@ -84,7 +84,7 @@ CASES = (
     Case(
         "evaluation",
         "input against timm's loader, the whole against the bare forward pass",
-        ("--data", "PHOTOGRAPHS", "--images", "1000", "--rounds", "3"),
+        ("--data", "PHOTOGRAPHS", "--images", "480", "--rounds", "2"),
     ),
     Case(
         "methods",

@@ -14,6 +14,7 @@ from torch.utils import data
 from vitreous.data.batch import Batch
 from vitreous.data.dataset import Dataset
 from vitreous.data.reading_process import endings_held_back, leave_ending_to_the_parent
+from vitreous.data.stores.cached import CachedMasks
 
 Interleave = Callable[[np.ndarray, np.random.Generator], np.ndarray]
 View = Callable[[Image.Image, Tensor | None], tuple[Tensor, Tensor]]
@@ -109,6 +110,9 @@ def load_batches(
 ) -> Iterator[Batch]:
     """Read batches, in the order given; what comes out does not depend on the workers."""
     keys = [[(epoch, index) for index in batch] for batch in batches]
+    masks = dataset.dataset.masks
+    if workers and isinstance(masks, CachedMasks):
+        masks.fill(len(dataset))
     loader = data.DataLoader(
         dataset,
         batch_sampler=keys,

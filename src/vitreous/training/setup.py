@@ -23,6 +23,7 @@ from torch import nn
 from vitreous.data.loading import TransformedDataset
 from vitreous.data.readers import Split
 from vitreous.data.readers.groups import require_groups
+from vitreous.data.stores.cached import with_cached_masks
 from vitreous.data.transforms import compose
 from vitreous.errors import VitreousError, nearest, require
 from vitreous.models import Classifier
@@ -71,12 +72,11 @@ def transformed(split: Split, recipe: Recipe) -> tuple[TransformedDataset, Trans
         VitreousError: If there are none to train on.
     """
     seed, transforms = recipe.training.seed, recipe.transforms
-    train = TransformedDataset(split.train, compose(transforms.train.values()), seed)
+    shown, held_out = with_cached_masks(split.train), with_cached_masks(split.validation)
+    train = TransformedDataset(shown, compose(transforms.train.values()), seed)
     if not len(train):
         raise VitreousError("the data source gave no pictures to train on")
-    return train, TransformedDataset(
-        split.validation, compose(transforms.validation.values()), seed
-    )
+    return train, TransformedDataset(held_out, compose(transforms.validation.values()), seed)
 
 
 def check_fit(

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from timm.data import create_transform
 
 from vitreous.data.dataset import Dataset
 from vitreous.data.images import open_image, reduced_decoding
@@ -63,6 +64,25 @@ def test_a_large_jpeg_looks_the_same_and_is_another_view(tmp_path) -> None:
     assert 0 < np.abs(exact - reduced).mean() < 2 < exact.std()
     assert View(EXACT).described() != View(REDUCED).described()
     assert "decoding" not in EXACT.described() and REDUCED.described()["decoding"] == "reduced"
+
+
+@pytest.mark.parametrize("size", [(500, 375), (333, 500), (1024, 700), (60, 60), (41, 97)])
+@pytest.mark.parametrize("interpolation", ["bicubic", "bilinear"])
+@pytest.mark.parametrize("mode", ["center", "squash"])
+def test_whole_gives_timms_pixels_to_the_last_bit(tmp_path, size, interpolation, mode) -> None:
+    file, ratio = photo(tmp_path, size), 0.875 if mode == "center" else 1.0
+    timms = create_transform(
+        (3, 56, 56),
+        interpolation=interpolation,
+        crop_pct=ratio,
+        crop_mode=mode,
+        mean=(0, 0, 0),
+        std=(1, 1, 1),
+    )
+    with Image.open(file) as image:
+        expected = timms(image.convert("RGB")).mul(255).round().permute(1, 2, 0).numpy()
+    whole = Preprocessing((56, 56), ratio, interpolation, mode, decoding="whole")
+    assert (pixels(tmp_path, "a.jpg", View(whole)) == expected).all()
 
 
 @pytest.mark.parametrize("other", [{"resize_mode": "as_is"}, {"border": 4}, {"masks": True}])

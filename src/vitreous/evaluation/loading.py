@@ -46,9 +46,10 @@ class View:
     def crop(self) -> Crop:
         """Make the view PIL → PIL of an image."""
         height, width = self.preprocessing.size
-        if self.resize_mode == "model":
+        whole = self.resize_mode == "whole" or self.preprocessing.decoding == "whole"
+        if self.resize_mode == "model" and not whole:
             view = center_transform(self.preprocessing)
-        elif self.resize_mode == "whole":
+        elif self.resize_mode in ("model", "whole"):
             view = evaluation_crop(self.preprocessing)
         else:
             view = evaluation_crop(dataclasses.replace(self.preprocessing, crop_mode="squash"))
@@ -66,7 +67,7 @@ class View:
     def shortest(self) -> int:
         """What an image's shorter side must have when it is decoded; 0 for all that it has."""
         plain = self.resize_mode == "model" and not self.border and not self.masks
-        if self.preprocessing.decoding == "exact" or not plain:
+        if self.preprocessing.decoding != "reduced" or not plain:
             return 0
         return max(self.preprocessing.resized)
 

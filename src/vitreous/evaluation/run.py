@@ -314,8 +314,8 @@ def _named(streaming: StreamSettings | None) -> dict[str, str]:
     named, streaming = {}, streaming or StreamSettings()
     if (view := streaming.preprocessing) is not None:
         shape = f"{view.size[0]}×{view.size[1]}, {view.crop_ratio:g}, {view.interpolation}"
-        reduced = ", reduced decoding" if view.decoding == "reduced" else ""
-        named["preprocessing"] = f"{shape}, {view.crop_mode}{reduced}"
+        decoding = {"exact": "", "reduced": ", reduced decoding", "whole": ", whole image resized"}
+        named["preprocessing"] = f"{shape}, {view.crop_mode}{decoding[view.decoding]}"
     if streaming.precision != "float32":
         named["precision"] = streaming.precision
     return named

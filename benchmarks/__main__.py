@@ -197,6 +197,7 @@ def run(case: Case, line: list[str]) -> dict[str, object]:
         "others": round(max(0.0, others) / seconds / (os.cpu_count() or 1), 3),
         "output": told.replace(f"{HERE.parent}/", "").strip(),
         "machine": hardware_text(hardware()),
+        "versions": [f"{name} {number}" for name, number in versions().items()],
         "when": datetime.now(UTC).isoformat(timespec="seconds"),
     }
 
@@ -213,19 +214,21 @@ def state(result: dict[str, object]) -> str:
     took = f"{result['when']}, {result['machine']}, {result['seconds']} s"
     if "peak" in result:
         took += f", {result['peak']} MiB at the peak"
-    return f"{took}; others took {share} of the processors."
+    told = f"{took}; others took {share} of the processors."
+    packages = result.get("versions")
+    return f"{told} {', '.join(packages)}." if isinstance(packages, list) else told
 
 
 def page(results: dict[str, dict[str, dict[str, object]]]) -> str:
     """The page of all cases; each says on which machine it ran."""
-    packages = ", ".join(f"{name} {number}" for name, number in versions().items())
-    lines = ["# Benchmarks", "", f"`python -m benchmarks`, last with {packages}.", ""]
+    lines = ["# Benchmarks", "", "All of it: `python -m benchmarks`.", ""]
     for case in CASES:
-        lines += [f"## {case.name}", "", f"{case.question}: `{' '.join(case.line)}`", ""]
+        lines += [f"## {case.name}", "", f"{case.question}", ""]
         for result in results.get(
             case.name, {"": {"left_out": "not yet, on any machine"}}
         ).values():
-            lines += [state(result), ""]
+            command = result.get("command", " ".join(case.line))
+            lines += [f"`{command}`", "", state(result).strip(), ""]
             if result.get("output"):
                 lines += ["```", str(result["output"]), "```", ""]
             if case.figure and not result.get("status") and not result.get("left_out"):

@@ -28,6 +28,7 @@ from brain import COMPONENTS, IMAGES, make_data, scikit_learn
 from evaluation import BATCH, SIZE, lay_out, own_set
 from relevance import floor_relevance, published_relevance
 from turns import medians, take_turns
+from vitreous.device import resolve_workers
 from vitreous.evaluation.evaluators.accuracy import predict
 from vitreous.evaluation.stream import StreamSettings
 from vitreous.io import atomic_path
@@ -56,7 +57,8 @@ def evaluation_work(folder: Path, count: int) -> Work:
     model = vitreous.load_model(MODEL, pretrained=False)
     lay_out(folder / "set", None, count, (500, 375))
     test_set, batch = own_set(folder / "set", 1000), torch.rand(BATCH, 3, SIZE, SIZE)
-    streaming = StreamSettings(batch_size=BATCH, workers=2, progress=False)
+    workers = resolve_workers("auto", torch.device("cpu"))  # as the command has it
+    streaming = StreamSettings(batch_size=BATCH, workers=workers, progress=False)
 
     def ours() -> int:
         return sum(len(r) for r, _ in predict(model, test_set, range(count), streaming=streaming))

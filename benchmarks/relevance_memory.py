@@ -4,10 +4,12 @@
     uv run python benchmarks/relevance_memory.py --sizes 224 --repeats 1
     uv run python benchmarks/relevance_memory.py --device cuda
 
-Each row is a process of its own, because a process never gives its peak back. `ours` is
+Each peak is of a process of its own, because a process never gives its peak back. `ours` is
 `vitreous.relevance`; `maps` is the same method from recorded attention maps (what every tool that
-hooks attention does); `forward` is the bare forward pass, whose peak is taken off both. The
-arithmetic is what maps and their gradients of all layers must hold in float32.
+hooks attention does); `step` is RobustViT's training step; `forward` is the bare forward pass,
+whose peak is taken off all. The arithmetic is what maps and their gradients of all layers must hold
+in float32. For time, ours and maps take turns in one process; the ratio is the median of paired
+ones, and the last column is the largest difference of the maps, which are in [0, 1].
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ import json
 import resource
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -24,14 +27,17 @@ import tyro
 from torch import Tensor
 
 import vitreous
-from turns import medians, take_turns
+from relevance import our_step
+from turns import medians, ratio, spread, take_turns
 from vitreous.attribution import recorded_pass
 from vitreous.attribution.maps import min_max
 from vitreous.attribution.methods import GradientAttention
+from vitreous.data.batch import Batch
 from vitreous.models.families import layout_of
 from vitreous.models.forward import record_forward
 
-Kind = Literal["forward", "ours", "maps"]
+Kind = Literal["forward", "ours", "maps", "step", "turns"]
+BEYOND: tuple[Kind, ...] = ("maps", "ours", "step")
 
 
 def from_maps(classifier: vitreous.Classifier, images: Tensor) -> Tensor:
@@ -59,7 +65,7 @@ class Arguments:
 
 
 def measure(arguments: Arguments) -> dict[str, float]:
-    """Seconds and peak memory in MiB of one kind."""
+    """Peak memory in MiB of one kind, or seconds of two that take turns."""
     torch.set_num_threads(arguments.threads)
     torch.manual_seed(0)
     size = arguments.sizes[0]
@@ -71,14 +77,39 @@ def measure(arguments: Arguments) -> dict[str, float]:
         with torch.no_grad():
             classifier(images)
 
-    work = {
+    work: dict[str, Callable[[], object]] = {
         "maps": lambda: from_maps(classifier, images),
         "ours": lambda: vitreous.relevance(classifier, images),
         "forward": forward,
+        "step": step_of(classifier, images),
     }
-    kind = arguments.kind or "ours"
-    times = take_turns({kind: work[kind]}, arguments.repeats, arguments.device)
-    return {"seconds": medians(times)[kind], "peak": peak_mebibytes(arguments.device)}
+    if arguments.kind == "turns":
+        both = {name: work[name] for name in ("maps", "ours")}
+        times = take_turns(both, arguments.repeats, arguments.device)
+        spreads = {f"{name} spread": spread(taken) for name, taken in times.items()}
+        maps = from_maps(classifier, images)
+        difference = float((maps - vitreous.relevance(classifier, images)).abs().max())
+        shared = {"ratio": ratio(times, "ours", "maps"), "difference": difference}
+        return medians(times) | spreads | shared
+    for _ in range(2):
+        work[arguments.kind or "ours"]()
+    return {"peak": peak_mebibytes(arguments.device)}
+
+
+def step_of(classifier: vitreous.Classifier, images: Tensor) -> Callable[[], object]:
+    """RobustViT's training step; the optimiser holds nothing and moves nothing."""
+    count, device = len(images), images.device
+    masks = torch.zeros(count, 1, *images.shape[-2:], device=device)
+    masks[..., : images.shape[-2] // 2, :] = 1
+    labels = torch.arange(count, device=device)
+    batch = Batch(images, labels, masks, torch.ones_like(labels, dtype=torch.bool), labels)
+    optimizer = torch.optim.SGD(classifier.parameters(), lr=0.0)
+
+    def step() -> object:
+        classifier.train()
+        return our_step(classifier, optimizer, batch)
+
+    return step
 
 
 def peak_mebibytes(device: str) -> float:
@@ -106,15 +137,19 @@ def main(arguments: Arguments) -> None:
     net = vitreous.load_model(arguments.model, pretrained=False).net
     layers, heads = len(net.blocks), net.blocks[0].attn.num_heads
     patch = net.patch_embed.patch_size[0]
-    print("tokens  arithmetic   maps    ours   (MiB beyond the forward pass)   maps s   ours s")
+    print("MiB beyond the forward pass, and seconds")
+    print("tokens  arithmetic   maps   ours   step       maps           ours    ratio  difference")
     for size in arguments.sizes:
         tokens = (size // patch) ** 2 + 1
         arithmetic = 2 * 4 * layers * heads * tokens**2 * arguments.batch / 2**20
-        rows = {kind: apart(arguments, size, kind) for kind in ("forward", "maps", "ours")}
-        beyond = {k: rows[k]["peak"] - rows["forward"]["peak"] for k in ("maps", "ours")}
+        bare = apart(arguments, size, "forward")["peak"]
+        peaks = [apart(arguments, size, kind)["peak"] - bare for kind in BEYOND]
+        turns = apart(arguments, size, "turns")
+        times = [f"{turns[k]:7.2f} s ±{turns[f'{k} spread']:4.0%}" for k in ("maps", "ours")]
         print(
-            f"{tokens:6d}  {arithmetic:10.0f} {beyond['maps']:6.0f}  {beyond['ours']:6.0f}"
-            f"{'':35}{rows['maps']['seconds']:7.2f}  {rows['ours']['seconds']:7.2f}"
+            f"{tokens:6d}  {arithmetic:10.0f} {' '.join(f'{p:6.0f}' for p in peaks)} "
+            f"{' '.join(times)}  {turns['ratio']:5.2f}  {turns['difference']:.1e}",
+            flush=True,
         )
 
 

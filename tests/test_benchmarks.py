@@ -44,3 +44,45 @@ def test_the_floors_of_relevance_are_of_the_same_arithmetic(script) -> None:
     floor = operations(lambda: script["floor_step"](model, optimizer, batch))
     ours = operations(lambda: script["our_step"](model, optimizer, batch))
     assert floor < ours < 1.01 * floor
+
+
+def test_the_page_tells_what_ran_and_concludes_nothing_of_a_busy_machine() -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(SCRIPT.parent)
+        main = runpy.run_path(str(SCRIPT.parent / "__main__.py"), run_name="benchmarks.page")
+    result: dict[str, object] = {
+        "command": "python benchmarks/relevance.py --repeats 7",
+        "status": 0,
+        "seconds": 3.0,
+        "peak": 100,
+        "others": 0.01,
+        "output": "ours 0.5 s",
+        "machine": "a machine",
+        "versions": ["torch 0.1"],
+        "when": "2026-01-01",
+    }
+    page = main["page"]({"relevance": {"a machine": result, "another": {**result, "others": 0.5}}})
+    told, _, rest = page.partition("## relevance_memory")
+    assert told.count("`python benchmarks/relevance.py --repeats 7`") == 2
+    assert told.count("torch 0.1") == 1 and told.count("nothing is concluded") == 1
+    assert "2026-01-01, a machine, 3.0 s, 100 MiB at the peak; others took 1.0%" in told
+    assert rest.count("not yet, on any machine") == len(main["CASES"]) - 1
+    assert "Ended with 3" in main["state"]({**result, "status": 3})
+
+
+def test_a_case_is_left_out_where_it_cannot_be_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(SCRIPT.parent)
+        main = runpy.run_path(str(SCRIPT.parent / "__main__.py"), run_name="benchmarks.page")
+    why = main["reason_to_leave_out"]
+    names = why.__globals__
+    cases = {case.name: case for case in main["CASES"]}
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert why(cases["relevance_gpu"], [], 0) == "it needs a GPU, and there is none"
+    assert why(cases["attacks"], cases["attacks"].line, 0) == (
+        "it needs --model and --images and --others"
+    )
+    monkeypatch.setitem(names, "busy_share", lambda: 0.5)
+    assert why(cases["relevance"], [], 0) == "the machine was busy"
+    monkeypatch.setitem(names, "busy_share", lambda: 0.01)
+    assert why(cases["relevance"], [], 0) == ""

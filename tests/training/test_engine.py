@@ -25,7 +25,7 @@ from vitreous.errors import VitreousError
 from vitreous.models import load_model
 from vitreous.models.fingerprint import model_fingerprint
 from vitreous.results import Results
-from vitreous.training import Recipe, list_recipes, train
+from vitreous.training import Recipe, engine, list_recipes, train
 from vitreous.training.engine import Trainer
 from vitreous.training.recipe import recipe_values
 from vitreous.training.schedules import PiecewiseLinear, StepDecay
@@ -47,6 +47,26 @@ def weights(run: Path) -> dict[str, torch.Tensor]:
 
 def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
     return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
+
+
+def test_auto_reads_beside_the_model_and_gives_the_same_weights(root, tmp_path, monkeypatch):
+    asked = []
+
+    def resolved(workers: object, device: torch.device, processes: int) -> int:
+        asked.append((workers, device.type, processes))
+        return 2 if workers == "auto" else 0
+
+    monkeypatch.setattr(engine, "resolve_workers", resolved)
+    started = []
+    begin = engine.load_batches
+    monkeypatch.setattr(
+        engine, "load_batches", lambda *given: started.append(given[3]) or begin(*given)
+    )
+    for workers in ("auto", 0):
+        once = make(root, training={"epochs": 1, "samples": 0, "workers": workers})
+        train(once, tmp_path / str(workers), quiet=True)
+    assert asked == [("auto", "cpu", 1), (0, "cpu", 1)] and started == [2, 0]
+    assert same(weights(tmp_path / "auto"), weights(tmp_path / "0"))
 
 
 def test_a_run_leaves_everything_its_reader_needs(root, tmp_path):

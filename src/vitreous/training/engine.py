@@ -16,6 +16,7 @@ from vitreous.config import plain
 from vitreous.data.batch import Batch
 from vitreous.data.loading import epoch_batches, load_batches
 from vitreous.data.readers import Split
+from vitreous.device import resolve_workers
 from vitreous.errors import VitreousError
 from vitreous.models import Classifier, save_model
 from vitreous.results import Results
@@ -126,6 +127,9 @@ class Trainer:
             recipe.robust_validation, recipe.adversary, self.validation_data
         )
         rehearse(recipe, self.classifier, *shown.values(), self.robust_validation)
+        self.workers = resolve_workers(
+            self.settings.workers, self.accelerator.device, self.accelerator.num_processes
+        )
         self.trained = TrainedModel(self.classifier, recipe, self.accelerator)
         self.model = self.trained.wrapped
         self.plain_log: PlainLog | None = None
@@ -234,7 +238,7 @@ class Trainer:
         batches = self.remaining_batches()
         mine = [self.optimize.own_share(batch) for batch in batches]
         self.model.train()
-        loader = load_batches(self.train_data, mine, progress.epoch, settings.workers)
+        loader = load_batches(self.train_data, mine, progress.epoch, self.workers)
         for whole, batch in zip(batches, loader):
             self.after_step(self.step(batch, whole), bar)
         progress.epoch, progress.position = progress.epoch + 1, 0
@@ -296,7 +300,7 @@ class Trainer:
             self.validation_data,
             self.recipe.objectives,
             batch_size=self.settings.validation_batch_size,
-            workers=self.settings.workers,
+            workers=self.workers,
             together=self.trained.sharded,
         )
 

@@ -136,7 +136,8 @@ class TrainingSettings:
             the first step.
         shuffle: Shuffle each epoch (RobustViT's published loop does not).
         seed: Of everything.
-        workers: Processes that read images.
+        workers: Processes that read images beside each model; `auto`: by the processors that each
+            has, and where the model is (`vitreous.device.resolve_workers`).
         checkpoint_every: Steps between two resumable checkpoints; one each epoch in any case.
         trackers: Any that Accelerate knows: `tensorboard`, `wandb` (offline unless it is told
             otherwise), `mlflow`, `trackio`, ….
@@ -165,7 +166,7 @@ class TrainingSettings:
     compile: bool = False
     shuffle: bool = True
     seed: Annotated[int, SEED] = 0
-    workers: Annotated[int, READERS] = 0
+    workers: Literal["auto"] | Annotated[int, READERS] = 0
     checkpoint_every: Annotated[int, at_least(1)] | None = None
     trackers: tuple[str, ...] = ("tensorboard",)
     samples: Annotated[int, at_least(0)] = 8

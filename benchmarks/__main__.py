@@ -74,7 +74,7 @@ CASES = (
     Case(
         "relevance_memory",
         "memory and time of relevance against recorded maps, by tokens",
-        ("--repeats", "4", "--sizes", "512", "768", "1024"),
+        ("--repeats", "3", "--sizes", "384", "512", "768", "1024"),
     ),
     Case(
         "precision",

@@ -1,4 +1,4 @@
-"""A forward pass in a process that keeps freed memory, as the commands do, and in one that does not.
+"""A forward pass in a process that keeps freed memory, as the commands do, and in another one.
 
     python benchmarks/allocator.py
 

@@ -15,7 +15,7 @@ def keep_freed_memory() -> bool:
 
     By itself glibc asks the system for each block of more than 32 MiB and gives it back when it is
     freed. An activation of a ViT-S at 224 px is larger from 28 images on, so that each layer's
-    memory comes anew, and is cleared page by page: of a forward pass of 32 images that is a tenth.
+    memory comes anew, and is cleared page by page: of a forward pass of 32 images that is a fifth.
     Kept, the process is as large as at its peak until it ends, and the peak is some percent higher,
     for what is free lies in pieces. For programs that own their process: the command line does so
     at its start.

@@ -109,7 +109,10 @@ def script() -> NoReturn:
     command. The operating system frees it at once.
     """
     keep_freed_memory()
-    status = main()
+    try:
+        status = main()
+    except BrokenPipeError:  # who reads has enough: `vitreous --help | head -1`
+        status = 141
     for thread in threading.enumerate():
         if not thread.daemon and thread is not threading.current_thread():
             thread.join()

@@ -17,6 +17,7 @@ from vitreous.data.dataset import Dataset
 from vitreous.data.loading import TransformedDataset, load_batches
 from vitreous.data.stores import ArrayImages, FileMasks
 from vitreous.data.stores.cached import CachedMasks, with_cached_masks
+from vitreous.errors import ImageError
 from vitreous.training.setup import transformed
 
 COUNT = 6
@@ -105,6 +106,17 @@ def test_the_limit_holds_and_a_sent_store_is_empty(masks: Counted) -> None:
     whole.fill(COUNT)
     sent = len(pickle.dumps(whole)), len(pickle.dumps(CachedMasks(masks)))
     assert sent[0] == sent[1]
+
+
+def test_reading_ahead_ends_where_room_does_and_is_not_repeated(masks: Counted) -> None:
+    bits = -(-SIZE[0] * SIZE[1] // 8)
+    cached = CachedMasks(masks, limit=2 * bits + 1)
+    masks.path(0).write_bytes(b"no image")
+    for _ in range(3):
+        cached.fill(COUNT)
+    assert masks.decoded() == [0, 1, 2, 4]  # the first cannot be read, the fifth has no room
+    with pytest.raises(ImageError):
+        cached.open(0)
 
 
 def test_soft_masks_stay_soft() -> None:

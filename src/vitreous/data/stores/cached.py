@@ -44,10 +44,11 @@ class CachedMasks:
         self.masks, self.limit = masks, limit
         self._kept: dict[int, _Kept] = {}
         self._size = 0
+        self._filled = False
 
     def __getstate__(self) -> dict[str, object]:
         """Without what is kept: a process that is sent the store reads for itself."""
-        return {**vars(self), "_kept": {}, "_size": 0}
+        return {**vars(self), "_kept": {}, "_size": 0, "_filled": False}
 
     def has(self, index: int) -> bool:
         """Whether an image has a mask."""
@@ -73,16 +74,18 @@ class CachedMasks:
         return self.masks.content(index)
 
     def fill(self, count: int) -> None:
-        """Decode the first `count` masks ahead, while there is room; what fails is read later.
+        """Decode the first `count` masks ahead, once, up to the first that is not kept.
 
-        Processes that are forked then have them all.
+        Processes that are forked then have them. What cannot be read is told where it is needed.
         """
-        for index in range(count):
-            if self._size >= self.limit:
-                break
-            if index not in self._kept and self.has(index):
-                with contextlib.suppress(ImageError):
-                    self.open(index)
+        if self._filled:
+            return
+        self._filled = True
+        for index in filter(self.has, range(count)):
+            with contextlib.suppress(ImageError):
+                self.open(index)
+                if index not in self._kept:
+                    break
 
     def _keep(self, index: int, stamp: tuple[int, ...], mask: np.ndarray) -> None:
         if not ((mask == 0) | (mask == 1)).all():

@@ -20,6 +20,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import yaml
 from collect import ROOT
+from pages import write_between
 from safetensors import safe_open
 
 from vitreous.io import read_json, write_text
@@ -92,9 +93,7 @@ def page(images: int = 2500) -> None:
     axes[1].legend(frameon=False)
     figure.savefig(FIGURE, dpi=150)
     plt.close(figure)
-    before, rest = PAGE.read_text(encoding="utf-8").split(MARKS[0])
-    text = "\n".join([MARKS[0], "", *lines, "", MARKS[1]])
-    write_text(PAGE, before + text + rest.split(MARKS[1])[1])
+    write_between(PAGE, MARKS, lines)
     print(f"{PAGE}\n{FIGURE}")
 
 

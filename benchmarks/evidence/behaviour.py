@@ -26,6 +26,7 @@ from typing import Any
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
+from pages import write_between
 from resnet_npm import read_resnet
 
 from vitreous import Classifier, load_model
@@ -199,9 +200,7 @@ def page() -> None:
         span(among, consistency_of_people_interval(human), 1, 3),
     ]
     lines.append(f"| {' | '.join(cells)} |")
-    before, rest = PAGE.read_text(encoding="utf-8").split(MARKS[0])
-    after = rest.split(MARKS[1])[1]
-    PAGE.write_text("\n".join([before + MARKS[0], "", *lines, "", MARKS[1] + after]), "utf-8")
+    write_between(PAGE, MARKS, lines)
     draw({**{n: rows[n]["bias"] for n in order}, cells[0]: bias})
     print(f"{PAGE}\n{FIGURE}")
 

@@ -21,6 +21,7 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
+from pages import write_between
 
 from vitreous.evaluation.metrics import mean_interval
 from vitreous.results import wilson_interval
@@ -164,10 +165,7 @@ def page() -> None:
     for run, sets in runs.items():
         cells = [f"{100 * sets[n].mean():.1f}" if n in sets else "-" for n in SETS]
         lines.append(f"| {Path(run).name.replace('_', ' ')} | {' | '.join(cells)} |")
-    before, rest = PAGE.read_text(encoding="utf-8").split(MARKS[0])
-    after = rest.split(MARKS[1])[1]
-    made = "\n".join([MARKS[0], "", *lines, "", MARKS[1]])
-    PAGE.write_text(before + made + after, encoding="utf-8")
+    write_between(PAGE, MARKS, lines)
     draw({"none": none, **shown}, ~chosen_on)
     print(f"{PAGE}\n{FIGURE}")
 

@@ -21,6 +21,7 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
+from pages import write_between
 
 from vitreous.io import read_json, write_text
 from vitreous.statistics import percentile_interval
@@ -254,9 +255,7 @@ def page() -> None:
     told_of = report or search
     lines = tables(told_of, chosen_here=report is None) if told_of else []
     lines += ["", *(search_lines(search) if search else [])]
-    before, rest = PAGE.read_text(encoding="utf-8").split(MARKS[0])
-    made = "\n".join([MARKS[0], "", *lines, "", MARKS[1]])
-    write_text(PAGE, before + made + rest.split(MARKS[1])[1])
+    write_between(PAGE, MARKS, lines)
     if told_of:
         draw(told_of)
     print(f"{PAGE}\n{FIGURE}")

@@ -21,6 +21,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from collect import ROOT, Answers, arms, by_seed, choose, over_seeds, read, right_of, several
 from groups_page import gather_or_write
+from pages import write_between
 
 from vitreous.io import read_json, write_text
 
@@ -227,9 +228,7 @@ def page() -> None:
     for title, made in parts.items():
         if part := list(made):
             lines += [title, "", *part]
-    before, rest = PAGE.read_text(encoding="utf-8").split(MARKS[0])
-    text = "\n".join([MARKS[0], "", *lines, MARKS[1]])
-    write_text(PAGE, before + text + rest.split(MARKS[1])[1])
+    write_between(PAGE, MARKS, lines)
     draw(runs, chosen_on, guided)
     print(f"{PAGE}\n{FIGURE}")
 

@@ -11,6 +11,8 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
+from pages import write_between
+
 from vitreous.brain.score import published
 from vitreous.training import load_recipe
 
@@ -180,10 +182,7 @@ def main() -> None:
     """Write the tables."""
     lines = ["## Optimizing relevance maps (RobustViT)", "", *table(ROBUST_VIT), ""]
     lines += ["## CrossViT, adversarial and rotational", "", *table(crossvit())]
-    before, rest = PAGE.read_text(encoding="utf-8").split(MARKS[0])
-    after = rest.split(MARKS[1])[1]
-    made = "\n".join([MARKS[0], "", *lines, "", MARKS[1]])
-    PAGE.write_text(before + made + after, encoding="utf-8")
+    write_between(PAGE, MARKS, lines)
     print(PAGE)
 
 

@@ -22,6 +22,7 @@ import numpy as np
 from collect import ROOT, Answers, named, read, right_of
 from groups_page import gather_or_write
 from guidance_page import arm_lines, measured_sets
+from pages import write_between
 from search import ARMS
 
 from vitreous.io import read_json, write_text
@@ -86,16 +87,12 @@ def lines_of(stored: dict[str, Any], runs: dict[str, Answers]) -> Iterator[str]:
 
 def page() -> None:
     """Write the tables of what was gathered."""
-    text = PAGE.read_text(encoding="utf-8")
     for images, name in PARTS.items():
         if not (file := FOLDER / name).is_file():
             continue
-        begin, end = f"<!-- tables: {SCRIPT} page, {images} -->", f"<!-- end of {images} -->"
+        marks = (f"<!-- tables: {SCRIPT} page, {images} -->", f"<!-- end of {images} -->")
         _, runs = read(file)
-        lines = list(lines_of(read_json(file), runs))
-        before, rest = text.split(begin)
-        text = before + "\n".join([begin, "", *lines, end]) + rest.split(end)[1]
-    write_text(PAGE, text)
+        write_between(PAGE, marks, list(lines_of(read_json(file), runs)))
     print(PAGE)
 
 

@@ -14,7 +14,8 @@ from vitreous.models import Classifier
 from vitreous.models.attention import AttentionTrace, RecordedLayer
 from vitreous.models.attention_inputs import AttentionInputs
 from vitreous.models.families import layout_of
-from vitreous.models.halves import HalvedPass, ShownAttention
+from vitreous.models.halved_pass import HalvedPass
+from vitreous.models.halves import ShownAttention
 from vitreous.models.layout import WITHOUT_ATTENTION, Layout, Network, TokenMixing
 from vitreous.registry import Registry
 
@@ -101,7 +102,7 @@ class RecordedPass:
     @property
     def _last(self) -> Tensor:
         if self.halves is not None:
-            return self.halves.last
+            return self.halves.last[0]
         return self.inputs[-1].queries if self.inputs else self.attention.maps[-1]
 
     @property

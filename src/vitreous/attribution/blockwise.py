@@ -28,7 +28,8 @@ from vitreous.attribution.streams import held_by, received_by
 from vitreous.models.attention_inputs import AttentionInputs
 from vitreous.models.forward import gradients_enabled
 from vitreous.models.gradients import scaled_gradients
-from vitreous.models.halves import Derivatives, HalvedPass, ShownAttention
+from vitreous.models.halved_pass import HalvedPass
+from vitreous.models.halves import Derivatives, ShownAttention
 
 # Numbers that one block of an attention map may have: 2 MiB in float32 stay in a processor's
 # caches; a GPU wants its work in larger pieces. Products of few rows are slow, so that a block has
@@ -57,33 +58,33 @@ def carry_back(recorded: RecordedPass) -> list[Tensor]:
     return gains
 
 
-def carry_halves(recorded: RecordedPass, halves: HalvedPass) -> Tensor:
+def carry_halves(recorded: RecordedPass, halves: HalvedPass) -> list[Tensor]:
     """As `carry_back`, in one pass from the last layer to the first, each forgotten after its turn.
 
     Returns:
-        (B, tokens): what the one stream gained.
+        For each stream (B, tokens): what it gained over the row that it started with.
     """
-    recorded.check_start(len(halves.inputs))
-    (start,) = recorded.start_rows()
-    gain = torch.zeros_like(start)
+    recorded.check_start(halves.layers)
+    starts = recorded.start_rows()
+    gains = [torch.zeros_like(row) for row in starts]
     memory: list[Tensor] = []
 
     def visit(layer: ShownAttention) -> Derivatives | None:
-        nonlocal gain
-        recorded.mixing_of(layer)
-        row = (start + gain)[:, layer.held]
+        mixing = recorded.mixing_of(layer)
+        rows = [start + gain for start, gain in zip(starts, gains)]
+        row = rows[mixing.queries][:, held_by(mixing, layer.held)]
         if layer.first:
-            gain = gain + propagate_blockwise(row, layer, layer.gradient)
-            return None
-        received, *derived = propagate_and_derive(row, layer, memory=memory)
-        gain = gain + received
-        return derived[0], derived[1], derived[2]
+            received, derived = propagate_blockwise(row, layer, layer.gradient), None
+        else:
+            received, *derived = propagate_and_derive(row, layer, memory=memory)
+        gains[:] = [g + more for g, more in zip(gains, received_by(rows, mixing, received))]
+        return None if derived is None else (derived[0], derived[1], derived[2])
 
     retain = recorded.retain_graph
-    (gradient,) = scaled_gradients(recorded.score, [halves.last], retain_graph=retain)
+    gradients = scaled_gradients(recorded.score, halves.last, retain_graph=retain)
     with torch.no_grad():
-        halves.carry_back(gradient, visit, recorded.start_layer, retain)
-    return gain
+        halves.carry_back(gradients, visit, recorded.start_layer, retain)
+    return gains
 
 
 @torch.no_grad()

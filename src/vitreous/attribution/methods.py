@@ -84,8 +84,8 @@ class GradientAttention:
     def __call__(self, recorded: RecordedPass) -> Tensor:
         """Return maps (B, 1, H, W), not yet scaled."""
         if recorded.halves is not None:
-            gain = carry_halves(recorded, recorded.halves)
-            return combine_streams([gain], recorded.tokens, recorded.size)
+            gains = carry_halves(recorded, recorded.halves)
+            return combine_streams(gains, recorded.tokens, recorded.size)
         if recorded.inputs:
             return combine_streams(carry_back(recorded), recorded.tokens, recorded.size)
         layers = recorded.layers()

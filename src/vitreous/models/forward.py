@@ -22,7 +22,7 @@ from vitreous.models.attention import WHOLE, AttentionTrace, RecordingHook, reco
 from vitreous.models.attention_inputs import AttentionInputs, InputRecorder, can_record_inputs
 from vitreous.models.families import attention_layers
 from vitreous.models.gradients import is_half_precision
-from vitreous.models.halves import HalvedPass, can_halve, halved_pass
+from vitreous.models.halved_pass import HalvedPass, can_halve, halved_pass
 from vitreous.models.hugging_face import takes_any_size
 from vitreous.models.input_size import check_input_size
 from vitreous.models.kernel import kernel_called
@@ -110,8 +110,8 @@ def record_forward(
         input_gradient: Let the images require a gradient; the pass can then be derived twice.
         second_order: Let the pass be derived twice.
         weight_gradients: Let gradients reach the weights; without them a pass that records inputs
-            holds less, and on a CPU keeps of a plain Vision Transformer what goes into the halves
-            of its blocks alone.
+            holds less, and on a CPU keeps of a plain Vision Transformer, or of a CrossViT, what
+            goes into the halves of its blocks alone.
         classifier: The classifier inside `model`, where that is a wrapper.
 
     Raises:
@@ -121,8 +121,7 @@ def record_forward(
         if not weight_gradients and _halves_pay(model, images):
             with gradients_enabled():
                 normalized = model.normalized(images.clone() if images.is_inference() else images)
-                tokens = head_tokens.read_by_head(model.net)
-                logits, halves = halved_pass(model.net, normalized, tokens)
+                logits, halves = halved_pass(model.net, normalized)
             return ForwardPass(images, logits, halves=halves)
         made = _record_inputs(model, images, classifier or model, weight_gradients)
         if made is not None:
@@ -153,7 +152,7 @@ def _halves_pay(model: Network, images: Tensor) -> bool:
         return False
     if not hasattr(model, "normalized") or is_foreign(model) or torch.compiler.is_exporting():
         return False
-    return head_tokens.read_by_head(net) > 0 and can_halve(net)
+    return can_halve(net)
 
 
 @contextlib.contextmanager

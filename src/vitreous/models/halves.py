@@ -1,17 +1,17 @@
-"""A pass that keeps what goes into each half of a block and nothing else, for maps of long images.
+"""Chains of blocks that keep what goes into each half of a block and nothing else.
 
 What autograd keeps of a block is ten times as wide as what goes into it. Here the pass makes no
 graph; the halves (attention, MLP) are computed again one by one on the way back, and what a half
 held is let go before the next. The last linear layer of a half is not computed again: its gradient
-needs no output. The last MLP, and others where maps would be so large that there is room for them,
-keep their graph and are not computed again either. Each attention is shown to a visitor, which
-derives it as it makes its relevance.
+needs no output. Some of the last MLPs, as many as there is room for, keep their graph and are not
+computed again either. Each attention is shown to a visitor, which derives it as it makes its
+relevance.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
@@ -23,11 +23,13 @@ from torch.overrides import TorchFunctionMode
 
 from vitreous.models.gradients import constant
 from vitreous.models.layout import Network
-from vitreous.models.timm_blocks import attend, is_foreign, is_plain_block, queries_keys_values
+from vitreous.models.timm_blocks import attend, is_plain_block, queries_keys_values
 
 PIECE = 1280  # tokens that an MLP is derived for at once, at most
-# What is kept may be this part of what the attention maps and their gradients would be.
-KEPT_SHARE = 0.11
+# What is kept may be this part of what the attention maps and their gradients would be, or this
+# many numbers (64 MiB in float32) where that is more.
+KEPT_SHARE = 0.15
+KEPT_LEAST = 2**24
 Derivatives = tuple[Tensor, Tensor, Tensor]
 """For queries, keys and values."""
 
@@ -69,52 +71,60 @@ class MlpGraph:
 
 
 @dataclasses.dataclass(frozen=True)
-class HalvedPass:
-    """What a halved pass keeps.
+class Chain:
+    """Blocks one after another, and what is kept of a pass through them.
 
     Attributes:
-        net: The network.
-        tokens: How many leading tokens the head reads; the last block has no more.
+        blocks: timm's blocks.
+        names: Module name of each one's attention.
         inputs: What went into each block, (blocks, B, tokens, width).
         middles: What its attention made of that, likewise.
-        last: (B, tokens that the head reads, width), where the graph of the logits starts.
         graphs: By block, the graph of its MLP up to the last linear layer, where that was kept.
     """
 
-    net: Network
-    tokens: int
+    blocks: Sequence[Network]
+    names: Sequence[str]
     inputs: Tensor
     middles: Tensor
-    last: Tensor
     graphs: dict[int, MlpGraph]
 
     def carry_back(
-        self, gradient: Tensor, visit: Visitor, start: int = 0, retain_graph: bool = False
-    ) -> None:
-        """Derive the blocks from the last to the start layer; each attention is shown once.
+        self,
+        gradient: Tensor,
+        visit: Visitor,
+        start: int = 0,
+        onward: bool = False,
+        retain_graph: bool = False,
+    ) -> Tensor | None:
+        """Derive the blocks from the last to the start block; each attention is shown once.
 
         Args:
-            gradient: Of the score, for `last`.
-            visit: Is shown each attention and returns its derivatives; None for the first.
-            start: The first layer that is wanted.
+            gradient: Of the score, for what the last block gave: (B, its tokens, width).
+            visit: Is shown each attention and returns its derivatives.
+            start: The first block that is wanted.
+            onward: Something before it is wanted too. Otherwise `visit` returns None for it.
             retain_graph: Keep the MLPs' graphs for another time; without them it takes longer.
+
+        Returns:
+            The gradient for what went in, (B, tokens, width); None where nothing is wanted there.
         """
-        for number in reversed(range(start, len(self.net.blocks))):
-            block = self.net.blocks[number]
+        for number in reversed(range(start, len(self.blocks))):
             middle = self.middles[number, :, : gradient.shape[1]]
             graph = self.graphs.get if retain_graph else self.graphs.pop
-            gradient = gradient + _derive_mlp(block, middle, gradient, graph(number, None))
-            derived = self._derive_attention(number, gradient, visit, number == start)
+            more = _derive_mlp(self.blocks[number], middle, gradient, graph(number, None))
+            first = number == start and not onward
+            derived = self._derive_attention(number, gradient + more, visit, first)
             if derived is None:
-                return
+                return None
             gradient = derived
+        return gradient
 
     def _derive_attention(
         self, number: int, gradient: Tensor, visit: Visitor, first: bool
     ) -> Tensor | None:
         """The gradient for a block's input; what it takes is let go before the next block."""
-        block, inputs, count = self.net.blocks[number], self.inputs[number], gradient.shape[1]
-        layer, held, name = block.attn, slice(0, count), f"blocks.{number}.attn"
+        block, inputs, count = self.blocks[number], self.inputs[number], gradient.shape[1]
+        layer, held, name = block.attn, slice(0, count), self.names[number]
         with torch.enable_grad():
             leaf = inputs.detach().requires_grad_()
             normed = block.norm1(leaf)
@@ -134,43 +144,63 @@ class HalvedPass:
         return back
 
 
-def can_halve(net: Network) -> bool:
-    """Whether a plain Vision Transformer of timm's is at evaluation, its blocks all alike."""
-    if net.training:
-        return False
-    plain = all(is_plain_block(block) and _is_linear(block) for block in net.blocks)
-    return plain and not any(is_foreign(part) for part in net.modules())
+def can_chain(blocks: Iterable[Network]) -> bool:
+    """Whether blocks are timm's, with nothing in them that a chain passes over."""
+    return all(is_plain_block(block) and _is_linear(block) for block in blocks)
 
 
-def halved_pass(net: Network, x: Tensor, tokens: int) -> tuple[Tensor, HalvedPass]:
-    """Logits (B, C) of normalised images (B, 3, H, W), and what was kept.
+@torch.no_grad()
+def pass_through(
+    blocks: Sequence[Network], names: Sequence[str], x: Tensor, tokens: int, kept: int
+) -> tuple[Tensor, Chain]:
+    """What blocks make of x (B, tokens, width) at evaluation, and what was kept.
 
     Args:
-        net: A network that `can_halve`.
-        x: The images.
-        tokens: How many leading tokens the head reads; the last block makes no more.
+        blocks: Which `can_chain`.
+        names: Module name of each one's attention.
+        x: What goes into the first.
+        tokens: How many leading tokens the last block makes.
+        kept: How many of the last MLPs keep their graph.
+
+    Returns:
+        (B, `tokens`, width) without a graph, and the chain.
     """
-    with torch.no_grad():
-        x = net.norm_pre(net.patch_drop(net._pos_embed(net.patch_embed(x))))
-        # One piece of memory: many would lie between what comes and goes, and keep it apart.
-        inputs, middles = x.new_empty(2, len(net.blocks), *x.shape)
-        inputs[0], graphs = x, {}
-        depth, room = len(net.blocks), _rooms(net, x)
-        for number, block in enumerate(net.blocks):
-            x, count = inputs[number], tokens if number == depth - 1 else x.shape[1]
-            mixed = block.ls1(attend(block.attn, block.norm1(x), count))
-            x = torch.add(x[:, :count], mixed, out=middles[number, :, :count])
-            # The last are derived first, and let go; the very last has few tokens.
-            if number >= depth - 1 - room:
-                made, graphs[number] = _mlp_with_graph(block, x)
-            else:
-                made = block.ls2(block.mlp(block.norm2(x)))
-            x = x + made if number == depth - 1 else torch.add(x, made, out=inputs[number + 1])
-    with torch.enable_grad():
-        last = x.detach().requires_grad_()
-        return net.forward_head(net.norm(last)), HalvedPass(
-            net, tokens, inputs, middles, last, graphs
-        )
+    depth, graphs = len(blocks), {}
+    # One piece of memory: many would lie between what comes and goes, and keep it apart.
+    inputs, middles = x.new_empty(2, depth, *x.shape)
+    inputs[0] = x
+    for number, block in enumerate(blocks):
+        x, count = inputs[number], tokens if number == depth - 1 else x.shape[1]
+        mixed = block.ls1(attend(block.attn, block.norm1(x), count))
+        x = torch.add(x[:, :count], mixed, out=middles[number, :, :count])
+        if number >= depth - kept:  # the last are derived first, and let go
+            made, graphs[number] = _mlp_with_graph(block, x)
+        else:
+            made = block.ls2(block.mlp(block.norm2(x)))
+        x = x + made if number == depth - 1 else torch.add(x, made, out=inputs[number + 1])
+    return x, Chain(blocks, names, inputs, middles, graphs)
+
+
+def rooms(chains: Sequence[tuple[Sequence[Network], torch.Size]]) -> list[int]:
+    """How many of each chain's last MLPs find room beside the halves' inputs.
+
+    Args:
+        chains: Blocks, and the shape (B, tokens, width) of what goes through them, in the order of
+            the pass. The last are derived first, so that they have room first.
+    """
+    maps = sum(
+        2 * shape[0] * block.attn.num_heads * shape[1] ** 2
+        for blocks, shape in chains
+        for block in blocks
+    )
+    left = max(KEPT_SHARE * maps, KEPT_LEAST)
+    left -= sum(2 * len(blocks) * shape.numel() for blocks, shape in chains)
+    found = []
+    for blocks, (batch, tokens, _) in reversed(chains):
+        numbers = batch * tokens * max(block.mlp.fc2.in_features for block in blocks)
+        found.append(min(len(blocks), max(0, int(left // numbers))))
+        left -= found[-1] * numbers
+    return found[::-1]
 
 
 def _is_linear(block: Network) -> bool:
@@ -195,14 +225,6 @@ def _before_projection(layer: Network, of_q: Tensor, of_k: Tensor, of_v: Tensor)
     back = torch.cat((of_k, of_v), -1) @ weight[width:]
     back[:, : of_q.shape[1]] += of_q @ weight[:width]
     return back
-
-
-def _rooms(net: Network, x: Tensor) -> int:
-    """How many MLPs of all tokens find room beside the halves' inputs, in the share to be kept."""
-    (_, tokens, width), layers = x.shape, [block.attn for block in net.blocks]
-    maps = sum(2 * layer.num_heads * tokens**2 for layer in layers)
-    left = KEPT_SHARE * maps - 2 * len(layers) * tokens * width
-    return max(0, int(left // (tokens * max(block.mlp.fc2.in_features for block in net.blocks))))
 
 
 def _mlp_with_graph(block: Network, x: Tensor) -> tuple[Tensor, MlpGraph]:
@@ -235,8 +257,23 @@ def _derive_mlp(block: Network, middle: Tensor, gradient: Tensor, graph: MlpGrap
     return derived
 
 
-class _Caught(TorchFunctionMode):
-    """Catches what goes into one linear layer; parameters are constants inside the context.
+class ConstantWeights(TorchFunctionMode):
+    """Parameters are constants inside the context: no graph holds what only they would need."""
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: object,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        """Call a function of torch."""
+        given = {name: constant(value) for name, value in (kwargs or {}).items()}
+        return func(*(constant(value) for value in args), **given)
+
+
+class _Caught(ConstantWeights):
+    """Catches what goes into one linear layer, too.
 
     Args:
         weight: Of that layer.
@@ -262,5 +299,4 @@ class _Caught(TorchFunctionMode):
             if self.left_out:
                 return args[0].new_zeros(()).expand(*args[0].shape[:-1], self.weight.shape[0])
             args = (args[0].detach(), *args[1:])
-        given = {name: constant(value) for name, value in (kwargs or {}).items()}
-        return func(*(constant(value) for value in args), **given)
+        return super().__torch_function__(func, types, args, kwargs)

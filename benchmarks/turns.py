@@ -74,14 +74,16 @@ def table(
     needed: Mapping[str, float],
     floors: Mapping[str, list[float]] | None = None,
     notes: Mapping[str, str] | None = None,
+    base: str = "ours",
 ) -> list[str]:
     """A line for each alternative: seconds, spread, share of its floor, peak memory.
 
     Args:
-        times: Of `take_turns`; one alternative is called `ours`.
+        times: Of `take_turns`.
         needed: Peak MiB of each beyond what was there before; only those have a line.
         floors: Seconds of the floor of each in each turn; by default those of `floors_of`.
         notes: What else is said of some.
+        base: The alternative that all are multiples of.
 
     Returns:
         Lines. Multiples and shares are medians of the paired ratios.
@@ -90,7 +92,7 @@ def table(
     lines = []
     for name, mebibytes in needed.items():
         line = f"  {name:<22} {statistics.median(times[name]):8.3f} s {told_spread(times[name]):>8}"
-        line += f"  {ratio(times, name, 'ours'):6.2f} × ours"
+        line += f"  {ratio(times, name, base):6.2f} × {base}"
         if name in floors:
             share = statistics.median(a / b for a, b in zip(floors[name], times[name]))
             line += f"  floor's share {share:5.2f}"

@@ -80,22 +80,25 @@ CASES = (
     Case(
         "precision",
         "what bfloat16 gains and changes",
-        ("--model", "MODEL", "--images", "IMAGES"),
+        ("--model", "MODEL", "--images", "IMAGES", "--count", "128", "--repeats", "3"),
     ),
     Case(
         "evaluation",
         "input against timm's loader, the whole against the bare forward pass",
-        ("--data", "PHOTOGRAPHS", "--images", "480", "--rounds", "2"),
+        ("--data", "PHOTOGRAPHS", "--images", "320", "--rounds", "3"),
     ),
     Case(
         "methods",
         "explanation methods against captum, pytorch-grad-cam and legrad-torch",
-        ("--packages", "OTHERS", "--batch", "2", "--repeats", "3"),
+        ("--packages", "OTHERS", "--batch", "1", "--repeats", "2"),
     ),
     Case(
         "adversarial",
         "the adversarial step against the published formulation and its floor",
-        ("--models", "vit_tiny_patch16_224"),
+        (
+            *("--models", "vit_tiny_patch16_224", "--packages", "OTHERS"),
+            *("--images", "48", "--seeds", "1"),
+        ),
     ),
     Case(
         "brain",
@@ -103,15 +106,29 @@ CASES = (
         ("--units", "1000", "--threads", "1", "--packages", "OTHERS"),
     ),
     Case(
+        "activations",
+        "activations and PLS end to end against timm's hooks, a DataLoader and scikit-learn's PLS",
+        ("--model", "MODEL", "--images", "PHOTOGRAPHS"),
+    ),
+    Case(
         "attacks",
         "attacks against torchattacks, foolbox and AutoAttack's port on photographs",
         (
             *("--model", "MODEL", "--images", "IMAGES", "--packages", "OTHERS"),
-            *("--count", "48", "--queries", "100", "--rounded-queries", "150"),
-            *("--repeats", "1", "--rounded", "bfloat16"),
+            *("--count", "24", "--batch", "24", "--queries", "100", "--rounded-queries", "150"),
+            *("--repeats", "2", "--rounded", "bfloat16"),
         ),
     ),
-    Case("training", "the whole of training against its bare step"),
+    Case("training", "the whole of training against its bare step, on generated scenes"),
+    Case(
+        "training_photographs",
+        "the whole of training against its bare step, from files of photographs and masks",
+        (
+            *("--data", "PHOTOGRAPHS", "--size", "224", "--batch", "8"),
+            *("--steps", "6", "--repeats", "5"),
+        ),
+        script="training",
+    ),
     Case(
         "compiled",
         "a step of RobustViT's objectives compiled into one graph, against the step as it is",
@@ -123,7 +140,7 @@ CASES = (
         "how cost grows: with the batch, tokens, layers, images and features",
         figure="../docs/images/cost.png",
     ),
-    Case("startup", "time to the first word"),
+    Case("startup", "time and memory to the first word and to one explained image"),
     Case("scaling", "one process and two, by command"),
     Case(
         "relevance_gpu",

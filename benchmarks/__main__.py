@@ -7,8 +7,9 @@
 Each case is one script, run as its own command in a process of its own; what it compares, with what
 and to which floor is told at the head of that script. Before a case the machine must be quiet: a
 case is left out where it does not become so. While a case runs, the processor time of others is
-counted; where it is more than a tenth of the machine, nothing is concluded, and the page says so.
-Writes `benchmarks/results.json` and `benchmarks/RESULTS.md`, which keep what other machines gave.
+counted; where it is more than a tenth of the machine, nothing is concluded: neither what the case
+printed nor its drawing is kept, and what a quiet machine gave before stays. Writes
+`benchmarks/results.json` and `benchmarks/RESULTS.md`, which keep what other machines gave.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from pathlib import Path
 import psutil
 import torch
 
-from vitreous.io import write_json, write_text
+from vitreous.io import atomic_path, write_json, write_text
 from vitreous.provenance import hardware, hardware_text, versions
 
 HERE = Path(__file__).parent
@@ -79,22 +80,25 @@ CASES = (
     Case(
         "precision",
         "what bfloat16 gains and changes",
-        ("--model", "MODEL", "--images", "IMAGES"),
+        ("--model", "MODEL", "--images", "IMAGES", "--count", "128", "--repeats", "3"),
     ),
     Case(
         "evaluation",
         "input against timm's loader, the whole against the bare forward pass",
-        ("--data", "PHOTOGRAPHS", "--images", "480", "--rounds", "2"),
+        ("--data", "PHOTOGRAPHS", "--images", "320", "--rounds", "3"),
     ),
     Case(
         "methods",
         "explanation methods against captum, pytorch-grad-cam and legrad-torch",
-        ("--packages", "OTHERS", "--batch", "2", "--repeats", "3"),
+        ("--packages", "OTHERS", "--batch", "1", "--repeats", "2"),
     ),
     Case(
         "adversarial",
         "the adversarial step against the published formulation and its floor",
-        ("--models", "vit_tiny_patch16_224"),
+        (
+            *("--models", "vit_tiny_patch16_224", "--packages", "OTHERS"),
+            *("--images", "48", "--seeds", "1"),
+        ),
     ),
     Case(
         "brain",
@@ -102,15 +106,29 @@ CASES = (
         ("--units", "1000", "--threads", "1", "--packages", "OTHERS"),
     ),
     Case(
+        "activations",
+        "activations and PLS end to end against timm's hooks, a DataLoader and scikit-learn's PLS",
+        ("--model", "MODEL", "--images", "PHOTOGRAPHS"),
+    ),
+    Case(
         "attacks",
         "attacks against torchattacks, foolbox and AutoAttack's port on photographs",
         (
             *("--model", "MODEL", "--images", "IMAGES", "--packages", "OTHERS"),
-            *("--count", "48", "--queries", "100", "--rounded-queries", "150"),
-            *("--repeats", "1", "--rounded", "bfloat16"),
+            *("--count", "24", "--batch", "24", "--queries", "100", "--rounded-queries", "150"),
+            *("--repeats", "2", "--rounded", "bfloat16"),
         ),
     ),
-    Case("training", "the whole of training against its bare step"),
+    Case("training", "the whole of training against its bare step, on generated scenes"),
+    Case(
+        "training_photographs",
+        "the whole of training against its bare step, from files of photographs and masks",
+        (
+            *("--data", "PHOTOGRAPHS", "--size", "224", "--batch", "8"),
+            *("--steps", "6", "--repeats", "5"),
+        ),
+        script="training",
+    ),
     Case(
         "compiled",
         "a step of RobustViT's objectives compiled into one graph, against the step as it is",
@@ -122,7 +140,7 @@ CASES = (
         "how cost grows: with the batch, tokens, layers, images and features",
         figure="../docs/images/cost.png",
     ),
-    Case("startup", "time to the first word"),
+    Case("startup", "time and memory to the first word and to one explained image"),
     Case("scaling", "one process and two, by command"),
     Case(
         "relevance_gpu",
@@ -194,7 +212,7 @@ def run(case: Case, line: list[str]) -> dict[str, object]:
     returned, out, errors, usage = ended([sys.executable, *line[1:]])
     seconds = time.monotonic() - began
     others = (used() - machine) - (usage.ru_utime + usage.ru_stime)
-    told = out if returned == 0 else out + errors[-2000:]
+    told = out if returned == 0 else errors[-2000:]
     return {
         "command": " ".join(case.line),
         "status": returned,
@@ -208,14 +226,24 @@ def run(case: Case, line: list[str]) -> dict[str, object]:
     }
 
 
+def kept(result: dict[str, object]) -> dict[str, object]:
+    """What is kept of a run: of one on a busy machine why there are no figures, and no figures."""
+    others = float(str(result.get("others", 0.0)))
+    if others <= BUSY or result.get("status"):
+        return result
+    why = f"others had {others:.0%} of the processors"
+    return {"command": result["command"], "busy": why}
+
+
 def state(result: dict[str, object]) -> str:
     """One sentence before the output of a case."""
+    result = kept(result)
     if result.get("left_out"):
         return f"**Not run**: {result['left_out']}."
-    if result["status"]:
+    if result.get("busy"):
+        return f"**The machine was busy**, {result['busy']}: nothing is concluded, no figure kept."
+    if result.get("status"):
         return f"**Ended with {result['status']}**: nothing is concluded."
-    if float(str(result["others"])) > BUSY:
-        return "**The machine was busy with other work**: nothing is concluded."
     share = f"{float(str(result['others'])):.1%}"
     took = f"{result['when']}, {result['machine']}, {result['seconds']} s"
     if "peak" in result:
@@ -231,12 +259,12 @@ def page(results: dict[str, dict[str, dict[str, object]]]) -> str:
     for case in CASES:
         lines += [f"## {case.name}", "", f"{case.question}", ""]
         never = "no machine that was at hand has a GPU" if case.gpu else "not yet, on any machine"
-        for result in results.get(case.name, {"": {"left_out": never}}).values():
+        for result in map(kept, results.get(case.name, {"": {"left_out": never}}).values()):
             command = result.get("command", " ".join(case.line))
             lines += [f"`{command}`", "", state(result).strip(), ""]
             if result.get("output"):
                 lines += ["```", str(result["output"]), "```", ""]
-            if case.figure and not result.get("status") and not result.get("left_out"):
+            if case.figure and result.get("output") and not result.get("status"):
                 lines += [f"![{case.question}]({case.figure})", ""]
     return "\n".join(lines)
 
@@ -248,6 +276,29 @@ def reason_to_leave_out(case: Case, line: list[str], patience: float) -> str:
     if missing := [f"--{name.lower()}" for name in PLACES if name in line]:
         return f"it needs {' and '.join(missing)}"
     return "" if wait_until_quiet(patience) else "the machine was busy"
+
+
+def add(of_case: dict[str, dict[str, object]], machine: str, result: dict[str, object]) -> None:
+    """Keep a result of a machine; one without figures replaces none that has some."""
+    if result.get("busy"):
+        of_case.setdefault(machine, result)
+    else:
+        of_case[machine] = result
+
+
+def drawing(case: Case) -> bytes | None:
+    """The drawing of a case as it is, where there is one."""
+    file = HERE / case.figure
+    return file.read_bytes() if file.is_file() else None
+
+
+def put_back(case: Case, before: bytes | None) -> None:
+    """Make the drawing of a case what it was before a run of which nothing is concluded."""
+    if before is not None:
+        with atomic_path(HERE / case.figure) as temporary:
+            temporary.write_bytes(before)
+    elif case.figure:
+        (HERE / case.figure).unlink(missing_ok=True)
 
 
 def main() -> None:
@@ -275,7 +326,11 @@ def main() -> None:
             result: dict[str, object] = {"left_out": why}
             of_case.setdefault(machine, result)
         else:
-            of_case[machine] = result = run(case, line)
+            before = drawing(case)
+            result = kept(run(case, line))
+            if result.get("status") or result.get("busy"):
+                put_back(case, before)
+            add(of_case, machine, result)
         print(state(result), flush=True)
         write_json(file, results)
         write_text(HERE / "RESULTS.md", page(results))

@@ -3,16 +3,19 @@
     python benchmarks/attacks.py --model MODEL --images FOLDER --packages OTHERS
 
 MODEL is a folder of a trained classifier, FOLDER has its classes as folders. Ours and theirs take
-turns on the same images and the same model (its own pass, in [0, 1]); times are the wall clock
-of each, and ratios medians of paired ratios. Beside each time stands how many images withstand: an
-attack that is faster and finds less is none. Theirs search to the end of their steps; ours leave an
-image when it is lost, which is less work the more images are lost. PGD can be told not to
-(`--attacks "PGD, to the end"`): equal work. Each attack of ours runs once beside all that know it.
-`--rounded bfloat16` adds ours searched in that type, as `vitreous attack --precision` does; what is
-found must fool the model in float32, and Square may have more queries for the time that it saves
-(`--rounded-queries`). What one pass of the model costs stands at the head: no attack is below its
-passes. torchattacks and foolbox have pins of their own; they are read from a folder, and one that
-is not there is left out, saying so. Goal: 1.5 times as fast, at equal or lower accuracy.
+turns on the same images and the same model (its own pass, in [0, 1]); times are medians of the wall
+clock with half of what lies between the quartiles (of `--repeats 1` there is none), and multiples
+medians of paired ratios. Beside each time stands how many images withstand: an attack that is
+faster and finds less is none. Theirs search to the end of their steps; ours leave an image when it
+is lost, which is less work the more images are lost. PGD can be told not to (`--attacks "PGD, to
+the end"`): equal work. Each attack of ours runs beside all that know it. `--rounded bfloat16` adds
+ours searched in that type, as `vitreous attack --precision` does; what is found must fool the model
+in float32, and Square may have more queries for the time that it saves (`--rounded-queries`).
+The floor of each is the passes of the model that it makes itself, counted, at what such a pass
+costs in the same turns; its share is its time over that of the attack. Memory is measured apart, on
+a search of few steps, which holds as much as a long one: the peak beyond model and images.
+torchattacks and foolbox have pins of their own; they are read from a folder, and one that is not
+there is left out, saying so. Goal: 1.5 times as fast, at equal or lower accuracy.
 
     uv pip install --target OTHERS --no-deps torchattacks==3.5.1 foolbox==3.3.4 eagerpy
 """
@@ -21,10 +24,10 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.util
-import statistics
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -33,6 +36,9 @@ import torch
 import tyro
 from torch import Tensor
 
+import passes
+from memory import peaks
+from turns import table, take_turns
 from vitreous.attacks import APGD, PGD, Square
 from vitreous.data.images import evaluation_transform
 from vitreous.data.readers import read_dataset
@@ -159,71 +165,97 @@ OTHERS: dict[str, Callable[[Settings, Classifier], dict[str, Search]]] = {
 }
 
 
-def run(
-    search: Search, model: Classifier, images: Tensor, labels: Tensor, settings: Settings
-) -> tuple[float, int]:
-    """Seconds, and how many images withstand, judged by a pass of their own."""
-    batch = settings.batch
-    started = settings.now()
-    found = [search(x, y) for x, y in zip(images.split(batch), labels.split(batch))]
-    seconds = settings.now() - started
-    with torch.no_grad():
-        pairs = zip(found, labels.split(batch))
-        return seconds, sum(int((model(x).argmax(1) == y).sum()) for x, y in pairs)
+def searched(search: Search, images: Tensor, labels: Tensor, batch: int) -> list[Tensor]:
+    """What a search makes of all images, a batch at a time."""
+    return [search(x, y) for x, y in zip(images.split(batch), labels.split(batch))]
 
 
-def one_pass(settings: Settings, model: Classifier, images: Tensor, precision: Precision) -> str:
-    """Seconds of a forward pass, and of one with the gradient of the images; the best of three."""
-    best = [float("inf")] * 2
-    for _ in range(3):
-        for place, wanted in enumerate((False, True)):
-            started = settings.now()
-            for part in images.split(settings.batch):
-                with torch.set_grad_enabled(wanted), autocast(model.device, precision):
-                    score = model(part.requires_grad_(wanted)).sum()
-                if wanted:
-                    torch.autograd.grad(score, part)
-                part.requires_grad_(False)
-            best[place] = min(best[place], settings.now() - started)
-    return f"{best[0]:.2f} s forward, {best[1]:.2f} s forward and backward"
+@torch.no_grad()
+def withstand(model: Classifier, found: list[Tensor], labels: Tensor) -> int:
+    """How many images withstand, judged by a pass of their own."""
+    pairs = zip(found, labels.split(len(found[0])))
+    return sum(int((model(x).argmax(1) == y).sum()) for x, y in pairs)
+
+
+def everyone(settings: Settings, model: Classifier) -> dict[str, dict[str, Search]]:
+    """The attacks of all who are there, by who makes them."""
+    made = {"ours": ours(settings, model, "float32", settings.queries)}
+    if settings.rounded is not None:
+        again = ours(settings, model, settings.rounded, settings.rounded_queries)
+        made[f"ours, {settings.rounded}"] = again
+    there = (name for name in settings.others if importlib.util.find_spec(name) is not None)
+    return made | {name: OTHERS[name](settings, model) for name in there}
+
+
+def one_pass(
+    settings: Settings, model: Classifier, images: Tensor
+) -> dict[str, Callable[[], None]]:
+    """One pass of all images in each type; those in the second are called `…, TYPE`."""
+    work: dict[str, Callable[[], None]] = {}
+    for precision in dict.fromkeys(("float32", settings.rounded or "float32")):
+        kind = "" if precision == "float32" else f", {precision}"
+        context = partial(autocast, model.device, precision)
+        bare = passes.bare(model, images, settings.batch, context)
+        work |= {name + kind: call for name, call in bare.items()}
+    return work
+
+
+def show(
+    name: str,
+    searches: dict[str, Search],
+    short: dict[str, Search],
+    settings: Settings,
+    model: Classifier,
+    images: Tensor,
+    labels: Tensor,
+) -> None:
+    """Print a line for each who knows an attack; `short` are the searches of few steps."""
+    counted: dict[str, tuple[int, int]] = {}
+    made: dict[str, list[Tensor]] = {}
+
+    def search(who: str) -> None:
+        made[who] = searched(searches[who], images, labels, settings.batch)
+
+    def whole(who: str) -> None:
+        counted[who] = passes.count(model, partial(search, who))
+
+    def few(who: str) -> object:
+        return searched(short[who], images, labels, settings.batch)
+
+    bare = one_pass(settings, model, images)
+    for call in [*(partial(few, who) for who in searches), *bare.values()]:
+        call()  # warms up
+    needed = peaks({who: partial(few, who) for who in searches})
+    work: dict[str, Callable[[], object]] = {who: partial(whole, who) for who in searches}
+    times = take_turns(work | bare, settings.repeats, clock=settings.now, warm=False)
+    left = {who: withstand(model, found, labels) for who, found in made.items()}
+    floors = {
+        who: passes.floor(counted[who], len(images), times, "".join(who.partition(", ")[1:]))
+        for who in searches
+    }
+    notes = {who: f"withstand {count}" for who, count in left.items()}
+    print(name, *table(times, needed, floors, notes), sep="\n", flush=True)
 
 
 def main(settings: Settings) -> None:
-    """Print a line for each attack and other."""
+    """Print a line for each attack and who makes it."""
     torch.set_num_threads(settings.threads)
     model = load_model(str(settings.model)).eval().requires_grad_(False)
     images, labels = read(settings, model)
     if settings.packages is not None:
         sys.path.append(str(settings.packages))
-    others: dict[str, dict[str, Search]] = {
-        "ours": ours(settings, model, "float32", settings.queries)
-    }
-    if settings.rounded is not None:
-        again = ours(settings, model, settings.rounded, settings.rounded_queries)
-        others[f"ours, {settings.rounded}"] = again
+    few = dataclasses.replace(
+        settings, steps=min(settings.steps, 4), queries=10, rounded_queries=10
+    )
+    long, short = everyone(settings, model), everyone(few, model)
     print(f"{settings.model.name}, {len(images)} images, ε {settings.epsilon * 255:g}/255")
-    for precision in dict.fromkeys(("float32", settings.rounded or "float32")):
-        print(
-            f"  one pass of all images, {precision}: {one_pass(settings, model, images, precision)}"
-        )
     for package in settings.others:
-        make = OTHERS[package]
-        if importlib.util.find_spec(package) is None:
+        if package not in long:
             print(f"{package}: left out, --packages names no folder that has it")
-        else:
-            others[package] = make(settings, model)
     for name in settings.attacks:
-        work = {who: attacks[name] for who, attacks in others.items() if name in attacks}
-        turns = []
-        for turn in range(settings.repeats):
-            order = list(work)[:: 1 if turn % 2 == 0 else -1]
-            turns.append({w: run(work[w], model, images, labels, settings) for w in order})
-        left = {who: max(turn[who][1] for turn in turns) for who in work}
-        for who in work:
-            seconds = statistics.median(turn[who][0] for turn in turns)
-            times = statistics.median(turn[who][0] / turn["ours"][0] for turn in turns)
-            line = f"  {name:15} {who:14} {seconds:8.1f} s, {times:.2f} × ours"
-            print(f"{line}; withstand {left[who]}", flush=True)
+        known = [who for who, attacks in long.items() if name in attacks]
+        searches, fewer = ({who: made[who][name] for who in known} for made in (long, short))
+        show(name, searches, fewer, settings, model, images, labels)
 
 
 if __name__ == "__main__":

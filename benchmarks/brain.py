@@ -5,10 +5,15 @@
     python benchmarks/brain.py --units 100000           # memory and time of this package alone
     python benchmarks/brain.py --units 1000 --packages OTHERS    # ridge against himalaya's, too
 
-2,560 pictures, 168 neuroids, 25 components, ten splits of 90 to 10 %. scikit-learn is timed on the
-first splits only (fit, predict, Pearson's r for each neuroid) and multiplied up to ten; this
-package does all ten, its Gram matrix included. The two are interleaved and the medians compared.
-So is ridge regression with a penalty of 1 against himalaya's, where a folder has it:
+2,560 pictures, 168 neuroids, 25 components, ten splits of 90 to 10 %. scikit-learn is timed on one
+split in each turn (fit, predict, Pearson's r for each neuroid) and multiplied up to ten; this
+package does all ten, its Gram matrix included. The floor is, once, the Gram matrix of the features'
+smaller side and, for each component, its product with a vector of each split. They take turns; told
+are medians, half of what lies between the quartiles, the floor's share (its time over that of
+each), and, measured apart, the peak of memory beyond the features and responses.
+So is ridge regression with a penalty of 1 against himalaya's, where a folder has it; its floor is
+the Gram matrix and, for each split, one Cholesky factorisation and solution. End to end, from
+photographs: `activations.py`.
 
     uv pip install --target OTHERS --no-deps himalaya==0.4.11
 """
@@ -17,20 +22,24 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
-import resource
+import itertools
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
+import scipy.linalg
 import scipy.stats
 from sklearn.cross_decomposition import PLSRegression
 from threadpoolctl import threadpool_limits
 
 import vitreous.brain as brain
-from turns import ratio, take_turns
+from memory import high_water, peaks
+from turns import table, take_turns
 
 IMAGES, NEUROIDS, COMPONENTS, RANK = 2560, 168, 25, 200
 FLOORS = {1000: 12, 10000: 25}
@@ -67,38 +76,62 @@ def scikit_learn(features, responses, splits) -> np.ndarray:
     return np.array(raw)
 
 
-def timed(call):
-    """Run and return (seconds, result)."""
-    start = time.perf_counter()
-    result = call()
-    return time.perf_counter() - start, result
+def smaller_side(features: np.ndarray) -> np.ndarray:
+    """The Gram matrix of images or of units, whichever are fewer, in float64."""
+    wide = features.astype(np.float64)
+    wide -= wide.mean(0)
+    return wide.T @ wide if wide.shape[1] < len(wide) else wide @ wide.T
+
+
+def floor_of_pls(features: np.ndarray, splits: int) -> None:
+    """A Gram matrix, and a product with a vector for each component and split."""
+    matrix = smaller_side(features)
+    vectors = np.ones((len(matrix), splits))
+    for _ in range(COMPONENTS):
+        matrix @ vectors
+
+
+def floor_of_ridge(features: np.ndarray, splits: int) -> None:
+    """A Gram matrix, and a factorisation and solution for each split."""
+    matrix = smaller_side(features)
+    matrix.flat[:: len(matrix) + 1] += 1.0
+    targets = np.ones((len(matrix), NEUROIDS))
+    for _ in range(splits):
+        scipy.linalg.cho_solve(scipy.linalg.cho_factor(matrix), targets)
+
+
+def show(title: str, work: dict[str, Callable[[], object]], other: str, rounds: int) -> None:
+    """Measure and print; the other does a tenth of the work, and its time is told tenfold."""
+    times = take_turns(work, rounds)
+    times[other] = [10 * taken for taken in times[other]]
+    print(title, *table(times, peaks(work)), sep="\n")
 
 
 def compare(units: int, threads: int, rounds: int) -> None:
-    """Time both, interleaved."""
+    """PLS of both in turns, and by how much they differ."""
     features, responses, groups = make_data(units)
     splits = brain.Splits().draw(IMAGES, groups)
-    theirs, ours, raw, exact = [], [], [], 0.0
+    turn, raw, scores = itertools.count(), {}, []
+
+    def theirs() -> None:
+        split = next(turn) % len(splits)
+        raw[split] = scikit_learn(features, responses, splits[split : split + 1])[0]
+
+    work: dict[str, Callable[[], object]] = {
+        "ours": lambda: scores.append(brain.pls_predictivity(features, responses, groups)),
+        "scikit-learn": theirs,
+        "floor": lambda: floor_of_pls(features, len(splits)),
+    }
+    goal = f"wanted: {FLOORS[units]} × ours" if units in FLOORS else "no goal"
     with threadpool_limits(threads, user_api="blas"):
-        for round_ in range(rounds):
-            seconds, rows = timed(
-                lambda r=round_: scikit_learn(features, responses, splits[r : r + 1])
-            )
-            theirs.append(10 * seconds)
-            raw.append(rows)
-            for _ in range(2):
-                seconds, score = timed(lambda: brain.pls_predictivity(features, responses, groups))
-                ours.append(seconds)
+        title = f"PLS, {units:,} units, {threads} BLAS thread{'s' * (threads > 1)} ({goal})"
+        show(title, work, "scikit-learn", rounds)
         exact = brain.pls_predictivity(features, responses, groups, tolerance=None).score
-    first = np.concatenate(raw)
-    difference = abs(np.median(first, axis=1) - np.median(score.raw[:rounds], axis=1)).max()
-    ratio = np.median(theirs) / np.median(ours)
+    first, own = np.array(list(raw.values())), scores[-1].raw[list(raw)]
+    difference = abs(np.median(first, axis=1) - np.median(own, axis=1)).max()
     print(
-        f"{units:,} units, {threads} BLAS thread{'s' * (threads > 1)}: {ratio:.0f}× "
-        f"(floor {FLOORS.get(units, '–')}×; scikit-learn {np.median(theirs):.1f} s, "
-        f"here {np.median(ours):.2f} s); score differs by {difference:.1e}, largest r by "
-        f"{np.abs(first - score.raw[:rounds]).max():.1e}; solved to machine precision the score "
-        f"differs by {abs(exact - score.score):.1e}",
+        f"  score differs by {difference:.1e}, largest r by {np.abs(first - own).max():.1e}; "
+        f"solved to machine precision the score differs by {abs(exact - scores[-1].score):.1e}",
         flush=True,
     )
 
@@ -122,28 +155,23 @@ def himalaya_ridge(features, responses, splits) -> np.ndarray:
 
 
 def compare_ridge(units: int, threads: int, rounds: int) -> None:
-    """Time ridge regression of both, interleaved."""
+    """Ridge regression of both in turns."""
     if importlib.util.find_spec("himalaya") is None:
         print("himalaya: left out, --packages names no folder that has it")
         return
     features, responses, groups = make_data(units)
     splits = brain.Splits().draw(IMAGES, groups)
-    work = {
-        "himalaya": lambda: himalaya_ridge(features, responses, splits[:1]),
-        "ours": lambda: brain.ridge_predictivity(features, responses, groups),
-    }
+    theirs = partial(himalaya_ridge, features, responses, splits[:1])
+    ours = partial(brain.ridge_predictivity, features, responses, groups)
+    floor = partial(floor_of_ridge, features, len(splits))
     with threadpool_limits(threads, user_api="blas"):
-        difference = np.abs(work["himalaya"]() - work["ours"]().raw[:1]).max()
-        times = take_turns(work, rounds)
-    print(
-        f"ridge, {units:,} units: {10 * ratio(times, 'himalaya', 'ours'):.1f}× (himalaya "
-        f"{10 * np.median(times['himalaya']):.2f} s, here {np.median(times['ours']):.2f} s); "
-        f"largest r differs by {difference:.1e}",
-        flush=True,
-    )
+        difference = np.abs(theirs() - ours().raw[:1]).max()
+        work = {"ours": ours, "himalaya": theirs, "floor": floor}
+        show(f"ridge regression, {units:,} units", work, "himalaya", rounds)
+    print(f"  largest r differs by {difference:.1e}", flush=True)
 
 
-def memory(units: int, threads: int) -> None:
+def of_file(units: int, threads: int) -> None:
     """Score features in a file in a process of its own; report its peak memory."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "features.npy"
@@ -157,12 +185,9 @@ def score_file(folder: Path, threads: int) -> None:
     """Score the features of a folder and print time and peak memory of this process."""
     features = np.load(folder / "features.npy", mmap_mode="r")
     given = np.load(folder / "responses.npz")
-    seconds, score = timed(
-        lambda: brain.pls_predictivity(
-            features, given["responses"], given["groups"], threads=threads
-        )
-    )
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    started = time.perf_counter()
+    score = brain.pls_predictivity(features, given["responses"], given["groups"], threads=threads)
+    seconds, peak = time.perf_counter() - started, high_water() / 1024
     print(
         f"{features.shape[1]:,} units, {threads} BLAS thread{'s' * (threads > 1)}: peak memory "
         f"{peak:.2f} GiB (limit 4, the mapped file's pages included), {seconds:.0f} s, score "
@@ -187,7 +212,7 @@ def main() -> None:
         sys.path.append(str(arguments.packages))
     for units in arguments.units:
         if units > 20000:
-            memory(units, max(arguments.threads))
+            of_file(units, max(arguments.threads))
             continue
         for threads in arguments.threads:
             rounds = arguments.rounds if units <= 2000 else 1

@@ -5,8 +5,10 @@
 
 Relevance maps of a small DeiT against the published formulation and the floor of `relevance.py`;
 the evaluation of stored images against the bare forward pass on images in memory, as in
-`evaluation.py`; PLS against scikit-learn's, as in `brain.py`. Each quantity grows alone. The
-alternatives take turns, and medians are told. By --threads of torch's threads.
+`evaluation.py`; PLS against scikit-learn's and its floor, as in `brain.py`. Each quantity grows
+alone. The alternatives take turns; told are medians, half of what lies between the quartiles, the
+floor's share (its time over ours) and, measured apart, the peak of memory beyond what was there. By
+--threads of torch's threads.
 """
 
 from __future__ import annotations
@@ -24,10 +26,11 @@ from threadpoolctl import threadpool_limits
 
 import vitreous
 import vitreous.brain
-from brain import COMPONENTS, IMAGES, make_data, scikit_learn
+from brain import COMPONENTS, IMAGES, floor_of_pls, make_data, scikit_learn
 from evaluation import BATCH, SIZE, lay_out, own_set
+from memory import peaks
 from relevance import floor_relevance, published_relevance
-from turns import medians, take_turns
+from turns import medians, ratio, take_turns, told_spread
 from vitreous.device import resolve_workers
 from vitreous.evaluation.evaluators.accuracy import predict
 from vitreous.evaluation.stream import StreamSettings
@@ -78,6 +81,7 @@ def pls_work(units: int) -> Work:
     return {
         "ours": lambda: vitreous.brain.pls_predictivity(features, responses, groups),
         "scikit-learn, a tenth": lambda: scikit_learn(features, responses, first),
+        "floor": lambda: floor_of_pls(features, 10),
     }
 
 
@@ -89,7 +93,7 @@ def cases(folder: Path) -> Iterator[tuple[str, int, Callable[[], Work]]]:
         yield "tokens", (size // 16) ** 2 + 1, partial(relevance_work, 2, size)
     for layers in (2, 4, 8, 12, 24):
         yield "layers", layers, partial(relevance_work, layers=layers)
-    for count in (32, 64, 128, 256):
+    for count in (32, 64, 128):
         yield "images evaluated", count, partial(evaluation_work, folder / str(count), count)
     for units in (500, 1000, 2000, 4000):
         yield f"features (PLS-{COMPONENTS})", units, partial(pls_work, units)
@@ -121,10 +125,16 @@ def main() -> None:
     limits = threadpool_limits(arguments.threads, user_api="blas")
     with tempfile.TemporaryDirectory() as name, limits:
         for title, number, make in cases(Path(name)):
-            seconds = medians(take_turns(make(), arguments.repeats))
+            work = make()
+            times = take_turns(work, arguments.repeats)
+            seconds, needed = medians(times), peaks(work)
             taken.setdefault(title, {})[number] = seconds
-            told = ", ".join(f"{what} {value:.3f} s" for what, value in seconds.items())
-            print(f"{title:20} {number:5d}: {told}", flush=True)
+            told = ", ".join(
+                f"{what} {value:.3f} s {told_spread(times[what])} {needed[what]:.0f} MiB"
+                for what, value in seconds.items()
+            )
+            share = ratio(times, "floor", "ours")
+            print(f"{title:20} {number:5d}: {told}; floor's share {share:.2f}", flush=True)
     figure, panels = plt.subplots(1, len(taken), figsize=(4 * len(taken), 3.4))
     for axes, (title, points) in zip(panels, taken.items()):
         draw(axes, title, points)

@@ -3,16 +3,18 @@
     python benchmarks/evaluation.py --data FOLDER_OF_PICTURES
     python benchmarks/evaluation.py --part memory
 
-Alternatives take turns within one run and medians are compared, by wall-clock, with workers (the
-whole with as many as the command takes by itself; where that is none, turns are of one batch, each
-of ours between two of the bare pass, since a machine's speed drifts by more within a minute than
-what is measured). Equal work means: both input pipelines read the
-same files to the same float batches; the bare forward pass is that which the loop makes, on batches
-of the same size that are in memory already, with the last block computing only the token that the
-head reads (it is slower by some percent where each is given the whole block: `--whole-block` times
-that too).
+Alternatives take turns within one run and medians are compared, by wall-clock, each with half of
+what lies between the quartiles, with workers (the whole with as many as the command takes by
+itself; where that is none, turns are of one batch, each of ours between two of the bare pass, since
+a machine's speed drifts by more within a minute than what is measured). Equal work means: both
+input pipelines read the same files to the same float batches; the bare forward pass is that which
+the loop makes, on batches of the same size that are in memory already, with the last block
+computing only the token that the head reads (it is slower by some percent where each is given the
+whole block: `--whole-block` times that too). The floor of the input is Pillow's decoding, resizing
+and cropping alone, shared by the workers without loss; that of the whole the bare pass. Memory is
+measured apart, the peak beyond what was there, without workers, whose own memory would be missed.
 Reduced decoding gains where photographs are at least twice as large as what they are resized to:
-`--part input --size 2000 1500`. Floors: input >= 1 x timm; whole >= 0.95 x the bare forward pass;
+`--part input --size 2000 1500`. Goals: input >= 1 x timm; whole >= 0.95 x the bare forward pass;
 memory at 20,000 pictures about that at 1,000. Without --data, pictures are generated.
 """
 
@@ -21,7 +23,6 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import os
-import resource
 import statistics
 import subprocess
 import sys
@@ -35,7 +36,8 @@ import timm.data
 import torch
 from PIL import Image
 
-from turns import spread
+from memory import high_water, peaks
+from turns import medians, ratio, spread, table, take_turns, told_spread
 from vitreous.allocator import keep_freed_memory
 from vitreous.device import resolve_workers
 from vitreous.evaluation.evaluators.accuracy import predict, predictions
@@ -105,21 +107,30 @@ def own_set(folder: Path, classes: int) -> TestSet:
 
 def compare(
     title: str,
-    ours: Callable[[], int],
-    other: Callable[[], int],
+    work: dict[str, Callable[[], int]],
+    alone: dict[str, Callable[[], int]],
     rounds: int,
-    floor: str,
+    goal: str,
+    shared: int = 1,
 ) -> None:
-    """Time two alternatives in turns; print pictures a second and the median ratio."""
-    ours(), other()
-    pairs = []
-    for i in range(rounds):
-        order = (ours, other) if i % 2 == 0 else (other, ours)
-        rates = {call: rate(call) for call in order}
-        pairs.append((rates[ours], rates[other]))
-    ratio = statistics.median(a / b for a, b in pairs)
-    first, second = (statistics.median(c) for c in zip(*pairs))
-    print(f"{title}: {first:.1f} against {second:.1f} images/s, ratio {ratio:.3f} (floor {floor})")
+    """Time alternatives in turns; print images a second, spread, memory and the paired ratio.
+
+    Args:
+        title: What is compared.
+        work: `ours`, one other, and the floor; each gives how many images it had.
+        alone: The same without workers, for memory.
+        rounds: Turns.
+        goal: Of ours over the other.
+        shared: Among how many processes the floor is shared.
+    """
+    images = work["ours"]()
+    times = take_turns(work, rounds)
+    times["floor"] = [seconds / shared for seconds in times["floor"]]
+    needed = peaks(alone)
+    other = next(name for name in work if name not in ("ours", "floor"))
+    print(f"{title}: ratio {ratio(times, other, 'ours'):.3f} (goal {goal})")
+    rates = {n: f"{images / t:7.1f} images/s" for n, t in medians(times).items()}
+    print(*table(times, needed, notes=rates), sep="\n", flush=True)
 
 
 def compare_batches(
@@ -127,7 +138,7 @@ def compare_batches(
     ours: Callable[[], Iterator[int]],
     other: Callable[[], None],
     rounds: int,
-    floor: str,
+    goal: str,
 ) -> None:
     """Time batches of ours, each between two of the other's, and print as `compare` does."""
     images = sum(ours())
@@ -148,7 +159,13 @@ def compare_batches(
     first, second = (images * rounds / sum(taken) for taken in (own, others))
     print(
         f"{title}, batch by batch: {first:.1f} against {second:.1f} images/s, "
-        f"ratio {statistics.median(ratios):.3f} ± {spread(ratios):.0%} (floor {floor})"
+        f"ratio {statistics.median(ratios):.3f} ± {spread(ratios):.0%} (goal {goal})"
+    )
+    needed = peaks({"ours": lambda: sum(ours()), "other": other})
+    spreads = [told_spread(taken) for taken in (own, others)]
+    print(
+        f"  a batch: ours {spreads[0]}, {needed['ours']:.0f} MiB; the bare pass {spreads[1]}, "
+        f"{needed['other']:.0f} MiB"
     )
 
 
@@ -158,10 +175,20 @@ def seconds(call: Callable[[], None]) -> float:
     return time.perf_counter() - started
 
 
-def rate(call: Callable[[], int]) -> float:
-    started = time.perf_counter()
-    count = call()
-    return count / (time.perf_counter() - started)
+def decoded(folder: Path, reduced: bool) -> int:
+    """Pillow's part alone of all images."""
+    files = sorted(folder.rglob("*.jpg"))
+    short = round(SIZE / 0.875)
+    for file in files:
+        with Image.open(file) as image:
+            if reduced:
+                image.draft("RGB", (2 * short, 2 * short))
+            scale = short / min(image.size)
+            width, height = (round(side * scale) for side in image.size)
+            left, top = (width - SIZE) // 2, (height - SIZE) // 2
+            resized = image.convert("RGB").resize((width, height), Image.Resampling.BICUBIC)
+            np.asarray(resized.crop((left, top, left + SIZE, top + SIZE)))
+    return len(files)
 
 
 def input_pipeline(folder: Path, rounds: int, workers: int) -> None:
@@ -172,13 +199,13 @@ def input_pipeline(folder: Path, rounds: int, workers: int) -> None:
     exact = classifier.preprocessing
     reduced = dataclasses.replace(exact, decoding="reduced")
 
-    def ours(preprocessing: Preprocessing = exact) -> int:
+    def ours(preprocessing: Preprocessing, workers: int) -> int:
         seen, view = 0, view_of(test_set, preprocessing)
         for batch in batches(test_set.dataset, view, every, batch_size=BATCH, workers=workers):
             seen += len(as_floats(batch, torch.device("cpu")))
         return seen
 
-    def timms(prefetcher: bool) -> Callable[[], int]:
+    def timms(prefetcher: bool, workers: int) -> Callable[[], int]:
         loader = timm.data.create_loader(
             timm.data.create_dataset("", root=str(folder)),
             (3, SIZE, SIZE),
@@ -193,10 +220,23 @@ def input_pipeline(folder: Path, rounds: int, workers: int) -> None:
         )
         return lambda: sum(len(images) for images, _ in loader)
 
+    def work(
+        preprocessing: Preprocessing, prefetcher: bool, workers: int
+    ) -> dict[str, Callable[[], int]]:
+        return {
+            "ours": lambda: ours(preprocessing, workers),
+            "timm": timms(prefetcher, workers),
+            "floor": lambda: decoded(folder, preprocessing is reduced),
+        }
+
     title = f"input pipeline ({workers} workers) against timm's loader"
-    compare(title, ours, timms(False), rounds, "1.0")
-    compare(f"{title}, reduced decoding", lambda: ours(reduced), timms(False), rounds, "1.3")
-    compare(f"{title} with its prefetcher", ours, timms(True), rounds, "1.0")
+    for what, preprocessing, prefetcher, goal in (
+        (title, exact, False, "1.0"),
+        (f"{title}, reduced decoding", reduced, False, "1.3"),
+        (f"{title} with its prefetcher", exact, True, "1.0"),
+    ):
+        both = [work(preprocessing, prefetcher, number) for number in (workers, 0)]
+        compare(what, *both, rounds, goal, max(1, workers))
 
 
 def whole(folder: Path, rounds: int, workers: int, *, spared: bool) -> None:
@@ -227,11 +267,12 @@ def whole(folder: Path, rounds: int, workers: int, *, spared: bool) -> None:
 
     pass_of = "its bare forward pass" if spared else "timm's forward pass, last block whole"
     title = f"whole evaluation of a ViT-S ({workers} workers) against {pass_of}"
-    floor = "0.95" if spared else "none: unequal work"
+    goal = "0.95" if spared else "none: unequal work"
     if workers:  # they read on while the other has its turn
-        compare(title, lambda: sum(ours()), bare_whole, rounds, floor)
+        work = {"ours": lambda: sum(ours()), "bare": bare_whole, "floor": bare_whole}
+        compare(title, work, {"ours": work["ours"], "bare": bare_whole}, rounds, goal)
     else:
-        compare_batches(title, ours, bare, rounds, floor)
+        compare_batches(title, ours, bare, rounds, goal)
 
 
 def memory(root: Path) -> None:
@@ -268,7 +309,7 @@ def peak_of(folder: Path) -> float:
     )
     streaming = StreamSettings(BATCH, 0, progress=False)
     predictions(classifier, own_set(folder, 10), folder.parent / "rows", streaming=streaming)
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return high_water()
 
 
 if __name__ == "__main__":

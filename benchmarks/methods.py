@@ -7,8 +7,9 @@ squares of 16 px, and LeGrad; ours and theirs take turns on one network (LeGrad:
 open_clip's tower of the same shape, since it reads no other). That both give the same maps is shown
 by `tests/attribution/test_other_methods.py`, from numbers that these packages wrote. The floor is
 the passes that the method's definition asks for: forward passes, and backward passes that reach the
-images. The packages are read from a folder, since they pin others' versions; one that is not there
-is left out, saying so:
+images; its share is its time over that of each. Told are medians, half of what lies between the
+quartiles and, measured apart, the peak of memory beyond model and images. The packages are read
+from a folder, since they pin others' versions; one that is not there is left out, saying so:
 
     uv pip install --target OTHERS --no-deps captum==0.9.0 grad-cam==1.5.7 ttach==0.0.3 \\
         legrad-torch==1.1 einops
@@ -29,7 +30,7 @@ import tyro
 from torch import Tensor, nn
 
 import vitreous
-from turns import medians, ratio, spread, take_turns
+from turns import compare
 from vitreous import Classifier
 
 SIZE, STEPS, TARGET, SIDE = 224, 32, 7, 16
@@ -141,16 +142,12 @@ def main(arguments: Arguments) -> None:
     print(f"{arguments.model}, batch {arguments.batch}, {arguments.threads} threads")
     for method, (package, theirs, floor) in cases.items():
         work = {"ours": partial(vitreous.relevance, model, images, TARGET, method), "floor": floor}
+        print(f"\n{method}")
         if importlib.util.find_spec(package) is None:
-            print(f"  {method:21} {package} is left out: --packages names no folder that has it")
+            print(f"  {package} is left out: --packages names no folder that has it")
         else:
-            work["theirs"] = theirs(model, images)
-        times = take_turns(work, arguments.repeats, arguments.device)
-        seconds = medians(times)
-        line = f"  {method:21} {seconds['ours']:7.3f} s ± {spread(times['ours']):.0%}"
-        if "theirs" in work:
-            line += f"; {package} {ratio(times, 'theirs', 'ours'):.2f} times as long"
-        print(f"{line}; floor / ours {ratio(times, 'floor', 'ours'):.2f}", flush=True)
+            work[package] = theirs(model, images)
+        print(*compare(work, arguments.repeats, arguments.device), sep="\n", flush=True)
 
 
 if __name__ == "__main__":

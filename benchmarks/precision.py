@@ -2,8 +2,13 @@
 
     uv run python benchmarks/precision.py --model MODEL --images FOLDER
 
-MODEL is a folder of a trained classifier, FOLDER has its classes as folders. Both types take turns
-on the same batches, so that a busy machine slows both alike; times are medians of the wall clock.
+MODEL is a folder of a trained classifier, FOLDER has its classes as folders. Both types, and the
+floor of each in both, take turns on the same batch, so that a busy machine slows all alike; told
+are medians of the wall clock, half of what lies between the quartiles, the floor's share (its time
+over that of each) and, measured apart, the peak of memory beyond what was there. The alternative to
+bfloat16 is float32; the floor is the passes of the model that the work asks for: one forward pass
+(activations, TokenCut), a forward pass and a backward pass that reaches the images (relevance, and
+masks by it), the same and a full backward pass (step), those that PGD makes, counted (attack).
 What changes is told for each image: the predicted class; the rank correlation of its relevance
 map and the overlap of the maps' highest tenth; for PGD, the share of images on which the *float32*
 model is right after an attack that was searched in either type; for masks, their intersection over
@@ -14,7 +19,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
@@ -25,8 +30,11 @@ import tyro
 from scipy.stats import spearmanr
 from torch import Tensor
 
+import passes
 import vitreous
-from turns import medians, take_turns
+from memory import peaks
+from relevance import floor_step
+from turns import medians, spread, table, take_turns
 from vitreous.attacks import PGD
 from vitreous.brain.layers import record_layers
 from vitreous.data.batch import Batch
@@ -81,15 +89,57 @@ def kinds(model: Classifier) -> Iterator[tuple[Precision, AbstractContextManager
         yield precision, autocast(model.device, precision)
 
 
-def seconds(work: Callable[[], object], model: Classifier, repeats: int) -> dict[str, float]:
-    """Median seconds in each type, taking turns; the first turn is not counted."""
+Call = Callable[[], object]
+Scale = dict[Precision, float]
 
-    def inside(precision: Precision) -> None:
+
+def in_type(model: Classifier, call: Call, precision: Precision) -> Call:
+    """The call in a type."""
+
+    def inside() -> object:
         with autocast(model.device, precision):
-            work()
+            return call()
 
-    turns = {precision: partial(inside, precision) for precision in TYPES}
-    return medians(take_turns(turns, repeats, str(model.device)))
+    return inside
+
+
+def show(
+    settings: Settings,
+    model: Classifier,
+    name: str,
+    calls: Mapping[Precision, Call],
+    floor: Call | None = None,
+    scale: Scale | None = None,
+) -> dict[str, dict[str, float]]:
+    """Print a line for each type; the first turn is not counted.
+
+    Args:
+        settings: Repeats.
+        model: Where it runs.
+        name: Of the work.
+        calls: The work in each type.
+        floor: Passes, in no type yet; none where the work is the floor itself.
+        scale: How often the work makes them; once where not given.
+
+    Returns:
+        By type, the median seconds, their spread, and the peak MiB.
+    """
+    device = str(model.device)
+    work: dict[str, Call] = dict(calls)
+    if floor is not None:
+        work |= {f"floor, {kind}": in_type(model, floor, kind) for kind in calls}
+    times = take_turns(work, settings.repeats, device)
+    floors = {
+        kind: [(scale or {}).get(kind, 1.0) * seconds for seconds in times[f"floor, {kind}"]]
+        for kind in (calls if floor is not None else ())
+    }
+    needed = peaks(calls, device)
+    print(f"{name}", *table(times, needed, floors, base="float32"), sep="\n", flush=True)
+    return {
+        "seconds": medians({kind: times[kind] for kind in calls}),
+        "spread": {kind: spread(times[kind]) for kind in calls},
+        "mebibytes": needed,
+    }
 
 
 def forward(model: Classifier, images: Tensor) -> Tensor:
@@ -98,11 +148,16 @@ def forward(model: Classifier, images: Tensor) -> Tensor:
         return model(images)
 
 
-def step(model: Classifier, images: Tensor, labels: Tensor) -> None:
-    """RobustViT's loss and its gradients; the weights stay as they are."""
+def batch_of(images: Tensor, labels: Tensor) -> Batch:
+    """A batch with a box as the mask of each."""
     masks = images.new_zeros(len(images), 1, *images.shape[-2:])
     masks[..., 28:84, 28:84] = 1.0
-    batch = Batch(images, labels, masks, torch.ones_like(labels, dtype=torch.bool), labels)
+    return Batch(images, labels, masks, torch.ones_like(labels, dtype=torch.bool), labels)
+
+
+def step(model: Classifier, images: Tensor, labels: Tensor) -> None:
+    """RobustViT's loss and its gradients; the weights stay as they are."""
+    batch = batch_of(images, labels)
     objectives = {"classification": Classification(weight=0.2), "relevance": Relevance(weight=0.8)}
     compute_loss(model, model, batch, objectives).scaled(Share.whole(batch)).backward()
     model.zero_grad()
@@ -134,33 +189,56 @@ def mask_method(settings: Settings, name: str, precision: Precision) -> Callable
     return make
 
 
-def of_masks(settings: Settings) -> tuple[dict[str, dict[str, float]], dict[str, list[float]]]:
-    """Seconds of a batch in both types, by maker, and mean and least IoU of the two masks."""
-    taken, agreement = {}, {}
+def agreement(settings: Settings) -> dict[str, list[float]]:
+    """Mean and least IoU of the masks of both types, by maker."""
+    told = {}
     for name in MAKERS:
-        makers = {kind: mask_method(settings, name, kind) for kind in TYPES}
-        every = MAKERS[name](model=str(settings.model)).items(settings.images)
-        items = [every[i] for i in np.linspace(0, len(every) - 1, settings.count).astype(int)]
-        first = items[: settings.batch]
-        turns = {kind: partial(make, first) for kind, make in makers.items()}
-        taken[f"masks, {name}"] = medians(take_turns(turns, settings.repeats, settings.device))
-        pairs = zip(*(make(items) for make in makers.values()), strict=True)
+        pairs = zip(*(make(items_of(settings, name)) for make in makers(settings, name).values()))
         shared = [intersection_over_union(a.mask, b.mask) for a, b in pairs]
-        agreement[f"iou_{name}"] = [float(np.mean(shared)), float(np.min(shared))]
-    return taken, agreement
+        told[f"iou_{name}"] = [float(np.mean(shared)), float(np.min(shared))]
+    return told
+
+
+def makers(settings: Settings, name: str) -> dict[Precision, Callable[..., list[Found]]]:
+    """One maker in both types."""
+    return {kind: mask_method(settings, name, kind) for kind in TYPES}
+
+
+def items_of(settings: Settings, name: str) -> list[MaskItem]:
+    """What a maker is given, evenly spread over the folder."""
+    every = MAKERS[name](model=str(settings.model)).items(settings.images)
+    return [every[i] for i in np.linspace(0, len(every) - 1, settings.count).astype(int)]
 
 
 def speed(settings: Settings, model: Classifier, images: Tensor, labels: Tensor) -> dict:
-    """Seconds of each work in both types, on one batch."""
+    """Seconds, spread and memory of each work in both types, on one batch."""
     images, labels = images[: settings.batch], labels[: settings.batch]
-    works: dict[str, Callable[[], object]] = {
-        "forward": lambda: forward(model, images),
-        "activations": lambda: activations(model, images),
-        "relevance": lambda: vitreous.relevance(model, images, labels),
-        "step": lambda: step(model, images, labels),
-        "attack": lambda: attack(settings)(model, images, labels),
+    one, both = passes.bare(model, images, settings.batch).values()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.0)
+    counted: Scale = {}
+    for kind in TYPES:
+        search = in_type(model, lambda: attack(settings)(model, images, labels), kind)
+        counted[kind] = passes.count(model, search)[1] / len(images)
+    works: dict[str, tuple[Call, Call | None, Scale | None]] = {
+        "forward": (lambda: forward(model, images), None, None),
+        "activations": (lambda: activations(model, images), one, None),
+        "relevance": (lambda: vitreous.relevance(model, images, labels), both, None),
+        "step": (
+            lambda: step(model, images, labels),
+            lambda: floor_step(model, optimizer, batch_of(images, labels)),
+            None,
+        ),
+        "attack": (lambda: attack(settings)(model, images, labels), both, counted),
     }
-    return {name: seconds(work, model, settings.repeats) for name, work in works.items()}
+    told = {}
+    for name, (work, floor, scale) in works.items():
+        calls = {kind: in_type(model, work, kind) for kind in TYPES}
+        told[name] = show(settings, model, name, calls, floor, scale)
+    for name, floor in zip(MAKERS, (one, both)):
+        first = items_of(settings, name)[: settings.batch]
+        calls = {kind: partial(make, first) for kind, make in makers(settings, name).items()}
+        told[f"masks, {name}"] = show(settings, model, f"masks, {name}", calls, floor)
+    return told
 
 
 def in_batches(
@@ -219,17 +297,14 @@ def main(settings: Settings) -> None:
     images, labels = (t.to(settings.device) for t in read(settings, model))
     if not fast_in_bfloat16(model.device):
         print("this device has no instructions for bfloat16: expect no gain")
-    of_types, shared = of_masks(settings)
-    taken = speed(settings, model, images, labels) | of_types
-    print(f"{settings.model.name}, batch {settings.batch}, {settings.threads} threads, seconds")
-    for name, times in taken.items():
-        gain = times["float32"] / times["bfloat16"]
-        print(f"  {name:16} {times['float32']:7.3f}  {times['bfloat16']:7.3f}  {gain:5.2f} ×")
-    changed = changes(settings, model, images, labels) | shared
+    print(f"{settings.model.name}, batch {settings.batch}, {settings.threads} threads")
+    taken = speed(settings, model, images, labels)
+    changed = changes(settings, model, images, labels) | agreement(settings)
+    print(f"what changes, {settings.count} images: float32 and bfloat16, or mean and least")
     for name, value in changed.items():
         print(f"  {name:26} {value}")
     if settings.out is not None:
-        settings.out.write_text(json.dumps({"seconds": taken, "changes": changed}, indent=1) + "\n")
+        settings.out.write_text(json.dumps({"speed": taken, "changes": changed}, indent=1) + "\n")
 
 
 if __name__ == "__main__":

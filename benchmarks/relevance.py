@@ -8,8 +8,10 @@ The published formulation asks autograd for one layer at a time, multiplies whol
 makes a forward pass of its own for the map, for the loss, and once more through the original
 model to print its accuracy. The floor is what the arithmetic must cost: one forward pass and one
 backward pass that reaches the activations only (and, for the step, one full backward pass). The
-floor is that of float32; all three are timed under bfloat16 too.
-The alternatives take turns, so that a busy machine slows all of them alike.
+share of the floor is its time over that of each; all three are timed under bfloat16 too, where the
+floor is that of bfloat16. The alternatives take turns, so that a busy machine slows all of them
+alike; told are medians, half of what lies between the quartiles, and, measured apart, the peak of
+memory beyond what was there before (model and images; for the step the optimiser's state too).
 """
 
 from __future__ import annotations
@@ -25,7 +27,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 import vitreous
-from turns import medians, spread, take_turns
+from turns import compare
 from vitreous.data.batch import Batch
 from vitreous.precision import autocast
 from vitreous.training.objectives.classification import Classification
@@ -119,19 +121,6 @@ def add_bfloat16(
     return work | {f"{name}, bf16": partial(rounded, call) for name, call in work.items()}
 
 
-def report(title: str, times: dict[str, list[float]]) -> None:
-    """Print medians, spreads and ratios."""
-    seconds = medians(times)
-    ours = seconds["ours"]
-    print(f"\n{title}")
-    for name, value in seconds.items():
-        print(
-            f"  {name:<16} {value:7.3f} s ± {spread(times[name]):3.0%}  {value / ours:5.2f} × ours"
-        )
-    rounded = seconds["ours, bf16"] / seconds["floor, bf16"]
-    print(f"  ours / floor = {ours / seconds['floor']:.2f}, in bf16 {rounded:.2f}")
-
-
 @dataclass
 class Arguments:
     """Settings of the benchmark."""
@@ -141,6 +130,13 @@ class Arguments:
     repeats: int = 5
     threads: int = 2
     device: str = "cpu"
+
+
+def show(title: str, work: dict[str, Callable[[], Tensor]], arguments: Arguments) -> None:
+    """Print a line for each alternative, in float32 and in bfloat16."""
+    device = arguments.device
+    print(f"\n{title}")
+    print(*compare(add_bfloat16(work, device), arguments.repeats, device), sep="\n", flush=True)
 
 
 def main(arguments: Arguments) -> None:
@@ -169,7 +165,7 @@ def main(arguments: Arguments) -> None:
         "published": lambda: published_relevance(classifier, images, labels).detach(),
         "floor": lambda: floor_relevance(classifier, images, labels),
     }
-    report("relevance", take_turns(add_bfloat16(work, device), arguments.repeats, device))
+    show("relevance", work, arguments)
 
     optimizer = torch.optim.AdamW(classifier.parameters(), lr=1e-6)
     work = {
@@ -177,9 +173,7 @@ def main(arguments: Arguments) -> None:
         "published": lambda: published_step(classifier, original, optimizer, batch),
         "floor": lambda: floor_step(classifier, optimizer, batch),
     }
-    report(
-        "RobustViT training step", take_turns(add_bfloat16(work, device), arguments.repeats, device)
-    )
+    show("RobustViT training step", work, arguments)
 
 
 if __name__ == "__main__":

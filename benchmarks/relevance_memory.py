@@ -6,16 +6,18 @@
 
 Each peak is of a process of its own, because a process never gives its peak back. `ours` is
 `vitreous.relevance`; `maps` is the same method from recorded attention maps (what every tool that
-hooks attention does); `step` is RobustViT's training step; `forward` is the bare forward pass,
+hooks attention does); `floor` is a forward pass and a backward pass that reaches the image, which
+records nothing; `step` is RobustViT's training step; `forward` is the bare forward pass,
 whose peak is taken off all. The arithmetic is what maps and their gradients of all layers must hold
-in float32. For time, ours and maps take turns in one process; the ratio is the median of paired
-ones, and the last column is the largest difference of the maps, which are in [0, 1].
+in float32. For time, ours, maps and the floor take turns in one process: medians, with half of what
+lies between the quartiles; the ratio (ours / maps) and the floor's share (its time over ours) are
+medians of paired ones, and the last column is the largest difference of the maps, which are in
+[0, 1].
 """
 
 from __future__ import annotations
 
 import json
-import resource
 import subprocess
 import sys
 from collections.abc import Callable
@@ -26,7 +28,9 @@ import torch
 import tyro
 from torch import Tensor
 
+import passes
 import vitreous
+from memory import high_water
 from relevance import our_step
 from turns import medians, ratio, spread, take_turns
 from vitreous.attribution import recorded_pass
@@ -36,8 +40,9 @@ from vitreous.data.batch import Batch
 from vitreous.models.families import layout_of
 from vitreous.models.forward import record_forward
 
-Kind = Literal["forward", "ours", "maps", "step", "turns"]
-BEYOND: tuple[Kind, ...] = ("maps", "ours", "step")
+Kind = Literal["forward", "ours", "maps", "floor", "step", "turns"]
+BEYOND: tuple[Kind, ...] = ("maps", "ours", "floor", "step")
+TIMED: tuple[Kind, ...] = ("maps", "ours", "floor")
 
 
 def from_maps(classifier: vitreous.Classifier, images: Tensor) -> Tensor:
@@ -80,20 +85,22 @@ def measure(arguments: Arguments) -> dict[str, float]:
     work: dict[str, Callable[[], object]] = {
         "maps": lambda: from_maps(classifier, images),
         "ours": lambda: vitreous.relevance(classifier, images),
+        "floor": passes.bare(classifier, images, len(images))["forward and backward"],
         "forward": forward,
         "step": step_of(classifier, images),
     }
     if arguments.kind == "turns":
-        both = {name: work[name] for name in ("maps", "ours")}
-        times = take_turns(both, arguments.repeats, arguments.device)
+        timed = {name: work[name] for name in TIMED}
+        times = take_turns(timed, arguments.repeats, arguments.device)
         spreads = {f"{name} spread": spread(taken) for name, taken in times.items()}
         maps = from_maps(classifier, images)
         difference = float((maps - vitreous.relevance(classifier, images)).abs().max())
         shared = {"ratio": ratio(times, "ours", "maps"), "difference": difference}
+        shared["share"] = ratio(times, "floor", "ours")
         return medians(times) | spreads | shared
     for _ in range(2):
         work[arguments.kind or "ours"]()
-    return {"peak": peak_mebibytes(arguments.device)}
+    return {"peak": high_water(arguments.device)}
 
 
 def step_of(classifier: vitreous.Classifier, images: Tensor) -> Callable[[], object]:
@@ -110,13 +117,6 @@ def step_of(classifier: vitreous.Classifier, images: Tensor) -> Callable[[], obj
         return our_step(classifier, optimizer, batch)
 
     return step
-
-
-def peak_mebibytes(device: str) -> float:
-    """Peak of the allocator on a GPU, of the process's resident memory elsewhere."""
-    if torch.device(device).type == "cuda":
-        return torch.cuda.max_memory_allocated(device) / 2**20
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def apart(arguments: Arguments, size: int, kind: Kind) -> dict[str, float]:
@@ -138,17 +138,21 @@ def main(arguments: Arguments) -> None:
     layers, heads = len(net.blocks), net.blocks[0].attn.num_heads
     patch = net.patch_embed.patch_size[0]
     print("MiB beyond the forward pass, and seconds")
-    print("tokens  arithmetic   maps   ours   step       maps           ours    ratio  difference")
+    print(
+        "tokens  arithmetic   maps   ours  floor   step       maps           ours          floor"
+        "         ratio  share  difference"
+    )
     for size in arguments.sizes:
         tokens = (size // patch) ** 2 + 1
         arithmetic = 2 * 4 * layers * heads * tokens**2 * arguments.batch / 2**20
         bare = apart(arguments, size, "forward")["peak"]
         peaks = [apart(arguments, size, kind)["peak"] - bare for kind in BEYOND]
         turns = apart(arguments, size, "turns")
-        times = [f"{turns[k]:7.2f} s ±{turns[f'{k} spread']:4.0%}" for k in ("maps", "ours")]
+        times = [f"{turns[k]:7.2f} s ±{turns[f'{k} spread']:4.0%}" for k in TIMED]
         print(
             f"{tokens:6d}  {arithmetic:10.0f} {' '.join(f'{p:6.0f}' for p in peaks)} "
-            f"{' '.join(times)}  {turns['ratio']:5.2f}  {turns['difference']:.1e}",
+            f"{' '.join(times)}  {turns['ratio']:5.2f}  {turns['share']:5.2f}  "
+            f"{turns['difference']:.1e}",
             flush=True,
         )
 

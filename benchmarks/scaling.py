@@ -7,7 +7,9 @@ The model is a ViT-Ti of that depth, with the same weights each time. What a com
 the model, open its records) counts for it as for its user: with few images or a tiny network that
 is what one measures. For `train` a step is timed with the exchange of gradients and without it; the
 difference is the share of communication. One process and several take turns; told are medians over
-the rounds, of rates and of the ratios within a round, with the least and the largest ratio.
+the rounds, of rates (with half of what lies between the quartiles) and of the ratios within a
+round, with the least and the largest ratio, the floor's share (how much of the bare pass's own gain
+a command has), and the peak of the first process's memory beyond what was there before.
 
 The floor is what the machine itself gives: the bare forward pass in as many processes that know
 nothing of each other. Where two of those are not twice as fast as one (shared caches, memory, a
@@ -33,8 +35,12 @@ import numpy as np
 import torch
 from PIL import Image
 
+import memory
+from turns import told_spread
+
 WARM = 8
 """Images on which a command is run before it counts."""
+BARE = "bare forward, apart"
 IMAGES = "IMAGES"
 """Stands in a command line for the folder of images."""
 
@@ -90,7 +96,9 @@ def train_steps(recipe: dict[str, Any], out: Path, steps: int) -> dict[str, floa
     (batch,) = load_batches(trainer.train_data, [trainer.optimize.own_share(whole)], 0)
     trainer.model.train()
     times: dict[str, list[float]] = {"with": [], "without": []}
-    for _ in range(steps + 1):
+    before = 0.0
+    for number in range(steps + 1):
+        before = memory.reset() if number == 1 else before
         for kind, spent in times.items():
             alone = trainer.accelerator.no_sync(trainer.model)
             trainer.accelerator.wait_for_everyone()
@@ -101,15 +109,20 @@ def train_steps(recipe: dict[str, Any], out: Path, steps: int) -> dict[str, floa
     # The first of each kind warms up.
     together, apart = (statistics.median(spent[1:]) for spent in times.values())
     trainer.accelerator.end_training()
-    return {"images_a_second": size / together, "communication": max(0.0, 1 - apart / together)}
+    return {
+        "images_a_second": size / together,
+        "communication": max(0.0, 1 - apart / together),
+        "mebibytes": memory.high_water() - before,
+    }
 
 
 def command(line: list[str], root: Path, out: Path, images: int) -> dict[str, float]:
     """Images a second of a whole command, after it was run on some images."""
     from vitreous.cli import main
 
-    seconds = 0.0
+    seconds = before = 0.0
     for place in ("few", "images"):
+        before = memory.reset()
         began = time.perf_counter()
         given = [str(root / place) if word == IMAGES else word for word in line]
         with contextlib.redirect_stdout(io.StringIO()):
@@ -117,7 +130,7 @@ def command(line: list[str], root: Path, out: Path, images: int) -> dict[str, fl
         if code:
             raise SystemExit(f"{line[0]} ended with {code}")
         seconds = time.perf_counter() - began
-    return {"images_a_second": images / seconds}
+    return {"images_a_second": images / seconds, "mebibytes": memory.high_water() - before}
 
 
 def bare(root: Path, images: int, processes: int) -> dict[str, float]:
@@ -127,15 +140,17 @@ def bare(root: Path, images: int, processes: int) -> dict[str, float]:
     model = load_model(root / "model")
     batch = torch.rand(16, 3, *model.preprocessing.size)
     batches = max(1, images // processes // len(batch))
-    began = 0.0
+    began = before = 0.0
     with torch.no_grad():
         for number in range(-2, batches):
             if number == 0:
+                before = memory.reset()
                 torch.distributed.barrier()
                 began = time.perf_counter()
             model(batch)
     done = batches * len(batch) * processes
-    return {"images_a_second": done / (time.perf_counter() - began)}
+    seconds = time.perf_counter() - began
+    return {"images_a_second": done / seconds, "mebibytes": memory.high_water() - before}
 
 
 def inside(root: Path, out: Path, images: int, steps: int) -> None:
@@ -153,7 +168,7 @@ def inside(root: Path, out: Path, images: int, steps: int) -> None:
     recipe = json.loads((root / "recipe.json").read_text())
     came["train"] = train_steps(recipe, out / "train", steps)
     torch.distributed.init_process_group("gloo")
-    came["bare forward, apart"] = bare(root, images, int(os.environ["WORLD_SIZE"]))
+    came[BARE] = bare(root, images, int(os.environ["WORLD_SIZE"]))
     torch.distributed.destroy_process_group()
     if os.environ["RANK"] == "0":
         (out / "came.json").write_text(json.dumps(came))
@@ -187,21 +202,30 @@ def main() -> None:
 def table(rounds: list[dict[int, Any]], processes: list[int]) -> str:
     """A line for each command and number of processes."""
     lines = [
-        "| command | processes | images/s | times (least to most) | communication |",
-        "| --- | --- | --- | --- | --- |",
+        "| command | processes | images/s | times (least to most) | floor's share | communication "
+        "| MiB |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
     ]
     first = processes[0]
     for name in rounds[0][first]:
         for count in processes:
             rates = [came[count][name]["images_a_second"] for came in rounds]
             times = [r / came[first][name]["images_a_second"] for r, came in zip(rates, rounds)]
-            spread = f"{statistics.median(times):.2f} ({min(times):.2f} to {max(times):.2f})"
+            told = f"{statistics.median(times):.2f} ({min(times):.2f} to {max(times):.2f})"
             shares = [came[count][name].get("communication") for came in rounds]
             known = [share for share in shares if share is not None and count > 1]
             share = f"{statistics.median(known):.0%}" if known else ""
-            rate = f"{statistics.median(rates):.1f}"
-            shown = spread if count != first else "1"
-            lines.append(f"| {name} | {count} | {rate} | {shown} | {share} |")
+            rate = f"{statistics.median(rates):.1f} {told_spread(rates)}"
+            shown = told if count != first else "1"
+            bare = [
+                came[count][BARE]["images_a_second"] / came[first][BARE]["images_a_second"]
+                for came in rounds
+            ]
+            of_floor = statistics.median(t / b for t, b in zip(times, bare))
+            held = statistics.median(came[count][name]["mebibytes"] for came in rounds)
+            lines.append(
+                f"| {name} | {count} | {rate} | {shown} | {of_floor:.2f} | {share} | {held:.0f} |"
+            )
     return "\n".join(lines)
 
 

@@ -4,34 +4,54 @@
     python benchmarks/training.py --precision bfloat16
     python benchmarks/training.py --compiled
     python benchmarks/training.py --costs --precision bfloat16 --batch 8
+    python benchmarks/training.py --data PHOTOGRAPHS --size 224 --batch 8
 
-The whole is what `vitreous train` does in an epoch: read, transform, collate, step, log; the bare
-step is that of one batch in memory: the objectives' loss, its gradients, the optimiser. Both train
-the same network by RobustViT's objectives and take turns on it. Floor: 0.95 of the bare step.
-With `--compiled` it is the bare step compiled that takes turns with the bare step, after its first
-one, whose time is told. With `--costs` the bare steps of plain finetuning, guidance and background
-swap take turns: what an objective costs.
+The whole is what `vitreous train` does in an epoch: read, transform, collate, step, log; its floor
+is the bare step, that of one batch in memory: the objectives' loss, its gradients, the optimiser.
+Both train the same network by RobustViT's objectives. Wanted: 0.95 of the bare step. There is no
+other package's training to set beside it. Images are generated scenes, or with `--data` files of
+photographs (classes as folders; those of one folder are dealt out to eight) by the recipe
+`photographs/guided`, with a centred box as the mask of each, a PNG file that is written for it.
+With `--compiled` it is the bare step compiled that is set beside the bare step, after its first
+one, whose time is told; the floor is a forward pass, a backward pass to the activations, a full
+backward pass and the optimiser. With `--costs` the bare steps of plain finetuning, guidance and
+background swap are set beside each other: what an objective costs; the floor is the plain one.
+They take turns, each the same number of steps in a turn; told are medians of the wall clock, half
+of what lies between the quartiles, the floor's share (its time over that of each), images a second,
+and, measured apart, the peak of memory beyond what was there before (the model, the optimiser's
+state, a batch).
 """
 
 from __future__ import annotations
 
 import dataclasses
-import statistics
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any, Literal
 
+import numpy as np
 import torch
 import tyro
+from PIL import Image
 from tqdm import tqdm
 
 import vitreous
+from memory import peaks
+from relevance import floor_step
+from turns import medians, table, take_turns
+from vitreous.data.batch import Batch
+from vitreous.data.listing import is_image
 from vitreous.data.loading import load_batches
 from vitreous.precision import Precision, autocast
 from vitreous.training import load_recipe
 from vitreous.training.compiled import CompiledPass
 from vitreous.training.engine import Trainer
 from vitreous.training.step import Share, compute_loss
+
+CLASSES = 8
+COSTS = ("demo/plain", "demo/guided", "demo/swapped")
 
 
 @dataclasses.dataclass
@@ -44,8 +64,10 @@ class Settings:
     steps: int = 12
     """Of an epoch."""
     repeats: int = 5
-    workers: int = 0
+    workers: Literal["auto"] | int = 0
     """What recipes have: where steps keep all cores busy, processes that read take from them."""
+    data: Path | None = None
+    """Photographs to train on, in place of generated scenes."""
     threads: int = 2
     precision: Precision = "float32"
     compiled: bool = False
@@ -53,131 +75,191 @@ class Settings:
     costs: bool = False
     """Compare the steps of several recipes."""
 
+    @property
+    def images(self) -> int:
+        """In a turn."""
+        return self.batch * self.steps
 
-def make(settings: Settings, out: Path, name: str = "demo/guided") -> Trainer:
-    """A run of a recipe of the demo, on scenes as large as the input."""
-    changes = {
-        "data": {
-            "train": settings.batch * settings.steps,
-            "validation": settings.batch,
-            "size": settings.size,
-        },
-        "transforms": {"validation": {"resize": {"size": settings.size}}},
-        "training": {
-            "batch_size": settings.batch,
-            "workers": settings.workers,
-            "precision": settings.precision,
-            "epochs": 1 + settings.repeats,
-            "samples": 0,
-        },
-    }
+
+def lay_out(data: Path, root: Path, count: int) -> dict[str, Any]:
+    """Photographs with masks as the recipe reads them; returns what its `data` says.
+
+    Args:
+        data: Photographs in folders, whose names are then their classes, or in one folder.
+        root: Where `images/CLASS/…` (links) and `masks/CLASS/….png` are made.
+        count: How many, evenly spread.
+
+    Raises:
+        SystemExit: If there are fewer.
+    """
+    found = sorted(file for file in data.rglob("*") if is_image(file.name))
+    if len(found) < count:
+        raise SystemExit(f"{data}: expected at least {count} photographs, found {len(found)}")
+    for number in range(count):
+        file = found[number * len(found) // count]
+        label = file.parent.name if file.parent != data else f"class{number % CLASSES}"
+        image = root / "images" / label / f"{number:05d}{file.suffix}"
+        mask = root / "masks" / label / f"{number:05d}.png"
+        image.parent.mkdir(parents=True, exist_ok=True)
+        mask.parent.mkdir(parents=True, exist_ok=True)
+        image.symlink_to(file.resolve())
+        with Image.open(file) as opened:
+            width, height = opened.size
+        box = np.zeros((height, width), np.uint8)
+        box[height // 4 : -(height // 4), width // 4 : -(width // 4)] = 255
+        Image.fromarray(box).save(mask)
+    places = {"images": str(root / "images"), "masks": str(root / "masks")}
+    return places | {f"validation_{kind}": place for kind, place in places.items()}
+
+
+def changes(settings: Settings, root: Path) -> dict[str, Any]:
+    """What is laid over the recipe: the images, their size and the epochs of a benchmark."""
     size = settings.size
-    model = vitreous.load_model(settings.model, pretrained=False, image_size=size, num_classes=8)
-    recipe = load_recipe(name, changes)
-    trainer = Trainer(recipe, out, model, quiet=True)
+    view = {"resize": {"size": size}}
+    if settings.data is None:
+        data = {"train": settings.images, "validation": settings.batch, "size": size}
+        transforms = {"validation": view}
+    else:
+        data = lay_out(settings.data, root, settings.images)
+        larger = {"resize": {"size": round(size * 256 / 224)}}
+        transforms = {
+            "train": larger | {"random_crop": {"size": size}},
+            "validation": larger | {"center_crop": {"size": size}},
+        }
+    training = {
+        "batch_size": settings.batch,
+        "workers": settings.workers,
+        "precision": settings.precision,
+        "epochs": 3 + settings.repeats,
+        "samples": 0,
+        "trackers": [],
+    }
+    return {"data": data, "transforms": transforms, "training": training}
+
+
+def make(settings: Settings, root: Path, name: str = "demo/guided") -> Trainer:
+    """A run of a recipe, on images as large as the input."""
+    given = changes(settings, root)
+    classes = CLASSES
+    if settings.data is not None:
+        classes = sum(1 for _ in (root / "images").iterdir())
+    model = vitreous.load_model(
+        settings.model, pretrained=False, image_size=settings.size, num_classes=classes
+    )
+    recipe = load_recipe(name, given)
+    trainer = Trainer(recipe, root / "run", model, quiet=True)
     trainer.folder.prepare(recipe, True)
     trainer.accelerator.init_trackers("logs", {})
+    trainer.model.train()
     return trainer
 
 
-def whole(trainer: Trainer, bar: tqdm) -> float:
-    """Images a second of an epoch's steps."""
+def whole(trainer: Trainer, bar: tqdm) -> None:
+    """An epoch's steps."""
     batches = trainer.remaining_batches()
-    started = time.perf_counter()
-    loader = load_batches(
-        trainer.train_data, batches, trainer.progress.epoch, trainer.settings.workers
-    )
+    loader = load_batches(trainer.train_data, batches, trainer.progress.epoch, trainer.workers)
     for rows, batch in zip(batches, loader):
         trainer.after_step(trainer.step(batch, rows), bar)
-    seconds = time.perf_counter() - started
     trainer.progress.epoch, trainer.progress.position = trainer.progress.epoch + 1, 0
-    return sum(map(len, batches)) / seconds
 
 
-def bare(
-    trainer: Trainer, settings: Settings, steps: int, compiled: CompiledPass | None = None
-) -> float:
-    """Images a second of the step alone."""
+def first_batch(trainer: Trainer) -> Batch:
+    """A batch in memory."""
+    (batch,) = load_batches(trainer.train_data, [list(range(trainer.settings.batch_size))], 0)
+    return batch
+
+
+def bare(trainer: Trainer, steps: int, compiled: CompiledPass | None = None) -> Callable[[], None]:
+    """Some steps alone."""
     model, optimizer = trainer.classifier, trainer.trained.optimizer
     passed = model if compiled is None else compiled.module
-    (batch,) = load_batches(trainer.train_data, [list(range(settings.batch))], 0)
-    started = time.perf_counter()
-    for _ in range(steps):
-        with autocast(model.device, settings.precision):
-            objectives = trainer.recipe.objectives
-            loss = compute_loss(
-                passed, model, batch, objectives, clean=batch.images, compiled=compiled
-            )
-        loss.scaled(Share.whole(batch)).backward()
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-    return settings.batch * steps / (time.perf_counter() - started)
+    batch, objectives = first_batch(trainer), trainer.recipe.objectives
+
+    def run() -> None:
+        for _ in range(steps):
+            with autocast(model.device, trainer.settings.precision):
+                loss = compute_loss(
+                    passed, model, batch, objectives, clean=batch.images, compiled=compiled
+                )
+            loss.scaled(Share.whole(batch)).backward()
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+
+    return run
 
 
-def compare_compiled(trainer: Trainer, settings: Settings) -> str:
-    """The compiled step beside the step, taking turns."""
+def passes(trainer: Trainer, steps: int) -> Callable[[], None]:
+    """The passes of some steps, and the optimiser."""
+    model, optimizer, batch = trainer.classifier, trainer.trained.optimizer, first_batch(trainer)
+
+    def run() -> None:
+        for _ in range(steps):
+            with autocast(model.device, trainer.settings.precision):
+                floor_step(model, optimizer, batch)
+            optimizer.zero_grad(set_to_none=True)
+
+    return run
+
+
+def show(settings: Settings, work: dict[str, Callable[[], None]], base: str = "ours") -> None:
+    """Print a line for each alternative."""
+    times = take_turns(work, settings.repeats)
+    rates = {n: f"{settings.images / t:6.1f} images/s" for n, t in medians(times).items()}
+    floors = {name: times[base] for name in times} if "floor" not in times else None
+    print(*table(times, peaks(work), floors, rates, base), sep="\n", flush=True)
+
+
+def show_compiled(settings: Settings, root: Path) -> None:
+    """The compiled step beside the step."""
+    trainer = make(settings, root)
     wanted = trainer.recipe.maps_wanted
     assert wanted is not None
-    compiled = CompiledPass(trainer.classifier, wanted)
-    first = settings.batch / bare(trainer, settings, 1, compiled)
-    pairs = []
-    for turn in range(settings.repeats + 1):
-        both = [None, compiled] if turn % 2 else [compiled, None]
-        rates = {made: bare(trainer, settings, settings.steps, made) for made in both}
-        pairs.append((rates[compiled], rates[None]))
-    ratio = statistics.median(a / b for a, b in pairs[1:])
-    rates = [statistics.median(column) for column in zip(*pairs[1:])]
-    told = f"{rates[0]:.1f} compiled against {rates[1]:.1f} images/s, ratio {ratio:.3f}"
-    return f"{told}; the first step {first:.1f} s"
+    compiled, started = CompiledPass(trainer.classifier, wanted), time.perf_counter()
+    bare(trainer, 1, compiled)()
+    print(f"  the first compiled step {time.perf_counter() - started:.1f} s")
+    work = {
+        "compiled": bare(trainer, settings.steps, compiled),
+        "as it is": bare(trainer, settings.steps),
+        "floor": passes(trainer, settings.steps),
+    }
+    show(settings, work, "as it is")
+    trainer.accelerator.end_training()
 
 
-def compare_costs(settings: Settings) -> str:
-    """Seconds of each recipe's step over those of plain finetuning, taking turns."""
-    names = ("demo/plain", "demo/guided", "demo/swapped")
-    seconds: dict[str, list[float]] = {name: [] for name in names}
-    with tempfile.TemporaryDirectory() as folder:
-        trainers = {name: make(settings, Path(folder) / name, name) for name in names}
-        for _ in range(settings.repeats + 1):
-            for name, trainer in trainers.items():
-                trainer.model.train()
-                seconds[name].append(settings.batch / bare(trainer, settings, settings.steps))
-        for trainer in trainers.values():
-            trainer.accelerator.end_training()
-    lines = []
-    for name, taken in seconds.items():
-        ratio = statistics.median(a / b for a, b in zip(taken[1:], seconds[names[0]][1:]))
-        lines.append(f"{name:14} {statistics.median(taken[1:]):.3f} s a step, {ratio:.2f} x plain")
-    return "\n".join(lines)
+def show_costs(settings: Settings, root: Path) -> None:
+    """The steps of several recipes beside those of plain finetuning."""
+    trainers = {name: make(settings, root / name, name) for name in COSTS}
+    work = {name: bare(trainer, settings.steps) for name, trainer in trainers.items()}
+    show(settings, work, COSTS[0])
+    for trainer in trainers.values():
+        trainer.accelerator.end_training()
+
+
+def show_whole(settings: Settings, root: Path) -> None:
+    """An epoch beside its bare steps."""
+    recipe = "demo/guided" if settings.data is None else "photographs/guided"
+    trainer, bar = make(settings, root, recipe), tqdm(disable=True)
+    print(f"  {recipe}, {trainer.workers} processes read; wanted: floor's share ≥ 0.95")
+    show(settings, {"ours": lambda: whole(trainer, bar), "floor": bare(trainer, settings.steps)})
+    trainer.accelerator.end_training()
 
 
 def main(settings: Settings) -> None:
-    """Print both rates and the median of their paired ratios."""
+    """Print what was asked for.
+
+    Raises:
+        SystemExit: If photographs are asked for where scenes are compared.
+    """
+    if settings.data is not None and (settings.compiled or settings.costs):
+        raise SystemExit("--data goes with neither --compiled nor --costs")
     torch.set_num_threads(settings.threads)
-    if settings.costs:
-        print(f"{settings.model} at {settings.size} px, batch {settings.batch}")
-        print(compare_costs(settings))
-        return
-    with tempfile.TemporaryDirectory() as name:
-        trainer, bar = make(settings, Path(name) / "run"), tqdm(disable=True)
-        trainer.model.train()
-        what = f"{settings.model} at {settings.size} px, batch {settings.batch}"
-        if settings.compiled:
-            print(f"{what}, {settings.precision}: {compare_compiled(trainer, settings)}")
-            return
-        pairs = []
-        for turn in range(settings.repeats + 1):
-            if turn % 2:
-                alone = bare(trainer, settings, settings.steps)
-                pairs.append((whole(trainer, bar), alone))
-            else:
-                pairs.append((whole(trainer, bar), bare(trainer, settings, settings.steps)))
-        trainer.accelerator.end_training()
-    ratio = statistics.median(a / b for a, b in pairs[1:])
-    first, second = (statistics.median(rates) for rates in zip(*pairs[1:]))
     print(
-        f"{what}, {settings.precision}: "
-        f"{first:.1f} against {second:.1f} images/s, ratio {ratio:.3f} (floor 0.95)"
+        f"{settings.model} at {settings.size} px, batch {settings.batch}, "
+        f"{settings.steps} steps a turn, {settings.precision}"
     )
+    wanted = show_compiled if settings.compiled else show_costs if settings.costs else show_whole
+    with tempfile.TemporaryDirectory() as name:
+        wanted(settings, Path(name))
 
 
 if __name__ == "__main__":

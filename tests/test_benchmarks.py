@@ -5,6 +5,7 @@ from __future__ import annotations
 import runpy
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -30,6 +31,13 @@ def script() -> dict[str, Callable[..., object]]:
         return runpy.run_path(str(SCRIPT))
 
 
+def page_of_benchmarks() -> dict[str, Any]:
+    """The names of the one command."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(SCRIPT.parent)
+        return runpy.run_path(str(SCRIPT.parent / "__main__.py"), run_name="benchmarks.page")
+
+
 def test_the_floors_of_relevance_are_of_the_same_arithmetic(script) -> None:
     model = vitreous.load_model("deit_tiny_patch16_224", pretrained=False, depth=2).train()
     images, labels, rows = torch.rand(1, 3, 224, 224), torch.tensor([1]), torch.tensor([True])
@@ -47,9 +55,7 @@ def test_the_floors_of_relevance_are_of_the_same_arithmetic(script) -> None:
 
 
 def test_the_page_tells_what_ran_and_concludes_nothing_of_a_busy_machine() -> None:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(SCRIPT.parent)
-        main = runpy.run_path(str(SCRIPT.parent / "__main__.py"), run_name="benchmarks.page")
+    main = page_of_benchmarks()
     result: dict[str, object] = {
         "command": "python benchmarks/relevance.py --repeats 7",
         "status": 0,
@@ -65,6 +71,8 @@ def test_the_page_tells_what_ran_and_concludes_nothing_of_a_busy_machine() -> No
     told, _, rest = page.partition("## relevance_memory")
     assert told.count("`python benchmarks/relevance.py --repeats 7`") == 2
     assert told.count("torch 0.1") == 1 and told.count("nothing is concluded") == 1
+    assert told.count("ours 0.5 s") == 1, "no figure of a busy machine"
+    assert "others had 50% of the processors" in told
     assert "2026-01-01, a machine, 3.0 s, 100 MiB at the peak; others took 1.0%" in told
     never = (
         rest.count("not yet, on any machine"),
@@ -74,10 +82,34 @@ def test_the_page_tells_what_ran_and_concludes_nothing_of_a_busy_machine() -> No
     assert "Ended with 3" in main["state"]({**result, "status": 3})
 
 
+def test_a_busy_machine_leaves_what_a_quiet_one_gave(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    main = page_of_benchmarks()
+    case = main["Case"]("drawn", "what is drawn", figure="figure.png")
+    names = main["main"].__globals__
+    monkeypatch.setitem(names, "HERE", tmp_path)
+    monkeypatch.setitem(names, "CASES", (case,))
+    monkeypatch.setitem(names, "wait_until_quiet", lambda patience: True)
+    figure, shares = tmp_path / "figure.png", {"first": 0.0, "second": 0.4}
+    for turn, others in shares.items():
+
+        def run(case: object, line: object, turn=turn, others=others) -> dict[str, object]:
+            figure.write_text(turn)
+            told = {"command": "c", "status": 0, "seconds": 1.0, "others": others}
+            return {**told, "output": f"{turn} run", "machine": "m", "when": "today"}
+
+        monkeypatch.setitem(names, "run", run)
+        monkeypatch.setattr("sys.argv", ["benchmarks"])
+        main["main"]()
+    page = (tmp_path / "RESULTS.md").read_text()
+    assert "first run" in page and "second run" not in page
+    assert "second run" not in (tmp_path / "results.json").read_text()
+    assert figure.read_text() == "first"
+
+
 def test_a_case_is_left_out_where_it_cannot_be_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(SCRIPT.parent)
-        main = runpy.run_path(str(SCRIPT.parent / "__main__.py"), run_name="benchmarks.page")
+    main = page_of_benchmarks()
     why = main["reason_to_leave_out"]
     names = why.__globals__
     cases = {case.name: case for case in main["CASES"]}

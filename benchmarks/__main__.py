@@ -78,6 +78,12 @@ CASES = (
         ("--repeats", "3", "--sizes", "384", "512", "768", "1024"),
     ),
     Case(
+        "relevance_memory_crossvit",
+        "the same of a CrossViT: two streams of tokens",
+        ("--model", "crossvit_small_240", "--repeats", "3", "--sizes", "480", "720"),
+        script="relevance_memory",
+    ),
+    Case(
         "precision",
         "what bfloat16 gains and changes",
         ("--model", "MODEL", "--images", "IMAGES", "--count", "128", "--repeats", "3"),

@@ -2,6 +2,7 @@
 
     uv run python benchmarks/relevance_memory.py
     uv run python benchmarks/relevance_memory.py --sizes 224 --repeats 1
+    uv run python benchmarks/relevance_memory.py --model crossvit_small_240 --sizes 480 720
     uv run python benchmarks/relevance_memory.py --device cuda
 
 Each peak is of a process of its own, because a process never gives its peak back. `ours` is
@@ -119,6 +120,19 @@ def step_of(classifier: vitreous.Classifier, images: Tensor) -> Callable[[], obj
     return step
 
 
+def size_of_maps(model: str, size: int) -> tuple[int, int]:
+    """Tokens of the longest stream, and numbers of all layers' maps of one image."""
+    net = vitreous.load_model(model, pretrained=False, image_size=size).net
+    modules, layout = dict(net.named_modules()), layout_of(net, (size, size))
+    numbers = 0
+    for name, mixing in layout.layers.items():
+        own, other = layout.streams[mixing.queries], layout.streams[mixing.keys]
+        crossed = 1 + other.tokens - other.prefix  # a CLS token reads itself and their patches
+        area = crossed if mixing.crosses else own.tokens**2
+        numbers += int(modules[name].num_heads) * area
+    return max(stream.tokens for stream in layout.streams), numbers
+
+
 def apart(arguments: Arguments, size: int, kind: Kind) -> dict[str, float]:
     """Measure in a process of its own."""
     options = [f"--batch={arguments.batch}", f"--repeats={arguments.repeats}"]
@@ -134,17 +148,14 @@ def main(arguments: Arguments) -> None:
     if arguments.kind is not None:
         print(json.dumps(measure(arguments)))
         return
-    net = vitreous.load_model(arguments.model, pretrained=False).net
-    layers, heads = len(net.blocks), net.blocks[0].attn.num_heads
-    patch = net.patch_embed.patch_size[0]
-    print("MiB beyond the forward pass, and seconds")
+    print(f"{arguments.model}, batch {arguments.batch}: MiB beyond the forward pass, and seconds")
     print(
         "tokens  arithmetic   maps   ours  floor   step       maps           ours          floor"
         "         ratio  share  difference"
     )
     for size in arguments.sizes:
-        tokens = (size // patch) ** 2 + 1
-        arithmetic = 2 * 4 * layers * heads * tokens**2 * arguments.batch / 2**20
+        tokens, numbers = size_of_maps(arguments.model, size)
+        arithmetic = 2 * 4 * numbers * arguments.batch / 2**20
         bare = apart(arguments, size, "forward")["peak"]
         peaks = [apart(arguments, size, kind)["peak"] - bare for kind in BEYOND]
         turns = apart(arguments, size, "turns")

@@ -100,7 +100,8 @@ def bare(
     """Images a second of the step alone."""
     model, optimizer = trainer.classifier, trainer.trained.optimizer
     passed = model if compiled is None else compiled.module
-    (batch,) = load_batches(trainer.train_data, [list(range(settings.batch))], 0)
+    (read,) = load_batches(trainer.train_data, [list(range(settings.batch))], 0)
+    batch = read.to(trainer.accelerator.device)
     started = time.perf_counter()
     for _ in range(steps):
         with autocast(model.device, settings.precision):

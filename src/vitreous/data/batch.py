@@ -53,4 +53,4 @@ class Batch:
 
 def as_floats(values: Tensor) -> Tensor:
     """Bytes or bool as floats in [0, 1], on their device; floats as they are."""
-    return F.to_dtype(values, torch.float32, scale=values.dtype != torch.bool)
+    return F.to_dtype(values, torch.float32, scale=True)

@@ -74,7 +74,7 @@ def transformed(split: Split, recipe: Recipe) -> tuple[TransformedDataset, Trans
     seed, transforms = recipe.training.seed, recipe.transforms
     shown, held_out = with_cached_masks(split.train), with_cached_masks(split.validation)
     view, exact = compose(transforms.train.values()), compose(transforms.validation.values())
-    reduction = view.scale if transforms.decoding == "reduced" else None
+    reduction = view.reduction if transforms.decoding == "reduced" else None
     train = TransformedDataset(shown, view.as_read, seed, reduction)
     if not len(train):
         raise VitreousError("the data source gave no pictures to train on")

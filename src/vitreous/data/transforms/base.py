@@ -72,11 +72,11 @@ class compose:
             moved = as_floats(moved)
         return moved.as_subclass(Tensor), moved_mask.as_subclass(Tensor).float()
 
-    def scale(self, width: int, height: int) -> int:
+    def reduction(self, width: int, height: int) -> int:
         """How far a JPEG may be reduced, by torch's generator as it is: it is left further on.
 
         Args:
             width: Of the image, in pixels.
             height: The same.
         """
-        return 1 if self._window is None else self._window.scale(width, height)
+        return 1 if self._window is None else self._window.reduction(width, height)

@@ -54,7 +54,7 @@ class WindowTransform(v2.Transform):
     def window(self, params: dict[str, Any], width: int, height: int) -> Window:
         """What is shown of an image of a size, by the parameters that were drawn."""
 
-    def scale(self, width: int, height: int) -> int:
+    def reduction(self, width: int, height: int) -> int:
         """How far an image of a size may be reduced; draws as the view itself will."""
         if self.interpolation not in FILTERS:
             return 1  # single pixels are shown, not what they are part of

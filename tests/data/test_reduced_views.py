@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,6 +14,8 @@ from torch import Tensor
 from torchvision.transforms import v2
 
 from vitreous.config import build
+from vitreous.data.composites.compositing import Placement
+from vitreous.data.composites.sets import CompositeImages, Plan, Scene
 from vitreous.data.dataset import Dataset
 from vitreous.data.decoding import reduced_decoding, whole_of
 from vitreous.data.images import open_image
@@ -19,6 +23,8 @@ from vitreous.data.loading import TransformedDataset, derive_seed, load_batches
 from vitreous.data.stores import FileImages, FileMasks
 from vitreous.data.transforms import TRANSFORMS, compose
 from vitreous.data.transforms.geometry import RandomResizedCrop
+from vitreous.training.settings import TransformSettings
+from vitreous.training.setup import transformed
 
 SIZE = (453, 341)  # in whole pixels of no reduced image
 COUNT = 12
@@ -189,3 +195,30 @@ def test_soft_masks_and_floats_of_a_transform_cross_as_they_are(photos) -> None:
     batch = batch.to(torch.device("cpu"))
     assert batch.masks.flatten(1).mean(1).tolist() == [0.5, 0.0]
     assert batch.images.flatten(1).mean(1).tolist() == pytest.approx([1.0, 0.2])
+
+
+@pytest.mark.parametrize("decoding", ["exact", "reduced"])
+def test_a_recipe_asks_for_it_and_validation_stays_exact(photos, decoding) -> None:
+    shown = {name: build(TRANSFORMS[name], values) for name, values in VIEWS["crop"].items()}
+    settings = TransformSettings(shown, shown, decoding)
+    recipe: Any = SimpleNamespace(training=SimpleNamespace(seed=1), transforms=settings)
+    split: Any = SimpleNamespace(train=photos, validation=photos)
+    train, validation = transformed(split, recipe)
+    expected = views(photos, "crop", reduced=decoding == "reduced")
+    exact = views(photos, "crop", reduced=False)
+    for index in range(COUNT):
+        assert torch.equal(train[7, index]["images"], expected[7, index]["images"])
+        assert torch.equal(validation[7, index]["images"], exact[7, index]["images"])
+    assert TransformSettings().decoding == "exact"
+
+
+def test_what_is_pasted_is_read_whole(tmp_path) -> None:
+    photo(tmp_path / "ground")
+    cutout: Any = SimpleNamespace(
+        label=0, name="a", open=lambda: open_image(tmp_path / "ground.jpg").convert("RGBA")
+    )
+    scenes = [Scene(0, 0, Placement())]
+    plan = Plan([cutout], [tmp_path / "ground.jpg"], scenes, ("a",), size=100)
+    exact = CompositeImages(plan).open(0)
+    with reduced_decoding(lambda *_: 8):
+        assert CompositeImages(plan).open(0).tobytes() == exact.tobytes()

@@ -94,6 +94,17 @@ CASES = (
         ("--data", "PHOTOGRAPHS", "--images", "320", "--rounds", "3"),
     ),
     Case(
+        "input_training",
+        "training's input against timm's training loader",
+        ("--data", "PHOTOGRAPHS", "--images", "480"),
+    ),
+    Case(
+        "input_training_large",
+        "the same, of photographs of 2,000 × 1,500 pixels",
+        ("--data", "PHOTOGRAPHS", "--images", "128", "--size", "2000", "1500", "--rounds", "3"),
+        script="input_training",
+    ),
+    Case(
         "methods",
         "explanation methods against captum, pytorch-grad-cam and legrad-torch",
         ("--packages", "OTHERS", "--batch", "1", "--repeats", "2"),

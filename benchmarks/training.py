@@ -166,7 +166,7 @@ def whole(trainer: Trainer, bar: tqdm) -> None:
 def first_batch(trainer: Trainer) -> Batch:
     """A batch in memory."""
     (batch,) = load_batches(trainer.train_data, [list(range(trainer.settings.batch_size))], 0)
-    return batch
+    return batch.to(trainer.accelerator.device)
 
 
 def bare(trainer: Trainer, steps: int, compiled: CompiledPass | None = None) -> Callable[[], None]:

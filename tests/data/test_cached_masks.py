@@ -160,7 +160,7 @@ def test_training_reads_through_it(masks: Counted) -> None:
     data = dataset(masks)
     recipe = SimpleNamespace(
         training=SimpleNamespace(seed=0),
-        transforms=SimpleNamespace(train={}, validation={}),
+        transforms=SimpleNamespace(train={}, validation={}, decoding="exact"),
     )
     shown = transformed(SimpleNamespace(train=data, validation=data), recipe)
     assert all(isinstance(part.dataset.masks, CachedMasks) for part in shown)

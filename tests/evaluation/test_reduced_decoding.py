@@ -11,7 +11,8 @@ from PIL import Image
 from timm.data import create_transform
 
 from vitreous.data.dataset import Dataset
-from vitreous.data.images import open_image, reduced_decoding
+from vitreous.data.decoding import reduced_decoding, shorter_side
+from vitreous.data.images import open_image
 from vitreous.data.stores.files import FileImages
 from vitreous.evaluation.loading import View, batches
 from vitreous.models import Preprocessing
@@ -45,7 +46,7 @@ def pixels(folder: Path, name: str, view: View) -> np.ndarray:
 )
 def test_the_shorter_side_stays_long_enough(tmp_path, size, found) -> None:
     file = photo(tmp_path, size)
-    with reduced_decoding(60 if size == (640, 480) else 64):
+    with reduced_decoding(shorter_side(60 if size == (640, 480) else 64)):
         assert open_image(file).size == found
     assert open_image(file).size == size
 
@@ -97,5 +98,5 @@ def test_an_upright_photo_stays_upright(tmp_path) -> None:
     turned[0x0112] = 6
     with Image.open(file) as image:
         image.save(tmp_path / "b.jpg", exif=turned)
-    with reduced_decoding(64):
+    with reduced_decoding(shorter_side(64)):
         assert open_image(tmp_path / "b.jpg").size == (64, 80)

@@ -15,6 +15,7 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
+from vitreous.data.decoding import whole_of
 from vitreous.errors import ImageError
 from vitreous.fingerprint import number_of
 
@@ -76,9 +77,10 @@ class Item:
     Attributes:
         index: Its number in the dataset.
         name: Unique in the dataset.
-        image: RGB.
+        image: RGB; inside `reduced_decoding` it may be reduced.
         label: Its class; -1 where unknown.
-        mask: (1, H, W) in [0, 1], 1 = foreground, of the image's size; None where there is none.
+        mask: (1, H, W) in [0, 1], 1 = foreground, of the whole image's size; None where there
+            is none.
         group: Its group; -1 where unknown.
     """
 
@@ -170,10 +172,11 @@ class Dataset:
 
     def _check(self, index: int, image: Image.Image, mask: Tensor) -> None:
         height, width = mask.shape[1:]
-        if (width, height) != image.size:
+        whole = whole_of(image)
+        if (width, height) != (whole.width, whole.height):
             raise ImageError(
                 f"the mask of {self.name(index)} is {width}×{height} pixels, its image is "
-                f"{image.width}×{image.height}; they must be of one size"
+                f"{whole.width}×{whole.height}; they must be of one size"
             )
         if not mask.any():
             raise ImageError(f"the mask of {self.name(index)} has no foreground")

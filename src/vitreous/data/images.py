@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import contextvars
 import os
 import warnings
 from collections.abc import Generator, Iterable
@@ -17,6 +16,7 @@ from torch import Tensor
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as F
 
+from vitreous.data.decoding import draft, mark
 from vitreous.data.listing import EXTENSIONS, list_files
 from vitreous.errors import ImageError, VitreousError, printable
 from vitreous.io import atomic_path
@@ -28,21 +28,6 @@ INTERPOLATIONS = {
     "nearest": v2.InterpolationMode.NEAREST,
     "lanczos": v2.InterpolationMode.LANCZOS,
 }
-_shortest: contextvars.ContextVar[int] = contextvars.ContextVar("_shortest", default=0)
-
-
-@contextlib.contextmanager
-def reduced_decoding(shortest: int) -> Generator[None]:
-    """Let JPEGs be decoded at a half, a quarter or an eighth of their size inside the context.
-
-    Args:
-        shortest: What the shorter side must have left; 0 lets nothing be reduced.
-    """
-    token = _shortest.set(shortest)
-    try:
-        yield
-    finally:
-        _shortest.reset(token)
 
 
 def open_image(path: str | os.PathLike[str]) -> Image.Image:
@@ -80,14 +65,10 @@ def decode_image(source: Path | BinaryIO, name: str) -> Image.Image:
     """
     with image_errors(name, ImageError), warnings.catch_warnings(), Image.open(source) as opened:
         warnings.simplefilter("ignore")
-        if shortest := _shortest.get():
-            short = min(opened.size)
-            opened.draft(
-                None, (opened.width * shortest // short, opened.height * shortest // short)
-            )
+        whole = draft(opened)
         opened.load()
         image = ImageOps.exif_transpose(opened)
-        return to_rgb(image)
+        return mark(to_rgb(image), whole)
 
 
 @contextlib.contextmanager

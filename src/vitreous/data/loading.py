@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import contextlib
+from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import TypedDict
 
 import numpy as np
@@ -11,8 +12,9 @@ from PIL import Image
 from torch import Tensor
 from torch.utils import data
 
-from vitreous.data.batch import Batch
+from vitreous.data.batch import Batch, as_floats
 from vitreous.data.dataset import Dataset
+from vitreous.data.decoding import Reduction, reduced_decoding
 from vitreous.data.reading_process import endings_held_back, leave_ending_to_the_parent
 from vitreous.data.stores.cached import CachedMasks
 
@@ -21,7 +23,7 @@ View = Callable[[Image.Image, Tensor | None], tuple[Tensor, Tensor]]
 
 
 class Row(TypedDict):
-    """One image of a batch; see `Batch`."""
+    """One image of a batch as it is read; see `Batch`."""
 
     images: Tensor
     labels: Tensor
@@ -38,28 +40,65 @@ class TransformedDataset(data.Dataset[Row]):
         dataset: The images.
         view: From image and mask to tensors, all of one size.
         seed: Of the run.
+        reduction: How far the view lets a JPEG be decoded reduced, by the numbers that it is going
+            to draw; None reads images as they are.
     """
 
-    def __init__(self, dataset: Dataset, view: View, seed: int = 0):
-        self.dataset, self.view, self.seed = dataset, view, seed
+    def __init__(
+        self, dataset: Dataset, view: View, seed: int = 0, reduction: Reduction | None = None
+    ):
+        self.dataset, self.view, self.seed, self.reduction = dataset, view, seed, reduction
 
     def __len__(self) -> int:
         return len(self.dataset)
 
     def __getitem__(self, index: tuple[int, int]) -> Row:
         epoch, number = index
-        item = self.dataset[number]
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(derive_seed(self.seed, epoch, number))
+        seed = derive_seed(self.seed, epoch, number)
+        with reduced_decoding(self._drawn(seed)):
+            item = self.dataset[number]
+        with _seeded(seed):
             transformed, moved = self.view(item.image, item.mask)
         return {
             "images": transformed,
             "labels": torch.tensor(item.label),
-            "masks": moved,
+            "masks": _small(moved),
             "has_mask": torch.tensor(item.mask is not None),
             "indices": torch.tensor(number),
             "groups": torch.tensor(item.group),
         }
+
+    def _drawn(self, seed: int) -> Reduction | None:
+        """How far images may be reduced, by what the view draws for this seed."""
+        reduction = self.reduction
+        if reduction is None:
+            return None
+
+        def drawn(width: int, height: int) -> int:
+            with _seeded(seed):
+                return reduction(width, height)
+
+        return drawn
+
+
+@contextlib.contextmanager
+def _seeded(seed: int) -> Generator[None]:
+    """Let torch's generator of the CPU start from a seed, and have it back as it was.
+
+    `torch.manual_seed` would seed every device, which takes longer than some views.
+    """
+    before = torch.get_rng_state()
+    torch.default_generator.manual_seed(seed)
+    try:
+        yield
+    finally:
+        torch.set_rng_state(before)
+
+
+def _small(mask: Tensor) -> Tensor:
+    """A mask as bool, a quarter of the bytes, where it is of 0 and 1."""
+    values = mask.numpy()
+    return mask.bool() if ((values == 0) | (values == 1)).all() else mask
 
 
 def derive_seed(*parts: int) -> int:
@@ -94,11 +133,16 @@ def epoch_batches(
 
 
 def collate(rows: list[Row]) -> Batch:
-    """Stack rows to a batch."""
+    """Stack rows to a batch, images in bytes and masks in bool where all of them are."""
+    images, masks = [row["images"] for row in rows], [row["masks"] for row in rows]
+    if len({image.dtype for image in images}) > 1:
+        images = [as_floats(image) for image in images]
+    if len({mask.dtype for mask in masks}) > 1:
+        masks = [as_floats(mask) for mask in masks]
     return Batch(
-        torch.stack([row["images"] for row in rows]),
+        torch.stack(images),
         torch.stack([row["labels"] for row in rows]),
-        torch.stack([row["masks"] for row in rows]),
+        torch.stack(masks),
         torch.stack([row["has_mask"] for row in rows]),
         torch.stack([row["indices"] for row in rows]),
         groups=torch.stack([row["groups"] for row in rows]),

@@ -14,7 +14,8 @@ from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
 from vitreous.data.dataset import Dataset
-from vitreous.data.images import evaluation_crop, reduced_decoding
+from vitreous.data.decoding import reduced_decoding, shorter_side
+from vitreous.data.images import evaluation_crop
 from vitreous.data.reading_process import endings_held_back, leave_ending_to_the_parent
 from vitreous.errors import ImageError
 from vitreous.evaluation.test_sets import TestSet
@@ -194,7 +195,8 @@ class _Samples(TorchDataset[_Sample | tuple[int, str]]):
             gray = Image.fromarray((item.mask[0] > 0.5).to(torch.uint8).mul(255).numpy())
             image, mask = item.image, np.asarray(self.mask_crop(gray)) > 127
         else:
-            with reduced_decoding(self.view.shortest):
+            least = self.view.shortest
+            with reduced_decoding(shorter_side(least) if least else None):
                 image = self.dataset.images.open(index)
         pixels = np.asarray(self.crop(image))
         return _Sample(index, pixels, self.dataset.label(index), name_seed(name), mask)

@@ -70,6 +70,7 @@ class OptimizerStep:
         if not self.recipe.mixing.active:
             return batch
         seed_everything(self.settings.seed, self.state.progress.step)
+        batch = batch.to(torch.device("cpu"))
         return self.recipe.mixing.mix(batch, self.trained.classifier.num_classes)
 
     def __call__(self, batch: Batch, whole: Sequence[int]) -> dict[str, float]:

@@ -73,10 +73,20 @@ class ModelSettings:
 
 @dataclasses.dataclass(frozen=True)
 class TransformSettings:
-    """How images are seen in training and in validation; in order, name → settings."""
+    """How images are seen in training and in validation.
+
+    Attributes:
+        train: In order, name → settings.
+        validation: In order, name → settings.
+        decoding: `exact`, or `reduced`: in training, where the first transform is `resize` or
+            `random_resized_crop` and shows a box of a JPEG at half its size or less, the JPEG is
+            decoded at a half, a quarter or an eighth, which is faster and changes pixels. Boxes and
+            masks are the same; validation is exact.
+    """
 
     train: dict[str, Transform] = parts(TRANSFORMS)
     validation: dict[str, Transform] = parts(TRANSFORMS)
+    decoding: Literal["exact", "reduced"] = "exact"
 
 
 @dataclasses.dataclass(frozen=True)

@@ -20,7 +20,7 @@ from timm.optim import (
 )
 from torch import nn
 
-from vitreous.data.loading import TransformedDataset
+from vitreous.data.loading import TransformedDataset, collate
 from vitreous.data.readers import Split
 from vitreous.data.readers.groups import require_groups
 from vitreous.data.stores.cached import with_cached_masks
@@ -73,10 +73,12 @@ def transformed(split: Split, recipe: Recipe) -> tuple[TransformedDataset, Trans
     """
     seed, transforms = recipe.training.seed, recipe.transforms
     shown, held_out = with_cached_masks(split.train), with_cached_masks(split.validation)
-    train = TransformedDataset(shown, compose(transforms.train.values()), seed)
+    view, exact = compose(transforms.train.values()), compose(transforms.validation.values())
+    reduction = view.reduction if transforms.decoding == "reduced" else None
+    train = TransformedDataset(shown, view.as_read, seed, reduction)
     if not len(train):
         raise VitreousError("the data source gave no pictures to train on")
-    return train, TransformedDataset(held_out, compose(transforms.validation.values()), seed)
+    return train, TransformedDataset(held_out, exact.as_read, seed)
 
 
 def check_fit(
@@ -131,7 +133,7 @@ def check_fit(
 def _check_images(dataset: TransformedDataset, classifier: Classifier, where: str) -> None:
     """Put the first image through its transforms and the model."""
     try:
-        image = dataset[0, 0]["images"][None].to(classifier.device)
+        image = collate([dataset[0, 0]]).to(classifier.device).images
         with torch.inference_mode(), evaluation_mode(classifier):
             classifier(image)
     except (ValueError, AssertionError, RuntimeError) as error:

@@ -7,6 +7,7 @@ import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
 from vitreous.attribution import foreground_share, relevance
@@ -51,7 +52,7 @@ def draw_samples(
         return
     model = classifier if when == "before" else best_model(folder, classifier)
     chosen = [i * len(data) // count for i in range(count)]
-    batch = collate([data[(0, i)] for i in chosen])
+    batch = collate([data[(0, i)] for i in chosen]).to(torch.device("cpu"))
     try:
         labelled = bool((batch.labels >= 0).all())
         target = batch.labels if labelled else None

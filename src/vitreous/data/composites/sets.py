@@ -22,6 +22,7 @@ from vitreous.data.composites.compositing import (
 )
 from vitreous.data.composites.cutouts import AnyCutout, open_background
 from vitreous.data.dataset import Dataset
+from vitreous.data.decoding import reduced_decoding
 from vitreous.data.listing import list_files
 from vitreous.errors import VitreousError, shorten
 from vitreous.fingerprint import digest
@@ -100,7 +101,8 @@ class CompositeImages:
     def compose(self, index: int) -> Composite:
         """Draw one; the last one is kept, since its mask is asked for next."""
         if self._last is None or self._last[0] != index:
-            self._last = (index, self.plan.compose(index))
+            with reduced_decoding(None):  # its parts are pasted by their pixels
+                self._last = (index, self.plan.compose(index))
         return self._last[1]
 
     def open(self, index: int) -> Image.Image:

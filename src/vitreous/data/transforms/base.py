@@ -11,6 +11,8 @@ from torch import Tensor
 from torchvision import tv_tensors
 from torchvision.transforms import v2
 
+from vitreous.data.batch import as_floats
+from vitreous.data.transforms.window import WindowTransform
 from vitreous.registry import Registry
 
 
@@ -33,17 +35,48 @@ TRANSFORMS: Registry[type[Transform]] = Registry("view", "vitreous.data.transfor
 class compose:
     """Turn transforms into one callable: PIL image and mask (1, H, W) → tensors in [0, 1].
 
+    Where the first transform is `resize` or `random_resized_crop`, the image may be a reduced one
+    (`vitreous.data.decoding`): the same box is shown.
+
     Args:
         transforms: The transforms, in order.
     """
 
     def __init__(self, transforms: Iterable[Transform]):
-        self._transform = v2.Compose([t.transform() for t in transforms] or [v2.Identity()])
+        steps = [t.transform() for t in transforms]
+        first = steps[0] if steps else None
+        self._window = first if isinstance(first, WindowTransform) else None
+        rest = steps if self._window is None else steps[1:]
+        self._rest = v2.Compose(rest) if rest else None
 
     def __call__(self, image: Image.Image, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Apply the transforms to an image and its mask (zeros where there is none)."""
-        if mask is None:
-            mask = torch.zeros(1, image.height, image.width)
-        moved, moved_mask = self._transform(v2.functional.to_image(image), tv_tensors.Mask(mask))
-        transformed = v2.functional.to_dtype(moved, torch.float32, scale=True)
-        return transformed.as_subclass(Tensor), moved_mask.as_subclass(Tensor).float()
+        """Apply the transforms to an image and its mask (zeros where there is none), as floats."""
+        moved, moved_mask = self.as_read(image, mask)
+        return as_floats(moved), moved_mask
+
+    def as_read(self, image: Image.Image, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Apply the transforms, and leave pixels the bytes that they are.
+
+        Returns:
+            The image (3, h, w) in bytes, or as floats in [0, 1] where a transform makes it such,
+            and the mask (1, h, w) as floats, zeros where there is none.
+        """
+        if self._window is not None:
+            moved, moved_mask = self._window.show(image, mask)
+        else:
+            given = torch.zeros(1, image.height, image.width) if mask is None else mask
+            moved, moved_mask = v2.functional.to_image(image), tv_tensors.Mask(given)
+        if self._rest is not None:
+            moved, moved_mask = self._rest(moved, moved_mask)
+        if moved.dtype != torch.uint8:
+            moved = as_floats(moved)
+        return moved.as_subclass(Tensor), moved_mask.as_subclass(Tensor).float()
+
+    def reduction(self, width: int, height: int) -> int:
+        """How far a JPEG may be reduced, by torch's generator as it is: it is left further on.
+
+        Args:
+            width: Of the image, in pixels.
+            height: The same.
+        """
+        return 1 if self._window is None else self._window.reduction(width, height)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from torch import Tensor
 from torchvision import tv_tensors
@@ -11,25 +11,41 @@ from torchvision.transforms import v2
 
 from vitreous.data.images import INTERPOLATIONS
 from vitreous.data.transforms.base import TRANSFORMS
+from vitreous.data.transforms.window import Window, WindowTransform
 from vitreous.ranges import PIXELS, SHARE, above, at_least
 
 Interpolation = Literal["bicubic", "bilinear", "nearest", "lanczos"]
 
 
-class _Resize(v2.Transform):
+class _Resize(WindowTransform):
     """Resize the image by one rule and the mask by another (torchvision fixes nearest)."""
 
-    def __init__(self, size: list[int] | int, interpolation: str, mask: str, antialias: bool):
+    def __init__(self, size: list[int] | int, interpolation: str, mask: str):
         super().__init__()
-        self.size, self.antialias = size, antialias
-        self.image, self.mask = INTERPOLATIONS[interpolation], INTERPOLATIONS[mask]
+        self.size = size
+        self.interpolation, self.mask = INTERPOLATIONS[interpolation], INTERPOLATIONS[mask]
 
-    def transform(self, inpt: Tensor, params: dict[str, object]) -> Tensor:
+    def window(self, params: dict[str, Any], width: int, height: int) -> Window:
+        box = (0, 0, width, height)
+        if not isinstance(self.size, int):
+            return Window(box, (self.size[1], self.size[0]))
+        short = min(width, height)
+        return Window(box, (self.size * width // short, self.size * height // short))
+
+    def transform(self, inpt: Tensor, params: dict[str, Any]) -> Tensor:
         size = [self.size] if isinstance(self.size, int) else self.size
         if isinstance(inpt, tv_tensors.Mask):
             plain = v2.functional.resize_image(inpt.float(), size, self.mask, antialias=False)
             return tv_tensors.Mask(plain)
-        return v2.functional.resize(inpt, size, self.image, antialias=self.antialias)
+        return v2.functional.resize(inpt, size, self.interpolation, antialias=True)
+
+
+class _ResizedCrop(WindowTransform, v2.RandomResizedCrop):
+    """torchvision's, which may take its box from a reduced image."""
+
+    def window(self, params: dict[str, Any], width: int, height: int) -> Window:
+        box = (params["left"], params["top"], params["width"], params["height"])
+        return Window(box, (self.size[1], self.size[0]))
 
 
 @TRANSFORMS.register("resize")
@@ -53,7 +69,7 @@ class Resize:
     def transform(self) -> v2.Transform:
         """Build the transform."""
         size = [self.size, self.size] if self.square else self.size
-        return _Resize(size, self.interpolation, self.mask_interpolation, antialias=True)
+        return _Resize(size, self.interpolation, self.mask_interpolation)
 
 
 @TRANSFORMS.register("center_crop")
@@ -109,7 +125,7 @@ class RandomResizedCrop:
 
     def transform(self) -> v2.Transform:
         """Build the transform."""
-        return v2.RandomResizedCrop(
+        return _ResizedCrop(
             self.size, self.scale, self.ratio, INTERPOLATIONS[self.interpolation], antialias=True
         )
 

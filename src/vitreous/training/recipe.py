@@ -90,7 +90,7 @@ class Recipe:
             )
         if self.mixing.active:
             self._check_mixing()
-        if self.training.compile and "attention" in self.needs:
+        if self.training.compile:
             self._check_compiled()
 
     @property
@@ -102,14 +102,12 @@ class Recipe:
     def _check_compiled(self) -> None:
         """Refuse what one graph, derived once, cannot hold."""
         reason = ""
-        if self.maps_wanted is None:
-            reason = (
-                "objectives whose maps differ in method, start_layer or target, are derived twice "
-                "(second_order) or are of clean pictures"
-            )
-        elif "input_gradients" in self.needs:
-            reason = "objectives of input gradients beside others that record attention"
-        elif self.training.precision == "float16":
+        records = "attention" in self.needs
+        if "input_gradients" in self.needs:
+            reason = "objectives of input gradients (gradmask, rrr), which derive a pass twice"
+        elif records and self.maps_wanted is None:
+            reason = "objectives whose maps differ in method, start_layer, target or second_order"
+        elif records and self.training.precision == "float16":
             reason = "training.precision float16 and objectives that record attention"
         if reason:
             raise ValueError(f"training.compile does not go with {reason}; set one off")

@@ -26,6 +26,7 @@ from vitreous.training.run import RunFolder
 from vitreous.training.step import compute_loss
 
 FGSM = {"name": "pgd", "steps": 1, "epsilon": 4 / 255, "step_size": 5 / 255}
+CONSISTENT = {"classification": {}, "relevance_consistency": {}}
 LABEL, PREDICTION = {"classification": {}, "relevance": {}}, {"target": "prediction"}
 RECIPES: dict[str, dict[str, Any]] = {
     "relevance": {},
@@ -33,7 +34,28 @@ RECIPES: dict[str, dict[str, Any]] = {
     "some layers": {"objectives": {"classification": {}, "relevance": {"start_layer": 1}}},
     "joint": {"objectives": {**LABEL, "relevance_consistency": {}}, "adversary": FGSM},
     "bfloat16": {"precision": "bfloat16"},
+    "parts": {"accumulation": 3},
+    "trades": {
+        "objectives": {"relevance": {"images": "clean"}, "trades": {}},
+        "adversary": {"name": "pgd", "loss": "kl", "epsilon": 4 / 255},
+    },
+    "predicted under attack": {
+        "objectives": {
+            "relevance": {**PREDICTION, "images": "clean"},
+            "relevance_consistency": PREDICTION,
+            "background_swap": {"consistency": 1.0},
+        },
+        "adversary": {**FGSM, "norm": "l2", "epsilon": 0.5, "step_size": 0.5},
+    },
+    "plain": {"objectives": {"classification": {}, "gradalign": {}}, "adversary": FGSM},
 }
+GRAPHS = {
+    "joint": {"step": 1, "adversary": 1},
+    "trades": {"step": 1, "adversary": 1, "logits": 1},
+    "predicted under attack": {"step": 1, "adversary": 1, "some rows": 1},
+    "plain": {"step": 1, "adversary": 1},
+}
+OPTIONS = ("precision", "accumulation")
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +69,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def trained(root: Path, out: Path, name: str, compiled: bool) -> tuple[Any, list[dict[str, Any]]]:
     """Weights and metrics of two epochs."""
     changes = dict(RECIPES[name])
-    options = {k: changes.pop(k) for k in ("precision",) if k in changes}
+    options = {k: changes.pop(k) for k in OPTIONS if k in changes}
     training = {"epochs": 2, "batch_size": 4, "trackers": [], "samples": 0, **options}
     optimizer = {"name": "sgd", "lr": 0.05}  # Adam makes steps of rounding
     values = tiny_recipe(
@@ -58,6 +80,15 @@ def trained(root: Path, out: Path, name: str, compiled: bool) -> tuple[Any, list
     assert state is not None
     lines = (out / "metrics.jsonl").read_text().splitlines()
     return state["model"], [json.loads(line) for line in lines]
+
+
+def results_of(out: Path) -> dict[str, Any]:
+    return json.loads((out / "results.json").read_text())
+
+
+def values_of(name: str) -> dict[str, Any]:
+    """Its objectives."""
+    return RECIPES[name].get("objectives", LABEL)
 
 
 @pytest.fixture
@@ -71,28 +102,38 @@ def traced(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_a_compiled_training_is_the_training(
-    name: str, root: Path, tmp_path: Path, traced: None, capsys: pytest.CaptureFixture[str]
+    name: str,
+    root: Path,
+    tmp_path: Path,
+    traced: None,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     expected, figures = trained(root, tmp_path / "plain", name, False)
     assert not counters["stats"]
-    assert "compiled:" not in capsys.readouterr().out
+    assert "compiled in" not in capsys.readouterr().out
+    assert "compiled" not in results_of(tmp_path / "plain")
     weights, found = trained(root, tmp_path / "compiled", name, True)
-    assert capsys.readouterr().out.count("compiled: the first step took") == 1
-    assert counters["stats"]["unique_graphs"] == 1, "one graph, the last and smaller batch too"
+    graphs = GRAPHS.get(name, {"step": 1})
+    assert capsys.readouterr().out.count(f"s: {', '.join(sorted(graphs, reverse=True))} (") == 1
+    assert counters["stats"]["unique_graphs"] == len(graphs), "smaller batches use them too"
     assert not counters["graph_break"]
+    assert not [r for r in caplog.records if r.name == "vitreous.training.graphs"]
+    told = results_of(tmp_path / "compiled")["compiled"]
+    assert told["graphs"] == graphs and 0 < told["seconds"] < 600 and "uncompiled" not in told
     rounding = 2e-2 if name == "bfloat16" else 1e-5
     for key, value in expected.items():
         torch.testing.assert_close(weights[key], value, atol=rounding, rtol=0)
     assert [row.keys() for row in found] == [row.keys() for row in figures]
     for row, other in zip(found, figures):
-        for key in ("loss", "relevance"):
-            assert row[key] == pytest.approx(other[key], abs=rounding)
+        for key in {"loss", *values_of(name)} & row.keys():
+            assert row[key] == pytest.approx(other[key], abs=max(rounding, 1e-4 * abs(other[key])))
 
 
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"objectives": {"relevance": {"second_order": True}}}, "derived twice"),
+        ({"objectives": {"classification": {}, "gradmask": {}}}, "input gradients"),
         ({"objectives": {"relevance": {}, "relevance_consistency": PREDICTION}}, "differ in"),
         ({"objectives": {"relevance": {}, "rrr": {}}}, "input gradients"),
         ({"precision": "float16"}, "float16"),
@@ -102,7 +143,7 @@ def test_what_one_graph_cannot_hold_is_refused(
     changes: dict[str, Any], words: str, root: Path
 ) -> None:
     changes = dict(changes)
-    options = {k: changes.pop(k) for k in ("precision",) if k in changes}
+    options = {k: changes.pop(k) for k in OPTIONS if k in changes}
     values = tiny_recipe(root, training={"compile": True, **options}, **changes)
     with pytest.raises(VitreousError, match=rf"training.compile does not go with .*{words}"):
         build(Recipe, values)

@@ -185,7 +185,7 @@ def _as_is() -> AbstractContextManager[None]:
 
 
 def _reason(error: Exception) -> str:
-    """The first guard that failed: `tensor 'images' size mismatch at index 0. expected 4, …`."""
+    """What failed of each graph that there is: `tensor 'x' size mismatch … expected 4, …`."""
     lines = [line.strip() for line in str(error).splitlines()]
     failed = [line.split(": ", 1)[-1] for line in lines if line.startswith("- ")]
-    return failed[0] if failed else lines[0]
+    return "; ".join(dict.fromkeys(failed)) or lines[0]

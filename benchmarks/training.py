@@ -3,14 +3,18 @@
     python benchmarks/training.py
     python benchmarks/training.py --precision bfloat16
     python benchmarks/training.py --compiled
+    python benchmarks/training.py --compiled --recipe demo/joint
+    python benchmarks/training.py --compiled --recipe joint/vit_base_16_no_masks
     python benchmarks/training.py --costs --precision bfloat16 --batch 8
 
 The whole is what `vitreous train` does in an epoch: read, transform, collate, step, log; the bare
 step is that of one batch in memory: the objectives' loss, its gradients, the optimiser. Both train
 the same network by RobustViT's objectives and take turns on it. Floor: 0.95 of the bare step.
 With `--compiled` it is the bare step compiled that takes turns with the bare step, after its first
-one, whose time is told. With `--costs` the bare steps of plain finetuning, guidance and background
-swap take turns: what an objective costs.
+one, whose time is told, with what of it was compiling. `--recipe` takes the adversary and the
+objectives of a recipe, in the bare step too; model, images and optimiser stay the demo's. With
+`--costs` the bare steps of plain finetuning, guidance and background swap take turns: what an
+objective costs.
 """
 
 from __future__ import annotations
@@ -29,8 +33,11 @@ import vitreous
 from vitreous.data.loading import load_batches
 from vitreous.precision import Precision, autocast
 from vitreous.training import load_recipe
+from vitreous.training.adversaries.gradient import passes_made_by
 from vitreous.training.compiled import CompiledPass
 from vitreous.training.engine import Trainer
+from vitreous.training.objectives import OBJECTIVES
+from vitreous.training.recipe import recipe_values
 from vitreous.training.step import Share, compute_loss
 
 
@@ -50,13 +57,20 @@ class Settings:
     precision: Precision = "float32"
     compiled: bool = False
     """Compare the compiled step with the step."""
+    recipe: str = "demo/guided"
+    """Whose adversary and objectives."""
     costs: bool = False
     """Compare the steps of several recipes."""
 
 
-def make(settings: Settings, out: Path, name: str = "demo/guided") -> Trainer:
-    """A run of a recipe of the demo, on scenes as large as the input."""
+def make(settings: Settings, out: Path, name: str) -> Trainer:
+    """A run by what a recipe makes of a step, on the demo's scenes, as large as the input."""
+    values = recipe_values(name)
+    objectives = {key: values["objectives"].get(key, False) for key in OBJECTIVES}
     changes = {
+        "objectives": objectives,
+        "adversary": values.get("adversary"),
+        "robust_validation": {"images": 0},
         "data": {
             "train": settings.batch * settings.steps,
             "validation": settings.batch,
@@ -73,7 +87,7 @@ def make(settings: Settings, out: Path, name: str = "demo/guided") -> Trainer:
     }
     size = settings.size
     model = vitreous.load_model(settings.model, pretrained=False, image_size=size, num_classes=8)
-    recipe = load_recipe(name, changes)
+    recipe = load_recipe("demo/guided", changes)
     trainer = Trainer(recipe, out, model, quiet=True)
     trainer.folder.prepare(recipe, True)
     trainer.accelerator.init_trackers("logs", {})
@@ -100,13 +114,18 @@ def bare(
     """Images a second of the step alone."""
     model, optimizer = trainer.classifier, trainer.trained.optimizer
     passed = model if compiled is None else compiled.module
+    adversary, state = trainer.recipe.adversary, trainer.state.adversary
     (batch,) = load_batches(trainer.train_data, [list(range(settings.batch))], 0)
     started = time.perf_counter()
     for _ in range(steps):
         with autocast(model.device, settings.precision):
-            objectives = trainer.recipe.objectives
+            seen, objectives = batch, trainer.recipe.objectives
+            if adversary is not None:
+                with passes_made_by(compiled):
+                    images = adversary(model, batch.images, batch.labels, state, 1.0)
+                seen = dataclasses.replace(batch, images=images)
             loss = compute_loss(
-                passed, model, batch, objectives, clean=batch.images, compiled=compiled
+                passed, model, seen, objectives, clean=batch.images, compiled=compiled
             )
         loss.scaled(Share.whole(batch)).backward()
         optimizer.step()
@@ -116,9 +135,7 @@ def bare(
 
 def compare_compiled(trainer: Trainer, settings: Settings) -> str:
     """The compiled step beside the step, taking turns."""
-    wanted = trainer.recipe.maps_wanted
-    assert wanted is not None
-    compiled = CompiledPass(trainer.classifier, wanted)
+    compiled = CompiledPass(trainer.classifier, trainer.recipe.maps_wanted)
     first = settings.batch / bare(trainer, settings, 1, compiled)
     pairs = []
     for turn in range(settings.repeats + 1):
@@ -128,7 +145,7 @@ def compare_compiled(trainer: Trainer, settings: Settings) -> str:
     ratio = statistics.median(a / b for a, b in pairs[1:])
     rates = [statistics.median(column) for column in zip(*pairs[1:])]
     told = f"{rates[0]:.1f} compiled against {rates[1]:.1f} images/s, ratio {ratio:.3f}"
-    return f"{told}; the first step {first:.1f} s"
+    return f"{told}; the first step {first:.1f} s; {compiled.log}"
 
 
 def compare_costs(settings: Settings) -> str:
@@ -158,9 +175,9 @@ def main(settings: Settings) -> None:
         print(compare_costs(settings))
         return
     with tempfile.TemporaryDirectory() as name:
-        trainer, bar = make(settings, Path(name) / "run"), tqdm(disable=True)
+        trainer, bar = make(settings, Path(name) / "run", settings.recipe), tqdm(disable=True)
         trainer.model.train()
-        what = f"{settings.model} at {settings.size} px, batch {settings.batch}"
+        what = f"{settings.recipe}, {settings.model} at {settings.size} px, batch {settings.batch}"
         if settings.compiled:
             print(f"{what}, {settings.precision}: {compare_compiled(trainer, settings)}")
             return

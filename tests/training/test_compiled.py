@@ -13,6 +13,7 @@ import torch
 import torchvision
 from torch import nn
 from torch._dynamo.utils import counters
+from torch.nn.parallel import DistributedDataParallel
 
 from helpers import small_crossvit, tiny_recipe, tiny_vit, write_masked_set
 from vitreous.config import build
@@ -22,8 +23,10 @@ from vitreous.models import Classifier, load_model
 from vitreous.training import Recipe, train
 from vitreous.training.compiled import CompiledPass
 from vitreous.training.engine import Trainer
+from vitreous.training.graphs import Compilation
 from vitreous.training.objectives.classification import Classification
 from vitreous.training.objectives.relevance import Relevance
+from vitreous.training.objectives.relevance_consistency import RelevanceConsistency
 from vitreous.training.run import RunFolder
 from vitreous.training.step import compute_loss
 
@@ -214,6 +217,34 @@ def any_size() -> Classifier:
 
 def torchvision_vit() -> Classifier:
     return load_model(torchvision.models.VisionTransformer(64, 16, 2, 2, 24, 48, num_classes=5))
+
+
+def test_under_ddp_the_pass_and_the_further_ones_are_one_graph(
+    traced: None, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    init = f"file://{tmp_path}/group"
+    torch.distributed.init_process_group("gloo", init_method=init, rank=0, world_size=1)
+    try:
+        model = tiny_vit().train()
+        masks = (torch.rand(4, 1, 32, 32) > 0.5).float()
+        images, rows = torch.rand(4, 3, 32, 32), torch.arange(4)
+        batch = Batch(images, rows, masks, torch.ones(4, dtype=torch.bool), rows)
+        objectives: dict[str, Any] = {"relevance": Relevance(), "turned": RelevanceConsistency()}
+        clean, gradients = (images + 0.02).clamp(0, 1), []
+        compiled = CompiledPass(model, Relevance().maps_wanted, Compilation(strict=True))
+        wrapped = DistributedDataParallel(compiled.module, find_unused_parameters=True)
+        for made, passed in ((None, model), (compiled, wrapped), (compiled, wrapped)):
+            model.zero_grad()
+            torch.manual_seed(0)
+            loss = compute_loss(passed, model, batch, objectives, clean=clean, compiled=made)
+            loss.means.backward()
+            gradients.append([p.grad.clone() for p in model.parameters() if p.grad is not None])
+    finally:
+        torch.distributed.destroy_process_group()
+    assert compiled.log.graphs == {"step": 1} and not compiled.log.eager
+    for first, second, third in zip(*gradients, strict=True):
+        torch.testing.assert_close(second, first, atol=1e-6, rtol=0)
+        torch.testing.assert_close(third, first, atol=1e-6, rtol=0)
 
 
 @pytest.mark.parametrize("make", [small_crossvit, torchvision_vit, any_size])

@@ -135,7 +135,9 @@ def bare(
 
 def compare_compiled(trainer: Trainer, settings: Settings) -> str:
     """The compiled step beside the step, taking turns."""
-    compiled = CompiledPass(trainer.classifier, trainer.recipe.maps_wanted)
+    recipe = trainer.recipe
+    gradients = recipe.gradients_wanted
+    compiled = CompiledPass(trainer.classifier, recipe.maps_wanted, gradients=gradients)
     first = settings.batch / bare(trainer, settings, 1, compiled)
     pairs = []
     for turn in range(settings.repeats + 1):

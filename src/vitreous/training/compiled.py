@@ -8,12 +8,14 @@ with rows that do not count, so that no later step makes another graph.
 
 from __future__ import annotations
 
-from collections.abc import Callable, MutableMapping, Sequence
-from typing import TypeVar
+import contextlib
+from collections.abc import Callable, Generator, MutableMapping, Sequence
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from vitreous.attribution import METHODS, min_max, recorded_pass
 from vitreous.data.batch import Batch
@@ -22,27 +24,34 @@ from vitreous.models import Classifier
 from vitreous.models.attention import AttentionTrace, recording
 from vitreous.models.families import layout_of
 from vitreous.models.forward import ForwardPass, make_recording_hook
-from vitreous.models.gradients import is_half_precision, scaled_up
+from vitreous.models.gradients import is_half_precision, scaled_gradients, scaled_up
 from vitreous.models.layout import Layout
 from vitreous.training.adversaries.gradient import BatchLoss
 from vitreous.training.graphs import Compilation, Graph, can_trace_gradients, uncompiled
-from vitreous.training.objectives.base import MapsWanted
+from vitreous.training.objectives.base import GradientWanted, MapsWanted
 
 T = TypeVar("T")
 PREDICTION = -1
 """In the place of a class: the one that the model predicts."""
 
 
-class RelevancePass(nn.Module):
-    """Logits of images, and their relevance maps where classes are given, in one call.
+class StepPass(nn.Module):
+    """Logits of images, and what is derived from them, in one call.
 
     Args:
         classifier: The model; what is trained of it is trained.
         wanted: Which maps; none where not given.
+        gradients: Which gradients for the images.
     """
 
-    def __init__(self, classifier: Classifier, wanted: MapsWanted | None = None):
+    def __init__(
+        self,
+        classifier: Classifier,
+        wanted: MapsWanted | None = None,
+        gradients: Sequence[GradientWanted] = (),
+    ):
         super().__init__()
+        self.gradients = tuple(gradients)
         self.classifier, self.wanted = classifier, wanted
         self.method = None if wanted is None else METHODS[wanted.method]
         self.trace = AttentionTrace()
@@ -55,29 +64,42 @@ class RelevancePass(nn.Module):
             self.size, self.layout = size, layout_of(self.classifier.net, size)
 
     def forward(
-        self, images: Tensor, classes: Tensor | None = None
-    ) -> Tensor | tuple[Tensor, Tensor, Tensor]:
+        self, images: Tensor, classes: Tensor, labels: Tensor
+    ) -> tuple[Tensor, tuple[Tensor, ...], tuple[Tensor, ...]]:
         """Make the pass.
 
         Args:
             images: (B, 3, H, W) in [0, 1].
             classes: (B,) whose maps are made, `PREDICTION` for what the model predicts.
+            labels: (B,) that scores are of.
 
         Returns:
-            Logits (B, C); with classes also maps (B, 1, H, W) in [0, 1], and which (B,) were
-            constant.
+            Logits (B, C); maps (B, 1, H, W) in [0, 1], and which (B,) were constant, if there
+            are to be maps; gradients (B, 3, H, W).
         """
-        if classes is None or self.wanted is None or self.method is None:
-            return self.classifier(images)
         self.trace.clear()
         logits = self.classifier(images)
+        maps = self._maps(images, logits, classes)
+        gradients = tuple(
+            self._gradient(wanted, images, logits, labels) for wanted in self.gradients
+        )
+        self.trace.clear()
+        return logits, maps, gradients
+
+    def _maps(self, images: Tensor, logits: Tensor, classes: Tensor) -> tuple[Tensor, ...]:
+        if self.wanted is None or self.method is None:
+            return ()
         chosen = torch.where(classes < 0, logits.detach().argmax(1), classes)
         made = ForwardPass(images, logits, self.trace)
         start, twice = self.wanted.start_layer, self.wanted.second_order
         recorded = recorded_pass(made, chosen, self.layout, start, twice)
-        maps, constant = min_max(self.method(recorded))
-        self.trace.clear()
-        return logits, maps, constant
+        return min_max(self.method(recorded))
+
+    @staticmethod
+    def _gradient(wanted: GradientWanted, images: Tensor, logits: Tensor, labels: Tensor) -> Tensor:
+        score, twice = wanted.score(logits.float(), labels), wanted.second_order
+        (gradient,) = scaled_gradients(score, [images], create_graph=twice, retain_graph=True)
+        return gradient
 
 
 class ImageGradient(nn.Module):
@@ -122,6 +144,7 @@ class CompiledPass:
         classifier: The model.
         wanted: Which maps the objectives ask for; none where not given.
         log: Of the run.
+        gradients: Which gradients for the images they ask for.
 
     Attributes:
         module: What is to be prepared for the devices and processes; `prepared` is what came of
@@ -133,17 +156,22 @@ class CompiledPass:
     """
 
     def __init__(
-        self, classifier: Classifier, wanted: MapsWanted | None, log: Compilation | None = None
+        self,
+        classifier: Classifier,
+        wanted: MapsWanted | None,
+        log: Compilation | None = None,
+        gradients: Sequence[GradientWanted] = (),
     ):
-        if wanted is not None and not can_trace_gradients():
+        derives = wanted is not None or bool(gradients)
+        if derives and not can_trace_gradients():
             raise VitreousError(
-                "training.compile with objectives that record attention needs a newer torch than "
+                "training.compile with objectives of attention or input gradients needs a newer torch than "
                 f"{torch.__version__}: one that traces torch.autograd.grad"
             )
         self.classifier, self.log = classifier, log or Compilation()
-        self.inner = RelevancePass(classifier, wanted)
-        whole = wanted is not None
-        self.step = Graph("step", self.inner, self.log, whole=whole, required=whole)
+        self.inner = StepPass(classifier, wanted, gradients) if derives else None
+        module = classifier if self.inner is None else self.inner
+        self.step = Graph("step", module, self.log, whole=derives, required=derives)
         self.module = self.step.module
         self.further = Graph("logits", classifier, self.log)
         self.part = Graph("some rows", classifier, self.log, rows_vary=True)
@@ -160,7 +188,7 @@ class CompiledPass:
             prepared: `module`, wrapped for several processes if need be.
             batch: What goes in, at most as many rows as the first time.
         """
-        return self._step(prepared, batch.images, self._classes(batch))
+        return self._step(prepared, batch, batch.images)
 
     def again(self, batch: Batch, images: Tensor, classes: Tensor | None = None) -> ForwardPass:
         """Make the pass of other images of the same rows, by the same graph.
@@ -171,7 +199,7 @@ class CompiledPass:
             classes: (B,) whose maps are made, where these are not those that the objectives ask
                 for of the batch.
         """
-        return self._step(self.module, images, self._classes(batch) if classes is None else classes)
+        return self._step(self.module, batch, images, classes)
 
     def logits(self, images: Tensor, *, rows_vary: bool = False) -> Tensor:
         """Logits (B, C) of further images (B, 3, H, W), in place of a pass of the classifier.
@@ -184,9 +212,8 @@ class CompiledPass:
             filled = images if len(images) > 1 else images.expand(2, *images.shape[1:]).clone()
             torch._dynamo.mark_dynamic(filled, 0)
             return self.part(lambda: self.part.module(filled))[: len(images)]
-        if self.inner.wanted is None:
-            return self._step(self.module, images, None).logits
-        return self._filled(self.further, self.further.module, images)[: len(images)]
+        graph = self.step if self.inner is None else self.further
+        return self._filled(graph, graph.module, images)[: len(images)]
 
     def image_gradient(
         self,
@@ -222,16 +249,35 @@ class CompiledPass:
         (gradient,) = scaled_up(derive, state, images.device)
         return torch.zeros_like(images) if gradient is None else gradient
 
-    def _step(self, prepared: nn.Module, images: Tensor, classes: Tensor | None) -> ForwardPass:
-        rows = len(images)
-        if classes is None:
-            logits = self._filled(self.step, prepared, images)
-            return ForwardPass(images, logits[:rows])
-        self.inner.fit((images.shape[-2], images.shape[-1]))
-        make_hook = make_recording_hook(self.inner.trace, self.inner.classifier)
-        with recording(self.inner.classifier, make_hook):
-            logits, maps, constant = self._filled(self.step, prepared, images, classes)
-        return ForwardPass(images, logits[:rows], maps=(maps[:rows], constant[:rows]))
+    def _step(
+        self, prepared: nn.Module, batch: Batch, images: Tensor, classes: Tensor | None = None
+    ) -> ForwardPass:
+        rows, inner = len(images), self.inner
+        if inner is None:
+            return ForwardPass(images, self._filled(self.step, prepared, images)[:rows])
+
+        def call(images: Tensor, classes: Tensor, labels: Tensor) -> tuple[Any, ...]:
+            seen = images.detach().requires_grad_() if inner.gradients else images
+            return prepared(seen, classes, labels)
+
+        inputs = images, self._classes(batch) if classes is None else classes, batch.labels
+        with self._recorded(inner, images):
+            logits, maps, gradients = self._filled(self.step, call, *inputs)
+        derived = {wanted: made[:rows] for wanted, made in zip(inner.gradients, gradients)}
+        told = (maps[0][:rows], maps[1][:rows]) if maps else None
+        return ForwardPass(images, logits[:rows], maps=told, derived=derived)
+
+    @contextlib.contextmanager
+    def _recorded(self, inner: StepPass, images: Tensor) -> Generator[None]:
+        """Record attention, or let images be derived by the kernel that can be derived twice."""
+        with contextlib.ExitStack() as stack:
+            if inner.wanted is not None:
+                inner.fit((images.shape[-2], images.shape[-1]))
+                make_hook = make_recording_hook(inner.trace, inner.classifier)
+                stack.enter_context(recording(inner.classifier, make_hook))
+            if inner.gradients:
+                stack.enter_context(sdpa_kernel(SDPBackend.MATH))
+            yield
 
     def _filled(self, graph: Graph, call: Callable[..., T], *inputs: Tensor) -> T:
         """Call a graph with as many rows as it was made for.
@@ -248,9 +294,8 @@ class CompiledPass:
         filled = torch.arange(self.rows, device=device) % rows
         return graph(lambda: call(*(x[filled] for x in inputs)))
 
-    def _classes(self, batch: Batch) -> Tensor | None:
-        if self.inner.wanted is None:
-            return None
-        if self.inner.wanted.target == "prediction":
+    def _classes(self, batch: Batch) -> Tensor:
+        wanted = None if self.inner is None else self.inner.wanted
+        if wanted is not None and wanted.target == "prediction":
             return torch.full_like(batch.labels, PREDICTION)
         return batch.labels

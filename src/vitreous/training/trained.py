@@ -57,7 +57,9 @@ class TrainedModel:
         if settings.compile:
             strict, quiet = settings.compile == "strict", not accelerator.is_main_process
             self.compilation = Compilation(strict, quiet)
-            self.compiled = CompiledPass(classifier, recipe.maps_wanted, self.compilation)
+            self.compiled = CompiledPass(
+                classifier, recipe.maps_wanted, self.compilation, recipe.gradients_wanted
+            )
         self.wrapped, self.optimizer = self._prepare()
         self.average = None if settings.ema is None else ModelEmaV3(classifier, settings.ema)
 

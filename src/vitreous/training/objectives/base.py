@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Annotated, Literal, Protocol
+from collections.abc import Callable
+from typing import Annotated, Literal, Protocol, runtime_checkable
 
 from torch import Tensor, nn
 
@@ -160,6 +161,27 @@ class MapsWanted:
     start_layer: int
     target: str
     second_order: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class GradientWanted:
+    """A gradient for the images that an objective takes of a pass, made where that is compiled.
+
+    Attributes:
+        score: Logits (B, C) and labels (B,) → the scalar that is derived.
+        second_order: The gradient is derived itself; else it is a constant.
+    """
+
+    score: Callable[[Tensor, Tensor], Tensor]
+    second_order: bool
+
+
+@runtime_checkable
+class DerivesImages(Protocol):
+    """An objective whose gradient for the images a compiled pass can make."""
+
+    @property
+    def gradient_wanted(self) -> GradientWanted: ...  # noqa: D102
 
 
 @dataclasses.dataclass(frozen=True)

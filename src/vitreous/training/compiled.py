@@ -1,8 +1,8 @@
 """The passes of a training step as graphs: recorded attention under `torch.compile`.
 
-A map is made from the gradients of attention, so its graph holds a backward pass to the maps too;
-the gradients are constants, as in the paper, and the graph is derived once. The adversary's graph
-holds the backward pass to the images. Batches that are smaller than the first one are filled up
+A map is made from the gradients of attention, so its graph holds a backward pass to the maps too:
+what torch compiled can be derived once, so whatever is derived before the loss is derived within
+the graph. The adversary's graph holds the backward pass to the images. Batches that are smaller than the first one are filled up
 with rows that do not count, so that no later step makes another graph.
 """
 
@@ -135,9 +135,9 @@ class CompiledPass:
     """Makes the passes of training steps by compiled graphs.
 
     These are, each made when it is first needed, which is the first step: `step`, the pass of
-    what the step is of, with the relevance maps that its objectives ask for, which makes the
-    passes of turned and of clean images too; `adversary`, the gradient for the images; `logits`,
-    further passes without maps, where the first has some; `some rows`, those of a part of the
+    what the step is of, with the relevance maps and the gradients for the images that its
+    objectives ask for, which makes the passes of turned and of clean images too; `adversary`, the gradient for the images; `logits`,
+    further passes that derive nothing, where the first does; `some rows`, those of a part of the
     batch.
 
     Args:
@@ -165,8 +165,8 @@ class CompiledPass:
         derives = wanted is not None or bool(gradients)
         if derives and not can_trace_gradients():
             raise VitreousError(
-                "training.compile with objectives of attention or input gradients needs a newer torch than "
-                f"{torch.__version__}: one that traces torch.autograd.grad"
+                "training.compile with objectives of attention or input gradients needs a newer "
+                f"torch than {torch.__version__}: one that traces torch.autograd.grad"
             )
         self.classifier, self.log = classifier, log or Compilation()
         self.inner = StepPass(classifier, wanted, gradients) if derives else None
@@ -263,7 +263,9 @@ class CompiledPass:
         inputs = images, self._classes(batch) if classes is None else classes, batch.labels
         with self._recorded(inner, images):
             logits, maps, gradients = self._filled(self.step, call, *inputs)
-        derived = {wanted: made[:rows] for wanted, made in zip(inner.gradients, gradients)}
+        derived: dict[object, Tensor] = {
+            wanted: made[:rows] for wanted, made in zip(inner.gradients, gradients)
+        }
         told = (maps[0][:rows], maps[1][:rows]) if maps else None
         return ForwardPass(images, logits[:rows], maps=told, derived=derived)
 

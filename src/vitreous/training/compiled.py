@@ -2,8 +2,9 @@
 
 A map is made from the gradients of attention, so its graph holds a backward pass to the maps too:
 what torch compiled can be derived once, so whatever is derived before the loss is derived within
-the graph. The adversary's graph holds the backward pass to the images. Batches that are smaller than the first one are filled up
-with rows that do not count, so that no later step makes another graph.
+the graph. The adversary's graph holds the backward pass to the images. Batches that are smaller
+than the first one are filled up with rows that do not count, so that no later step makes another
+graph.
 """
 
 from __future__ import annotations
@@ -136,9 +137,9 @@ class CompiledPass:
 
     These are, each made when it is first needed, which is the first step: `step`, the pass of
     what the step is of, with the relevance maps and the gradients for the images that its
-    objectives ask for, which makes the passes of turned and of clean images too; `adversary`, the gradient for the images; `logits`,
-    further passes that derive nothing, where the first does; `some rows`, those of a part of the
-    batch.
+    objectives ask for, which makes the passes of turned and of clean images too; `adversary`, the
+    gradient for the images; `logits`, further passes that derive nothing, where the first does;
+    `some rows`, those of a part of the batch.
 
     Args:
         classifier: The model.

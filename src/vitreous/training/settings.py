@@ -133,8 +133,8 @@ class TrainingSettings:
         precision: `float32`, `bfloat16`, or `float16` with loss scaling.
         clip_norm: Largest norm of the gradient; none where not given.
         compile: Use `torch.compile`. A pass and what is derived of it are one graph, the
-            adversary's gradient is another; they are made at the first step. One that is made again is told in
-            a warning, or ends the run where this is `strict`.
+            adversary's gradient is another; they are made at the first step. One that is made
+            again is told in a warning, or ends the run where this is `strict`.
         shuffle: Shuffle each epoch (RobustViT's published loop does not).
         seed: Of everything.
         workers: Processes that read images beside each model; `auto`: by the processors that each

@@ -259,7 +259,7 @@ class CompiledPass:
 
         def call(images: Tensor, classes: Tensor, labels: Tensor) -> tuple[Any, ...]:
             seen = images.detach().requires_grad_() if inner.gradients else images
-            return prepared(seen, classes, labels)
+            return prepared(seen, classes.clone(), labels)  # a graph of two tensors is not of one
 
         inputs = images, self._classes(batch) if classes is None else classes, batch.labels
         with self._recorded(inner, images):

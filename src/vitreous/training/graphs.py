@@ -10,6 +10,7 @@ import dataclasses
 import importlib
 import inspect
 import logging
+import re
 from collections.abc import Callable, Generator
 from contextlib import AbstractContextManager, contextmanager
 from types import ModuleType
@@ -187,5 +188,6 @@ def _as_is() -> AbstractContextManager[None]:
 def _reason(error: Exception) -> str:
     """What failed of each graph that there is: `tensor 'x' size mismatch … expected 4, …`."""
     lines = [line.strip() for line in str(error).splitlines()]
-    failed = [line.split(": ", 1)[-1] for line in lines if line.startswith("- ")]
+    guards = [re.match(r"- \d+/\d+: (.*?)(\s+#|$)", line) for line in lines]
+    failed = [guard[1] for guard in guards if guard]
     return "; ".join(dict.fromkeys(failed)) or lines[0]

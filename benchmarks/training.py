@@ -3,6 +3,7 @@
     python benchmarks/training.py
     python benchmarks/training.py --precision bfloat16
     python benchmarks/training.py --compiled
+    python benchmarks/training.py --compiled --recipe joint/vit_base_16_no_masks
     python benchmarks/training.py --costs --precision bfloat16 --batch 8
     python benchmarks/training.py --data PHOTOGRAPHS --size 224 --batch 8
 
@@ -13,8 +14,9 @@ other package's training to set beside it. Images are generated scenes, or with 
 photographs (classes as folders; those of one folder are dealt out to eight) by the recipe
 `photographs/guided`, with a centred box as the mask of each, a PNG file that is written for it.
 With `--compiled` it is the bare step compiled that is set beside the bare step, after its first
-one, whose time is told; the floor is a forward pass, a backward pass to the activations, a full
-backward pass and the optimiser. With `--costs` the bare steps of plain finetuning, guidance and
+one, whose time is told, with what of it was compiling; the floor is a forward pass, a backward pass
+to the activations, a full backward pass and the optimiser. `--recipe` takes the adversary and the
+objectives of a recipe; model, images and optimiser stay the demo's. With `--costs` the bare steps of plain finetuning, guidance and
 background swap are set beside each other: what an objective costs; the floor is the plain one.
 They take turns, each the same number of steps in a turn; told are medians of the wall clock, half
 of what lies between the quartiles, the floor's share (its time over that of each), images a second,
@@ -46,8 +48,11 @@ from vitreous.data.listing import is_image
 from vitreous.data.loading import load_batches
 from vitreous.precision import Precision, autocast
 from vitreous.training import load_recipe
+from vitreous.training.adversaries.gradient import passes_made_by
 from vitreous.training.compiled import CompiledPass
 from vitreous.training.engine import Trainer
+from vitreous.training.objectives import OBJECTIVES
+from vitreous.training.recipe import recipe_values
 from vitreous.training.step import Share, compute_loss
 
 CLASSES = 8
@@ -72,6 +77,8 @@ class Settings:
     precision: Precision = "float32"
     compiled: bool = False
     """Compare the compiled step with the step."""
+    recipe: str = "demo/guided"
+    """Whose adversary and objectives are compiled."""
     costs: bool = False
     """Compare the steps of several recipes."""
 
@@ -137,9 +144,20 @@ def changes(settings: Settings, root: Path) -> dict[str, Any]:
     return {"data": data, "transforms": transforms, "training": training}
 
 
-def make(settings: Settings, root: Path, name: str = "demo/guided") -> Trainer:
-    """A run of a recipe, on images as large as the input."""
-    given = changes(settings, root)
+def step_of(name: str) -> dict[str, Any]:
+    """What a recipe makes of a step, to be laid over another one."""
+    values = recipe_values(name)
+    objectives = {key: values["objectives"].get(key, False) for key in OBJECTIVES}
+    adversary = values.get("adversary")
+    robust = {"images": 0}
+    return {"objectives": objectives, "adversary": adversary, "robust_validation": robust}
+
+
+def make(
+    settings: Settings, root: Path, name: str = "demo/guided", over: dict[str, Any] | None = None
+) -> Trainer:
+    """A run of a recipe, with what is laid over it, on images as large as the input."""
+    given = changes(settings, root) | (over or {})
     classes = CLASSES
     if settings.data is not None:
         classes = sum(1 for _ in (root / "images").iterdir())
@@ -174,12 +192,18 @@ def bare(trainer: Trainer, steps: int, compiled: CompiledPass | None = None) -> 
     model, optimizer = trainer.classifier, trainer.trained.optimizer
     passed = model if compiled is None else compiled.module
     batch, objectives = first_batch(trainer), trainer.recipe.objectives
+    adversary, state = trainer.recipe.adversary, trainer.state.adversary
 
     def run() -> None:
         for _ in range(steps):
             with autocast(model.device, trainer.settings.precision):
+                seen = batch
+                if adversary is not None:
+                    with passes_made_by(compiled):
+                        images = adversary(model, batch.images, batch.labels, state, 1.0)
+                    seen = dataclasses.replace(batch, images=images)
                 loss = compute_loss(
-                    passed, model, batch, objectives, clean=batch.images, compiled=compiled
+                    passed, model, seen, objectives, clean=batch.images, compiled=compiled
                 )
             loss.scaled(Share.whole(batch)).backward()
             optimizer.step()
@@ -211,12 +235,14 @@ def show(settings: Settings, work: dict[str, Callable[[], None]], base: str = "o
 
 def show_compiled(settings: Settings, root: Path) -> None:
     """The compiled step beside the step."""
-    trainer = make(settings, root)
-    wanted = trainer.recipe.maps_wanted
-    assert wanted is not None
-    compiled, started = CompiledPass(trainer.classifier, wanted), time.perf_counter()
+    trainer = make(settings, root, over=step_of(settings.recipe))
+    recipe, started = trainer.recipe, time.perf_counter()
+    compiled = CompiledPass(
+        trainer.classifier, recipe.maps_wanted, gradients=recipe.gradients_wanted
+    )
     bare(trainer, 1, compiled)()
-    print(f"  the first compiled step {time.perf_counter() - started:.1f} s")
+    seconds = time.perf_counter() - started
+    print(f"  {settings.recipe}: the first compiled step {seconds:.1f} s; {compiled.log}")
     work = {
         "compiled": bare(trainer, settings.steps, compiled),
         "as it is": bare(trainer, settings.steps),

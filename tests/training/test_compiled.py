@@ -11,21 +11,27 @@ from typing import Any
 import pytest
 import torch
 import torchvision
+from torch import nn
 from torch._dynamo.utils import counters
+from torch.nn.parallel import DistributedDataParallel
 
-from helpers import small_crossvit, tiny_recipe, write_masked_set
+from helpers import small_crossvit, tiny_recipe, tiny_vit, write_masked_set
 from vitreous.config import build
 from vitreous.data.batch import Batch
 from vitreous.errors import VitreousError
 from vitreous.models import Classifier, load_model
 from vitreous.training import Recipe, train
 from vitreous.training.compiled import CompiledPass
+from vitreous.training.engine import Trainer
+from vitreous.training.graphs import Compilation
 from vitreous.training.objectives.classification import Classification
 from vitreous.training.objectives.relevance import Relevance
+from vitreous.training.objectives.relevance_consistency import RelevanceConsistency
 from vitreous.training.run import RunFolder
 from vitreous.training.step import compute_loss
 
 FGSM = {"name": "pgd", "steps": 1, "epsilon": 4 / 255, "step_size": 5 / 255}
+CONSISTENT = {"classification": {}, "relevance_consistency": {}}
 LABEL, PREDICTION = {"classification": {}, "relevance": {}}, {"target": "prediction"}
 RECIPES: dict[str, dict[str, Any]] = {
     "relevance": {},
@@ -33,7 +39,31 @@ RECIPES: dict[str, dict[str, Any]] = {
     "some layers": {"objectives": {"classification": {}, "relevance": {"start_layer": 1}}},
     "joint": {"objectives": {**LABEL, "relevance_consistency": {}}, "adversary": FGSM},
     "bfloat16": {"precision": "bfloat16"},
+    "parts": {"accumulation": 3},
+    "trades": {
+        "objectives": {"relevance": {"images": "clean"}, "trades": {}},
+        "adversary": {"name": "pgd", "loss": "kl", "epsilon": 4 / 255},
+    },
+    "predicted under attack": {
+        "objectives": {
+            "relevance": {**PREDICTION, "images": "clean"},
+            "relevance_consistency": PREDICTION,
+            "background_swap": {"consistency": 1.0},
+        },
+        "adversary": {**FGSM, "norm": "l2", "epsilon": 0.5, "step_size": 0.5},
+    },
+    "plain": {"objectives": {"classification": {}, "gradalign": {}}, "adversary": FGSM},
+    "input gradients": {"objectives": {**LABEL, "rrr": {}, "gradmask": {"gradient": "released"}}},
+    "second order": {"objectives": {**LABEL, "relevance": {"second_order": True}}},
 }
+GRAPHS = {
+    "joint": {"adversary": 1, "step": 1},
+    "trades": {"logits": 1, "adversary": 1, "step": 1},
+    "predicted under attack": {"adversary": 1, "step": 1, "some rows": 1},
+    "plain": {"adversary": 1, "step": 1},
+}
+TRACED = ("prediction", "some layers", "parts", "trades", "predicted under attack", "plain")
+OPTIONS = ("precision", "accumulation")
 
 
 @pytest.fixture(scope="module")
@@ -44,65 +74,130 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def trained(root: Path, out: Path, name: str, compiled: bool) -> tuple[Any, list[dict[str, Any]]]:
+def trained(
+    root: Path, out: Path, name: str, compiled: bool, classifier: Classifier | None = None
+) -> tuple[Any, list[dict[str, Any]]]:
     """Weights and metrics of two epochs."""
     changes = dict(RECIPES[name])
-    options = {k: changes.pop(k) for k in ("precision",) if k in changes}
+    options = {k: changes.pop(k) for k in OPTIONS if k in changes}
     training = {"epochs": 2, "batch_size": 4, "trackers": [], "samples": 0, **options}
     optimizer = {"name": "sgd", "lr": 0.05}  # Adam makes steps of rounding
     values = tiny_recipe(
         root, training={**training, "compile": compiled}, optimizer=optimizer, **changes
     )
-    train(build(Recipe, values), out, quiet=not compiled)
+    train(build(Recipe, values), out, classifier=classifier, quiet=not compiled)
     state = RunFolder(out).load_state()
     assert state is not None
     lines = (out / "metrics.jsonl").read_text().splitlines()
     return state["model"], [json.loads(line) for line in lines]
 
 
+def results_of(out: Path) -> dict[str, Any]:
+    return json.loads((out / "results.json").read_text())["extra"]
+
+
+def values_of(name: str) -> dict[str, Any]:
+    """Its objectives."""
+    return RECIPES[name].get("objectives", LABEL)
+
+
 @pytest.fixture
-def traced(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Compile for real but for the code of the processor, which takes half a minute."""
-    compiling = functools.partial(torch.compile, backend="aot_eager")
-    monkeypatch.setattr(torch, "compile", compiling)
+def traced(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Compile for real but for the code of the processor, which takes half a minute.
+
+    Some recipes are but traced, which takes half of the time, and not derived ahead.
+    """
+    fixed = getattr(request.node, "callspec", None)
+    name = "" if fixed is None else fixed.params.get("name", "")
+    backend = "eager" if name in TRACED else "aot_eager"
+    monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend=backend))
     torch._dynamo.reset()
     counters.clear()
 
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_a_compiled_training_is_the_training(
-    name: str, root: Path, tmp_path: Path, traced: None, capsys: pytest.CaptureFixture[str]
+    name: str,
+    root: Path,
+    tmp_path: Path,
+    traced: None,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     expected, figures = trained(root, tmp_path / "plain", name, False)
     assert not counters["stats"]
-    assert "compiled:" not in capsys.readouterr().out
+    assert "compiled in" not in capsys.readouterr().out
+    assert "compiled" not in results_of(tmp_path / "plain")
     weights, found = trained(root, tmp_path / "compiled", name, True)
-    assert capsys.readouterr().out.count("compiled: the first step took") == 1
-    assert counters["stats"]["unique_graphs"] == 1, "one graph, the last and smaller batch too"
+    graphs = GRAPHS.get(name, {"step": 1})
+    assert capsys.readouterr().out.count(f"s: {', '.join(graphs)} (") == 1
+    assert counters["stats"]["unique_graphs"] == len(graphs), "smaller batches use them too"
     assert not counters["graph_break"]
+    assert not [r for r in caplog.records if r.name == "vitreous.training.graphs"]
+    told = results_of(tmp_path / "compiled")["compiled"]
+    assert told["graphs"] == graphs and 0 < told["seconds"] < 600 and "uncompiled" not in told
     rounding = 2e-2 if name == "bfloat16" else 1e-5
     for key, value in expected.items():
         torch.testing.assert_close(weights[key], value, atol=rounding, rtol=0)
     assert [row.keys() for row in found] == [row.keys() for row in figures]
     for row, other in zip(found, figures):
-        for key in ("loss", "relevance"):
-            assert row[key] == pytest.approx(other[key], abs=rounding)
+        for key in {"loss", *values_of(name)} & row.keys():
+            assert row[key] == pytest.approx(other[key], abs=max(rounding, 1e-4 * abs(other[key])))
+
+
+def with_batch_statistics() -> Classifier:
+    """A tiny network whose patches are normalised by those of the whole batch."""
+    model = tiny_vit(3)
+    model.net.patch_embed.norm = nn.BatchNorm1d(24)
+    transposed = lambda module, inputs: (inputs[0].transpose(1, 2),)  # noqa: E731
+    model.net.patch_embed.norm.register_forward_pre_hook(transposed)
+    model.net.patch_embed.norm.register_forward_hook(lambda m, i, output: output.transpose(1, 2))
+    return model
+
+
+def test_a_smaller_batch_of_a_network_with_batch_statistics_is_not_filled(
+    root: Path, tmp_path: Path, traced: None, caplog: pytest.LogCaptureFixture
+) -> None:
+    runs = []
+    for compiled in (False, True):
+        made, out = with_batch_statistics(), tmp_path / str(compiled)
+        runs.append(trained(root, out, "joint", compiled, made)[0])
+    assert results_of(tmp_path / "True")["compiled"]["graphs"] == {"step": 1, "adversary": 1}
+    assert not [r for r in caplog.records if r.name == "vitreous.training.graphs"]
+    expected, weights = runs
+    for key, value in expected.items():
+        torch.testing.assert_close(weights[key], value, atol=1e-5, rtol=0)
+    assert "patch_embed.norm.running_mean" in expected
+
+
+@pytest.mark.parametrize(("accumulation", "rows"), [(1, 4), (3, 2)])
+def test_a_run_that_goes_on_with_its_smallest_batch_fills_it_too(
+    accumulation: int, rows: int, root: Path, tmp_path: Path, traced: None
+) -> None:
+    training = {"batch_size": 4, "compile": True, "accumulation": accumulation, "trackers": []}
+    recipe = build(Recipe, tiny_recipe(root, training=training))
+    compiled = Trainer(recipe, tmp_path / "run", quiet=True).trained.compiled
+    assert compiled is not None and compiled.rows == rows
+    (tmp_path / "few").mkdir()
+    write_masked_set(tmp_path / "few", classes=1, per_class=4)
+    recipe = build(Recipe, tiny_recipe(tmp_path / "few", training=training))
+    compiled = Trainer(recipe, tmp_path / "other", quiet=True).trained.compiled
+    assert compiled is not None and compiled.rows == -(-3 // accumulation)
 
 
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"objectives": {"relevance": {"second_order": True}}}, "derived twice"),
         ({"objectives": {"relevance": {}, "relevance_consistency": PREDICTION}}, "differ in"),
-        ({"objectives": {"relevance": {}, "rrr": {}}}, "input gradients"),
         ({"precision": "float16"}, "float16"),
+        ({"precision": "float16", "objectives": {"gradmask": {}}}, "float16"),
     ],
 )
 def test_what_one_graph_cannot_hold_is_refused(
     changes: dict[str, Any], words: str, root: Path
 ) -> None:
     changes = dict(changes)
-    options = {k: changes.pop(k) for k in ("precision",) if k in changes}
+    options = {k: changes.pop(k) for k in OPTIONS if k in changes}
     values = tiny_recipe(root, training={"compile": True, **options}, **changes)
     with pytest.raises(VitreousError, match=rf"training.compile does not go with .*{words}"):
         build(Recipe, values)
@@ -122,6 +217,34 @@ def any_size() -> Classifier:
 
 def torchvision_vit() -> Classifier:
     return load_model(torchvision.models.VisionTransformer(64, 16, 2, 2, 24, 48, num_classes=5))
+
+
+def test_under_ddp_the_pass_and_the_further_ones_are_one_graph(
+    traced: None, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    init = f"file://{tmp_path}/group"
+    torch.distributed.init_process_group("gloo", init_method=init, rank=0, world_size=1)
+    try:
+        model = tiny_vit().train()
+        masks = (torch.rand(4, 1, 32, 32) > 0.5).float()
+        images, rows = torch.rand(4, 3, 32, 32), torch.arange(4)
+        batch = Batch(images, rows, masks, torch.ones(4, dtype=torch.bool), rows)
+        objectives: dict[str, Any] = {"relevance": Relevance(), "turned": RelevanceConsistency()}
+        clean, gradients = (images + 0.02).clamp(0, 1), []
+        compiled = CompiledPass(model, Relevance().maps_wanted, Compilation(strict=True))
+        wrapped = DistributedDataParallel(compiled.module, find_unused_parameters=True)
+        for made, passed in ((None, model), (compiled, wrapped), (compiled, wrapped)):
+            model.zero_grad()
+            torch.manual_seed(0)
+            loss = compute_loss(passed, model, batch, objectives, clean=clean, compiled=made)
+            loss.means.backward()
+            gradients.append([p.grad.clone() for p in model.parameters() if p.grad is not None])
+    finally:
+        torch.distributed.destroy_process_group()
+    assert compiled.log.graphs == {"step": 1} and not compiled.log.eager
+    for first, second, third in zip(*gradients, strict=True):
+        torch.testing.assert_close(second, first, atol=1e-6, rtol=0)
+        torch.testing.assert_close(third, first, atol=1e-6, rtol=0)
 
 
 @pytest.mark.parametrize("make", [small_crossvit, torchvision_vit, any_size])

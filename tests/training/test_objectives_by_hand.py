@@ -244,7 +244,7 @@ def test_a_step_is_seen_once_more_on_the_clean_images() -> None:
     torch.testing.assert_close(step.on_clean.logits, model(clean))
     assert torch.equal(step.on_clean.batch.labels, batch.labels)
     assert not step.on_clean.forward.recorded
-    assert step.again(batch.images, recorded=False)._clean_step is None, "it is of other images"
+    assert step.again(batch.images, recorded=False)._clean_steps == {}, "it is of other images"
     assert "_clean_step" not in repr(step) and step.progress == 0
     assert wrapped.calls == 2, "further passes go through the unwrapped model"
     zero = step.zero()

@@ -43,6 +43,8 @@ class ForwardPass:
         halves: What the halves of blocks are made from, in the place of both, where that was.
         maps: Relevance maps (B, 1, H, W) that were made in the pass itself, and which (B,) of them
             are constant.
+        derived: Gradients (B, 3, H, W) for the images that were made in the pass itself, by what
+            they are of.
     """
 
     images: Tensor
@@ -51,6 +53,7 @@ class ForwardPass:
     inputs: tuple[AttentionInputs, ...] = ()
     halves: HalvedPass | None = None
     maps: tuple[Tensor, Tensor] | None = None
+    derived: Mapping[object, Tensor] = dataclasses.field(default_factory=dict)
 
     @property
     def recorded(self) -> bool:

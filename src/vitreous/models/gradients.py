@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import MutableMapping, Sequence
+from collections.abc import Callable, MutableMapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -45,13 +45,35 @@ def scaled_gradients(
             scalar, inputs, create_graph=create_graph, retain_graph=retain_graph, allow_unused=True
         )
         return _zeros_where_unused(gradients, inputs)
-    state = {"loss_scale": torch.tensor(FIRST_SCALE)} if state is None else state
-    scale = state.setdefault("loss_scale", torch.tensor(FIRST_KEPT_SCALE, device=scalar.device))
-    steps = state.setdefault("loss_scale_steps", torch.tensor(0, device=scalar.device))
-    while True:
-        gradients = torch.autograd.grad(
+
+    def derive(scale: Tensor) -> Sequence[Tensor | None]:
+        return torch.autograd.grad(
             scalar * scale, inputs, create_graph=create_graph, retain_graph=True, allow_unused=True
         )
+
+    return _zeros_where_unused(scaled_up(derive, state, scalar.device), inputs)
+
+
+def scaled_up(
+    derive: Callable[[Tensor], Sequence[Tensor | None]],
+    state: MutableMapping[str, Tensor] | None,
+    device: torch.device,
+) -> list[Tensor | None]:
+    """Derive what is scaled up meanwhile, again by half the scale where a gradient overflows.
+
+    Args:
+        derive: A scale () → the gradients of a scalar times it; None for what it does not use.
+        state: Of `scaled_gradients`; changed in place.
+        device: Where a new scale lies.
+
+    Returns:
+        The gradients in float32, without the scale.
+    """
+    state = {"loss_scale": torch.tensor(FIRST_SCALE)} if state is None else state
+    scale = state.setdefault("loss_scale", torch.tensor(FIRST_KEPT_SCALE, device=device))
+    steps = state.setdefault("loss_scale_steps", torch.tensor(0, device=device))
+    while True:
+        gradients = derive(scale)
         finite = all(bool(g.isfinite().all()) for g in gradients if g is not None)
         if finite or scale.item() <= 1:
             break
@@ -59,7 +81,7 @@ def scaled_gradients(
         steps.fill_(-1)
     unscaled = [None if g is None else g.float() / scale for g in gradients]
     _grow(scale, steps)
-    return _zeros_where_unused(unscaled, inputs)
+    return unscaled
 
 
 def is_half_precision(*tensors: Tensor) -> bool:

@@ -149,7 +149,7 @@ class Trainer:
             self.state.continue_from(path, recipe.training.epochs, self.steps_per_epoch)
         self.stop = StopRequest()
         self.after_epoch: AfterEpoch | None = None
-        self.first_step: float | None = None
+        self.compiling_told = False
 
     @property
     def progress(self) -> Progress:
@@ -199,7 +199,9 @@ class Trainer:
             model = self.trained.form()  # the weights of the best epoch are read
             self.show_samples(model, "after")
             self.state.count_seconds()
-            summarise(self.folder, model, self.recipe, self.split, self.progress)
+            made = self.trained.compilation
+            compiled = None if made is None or not made.graphs else made.values()
+            summarise(self.folder, model, self.recipe, self.split, self.progress, compiled)
         self.accelerator.wait_for_everyone()
         self.accelerator.end_training()  # the last: it ends the processes' group
 
@@ -282,14 +284,15 @@ class Trainer:
         raise self.stop.stopped(f"stopped at {step}, saved in {self.folder.path}")
 
     def step(self, batch: Batch, whole: Sequence[int]) -> dict[str, float]:
-        """One optimiser step; returns the figures to log. Of the first, what compiling took."""
+        """One optimiser step; returns the figures to log. At the first one, tell of compiling."""
         started = time.perf_counter()
         figures = self.optimize(batch, whole)
-        if self.first_step is None:
-            self.first_step = time.perf_counter() - started
-            told = self.settings.compile and not self.quiet
-            if told and self.accelerator.is_main_process:
-                print(f"compiled: the first step took {self.first_step:.1f} s", flush=True)
+        made = self.trained.compilation
+        if made is not None and not self.compiling_told:
+            self.compiling_told = True
+            if not self.quiet and self.accelerator.is_main_process:
+                took = time.perf_counter() - started
+                print(f"{made} (the first step took {took:.1f} s)", flush=True)
         return figures
 
     def validate(self) -> Validated:

@@ -14,6 +14,7 @@ from accelerate import Accelerator
 from vitreous.attacks.randomness import shared_draws
 from vitreous.data.batch import Batch
 from vitreous.data.loading import derive_seed
+from vitreous.training.adversaries.gradient import passes_made_by
 from vitreous.training.figures import Figures, require_finite
 from vitreous.training.recipe import Recipe
 from vitreous.training.run import seed_everything
@@ -49,6 +50,8 @@ class OptimizerStep:
         groups = state.split.train.groups
         needed = groups is not None and "groups" in recipe.needs
         self.group_sizes = torch.from_numpy(np.bincount(groups)) if needed else None
+        if trained.compiled is not None:
+            trained.compiled.rows = self.most_rows()
 
     @property
     def total_steps(self) -> int:
@@ -64,6 +67,11 @@ class OptimizerStep:
         """Places in a batch of the rows that this process, or another one, reads."""
         process = self.accelerator.process_index if process is None else process
         return self.recipe.mixing.places(count, process, self.accelerator.num_processes)
+
+    def most_rows(self) -> int:
+        """Rows of the largest pass that this process makes: a part of its share of a batch."""
+        whole = min(self.settings.batch_size, len(self.state.split.train))
+        return math.ceil(len(self.own_places(whole, 0)) / self.settings.accumulation)
 
     def mixed(self, batch: Batch) -> Batch:
         """The batch with its images mixed, if the recipe mixes: by one draw for all processes."""
@@ -135,9 +143,10 @@ class OptimizerStep:
         clean = batch.images
         with self.accelerator.autocast():
             if self.recipe.adversary is not None:
-                perturbed = self.recipe.adversary(
-                    self.trained.classifier, clean, batch.labels, state, done
-                )
+                with passes_made_by(self.trained.compiled):
+                    perturbed = self.recipe.adversary(
+                        self.trained.classifier, clean, batch.labels, state, done
+                    )
                 batch = dataclasses.replace(batch, images=perturbed)
             loss = compute_loss(
                 self.trained.wrapped,

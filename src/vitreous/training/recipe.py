@@ -16,7 +16,7 @@ from vitreous.recipes import list_recipes, recipe_folder
 from vitreous.training.adversaries import ADVERSARIES, Adversary
 from vitreous.training.mixing import MixingSettings
 from vitreous.training.objectives import OBJECTIVES, Objective
-from vitreous.training.objectives.base import MapsWanted
+from vitreous.training.objectives.base import DerivesImages, GradientWanted, MapsWanted
 from vitreous.training.objectives.classification import Target, Targeted
 from vitreous.training.robust_validation import RobustValidationSettings
 from vitreous.training.schedules import SCHEDULES, Schedule
@@ -90,7 +90,7 @@ class Recipe:
             )
         if self.mixing.active:
             self._check_mixing()
-        if self.training.compile and "attention" in self.needs:
+        if self.training.compile:
             self._check_compiled()
 
     @property
@@ -99,18 +99,25 @@ class Recipe:
         asked = {o.maps_wanted for o in self.objectives.values() if "attention" in o.needs}
         return asked.pop() if len(asked) == 1 else None
 
+    @property
+    def gradients_wanted(self) -> tuple[GradientWanted, ...]:
+        """The gradients for the images that a compiled pass makes."""
+        return tuple(o.gradient_wanted for o in self._deriving if isinstance(o, DerivesImages))
+
+    @property
+    def _deriving(self) -> list[Objective]:
+        return [o for o in self.objectives.values() if "input_gradients" in o.needs]
+
     def _check_compiled(self) -> None:
         """Refuse what one graph, derived once, cannot hold."""
         reason = ""
-        if self.maps_wanted is None:
-            reason = (
-                "objectives whose maps differ in method, start_layer or target, are derived twice "
-                "(second_order) or are of clean pictures"
-            )
-        elif "input_gradients" in self.needs:
-            reason = "objectives of input gradients beside others that record attention"
-        elif self.training.precision == "float16":
-            reason = "training.precision float16 and objectives that record attention"
+        records = "attention" in self.needs
+        if len(self.gradients_wanted) < len(self._deriving):
+            reason = "objectives of input gradients that derive the pass themselves"
+        elif records and self.maps_wanted is None:
+            reason = "objectives whose maps differ in method, start_layer, target or second_order"
+        elif (records or self._deriving) and self.training.precision == "float16":
+            reason = "training.precision float16 and objectives of attention or input gradients"
         if reason:
             raise ValueError(f"training.compile does not go with {reason}; set one off")
 

@@ -142,8 +142,9 @@ class TrainingSettings:
         accumulation: Parts into which each batch is cut to save memory; the step is the same.
         precision: `float32`, `bfloat16`, or `float16` with loss scaling.
         clip_norm: Largest norm of the gradient; none where not given.
-        compile: Use `torch.compile`. A pass and its relevance maps are one graph, which is made at
-            the first step.
+        compile: Use `torch.compile`. A pass and what is derived of it are one graph, the
+            adversary's gradient is another; they are made at the first step. One that is made
+            again is told in a warning, or ends the run where this is `strict`.
         shuffle: Shuffle each epoch (RobustViT's published loop does not).
         seed: Of everything.
         workers: Processes that read images beside each model; `auto`: by the processors that each
@@ -173,7 +174,7 @@ class TrainingSettings:
     accumulation: Annotated[int, at_least(1)] = 1
     precision: Literal["float32", "bfloat16", "float16"] = "float32"
     clip_norm: Annotated[float, above(0)] | None = None
-    compile: bool = False
+    compile: bool | Literal["strict"] = False
     shuffle: bool = True
     seed: Annotated[int, SEED] = 0
     workers: Literal["auto"] | Annotated[int, READERS] = 0

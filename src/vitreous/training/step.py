@@ -114,7 +114,7 @@ def compute_loss(
             processes wait for them; it does not count.
         memory: What objectives remember from step to step; changed in place.
         group_sizes: (G,) images of each group in the training set.
-        compiled: Makes the pass of a model that was compiled with its maps.
+        compiled: Makes the passes of a model that was compiled.
     """
     if together and not batch.has_mask.any():
         masked = torch.arange(len(batch), device=batch.has_mask.device) == 0
@@ -147,6 +147,7 @@ def compute_loss(
         progress=progress,
         memory={} if memory is None else memory,
         group_sizes=group_sizes,
+        passes=compiled,
     )
     return add_up(
         step, {name: objective(step) for name, objective in objectives.items()}, objectives

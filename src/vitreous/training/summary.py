@@ -94,8 +94,18 @@ def summarise(
     recipe: Recipe,
     split: Split,
     progress: Progress,
+    compiled: Mapping[str, object] | None = None,
 ) -> Results:
-    """Write what the validation said of the first and of the best epoch, and return it."""
+    """Write what the validation said of the first and of the best epoch, and return it.
+
+    Args:
+        folder: Of the run.
+        classifier: What the best model is built of.
+        recipe: Of the run.
+        split: Its images.
+        progress: Where it stands: at its end.
+        compiled: What was compiled, and in how many seconds, where something was.
+    """
     records: list[Record] = []
     rows = [row for row in folder.read_metrics() if row["split"] == "validation"]
     count = len(split.validation)
@@ -126,6 +136,8 @@ def summarise(
         "validation_images": count,
     }
     extra: dict[str, object] = {"split": split.describe()}
+    if compiled is not None:
+        extra["compiled"] = dict(compiled)
     if progress.warnings:
         extra["warnings"] = progress.warnings
     return Results.update(folder.path, records, made, extra=extra, context=context)

@@ -12,6 +12,7 @@ from torch import nn
 from vitreous.models import Classifier
 from vitreous.models.recomputation import recompute_blocks
 from vitreous.training.compiled import CompiledPass
+from vitreous.training.graphs import Compilation
 from vitreous.training.lora import add_adapters, merged
 from vitreous.training.recipe import Recipe
 from vitreous.training.setup import freeze, make_optimizer
@@ -30,7 +31,8 @@ class TrainedModel:
         classifier: The model, unwrapped.
         sharded: Whether its weights are cut among processes, so that all must make its passes.
         wrapped: The model for the step, compiled and wrapped where that is asked for.
-        compiled: Makes passes of `wrapped` where it was compiled with its relevance maps.
+        compilation: What was compiled, where that is asked for.
+        compiled: Makes the passes of a step then.
         optimizer: Over the weights that are trained.
         average: timm's moving average, where one is kept.
     """
@@ -50,12 +52,18 @@ class TrainedModel:
         freeze(classifier.net, settings.freeze)
         if settings.gradient_checkpointing:
             recompute_blocks(classifier)
-        wanted = recipe.maps_wanted if settings.compile else None
-        self.compiled = None if wanted is None else CompiledPass(classifier, wanted)
-        self.wrapped, self.optimizer = self._prepare(settings.compile)
+        self.compilation: Compilation | None = None
+        self.compiled: CompiledPass | None = None
+        if settings.compile:
+            strict, quiet = settings.compile == "strict", not accelerator.is_main_process
+            self.compilation = Compilation(strict, quiet)
+            self.compiled = CompiledPass(
+                classifier, recipe.maps_wanted, self.compilation, recipe.gradients_wanted
+            )
+        self.wrapped, self.optimizer = self._prepare()
         self.average = None if settings.ema is None else ModelEmaV3(classifier, settings.ema)
 
-    def _prepare(self, compiled: bool) -> tuple[nn.Module, torch.optim.Optimizer]:
+    def _prepare(self) -> tuple[nn.Module, torch.optim.Optimizer]:
         """The model for the step, and its optimiser over the weights as they are then."""
         accelerator = self.accelerator
         if self.sharded:
@@ -63,9 +71,7 @@ class TrainedModel:
         optimizer = make_optimizer(self.classifier.net, self.recipe.optimizer)
         if self.sharded:
             return self.classifier, accelerator.prepare(optimizer)
-        if self.compiled is not None:
-            return accelerator.prepare(self.compiled.module, optimizer)
-        model = torch.compile(self.classifier) if compiled else self.classifier
+        model = self.classifier if self.compiled is None else self.compiled.module
         return accelerator.prepare(model, optimizer)
 
     @property

@@ -3,21 +3,77 @@
 from __future__ import annotations
 
 import abc
+import contextlib
 import dataclasses
-from collections.abc import Iterable
-from typing import Annotated, Literal
+from collections.abc import Generator, Iterable, MutableMapping
+from contextvars import ContextVar
+from typing import Annotated, Literal, Protocol
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vitreous.attacks.base import require_at_least
-from vitreous.attacks.gradient import Loss, ascend, loss_and_gradient, warn_of_lost
+from vitreous.attacks.gradient import ascend, loss_and_gradient, warn_of_lost
 from vitreous.attacks.norms import Norm, random_start
 from vitreous.errors import VitreousError
 from vitreous.ranges import SHARE, at_least
 
 CARRIED = "perturbation"
+
+
+@dataclasses.dataclass(frozen=True)
+class BatchLoss:
+    """What an adversary makes large on a batch: logits → each row's part of the mean (B,).
+
+    Attributes:
+        kind: `cross_entropy` with the labels, or `kl`, the divergence from a prediction.
+        against: Labels (B,), or log-probabilities (B, C) of that prediction.
+    """
+
+    kind: str
+    against: Tensor
+
+    def __call__(self, logits: Tensor) -> Tensor:
+        """Return what the rows (B,) of logits (B, C) add to the mean."""
+        return self.of_rows(logits) / len(self.against)
+
+    def of_rows(self, logits: Tensor) -> Tensor:
+        """Return the loss (B,) of each row of logits (B, C)."""
+        if self.kind == "kl":
+            return _divergence(logits, self.against)
+        return F.cross_entropy(logits, self.against, reduction="none")
+
+
+class Passes(Protocol):
+    """Makes passes of the model that is trained in another way than by calling it."""
+
+    def logits(self, images: Tensor) -> Tensor:
+        """Logits (B, C) of images (B, 3, H, W) in [0, 1]."""
+        ...
+
+    def image_gradient(
+        self,
+        images: Tensor,
+        perturbation: Tensor,
+        loss: BatchLoss,
+        state: MutableMapping[str, Tensor],
+    ) -> Tensor:
+        """What the function `image_gradient` returns."""
+        ...
+
+
+_passes: ContextVar[Passes | None] = ContextVar("passes", default=None)
+
+
+@contextlib.contextmanager
+def passes_made_by(passes: Passes | None) -> Generator[None]:
+    """Let gradient adversaries make their passes so; None leaves them to the model."""
+    token = _passes.set(passes)
+    try:
+        yield
+    finally:
+        _passes.reset(token)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -84,8 +140,8 @@ class BoundedAdversary(abc.ABC):
         """Factor of radius and step at a share of the training."""
         return 1.0 if self.warmup <= progress else progress / self.warmup
 
-    def batch_loss(self, model: nn.Module, images: Tensor, labels: Tensor) -> Loss:
-        """What the adversary makes large on a batch: logits → each row's part of the mean (B,).
+    def batch_loss(self, model: nn.Module, images: Tensor, labels: Tensor) -> BatchLoss:
+        """What the adversary makes large on a batch.
 
         Args:
             model: Images in [0, 1] → logits; asked for the clean images where the loss is `kl`.
@@ -96,22 +152,20 @@ class BoundedAdversary(abc.ABC):
             VitreousError: If labels are needed and there are none.
         """
         if self.loss == "kl":
-            with torch.no_grad():
-                clean = F.log_softmax(model(images).float(), dim=1)
-            return lambda logits: _divergence(logits, clean) / len(clean)
+            return BatchLoss(self.loss, F.log_softmax(_clean_logits(model, images), dim=1))
         if bool((labels < 0).any()):
             raise VitreousError(
                 "these pictures have no labels to drive away from; set adversary.loss kl, which "
                 "departs from the model's own prediction"
             )
-        return lambda logits: F.cross_entropy(logits, labels, reduction="none") / len(labels)
+        return BatchLoss(self.loss, labels)
 
 
 def image_gradient(
     model: nn.Module,
     images: Tensor,
     perturbation: Tensor,
-    loss: Loss,
+    loss: BatchLoss,
     state: dict[str, Tensor],
 ) -> Tensor:
     """Gradient of the loss with respect to the perturbation, and to nothing else.
@@ -128,9 +182,13 @@ def image_gradient(
     Returns:
         (B, 3, H, W).
     """
-    _, _, gradient = loss_and_gradient(
-        lambda moved: model(F.hardtanh(images + moved, 0, 1)), perturbation, loss, state
-    )
+    passes = _passes.get()
+    if passes is not None:
+        gradient = passes.image_gradient(images, perturbation, loss, state)
+    else:
+        _, _, gradient = loss_and_gradient(
+            lambda moved: model(F.hardtanh(images + moved, 0, 1)), perturbation, loss, state
+        )
     warn_of_lost(gradient)
     return gradient
 
@@ -149,6 +207,15 @@ def carried(state: dict[str, Tensor], images: Tensor) -> Tensor:
         kept = torch.cat([kept, torch.zeros_like(images[len(kept) :])])
     state[CARRIED] = kept
     return kept[: len(images)]
+
+
+def _clean_logits(model: nn.Module, images: Tensor) -> Tensor:
+    """Logits (B, C) in float32, constant; a graph for them is the one with gradients."""
+    passes = _passes.get()
+    if passes is not None:
+        return passes.logits(images).detach().float()
+    with torch.no_grad():
+        return model(images).float()
 
 
 def _divergence(logits: Tensor, clean: Tensor) -> Tensor:

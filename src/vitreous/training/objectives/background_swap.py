@@ -122,7 +122,7 @@ class BackgroundSwap(WeightedObjective):
             return LossTerm(step.zero(), reduction="masked_mean")
         sigma = self.feather * images.shape[-2]
         swapped = swap_backgrounds(images, batch.masks, rows, donors, sigma)
-        logits = step.classifier(swapped).float()
+        logits = step.logits_of(swapped).float()
         classes = target_classes(step, self.target)[rows]
         loss = F.cross_entropy(logits, classes)
         log = {"accuracy_swapped": (logits.detach().argmax(1) == classes).float().mean()}

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Annotated, Literal, Protocol
+from collections.abc import Callable
+from typing import Annotated, Literal, Protocol, runtime_checkable
 
 from torch import Tensor, nn
 
@@ -12,6 +13,21 @@ from vitreous.models import Classifier
 from vitreous.models.forward import ForwardPass, record_forward
 from vitreous.ranges import SHARE, at_least
 from vitreous.registry import Registry
+
+
+class FurtherPasses(Protocol):
+    """Makes a step's further passes in another way than by calling the model."""
+
+    def again(self, batch: Batch, images: Tensor, classes: Tensor | None = None) -> ForwardPass:
+        """The pass of other images (B, 3, H, W) of the rows of a batch, recorded as the first.
+
+        Where maps are made in it, they are of the classes (B,), if these are given.
+        """
+        ...
+
+    def logits(self, images: Tensor, *, rows_vary: bool = False) -> Tensor:
+        """Logits (B, C) of images (B, 3, H, W), of which there may be more or fewer each time."""
+        ...
 
 
 @dataclasses.dataclass
@@ -34,6 +50,7 @@ class Step:
             kept in every checkpoint. Nothing of it outlives a step of validation.
         group_sizes: (G,) images of each group in the training set; None in validation, and where
             the data has no groups.
+        passes: Makes further passes, where they are not made by the model itself.
     """
 
     model: nn.Module
@@ -44,7 +61,8 @@ class Step:
     progress: float = 0.0
     memory: dict[str, Tensor] = dataclasses.field(default_factory=dict)
     group_sizes: Tensor | None = None
-    _clean_step: Step | None = dataclasses.field(default=None, init=False, repr=False)
+    passes: FurtherPasses | None = None
+    _clean_steps: dict[bool, Step] = dataclasses.field(default_factory=dict, init=False, repr=False)
 
     @property
     def logits(self) -> Tensor:
@@ -58,7 +76,7 @@ class Step:
         """
         return (self.logits.float() * 0.0).sum()
 
-    def again(self, images: Tensor, *, recorded: bool) -> Step:
+    def again(self, images: Tensor, *, recorded: bool, classes: Tensor | None = None) -> Step:
         """The same step after one more forward pass, of other images of the same rows.
 
         The pass goes through the unwrapped model: several processes may make different numbers of
@@ -67,15 +85,25 @@ class Step:
         Args:
             images: (B, 3, H, W) in [0, 1].
             recorded: Record attention.
+            classes: (B,) whose maps will be asked for, where the objective's target does not say.
         """
-        forward = record_forward(
-            self.classifier,
-            images,
-            attention=recorded,
-            inputs_suffice=bool(self.forward.inputs),
-        )
+        if self.passes is not None:
+            forward = self.passes.again(self.batch, images, classes)
+        else:
+            forward = record_forward(
+                self.classifier,
+                images,
+                attention=recorded,
+                inputs_suffice=bool(self.forward.inputs),
+            )
         batch = dataclasses.replace(self.batch, images=images)
         return dataclasses.replace(self, batch=batch, clean=images, forward=forward)
+
+    def logits_of(self, images: Tensor) -> Tensor:
+        """Logits (R, C) of one more pass, of images (R, 3, H, W) made from some of the rows."""
+        if self.passes is not None:
+            return self.passes.logits(images, rows_vary=True)
+        return self.classifier(images)
 
     @property
     def on_clean(self) -> Step:
@@ -84,11 +112,22 @@ class Step:
         With one it costs a second forward pass, made once for all objectives that ask, and
         recorded if this one was.
         """
+        return self.on_clean_of(None)
+
+    def on_clean_of(self, classes: Tensor | None) -> Step:
+        """`on_clean`, of which the maps of some classes (B,) will be asked for.
+
+        Maps that are made in the pass itself are of its own target unless classes are given, so
+        there may be two such passes.
+        """
         if self.clean is self.batch.images:
             return self
-        if self._clean_step is None:
-            self._clean_step = self.again(self.clean, recorded=self.forward.recorded)
-        return self._clean_step
+        given = classes is not None and self.forward.maps is not None
+        if given not in self._clean_steps:
+            recorded = self.forward.recorded
+            made = self.again(self.clean, recorded=recorded, classes=classes if given else None)
+            self._clean_steps[given] = made
+        return self._clean_steps[given]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,14 +151,37 @@ class MapsWanted:
     """Relevance maps that an objective takes of a pass, where a compiled graph can make them.
 
     Attributes:
-        method: Relevance method, which holds the gradients of attention constant.
+        method: Relevance method.
         start_layer: First attention layer that counts.
         target: Class whose maps are taken: the `label`, or the `prediction`.
+        second_order: The gradients of attention are derived too.
     """
 
     method: str
     start_layer: int
     target: str
+    second_order: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class GradientWanted:
+    """A gradient for the images that an objective takes of a pass, made where that is compiled.
+
+    Attributes:
+        score: Logits (B, C) and labels (B,) → the scalar that is derived.
+        second_order: The gradient is derived itself; else it is a constant.
+    """
+
+    score: Callable[[Tensor, Tensor], Tensor]
+    second_order: bool
+
+
+@runtime_checkable
+class DerivesImages(Protocol):
+    """An objective whose gradient for the images a compiled pass can make."""
+
+    @property
+    def gradient_wanted(self) -> GradientWanted: ...  # noqa: D102
 
 
 @dataclasses.dataclass(frozen=True)

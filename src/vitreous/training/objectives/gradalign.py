@@ -44,7 +44,9 @@ class GradAlign(WeightedObjective):
 
 
 def _gradient(step: Step, images: Tensor, labels: Tensor) -> Tensor:
-    made = record_forward(step.model, images, input_gradient=True, classifier=step.classifier)
+    # A compiled pass cannot be derived twice.
+    model = step.model if step.passes is None else step.classifier
+    made = record_forward(model, images, input_gradient=True, classifier=step.classifier)
     loss = F.cross_entropy(made.logits.float(), labels, reduction="sum")
     (gradient,) = torch.autograd.grad(loss, made.images, create_graph=step.model.training)
     return gradient.float()

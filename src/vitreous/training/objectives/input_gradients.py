@@ -13,7 +13,13 @@ from torch import Tensor
 
 from vitreous.models.gradients import scaled_gradients
 from vitreous.ranges import at_least
-from vitreous.training.objectives.base import OBJECTIVES, LossTerm, Step, WeightedObjective
+from vitreous.training.objectives.base import (
+    OBJECTIVES,
+    GradientWanted,
+    LossTerm,
+    Step,
+    WeightedObjective,
+)
 
 Gradient = Literal["second_order", "released"]
 
@@ -56,12 +62,24 @@ class InputGradientPenalty(WeightedObjective, abc.ABC):
         rows = step.batch.has_mask
         if not rows.any():
             return LossTerm(step.zero(), reduction=self.reduction)
-        score = functools.partial(self.score, labels=step.batch.labels)
-        saliency = input_gradient(step, score, self.gradient)[rows]
+        saliency = self.saliency(step)[rows]
         squares = (saliency * (1 - step.batch.masks[rows])).square()
         loss = squares.sum() if self.reduction == "sum" else squares.mean()
         logged = loss.detach() / (len(rows) if self.reduction == "sum" else 1)
         return LossTerm(loss, {"penalty": logged}, self.reduction)
+
+    @property
+    def gradient_wanted(self) -> GradientWanted:
+        """The gradient of its score."""
+        return GradientWanted(self.score, self.gradient == "second_order")
+
+    def saliency(self, step: Step) -> Tensor:
+        """The gradient (B, 3, H, W) of the score for the normalized images."""
+        made = step.forward.derived.get(self.gradient_wanted)
+        if made is not None:
+            return made * step.classifier.std.to(made.dtype)
+        score = functools.partial(self.score, labels=step.batch.labels)
+        return input_gradient(step, score, self.gradient)
 
     @staticmethod
     @abc.abstractmethod

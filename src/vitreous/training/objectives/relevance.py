@@ -110,10 +110,8 @@ class Relevance(WeightedObjective):
 
     @property
     def maps_wanted(self) -> MapsWanted | None:
-        """Its maps, where they are of the pictures as fed and gradients are constant."""
-        if self.second_order or self.images == "clean":
-            return None
-        return MapsWanted(self.method, self.start_layer, self.target)
+        """Its maps, of the pictures as fed or of the clean ones."""
+        return MapsWanted(self.method, self.start_layer, self.target, self.second_order)
 
     def __call__(self, step: Step) -> LossTerm:
         """Return the weighted sum of both terms, each a mean over all pixels of masked rows."""

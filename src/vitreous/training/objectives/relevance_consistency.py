@@ -64,10 +64,8 @@ class RelevanceConsistency(WeightedObjective):
 
     @property
     def maps_wanted(self) -> MapsWanted | None:
-        """Those of the pictures as fed; of turned and of clean ones each pass is its own."""
-        if self.second_order:
-            return None
-        return MapsWanted(self.method, self.start_layer, self.target)
+        """Its maps, of the pictures as fed, of turned and of clean ones."""
+        return MapsWanted(self.method, self.start_layer, self.target, self.second_order)
 
     def __call__(self, step: Step) -> LossTerm:
         """Return the weighted sum of both terms, each a mean over all pixels and rows."""
@@ -78,8 +76,9 @@ class RelevanceConsistency(WeightedObjective):
             turned = self.turned_maps(step, classes)
             log["turn"] = F.mse_loss(turned, maps)
             loss = loss + self.turn * log["turn"]
-        if self.attack and step.on_clean is not step:
-            log["attack"] = F.mse_loss(maps, self.maps(step.on_clean, classes))
+        clean = self.on_clean(step, classes) if self.attack else step
+        if clean is not step:
+            log["attack"] = F.mse_loss(maps, self.maps(clean, classes))
             loss = loss + self.attack * log["attack"]
         return LossTerm(loss, {name: value.detach() for name, value in log.items()})
 
@@ -94,6 +93,10 @@ class RelevanceConsistency(WeightedObjective):
         )
         return maps
 
+    def on_clean(self, step: Step, classes: Tensor) -> Step:
+        """The step on the clean images, with the maps of what is predicted for those as fed."""
+        return step.on_clean_of(classes if self.target == "prediction" else None)
+
     def turned_maps(self, step: Step, classes: Tensor) -> Tensor:
         """Maps (B, 1, H, W) of the turned images, turned back; by 180° only if not square."""
         images = step.batch.images.detach()
@@ -101,5 +104,5 @@ class RelevanceConsistency(WeightedObjective):
         turns = torch.full((len(images),), 2)
         if square:
             turns = draw(torch.randint, (len(images),), turns, None, 1, 4)
-        turned = step.again(turn_each(images, turns), recorded=True)
+        turned = step.again(turn_each(images, turns), recorded=True, classes=classes)
         return turn_each(self.maps(turned, classes), -turns)

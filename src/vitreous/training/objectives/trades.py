@@ -42,7 +42,8 @@ class Trades(WeightedObjective):
                 )
             clean = step.logits.float()
         else:
-            clean = step.model(step.clean).float()
+            passes = step.passes
+            clean = (step.model if passes is None else passes.logits)(step.clean).float()
         natural = F.cross_entropy(clean, step.batch.labels)
         divergence = F.kl_div(
             F.log_softmax(step.logits.float(), dim=1),

@@ -16,12 +16,12 @@ photographs (classes as folders; those of one folder are dealt out to eight) by 
 With `--compiled` it is the bare step compiled that is set beside the bare step, after its first
 one, whose time is told, with what of it was compiling; the floor is a forward pass, a backward pass
 to the activations, a full backward pass and the optimiser. `--recipe` takes the adversary and the
-objectives of a recipe; model, images and optimiser stay the demo's. With `--costs` the bare steps of plain finetuning, guidance and
-background swap are set beside each other: what an objective costs; the floor is the plain one.
-They take turns, each the same number of steps in a turn; told are medians of the wall clock, half
-of what lies between the quartiles, the floor's share (its time over that of each), images a second,
-and, measured apart, the peak of memory beyond what was there before (the model, the optimiser's
-state, a batch).
+objectives of a recipe; model, images and optimiser stay the demo's. With `--costs` the bare steps
+of plain finetuning, guidance and background swap are set beside each other: what an objective
+costs; the floor is the plain one. They take turns, each the same number of steps in a turn; told
+are medians of the wall clock, half of what lies between the quartiles, the floor's share (its time
+over that of each), images a second, and, measured apart, the peak of memory beyond what was there
+before (the model, the optimiser's state, a batch).
 """
 
 from __future__ import annotations

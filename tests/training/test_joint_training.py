@@ -181,6 +181,7 @@ def shrink_transforms(transforms: dict[str, Any], side: int) -> dict[str, Any]:
             for step, options in steps.items()
         }
         for split, steps in transforms.items()
+        if split != "decoding"
     }
 
 

@@ -184,7 +184,7 @@ def test_consistency_weighs_its_terms_and_hands_on_its_settings(monkeypatch) -> 
     monkeypatch.setattr(relevance_consistency, "maps_of_step", maps_of_step)
     monkeypatch.setattr(RelevanceConsistency, "needs", frozenset())
     monkeypatch.setattr(
-        Step, "again", lambda step, images, recorded: _other(step, images, recorded)
+        Step, "again", lambda step, images, recorded, classes: _other(step, images, recorded)
     )
     clean = torch.rand(COUNT, 3, 4, 4)
     objective = RelevanceConsistency(

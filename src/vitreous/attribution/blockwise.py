@@ -31,12 +31,12 @@ from vitreous.models.gradients import scaled_gradients
 from vitreous.models.halved_pass import HalvedPass
 from vitreous.models.halves import Derivatives, ShownAttention
 
-# Numbers that one block of an attention map may have: 2 MiB in float32 stay in a processor's
+# Numbers that one block of an attention map may have: 6 MiB in float32 stay in a processor's
 # caches; a GPU wants its work in larger pieces. Products of few rows are slow, so that a block has
-# some of them whatever the batch is: of all layers' maps and gradients that is 50 / tokens.
-BLOCK_NUMBERS = {"cpu": 2**19}
+# some of them whatever the batch is: of all layers' maps and gradients that is 75 / tokens.
+BLOCK_NUMBERS = {"cpu": 3 * 2**19}
 LARGE_BLOCK_NUMBERS = 2**24
-LEAST_ROWS = 96
+LEAST_ROWS = 144
 
 
 def carry_back(recorded: RecordedPass) -> list[Tensor]:

@@ -28,7 +28,7 @@ from vitreous.models.timm_blocks import attend, is_plain_block, queries_keys_val
 PIECE = 1280  # tokens that an MLP is derived for at once, at most
 # What is kept may be this part of what the attention maps and their gradients would be, or this
 # many numbers (64 MiB in float32) where that is more.
-KEPT_SHARE = 0.15
+KEPT_SHARE = 0.13
 KEPT_LEAST = 2**24
 Derivatives = tuple[Tensor, Tensor, Tensor]
 """For queries, keys and values."""

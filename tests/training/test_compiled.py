@@ -21,6 +21,7 @@ from vitreous.data.batch import Batch
 from vitreous.errors import VitreousError
 from vitreous.models import Classifier, load_model
 from vitreous.training import Recipe, train
+from vitreous.training.adversaries.gradient import BatchLoss, image_gradient, passes_made_by
 from vitreous.training.compiled import CompiledPass
 from vitreous.training.engine import Trainer
 from vitreous.training.graphs import Compilation
@@ -68,7 +69,7 @@ OPTIONS = ("precision", "accumulation")
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Images of which the last batch of an epoch has fewer."""
+    """Nine images to train with, in batches of five and four."""
     root = tmp_path_factory.mktemp("set")
     write_masked_set(root, per_class=4)
     return root
@@ -77,15 +78,15 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def trained(
     root: Path, out: Path, name: str, compiled: bool, classifier: Classifier | None = None
 ) -> tuple[Any, list[dict[str, Any]]]:
-    """Weights and metrics of two epochs."""
+    """Weights and metrics of two epochs; a run of a given classifier is quiet."""
     changes = dict(RECIPES[name])
     options = {k: changes.pop(k) for k in OPTIONS if k in changes}
-    training = {"epochs": 2, "batch_size": 4, "trackers": [], "samples": 0, **options}
+    training = {"epochs": 2, "batch_size": 5, "trackers": [], "samples": 0, **options}
     optimizer = {"name": "sgd", "lr": 0.05}  # Adam makes steps of rounding
     values = tiny_recipe(
         root, training={**training, "compile": compiled}, optimizer=optimizer, **changes
     )
-    train(build(Recipe, values), out, classifier=classifier, quiet=not compiled)
+    train(build(Recipe, values), out, classifier=classifier, quiet=classifier is not None)
     state = RunFolder(out).load_state()
     assert state is not None
     lines = (out / "metrics.jsonl").read_text().splitlines()
@@ -156,12 +157,17 @@ def with_batch_statistics() -> Classifier:
 
 
 def test_a_smaller_batch_of_a_network_with_batch_statistics_is_not_filled(
-    root: Path, tmp_path: Path, traced: None, caplog: pytest.LogCaptureFixture
+    root: Path,
+    tmp_path: Path,
+    traced: None,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     runs = []
     for compiled in (False, True):
         made, out = with_batch_statistics(), tmp_path / str(compiled)
         runs.append(trained(root, out, "joint", compiled, made)[0])
+    assert "compiled in" not in capsys.readouterr().out
     assert results_of(tmp_path / "True")["compiled"]["graphs"] == {"step": 1, "adversary": 1}
     assert not [r for r in caplog.records if r.name == "vitreous.training.graphs"]
     expected, weights = runs
@@ -177,12 +183,13 @@ def test_a_run_that_goes_on_with_its_smallest_batch_fills_it_too(
     training = {"batch_size": 4, "compile": True, "accumulation": accumulation, "trackers": []}
     recipe = build(Recipe, tiny_recipe(root, training=training))
     compiled = Trainer(recipe, tmp_path / "run", quiet=True).trained.compiled
-    assert compiled is not None and compiled.rows == rows
+    assert compiled is not None and compiled.rows == rows and not compiled.log.strict
+    training["compile"] = "strict"
     (tmp_path / "few").mkdir()
     write_masked_set(tmp_path / "few", classes=1, per_class=4)
     recipe = build(Recipe, tiny_recipe(tmp_path / "few", training=training))
     compiled = Trainer(recipe, tmp_path / "other", quiet=True).trained.compiled
-    assert compiled is not None and compiled.rows == -(-3 // accumulation)
+    assert compiled is not None and compiled.rows == -(-3 // accumulation) and compiled.log.strict
 
 
 @pytest.mark.parametrize(
@@ -201,6 +208,39 @@ def test_what_one_graph_cannot_hold_is_refused(
     values = tiny_recipe(root, training={"compile": True, **options}, **changes)
     with pytest.raises(VitreousError, match=rf"training.compile does not go with .*{words}"):
         build(Recipe, values)
+
+
+def test_a_pass_of_any_number_of_rows_is_one_graph(traced: None) -> None:
+    model = tiny_vit()
+    compiled = CompiledPass(model, None, Compilation(strict=True))
+    for rows in (1, 5, 1, 3):
+        images = torch.rand(rows, 3, 32, 32)
+        found = compiled.logits(images, rows_vary=True)
+        torch.testing.assert_close(found, model(images), atol=1e-6, rtol=0)
+    assert compiled.log.graphs == {"some rows": 1} and not compiled.log.eager
+
+
+@pytest.mark.parametrize("dtype", [None, torch.float16])
+def test_the_gradient_for_an_adversary_is_that_of_the_model(
+    dtype: torch.dtype | None, traced: None
+) -> None:
+    model, labels, found = tiny_vit(), torch.tensor([0, 2, 1]), []
+    images = torch.rand(3, 3, 32, 32)
+    perturbation, loss = torch.randn_like(images) / 2, BatchLoss("cross_entropy", labels)
+    compiled = CompiledPass(model, None, Compilation(strict=True))
+    compiled.rows = 4
+    for passes in (None, compiled):
+        # The first scale overflows, and is halved until it does not.
+        state = {"loss_scale": torch.tensor(2.0**30)}
+        with passes_made_by(passes), torch.autocast("cpu", dtype, enabled=dtype is not None):
+            found.append(image_gradient(model, images, perturbation, loss, state))
+        assert (state["loss_scale"] < 2.0**30) == (dtype is not None)
+    plain, made = found
+    outside = (images + perturbation <= 0) | (images + perturbation >= 1)
+    assert outside.any() and not made[outside].any() and made[~outside].all()
+    bound = (1e-2 if dtype else 1e-5) * plain.abs().max().item()
+    torch.testing.assert_close(made, plain, atol=bound, rtol=0)
+    assert compiled.log.graphs == {"adversary": 1} and not compiled.log.eager
 
 
 def any_size() -> Classifier:

@@ -79,10 +79,10 @@ def test_a_strict_run_ends_where_a_graph_would_be_made_again() -> None:
 
 
 def test_graphs_of_other_runs_do_not_count(caplog: pytest.LogCaptureFixture) -> None:
-    for _ in range(10):  # more than torch makes of one function
+    for size in range(10):  # more than torch makes of one function
         graph = Graph("step", Twice(), Compilation(strict=True))
-        called(graph, torch.rand(4, 2))
-        called(graph, torch.rand(4, 2))
+        called(graph, torch.rand(4, 2 + size))
+        called(graph, torch.rand(4, 2 + size))
     assert not told(caplog)
 
 

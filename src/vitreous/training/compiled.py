@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Generator, MutableMapping, Sequence
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -231,24 +231,26 @@ class CompiledPass:
             loss: What it makes large.
             state: Holds the loss scale in fp16; changed in place.
         """
-        graph = self.gradients.get(loss.kind)
-        if graph is None:
-            module = ImageGradient(self.classifier, loss.kind)
-            graph = self.gradients[loss.kind] = Graph("adversary", module, self.log)
-        moved, share = perturbation.detach(), 1 / len(images)
+        graph, rows = self._adversary(loss.kind), len(images)
+        inputs = images, perturbation.detach(), loss.against
 
-        def derive(scale: Tensor) -> Sequence[Tensor]:
-            factor = share * scale.to(images.device, torch.float32)
+        def derive(scale: Tensor) -> list[Tensor | None]:
+            factor = scale.to(images.device, torch.float32) / rows
 
-            def call(rows: Tensor, moved: Tensor, against: Tensor) -> Tensor:
-                return graph.module(rows, moved.detach().requires_grad_(), against, factor)
+            def call(images: Tensor, moved: Tensor, against: Tensor) -> Tensor:
+                return graph.module(images, moved.detach().requires_grad_(), against, factor)
 
-            return (self._filled(graph, call, images, moved, loss.against)[: len(images)],)
+            return [self._filled(graph, call, *inputs)[:rows]]
 
-        if not is_half_precision(images):
-            return derive(torch.tensor(1.0))[0]
-        (gradient,) = scaled_up(derive, state, images.device)
-        return torch.zeros_like(images) if gradient is None else gradient
+        half = is_half_precision(images)
+        made = scaled_up(derive, state, images.device) if half else derive(torch.tensor(1.0))
+        return cast(Tensor, made[0])
+
+    def _adversary(self, kind: str) -> Graph:
+        if kind not in self.gradients:
+            module = ImageGradient(self.classifier, kind)
+            self.gradients[kind] = Graph("adversary", module, self.log)
+        return self.gradients[kind]
 
     def _step(
         self, prepared: nn.Module, batch: Batch, images: Tensor, classes: Tensor | None = None

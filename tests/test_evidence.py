@@ -78,13 +78,18 @@ def test_makings_of_masks_are_compared_with_plain_of_the_same_seed(monkeypatch) 
 
 def test_what_is_looked_at_is_compared_image_by_image(monkeypatch) -> None:
     page = module("guidance_page", monkeypatch)
-    flat = {"positive": [10.0, 10.0], "negative": [50.0, 50.0]}
+    # The first image is of a class on which a rate was chosen: nothing is told of it.
+    files = {"files": ["a/1.png", "c/1.png", "d/1.png"]}
+    flat = {**files, "positive": [99.0, 10.0, 10.0], "negative": [0.0, 50.0, 50.0]}
+    after = {**flat, "positive": [0.0, 8.0, 8.0]}
     looks = {
-        "start": {"share": [0.2, 0.4], **flat},
-        "train_16/plain-2e-6-0": {"share": [0.3, 0.5], **flat},
-        "train_16_sam/guidance-2e-6-0": {"share": [0.5, 0.7], **flat, "positive": [8.0, 8.0]},
+        "start": {"share": [0.9, 0.2, 0.4], **flat},
+        "train_16/plain-2e-6-0": {"share": [0.0, 0.3, 0.5], **flat},
+        "train_16_sam/guidance-2e-6-0": {"share": [0.9, 0.5, 0.7], **after},
     }
-    rows = [line for line in page.look_lines(looks) if line.startswith("| guidance")]
+    lines = list(page.look_lines(looks, {"c", "d"}))
+    assert lines[0].startswith("Of 2 originals")
+    rows = [line for line in lines if line.startswith("| guidance")]
     assert len(rows) == 1 and "masks: SAM | 1 | 60.0: +20.0 [+20.0, +20.0]" in rows[0]
     assert "8.0: -2.0 [-2.0, -2.0]" in rows[0] and "50.0: +0.0" in rows[0]
 

@@ -68,10 +68,14 @@ def test_makings_of_masks_are_compared_with_plain_of_the_same_seed(monkeypatch) 
         "train_16/plain-2e-6-1": answers(0, 0, 3, 3),
         "train_16_sam/swap-2e-6-1": answers(4, 4, 4, 4),
         "train_16_tokencut/swap-2e-6-0": answers(4, 4, 2, 1),
+        "train_16/swap-2e-6-1": answers(4, 4, 4, 2),
     }
     masks = {"train_16_tokencut": {"masked": 3, "images": 4, "sam": 0.5}}
     lines = list(page.making_lines(runs, ~CHOSEN_ON, masks))
-    by_making = {line.split(" | ")[1]: line for line in lines if line.startswith("| swap")}
+    place = lines.index("The same less the same arm with boxes:")
+    (row,) = (line for line in lines[place:] if line.startswith("| swap"))
+    assert row.startswith("| swap | SAM |") and "+25.0 [" in row, "8 of 8 less 6 of 8"
+    by_making = {line.split(" | ")[1]: line for line in lines[:place] if line.startswith("| swap")}
     assert "+25.0 [" in by_making["SAM"]
     assert "| 3 of 4 | 0.50 |" in by_making["TokenCut"] and "+12.5 [" in by_making["TokenCut"]
 

@@ -167,6 +167,32 @@ def making_lines(runs: Runs, report: np.ndarray, masks: dict[str, Any]) -> Itera
             share = f"{about['masked']} of {about['images']} | {about['sam']:.2f}"
             yield f"| {arm} | {MAKINGS[title]} | {share} | {' | '.join(cells)} |"
     yield ""
+    yield from less_boxes(runs, lists, sets, report)
+
+
+def less_boxes(runs: Runs, lists: list[str], sets: list[str], report: np.ndarray) -> Iterator[str]:
+    """What each making of masks gains over boxes: the same arm, seeds and images."""
+    boxes = next(title for title, making in MAKINGS.items() if making == "box")
+    pairs = {
+        f"{arm} | {MAKINGS[title]}": (
+            by_any_rate(of_list(runs, title), arm),
+            by_any_rate(of_list(runs, boxes), arm),
+        )
+        for arm in ("guidance", "swap")
+        for title in lists
+        if title != boxes
+    }
+    pairs = {row: pair for row, pair in pairs.items() if set(pair[0]) & set(pair[1])}
+    if not pairs:
+        return
+    yield "The same less the same arm with boxes:"
+    yield ""
+    yield f"| finetuning | masks | {' | '.join(n.replace('_', ' ') for n in sets)} |"
+    yield "| --- " * (2 + len(sets)) + "|"
+    for row, (own, with_boxes) in pairs.items():
+        cells = [told(gained(own, with_boxes, n, report)) for n in sets]
+        yield f"| {row} | {' | '.join(cells)} |"
+    yield ""
 
 
 def by_any_rate(runs: Runs, arm: str) -> Seeds:

@@ -92,8 +92,8 @@ def against_lines(
     """
     rate, plain = grid
     yield f"**Against plain finetuning that was not searched** (lr {rate}, the grid above; the same"
-    yield f"{images.sum()} images): its accuracy, then the difference from it of each arm at the settings"
-    yield "just told, in points, of means over the seeds of both."
+    yield f"{images.sum()} images): its accuracy, then the difference from it of each arm at the"
+    yield "settings just told, in points, of means over the seeds of both."
     yield ""
     yield f"| finetuning | seeds | {' | '.join(n.replace('_', ' ') for n in sets)} |"
     yield "| --- " * (2 + len(sets)) + "|"

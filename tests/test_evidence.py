@@ -68,23 +68,32 @@ def test_makings_of_masks_are_compared_with_plain_of_the_same_seed(monkeypatch) 
         "train_16/plain-2e-6-1": answers(0, 0, 3, 3),
         "train_16_sam/swap-2e-6-1": answers(4, 4, 4, 4),
         "train_16_tokencut/swap-2e-6-0": answers(4, 4, 2, 1),
+        "train_16/swap-2e-6-1": answers(4, 4, 4, 2),
     }
     masks = {"train_16_tokencut": {"masked": 3, "images": 4, "sam": 0.5}}
     lines = list(page.making_lines(runs, ~CHOSEN_ON, masks))
-    by_making = {line.split(" | ")[1]: line for line in lines if line.startswith("| swap")}
+    place = lines.index("The same less the same arm with boxes:")
+    (row,) = (line for line in lines[place:] if line.startswith("| swap"))
+    assert row.startswith("| swap | SAM |") and "+25.0 [" in row, "8 of 8 less 6 of 8"
+    by_making = {line.split(" | ")[1]: line for line in lines[:place] if line.startswith("| swap")}
     assert "+25.0 [" in by_making["SAM"]
     assert "| 3 of 4 | 0.50 |" in by_making["TokenCut"] and "+12.5 [" in by_making["TokenCut"]
 
 
 def test_what_is_looked_at_is_compared_image_by_image(monkeypatch) -> None:
     page = module("guidance_page", monkeypatch)
-    flat = {"positive": [10.0, 10.0], "negative": [50.0, 50.0]}
+    # The first image is of a class on which a rate was chosen: nothing is told of it.
+    files = {"files": ["a/1.png", "c/1.png", "d/1.png"]}
+    flat = {**files, "positive": [99.0, 10.0, 10.0], "negative": [0.0, 50.0, 50.0]}
+    after = {**flat, "positive": [0.0, 8.0, 8.0]}
     looks = {
-        "start": {"share": [0.2, 0.4], **flat},
-        "train_16/plain-2e-6-0": {"share": [0.3, 0.5], **flat},
-        "train_16_sam/guidance-2e-6-0": {"share": [0.5, 0.7], **flat, "positive": [8.0, 8.0]},
+        "start": {"share": [0.9, 0.2, 0.4], **flat},
+        "train_16/plain-2e-6-0": {"share": [0.0, 0.3, 0.5], **flat},
+        "train_16_sam/guidance-2e-6-0": {"share": [0.9, 0.5, 0.7], **after},
     }
-    rows = [line for line in page.look_lines(looks) if line.startswith("| guidance")]
+    lines = list(page.look_lines(looks, {"c", "d"}))
+    assert lines[0].startswith("Of 2 originals")
+    rows = [line for line in lines if line.startswith("| guidance")]
     assert len(rows) == 1 and "masks: SAM | 1 | 60.0: +20.0 [+20.0, +20.0]" in rows[0]
     assert "8.0: -2.0 [-2.0, -2.0]" in rows[0] and "50.0: +0.0" in rows[0]
 

@@ -33,6 +33,7 @@ MARKS = ("<!-- tables: benchmarks/evidence/collect.py page -->", "<!-- end of th
 FIGURE = ROOT / "docs" / "images" / "evidence.png"
 SETS = ("original", "same_class", "random_class", "only_object", "only_background")
 TOLERATED = 0.02
+GAP = "BG-gap"
 Answers = dict[str, np.ndarray]
 
 
@@ -111,7 +112,7 @@ def arms(runs: dict[str, Answers]) -> list[str]:
 
 def over_seeds(seeds: dict[str, Answers], name: str, images: np.ndarray) -> np.ndarray:
     """(images,) the share of the seeds that have each image right."""
-    return np.mean([sets[name][images] for sets in seeds.values()], axis=0)
+    return np.mean([told_of(sets, name, images) for sets in seeds.values()], axis=0)
 
 
 def percent(values: np.ndarray) -> str:
@@ -128,17 +129,29 @@ def interval(values: np.ndarray) -> tuple[float, float]:
 
 
 def several(values: np.ndarray) -> tuple[float, float]:
-    """The bootstrap's interval of a mean over images."""
+    """The bootstrap's interval of a mean over images, such as that of differences.
+
+    Values that are all 0 have no spread: differences are no proportion, so theirs is [0, 0].
+    """
+    if len(values) > 1 and not values.any():
+        return 0.0, 0.0
     bounds = mean_interval(values)
     if bounds is None:
         raise SystemExit("one image has no interval")
     return bounds
 
 
+def told_of(sets: Answers, name: str, images: np.ndarray) -> np.ndarray:
+    """(images,) whether each is right; of BG-gap, right with the same class's background only."""
+    if name == GAP:
+        return told_of(sets, "same_class", images) - told_of(sets, "random_class", images)
+    return sets[name][images].astype(float)
+
+
 def difference(seeds: dict[str, Answers], plain: dict[str, Answers], name: str, images) -> str:
     """The difference in points from the same seeds of plain finetuning, and that of each seed."""
     each = [
-        sets[name][images].astype(float) - plain[seed][name][images]
+        told_of(sets, name, images) - told_of(plain[seed], name, images)
         for seed, sets in seeds.items()
         if seed in plain
     ]
@@ -183,17 +196,17 @@ def tables(
         "| --- | --- | --- | --- | --- | --- | --- |",
     ]
     for arm, seeds in shown.items():
-        shares = [over_seeds(seeds, name, report) for name in SETS[:3]]
-        gap = 100 * (shares[1].mean() - shares[2].mean())
-        cells = [*map(percent, shares), f"{gap:.1f}"]
+        cells = [percent(over_seeds(seeds, name, report)) for name in (*SETS[:3], GAP)]
         count = "-" if arm == "none" else str(len(seeds))
         lines.append(f"| {arm.replace('_', ' ')} | {rates[arm]} | {count} | {' | '.join(cells)} |")
     lines += ["", "Difference from plain finetuning with the same seeds, in points, on the same"]
     lines += ["images (in brackets the interval, in parentheses each seed):", ""]
-    lines += ["| finetuning | original | same class | random class |", "| --- | --- | --- | --- |"]
+    lines += ["| finetuning | original | same class | random class | BG-gap |"]
+    lines += ["| --- | --- | --- | --- | --- |"]
     for arm, seeds in shown.items():
         if arm != "plain":
-            cells = [difference(seeds, shown["plain"], name, report) for name in SETS[:3]]
+            names = (*SETS[:3], GAP)
+            cells = [difference(seeds, shown["plain"], name, report) for name in names]
             lines.append(f"| {arm.replace('_', ' ')} | {' | '.join(cells)} |")
     return lines
 

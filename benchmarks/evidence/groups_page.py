@@ -33,12 +33,13 @@ FIGURE = ROOT / "docs" / "images" / "groups.png"
 MARKS = ("<!-- tables: benchmarks/evidence/groups_page.py page -->", "<!-- end of groups -->")
 FIRST = ("start", "plain")
 NAMES = {"start": "none", "group_dro": "GroupDRO", "jtt": "JTT", "dfr": "DFR", "rrr": "RRR"}
+CHOICE = "groups to choose"
 NEEDS = {
-    "jtt": "-",
+    "jtt": CHOICE,
     "group_dro": "groups",
     "dfr": "groups of other images",
     "start": "-",
-    "plain": "-",
+    "plain": CHOICE,
 }
 DRAWS = 2000
 CHOSEN = {
@@ -221,7 +222,7 @@ def tables(part: Part, *, chosen_here: bool) -> list[str]:
             told(*over_seeds(part, arm, measure, weights), sign=False)
             for measure in MEASURES.values()
         ]
-        name, needs = NAMES.get(arm, arm), NEEDS.get(arm, "masks")
+        name, needs = NAMES.get(arm, arm), NEEDS.get(arm, f"masks, {CHOICE}")
         lines.append(f"| {name} | {needs} | {setting} | {' | '.join(cells)} |")
     lines += ["", "Difference from plain finetuning with the same seeds, in points:", ""]
     lines += [f"| finetuning | {' | '.join(MEASURES)} |", "| --- " * (1 + len(MEASURES)) + "|"]

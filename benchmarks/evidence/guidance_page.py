@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +38,7 @@ LOOKS = {
 }
 Runs = dict[str, Answers]
 Seeds = dict[str, Answers]
+Looks = dict[str, dict[str, Any]]
 
 
 def gather(data: Path, runs: Path) -> None:
@@ -166,6 +167,32 @@ def making_lines(runs: Runs, report: np.ndarray, masks: dict[str, Any]) -> Itera
             share = f"{about['masked']} of {about['images']} | {about['sam']:.2f}"
             yield f"| {arm} | {MAKINGS[title]} | {share} | {' | '.join(cells)} |"
     yield ""
+    yield from less_boxes(runs, lists, sets, report)
+
+
+def less_boxes(runs: Runs, lists: list[str], sets: list[str], report: np.ndarray) -> Iterator[str]:
+    """What each making of masks gains over boxes: the same arm, seeds and images."""
+    boxes = next(title for title, making in MAKINGS.items() if making == "box")
+    pairs = {
+        f"{arm} | {MAKINGS[title]}": (
+            by_any_rate(of_list(runs, title), arm),
+            by_any_rate(of_list(runs, boxes), arm),
+        )
+        for arm in ("guidance", "swap")
+        for title in lists
+        if title != boxes
+    }
+    pairs = {row: pair for row, pair in pairs.items() if set(pair[0]) & set(pair[1])}
+    if not pairs:
+        return
+    yield "The same less the same arm with boxes:"
+    yield ""
+    yield f"| finetuning | masks | {' | '.join(n.replace('_', ' ') for n in sets)} |"
+    yield "| --- " * (2 + len(sets)) + "|"
+    for row, (own, with_boxes) in pairs.items():
+        cells = [told(gained(own, with_boxes, n, report)) for n in sets]
+        yield f"| {row} | {' | '.join(cells)} |"
+    yield ""
 
 
 def by_any_rate(runs: Runs, arm: str) -> Seeds:
@@ -177,13 +204,29 @@ def by_any_rate(runs: Runs, arm: str) -> Seeds:
     }
 
 
-def look_lines(looks: dict[str, Any]) -> Iterator[str]:
-    """What models look at: each, and its difference from plain finetuning of the same seed."""
+def of_classes(looks: Looks, classes: Collection[str]) -> Looks:
+    """What was measured of the images of some classes."""
+    kept = {}
+    for run, table in looks.items():
+        own = [place for place, file in enumerate(table["files"]) if file.split("/")[0] in classes]
+        kept[run] = {look: [table[look][place] for place in own] for look in LOOKS}
+    return kept
+
+
+def look_lines(looks: Looks, classes: Collection[str]) -> Iterator[str]:
+    """What models look at: each, and its difference from plain finetuning of the same seed.
+
+    Args:
+        looks: What was measured of explanations, by run.
+        classes: Classes that are told of: those on which no rate was chosen.
+    """
     if "start" not in looks:
         return
+    looks = of_classes(looks, classes)
     count = len(looks["start"]["share"])
-    yield f"Of {count} originals, relevance of the predicted class; differences are from plain"
-    yield "finetuning with the same seeds on the same images, in points."
+    yield f"Of {count} originals of the classes on which no rate was chosen, relevance of the"
+    yield "predicted class; differences are from plain finetuning with the same seeds on the same"
+    yield "images, in points."
     yield ""
     yield f"| model | seeds | {' | '.join(LOOKS.values())} |"
     yield "| --- | --- | --- | --- | --- |"
@@ -219,10 +262,11 @@ def page() -> None:
     names = np.unique(classes)
     chosen_on = np.isin(classes, names[: len(names) // 2])
     guided = np.isin(classes, stored["guided"])
+    late = {str(name) for name in names[len(names) // 2 :]}
     parts = {
         "### From three images of every second class": few_lines(runs, chosen_on, guided),
         "### Masks of three makings": making_lines(runs, ~chosen_on, stored["masks"]),
-        "### What the models look at": look_lines(stored["looks"]),
+        "### What the models look at": look_lines(stored["looks"], late),
     }
     lines = []
     for title, made in parts.items():

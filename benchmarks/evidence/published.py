@@ -22,6 +22,9 @@ MASKS = "--data.images imagenet/train --data.masks imagenet-s/masks"
 IMAGES = "--data.images imagenet/train --data.validation_images imagenet/val"
 WAITS = "waits for ImageNet, ImageNet-S's masks, the weights and the test set"
 SMALLER = f"{WAITS}; asked [at a smaller scale](index.md)"
+NOT_AT_HAND = "not at hand"
+FEW = "[at a smaller scale](index.md#from-three-images-of-every-second-class)"
+MAKINGS = "index.md#masks-of-three-makings"
 TRANSFORMERS = "waits for ImageNet and the weights; asked [at a smaller scale](adversarial.md)"
 
 
@@ -42,15 +45,20 @@ class Row:
     state: str
 
 
+def before_and_after(recipe: str) -> str:
+    """The model that a recipe starts from, and the run that it makes."""
+    before = load_recipe(recipe, {"data": {"images": "images", "masks": "masks"}}).model.name
+    return f"{before} runs/{recipe.partition('/')[2]}"
+
+
 def guided(recipe: str, suite: str = "imagenet-shifts") -> tuple[str, ...]:
     """Finetune by a recipe, and measure before and after."""
     run, masks = f"runs/{recipe.partition('/')[2]}", MASKS
-    before = load_recipe(recipe, {"data": {"images": "images", "masks": "masks"}}).model.name
     if recipe.endswith("tokencut"):
         masks = masks.replace("imagenet-s/masks", "tokencut/")
     return (
         f"vitreous train {recipe} {masks} --out {run}",
-        f"vitreous evaluate {before} {run} --suite {suite} --root data",
+        f"vitreous evaluate {before_and_after(recipe)} --suite {suite} --root data",
     )
 
 
@@ -62,26 +70,47 @@ OBJECTNET = {
     "augreg_large": ("AugReg ViT-L/16", "46.5 → 52.0"),
     "deit_base": ("DeiT-B/16", "31.4 → 36.3"),
 }
+OTHERS = {
+    "validation": "--sets imagenet-val --root data",
+    "ImageNet-A": "--sets imagenet-a --root data",
+    "ImageNet-R": "--sets imagenet-r --root data",
+    "ImageNet-V2": "--sets imagenet-v2-matched-frequency --root data",
+    "Sketch": "--sets imagenet-sketch --root data",
+    "SI-Score location": "--sets si-score-location --root data",
+    "SI-Score rotation": "--sets si-score-rotation --root data",
+    "SI-Score size": "--sets si-score-size --root data",
+    "ImageNet-Segmentation": "--segmentation gtsegs_ijcv.mat",
+}
 ABLATIONS = {
     "ablation_label_target": ("the label as the target of classification", SMALLER),
     "ablation_no_foreground": ("no foreground term", WAITS),
     "ablation_no_background": ("no background term", WAITS),
     "ablation_no_classification": ("no classification term", WAITS),
-    "ablation_half_classes": ("250 classes", WAITS),
-    "ablation_one_picture": ("one image a class", WAITS),
-    "ablation_tokencut": ("TokenCut's masks", WAITS),
+    "ablation_half_classes": ("250 classes", f"{WAITS}; half of the classes {FEW}"),
+    "ablation_one_picture": ("one image a class", f"{WAITS}; three images a class {FEW}"),
+    "ablation_tokencut": ("TokenCut's masks", f"{WAITS}; asked [at a smaller scale]({MAKINGS})"),
     "gradmask": ("GradMask", SMALLER),
     "rrr": ("RRR", SMALLER),
 }
+
+
+def of_model(recipe: str, model: str, objectnet: str) -> list[Row]:
+    """A row for each test set of the paper: ObjectNet, whose figure is at hand, then the others."""
+    told = f"{model}, before → after"
+    measured = f"vitreous evaluate {before_and_after(recipe)}"
+    first = Row(f"ObjectNet top-1 of {told}", objectnet, guided(recipe), WAITS)
+    others = [
+        Row(f"{title} of {told}", NOT_AT_HAND, (f"{measured} {options}",), WAITS)
+        for title, options in OTHERS.items()
+    ]
+    return [first, *others]
+
+
 ROBUST_VIT = [
     *(
-        Row(
-            f"ObjectNet top-1 of {model}, before → after",
-            value,
-            guided(f"robust_vit/{name}"),
-            WAITS,
-        )
+        row
         for name, (model, value) in OBJECTNET.items()
+        for row in of_model(f"robust_vit/{name}", model, value)
     ),
     Row(
         "ViT-B/16 on validation, A, R, Sketch, V2 (a reproduction of three seeds)",
@@ -91,7 +120,7 @@ ROBUST_VIT = [
     ),
     Row("DeiT-S/16: a recipe, no figure", "–", guided("robust_vit/deit_small"), WAITS),
     *(
-        Row(f"ViT-B/16, {what}", "in the paper's tables", guided(f"robust_vit/{name}"), state)
+        Row(f"ViT-B/16, {what}", NOT_AT_HAND, guided(f"robust_vit/{name}"), state)
         for name, (what, state) in ABLATIONS.items()
     ),
 ]

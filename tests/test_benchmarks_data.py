@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -19,6 +20,8 @@ FOLDER = Path(__file__).parents[1] / "benchmarks"
 def scripts():
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(FOLDER)
+        for name in ("activations", "brain", "training"):
+            patch.delitem(sys.modules, name, raising=False)  # folders of tests have such names
         import activations
         import brain
         import training

@@ -34,10 +34,10 @@ from vitreous.models.halves import Derivatives, ShownAttention
 # Numbers that one block of an attention map may have: 6 MiB in float32 stay in a processor's
 # caches; a GPU wants its work in larger pieces. Products of few rows are slow, so that a block has
 # some of them whatever the batch is: of 12 layers' maps and gradients three such blocks, which are
-# there at a time, are 18 / tokens.
+# there at a time, are 19 / tokens.
 BLOCK_NUMBERS = {"cpu": 3 * 2**19}
 LARGE_BLOCK_NUMBERS = 2**24
-LEAST_ROWS = 144
+LEAST_ROWS = 150
 
 
 def carry_back(recorded: RecordedPass) -> list[Tensor]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import re
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -115,3 +116,25 @@ def test_an_object_is_cut_out_by_its_mask_and_masks_are_compared(monkeypatch, tm
         masks.write_list(tmp_path / f"{title}.csv", rows)
     told = masks.agreement(tmp_path, ["box", "sam", "cut"])
     assert told["cut"] == {"masked": 1, "images": 2, "box": 0.5, "sam": 0.5}
+
+
+PAGES = ("groups_page", "search_page", "base_models", "guidance_page", "collect", "published")
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_a_page_holds_what_its_script_makes_of_the_stored_answers(
+    name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("MPLBACKEND", "agg")
+    script = module(name, monkeypatch)
+    committed = script.PAGE.read_text(encoding="utf-8")
+    begun = rf"(<!-- tables: benchmarks/evidence/{name}\.py[^\n]*-->\n).*?(<!-- end)"
+    emptied, parts = re.subn(begun, r"\1\2", committed, flags=re.DOTALL)
+    assert parts == len(getattr(script, "PARTS", "1")) and len(emptied) < len(committed)
+    page = tmp_path / "page.md"
+    page.write_text(emptied, encoding="utf-8")
+    monkeypatch.setattr(script, "PAGE", page)
+    if hasattr(script, "FIGURE"):
+        monkeypatch.setattr(script, "FIGURE", tmp_path / "figure.png")
+    (script.main if name == "published" else script.page)()
+    assert page.read_text(encoding="utf-8") == committed

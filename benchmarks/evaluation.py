@@ -41,7 +41,7 @@ from turns import medians, ratio, spread, table, take_turns, told_spread
 from vitreous.allocator import keep_freed_memory
 from vitreous.device import resolve_workers
 from vitreous.evaluation.evaluators.accuracy import predict, predictions
-from vitreous.evaluation.loading import as_floats, batches, view_of
+from vitreous.evaluation.loading import batches, images_on, view_of
 from vitreous.evaluation.stream import StreamSettings
 from vitreous.evaluation.test_sets import TestSet, read_set
 from vitreous.models import Preprocessing, load_model
@@ -202,7 +202,7 @@ def input_pipeline(folder: Path, rounds: int, workers: int) -> None:
     def ours(preprocessing: Preprocessing, workers: int) -> int:
         seen, view = 0, view_of(test_set, preprocessing)
         for batch in batches(test_set.dataset, view, every, batch_size=BATCH, workers=workers):
-            seen += len(as_floats(batch, torch.device("cpu")))
+            seen += len(images_on(batch, torch.device("cpu")))
         return seen
 
     def timms(prefetcher: bool, workers: int) -> Callable[[], int]:

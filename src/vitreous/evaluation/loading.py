@@ -111,7 +111,7 @@ class EvaluationBatch:
 
     def on(self, device: torch.device) -> EvaluationBatch:
         """The batch with its images as floats (B, 3, H, W) in [0, 1] on a device."""
-        return dataclasses.replace(self, images=as_floats(self, device))
+        return dataclasses.replace(self, images=images_on(self, device))
 
 
 def view_of(test_set: TestSet, preprocessing: Preprocessing) -> View:
@@ -251,8 +251,12 @@ def batches(
     yield from reading
 
 
-def as_floats(batch: EvaluationBatch, device: torch.device) -> Tensor:
-    """Move a batch's images to a device, as floats (B, 3, H, W) in [0, 1]."""
+def images_on(batch: EvaluationBatch, device: torch.device) -> Tensor:
+    """Move a batch's images to a device, as floats (B, 3, H, W) in [0, 1].
+
+    They are divided as timm's loader does; torchvision's `to_dtype`, which training's views go
+    through, rounds otherwise.
+    """
     images = batch.images.pin_memory() if device.type == "cuda" else batch.images
     moved = images.to(device, non_blocking=True).permute(0, 3, 1, 2)
     return moved.to(torch.float32, memory_format=torch.contiguous_format).div_(255)

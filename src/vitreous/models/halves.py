@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
 
 import torch
 from timm.layers import LayerScale
@@ -22,6 +21,7 @@ from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
 from vitreous.models.gradients import constant
+from vitreous.models.kernel import Arguments, NamedArguments
 from vitreous.models.layout import Network
 from vitreous.models.timm_blocks import attend, is_plain_block, queries_keys_values
 
@@ -262,11 +262,11 @@ class ConstantWeights(TorchFunctionMode):
 
     def __torch_function__(
         self,
-        func: Callable[..., Any],
+        func: Callable[..., object],
         types: object,
-        args: tuple[Any, ...] = (),
-        kwargs: dict[str, Any] | None = None,
-    ) -> Any:
+        args: Arguments = (),
+        kwargs: NamedArguments | None = None,
+    ) -> object:
         """Call a function of torch."""
         given = {name: constant(value) for name, value in (kwargs or {}).items()}
         return func(*(constant(value) for value in args), **given)
@@ -287,11 +287,11 @@ class _Caught(ConstantWeights):
 
     def __torch_function__(
         self,
-        func: Callable[..., Any],
+        func: Callable[..., object],
         types: object,
-        args: tuple[Any, ...] = (),
-        kwargs: dict[str, Any] | None = None,
-    ) -> Any:
+        args: Arguments = (),
+        kwargs: NamedArguments | None = None,
+    ) -> object:
         """Call a function of torch, unless it is that layer and left out."""
         caught = func is F.linear and args[1] is self.weight
         if caught:

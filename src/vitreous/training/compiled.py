@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Generator, MutableMapping, Sequence
-from typing import Any, TypeVar, cast
+from typing import TypeVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -259,7 +259,9 @@ class CompiledPass:
         if inner is None:
             return ForwardPass(images, self._filled(self.step, prepared, images)[:rows])
 
-        def call(images: Tensor, classes: Tensor, labels: Tensor) -> tuple[Any, ...]:
+        def call(
+            images: Tensor, classes: Tensor, labels: Tensor
+        ) -> tuple[Tensor, tuple[Tensor, ...], tuple[Tensor, ...]]:
             seen = images.detach().requires_grad_() if inner.gradients else images
             return prepared(seen, classes.clone(), labels)  # a graph of two tensors is not of one
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from torch import Tensor
 from torchvision import tv_tensors
@@ -11,7 +11,7 @@ from torchvision.transforms import v2
 
 from vitreous.data.images import INTERPOLATIONS
 from vitreous.data.transforms.base import TRANSFORMS
-from vitreous.data.transforms.window import Window, WindowTransform
+from vitreous.data.transforms.window import Parameters, Window, WindowTransform
 from vitreous.ranges import PIXELS, SHARE, above, at_least
 
 Interpolation = Literal["bicubic", "bilinear", "nearest", "lanczos"]
@@ -25,14 +25,14 @@ class _Resize(WindowTransform):
         self.size = size
         self.interpolation, self.mask = INTERPOLATIONS[interpolation], INTERPOLATIONS[mask]
 
-    def window(self, params: dict[str, Any], width: int, height: int) -> Window:
+    def window(self, params: Parameters, width: int, height: int) -> Window:
         box = (0, 0, width, height)
         if not isinstance(self.size, int):
             return Window(box, (self.size[1], self.size[0]))
         short = min(width, height)
         return Window(box, (self.size * width // short, self.size * height // short))
 
-    def transform(self, inpt: Tensor, params: dict[str, Any]) -> Tensor:
+    def transform(self, inpt: Tensor, params: Parameters) -> Tensor:
         size = [self.size] if isinstance(self.size, int) else self.size
         if isinstance(inpt, tv_tensors.Mask):
             plain = v2.functional.resize_image(inpt.float(), size, self.mask, antialias=False)
@@ -43,7 +43,7 @@ class _Resize(WindowTransform):
 class _ResizedCrop(WindowTransform, v2.RandomResizedCrop):
     """torchvision's, which may take its box from a reduced image."""
 
-    def window(self, params: dict[str, Any], width: int, height: int) -> Window:
+    def window(self, params: Parameters, width: int, height: int) -> Window:
         box = (params["left"], params["top"], params["width"], params["height"])
         return Window(box, (self.size[1], self.size[0]))
 

@@ -16,6 +16,8 @@ from torchvision.transforms.v2 import functional as F
 
 from vitreous.data.decoding import Whole, scale_below, whole_of
 
+Parameters = dict[str, Any]
+"""What torchvision drew for a view."""
 FILTERS = {
     v2.InterpolationMode.BICUBIC: Image.Resampling.BICUBIC,
     v2.InterpolationMode.BILINEAR: Image.Resampling.BILINEAR,
@@ -48,10 +50,10 @@ class WindowTransform(v2.Transform):
         interpolation: Of the image, with antialiasing.
     """
 
-    interpolation: Any
+    interpolation: v2.InterpolationMode
 
     @abc.abstractmethod
-    def window(self, params: dict[str, Any], width: int, height: int) -> Window:
+    def window(self, params: Parameters, width: int, height: int) -> Window:
         """What is shown of an image of a size, by the parameters that were drawn."""
 
     def reduction(self, width: int, height: int) -> int:

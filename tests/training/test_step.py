@@ -247,3 +247,15 @@ def test_of_an_image_of_which_nothing_is_known_zeros_are_left() -> None:
         filled = fill_holes(images, known)
         assert torch.equal(filled[0], torch.zeros(3, size, size))
         assert torch.allclose(filled[1], images[1])
+
+
+def test_a_step_that_others_wait_for_remembers_and_knows_the_groups_too() -> None:
+    batch, watched = make_batch(), Watched()
+    batch.has_mask[:] = False
+    memory, sizes = {"weights": torch.ones(2)}, torch.tensor([3, 5])
+    model = linear()
+    options = {"together": True, "memory": memory, "group_sizes": sizes}
+    compute_loss(model, model, batch, {"watched": watched}, **options)
+    (step,) = watched.seen
+    assert step.memory is memory and step.group_sizes is sizes
+    assert step.batch.has_mask.tolist() == [True, False, False, False]

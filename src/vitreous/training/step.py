@@ -119,7 +119,17 @@ def compute_loss(
     if together and not batch.has_mask.any():
         masked = torch.arange(len(batch), device=batch.has_mask.device) == 0
         batch = dataclasses.replace(batch, has_mask=masked)
-        made = compute_loss(model, classifier, batch, objectives, clean=clean, progress=progress)
+        made = compute_loss(
+            model,
+            classifier,
+            batch,
+            objectives,
+            clean=clean,
+            progress=progress,
+            memory=memory,
+            group_sizes=group_sizes,
+            compiled=compiled,
+        )
         named = made.masked_figures - objectives.keys()
         kept = {name: value for name, value in made.figures.items() if name not in named}
         return dataclasses.replace(made, figures=kept, masked_rows=0)
